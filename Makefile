@@ -1,0 +1,52 @@
+# make train: set up and train on the demo data.  make test: the whole test suite.  make help: all targets.
+PYTHON ?= python3
+ARGS ?=
+DATA ?= ../shared/data
+WEIGHTS ?= ../shared/weights
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help train test lint pytest constraints clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+train: $(VENV)/ready  ## Set up, then train on the demo data (ARGS="model=cnn5 seed=2" changes settings)
+	$(BIN)/python train.py $(ARGS)
+
+test: lint pytest  ## Lint, types, layering and the whole test suite
+
+lint: $(VENV)/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+pytest: $(VENV)/ready-dev
+	$(BIN)/pytest $(ARGS)
+
+constraints: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile --quiet --all-extras --no-annotate --no-header --no-emit-index-url pyproject.toml > constraints.new
+	(echo "$$(head -1 constraints.txt)"; cat constraints.new) > constraints.txt && rm constraints.new
+
+clean:  ## Remove the environment and caches (not outputs/)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# The CPU build of PyTorch is a tenth of the size of the plain one; where its index can't be reached, the plain one runs
+# on the CPU as well.
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Raylight needs Python 3.11 or newer; choose one with make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/python -c 'import torchvision' 2>/dev/null \
+	  || UV_HTTP_TIMEOUT=10 UV_HTTP_CONNECT_TIMEOUT=5 UV_HTTP_RETRIES=0 $(UV) --no-deps torch torchvision \
+	     --default-index https://download.pytorch.org/whl/cpu 2>/dev/null \
+	  || echo "PyTorch's own index can't be reached; the plain package index has a larger build that runs here too."
+	$(UV) --editable .
+	@touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(UV) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,144 @@
+"""``raylight``: what is done with data and with finished runs. Training itself is ``python train.py``.
+
+Each command only reads its arguments here; the work is done by the room that it names. Exit codes are in each
+command's help.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raylight.errors import RaylightError
+
+app = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as train.py prints it last.")]
+
+
+@app.callback()
+def describe() -> None:
+    """Audit data; evaluate, predict with, compare, serve, export and resume runs."""
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: Annotated[
+        Path | None, typer.Option(help="A folder of images in class folders; without it, the run's own test images.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write metrics.json and predictions.csv into this folder.")] = None,
+) -> None:
+    """Measure a run again, from its folder alone.
+
+    Exit codes: 0 done, 1 failed, 2 the run or the data can't be used.
+    """
+    from raylight.serving.evaluate import evaluate_run
+
+    _guarded(lambda: evaluate_run(run, data, out))
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
+    out: Annotated[Path | None, typer.Option(help="Write a CSV file instead of printing a table.")] = None,
+) -> None:
+    """Say the class of images, with probabilities.
+
+    Exit codes: 0 every image was predicted, 1 some couldn't be read (they are named), 2 the run can't be used.
+    """
+    from raylight.serving.predict import predict_images
+
+    _guarded(lambda: predict_images(run, images, out))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN... | SWEEP", help="Run folders, or a sweep's folder.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the comparison; without it, only the table.")] = None,
+) -> None:
+    """Compare runs on the same test images.
+
+    Exit codes: 0 compared, 1 failed, 2 the runs can't be compared (their test sets differ).
+    """
+    from raylight.report.comparison import compare_runs
+
+    _guarded(lambda: compare_runs(runs, out))
+
+
+@app.command()
+def audit(
+    what: Annotated[
+        list[str], typer.Argument(metavar="PATH | data=NAME [data.SETTING=VALUE...] | RUN", help="What to look at.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for audit.json and audit.html.")] = Path("audit"),
+) -> None:
+    """Look for what makes results wrong: bad files, duplicates, leakage, labels that give themselves away.
+
+    Exit codes: 0 nothing found, 1 findings, 2 the data can't be used.
+    """
+    from raylight.serving.audit import audit_command
+
+    _guarded(lambda: audit_command(what, out))
+
+
+@app.command()
+def serve(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One or more run folders.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 7860,
+    max_upload_mb: Annotated[int, typer.Option(help="Largest upload, in MB.")] = 20,
+) -> None:
+    """Open a page that classifies dropped images. Listens on this machine only unless told otherwise.
+
+    Exit codes: 0 stopped, 1 failed, 2 a run can't be used.
+    """
+    from raylight.serving.app import serve_runs
+
+    _guarded(lambda: serve_runs(runs, host, port, max_upload_mb))
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    format: Annotated[str, typer.Option(help="onnx or torch_export.")] = "onnx",  # noqa: A002 - the option's name
+    out: Annotated[Path | None, typer.Option(help="The file to write; by default in the run folder.")] = None,
+) -> None:
+    """Write the model with its preprocessing into one file, checked against the run.
+
+    Exit codes: 0 written and checked, 1 the check failed, 2 the run or the format can't be used.
+    """
+    from raylight.serving.export import export_run
+
+    _guarded(lambda: export_run(run, format, out))
+
+
+@app.command()
+def resume(run: RunFolder) -> None:
+    """Go on with an interrupted run, in the same folder.
+
+    Exit codes: those of train.py.
+    """
+    from raylight.pipeline import resume_run
+
+    _guarded(lambda: resume_run(run))
+
+
+def _guarded(work: Callable[[], int]) -> None:
+    """Do the work; a user's mistake ends in its sentence and exit code, not in a traceback."""
+    logging.getLogger("raylight").setLevel(logging.INFO)
+    try:
+        code = work()
+    except RaylightError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
+        code = error.exit_code
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """The console script."""
+    app()

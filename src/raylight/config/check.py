@@ -1,0 +1,324 @@
+"""Finds every problem of a config before any work starts.
+
+Covers names, types, values and combinations that can be judged without reading an image, and binds each
+``_target_`` node to the signature that it calls. What only the data can tell (too few images, a missing class) is
+checked by the data rooms.
+"""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from raylight.config.decision_rule import parse_rule
+from raylight.config.schema import RunConfig
+from raylight.models.shapes import smallest_image_size
+
+TRUSTED_PACKAGES = ("raylight", "torch", "torchvision", "torchmetrics", "pytorch_lightning")
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "data.kind": ("demo", "folder"),
+    "data.layout": ("auto", "split_folders", "class_folders", "flat", "csv"),
+    "data.feed": ("cache", "stream"),
+    "decode.engine": ("ray", "threads"),
+    "model.family": ("convnet", "torchvision"),
+    "model.resize": ("stretch", "crop"),
+    "model.normalize": ("unit", "centered", "imagenet"),
+    "model.head": ("softmax", "sigmoid"),
+    "model.padding": ("same", "valid"),
+    "model.pool": ("flatten", "average"),
+    "trainer.accelerator": ("cpu", "gpu", "auto"),
+    "trainer.strategy": ("single", "ddp", "ray"),
+    "trainer.precision": ("auto", "32", "bf16"),
+    "trainer.channels_last": ("auto", "true", "false"),
+    "trainer.monitor_mode": ("min", "max"),
+    "trainer.averaging": ("none", "ema", "swa"),
+    "trainer.progress": ("auto", "lines", "off"),
+    "logger.name": ("wandb", "csv", "none"),
+    "logger.mode": ("offline", "online", "disabled"),
+    "loss.class_weights": ("balanced",),
+}
+"""Settings that take one of a few words."""
+
+RANGES: dict[str, tuple[float, float]] = {
+    "data.val_fraction": (0.0, 0.9),
+    "data.test_fraction": (0.0, 0.9),
+    "data.max_bad_fraction": (0.0, 1.0),
+    "data.folds": (2, 1000),
+    "data.fold": (0, 999),
+    "data.limit": (1, 10**9),
+    "decode.workers": (1, 4096),
+    "ray.object_store_gb": (0.08, 10**4),
+    "model.image_size": (1, 4096),
+    "model.dropout": (0.0, 0.99),
+    "model.conv_dropout": (0.0, 0.99),
+    "finetune.views": (1, 1000),
+    "loss.label_smoothing": (0.0, 0.99),
+    "loss.focal_gamma": (0.0, 100.0),
+    "trainer.num_workers": (1, 4096),
+    "trainer.max_epochs": (1, 10**6),
+    "trainer.batch_size": (1, 10**6),
+    "trainer.threads": (1, 4096),
+    "trainer.patience": (1, 10**6),
+    "trainer.gradient_clip": (1e-9, 1e9),
+    "trainer.averaging_start": (0, 10**6),
+    "trainer.ema_decay": (0.0, 1.0),
+    "trainer.limit_batches": (1, 10**9),
+    "decision.cost_miss": (0.0, 1e12),
+    "decision.cost_false_alarm": (0.0, 1e12),
+    "seed": (0, 2**32 - 1),
+}
+"""Smallest and largest value of each number, both allowed."""
+
+METRICS = (
+    "loss accuracy balanced_accuracy precision recall specificity f1 auroc average_precision mcc ece brier".split()
+)
+
+
+def known_keys(node: Any = RunConfig, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of the schema, sections included."""
+    hints = get_type_hints(node)
+    for setting in fields(node):
+        key = prefix + setting.name
+        yield key
+        if is_dataclass(hints[setting.name]):
+            yield from known_keys(hints[setting.name], key + ".")
+
+
+def nearest(name: str, candidates: list[str]) -> str:
+    """A "did you mean" clause for the candidate nearest to a name, or nothing."""
+    found = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
+    if not found:
+        last = name.rsplit(".", 1)[-1]
+        by_last = {candidate.rsplit(".", 1)[-1]: candidate for candidate in candidates}
+        found = [by_last[match] for match in difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.75)]
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def value_problem(key: str, value: Any) -> str | None:
+    """What is wrong with one value at one dotted key: an unknown name or a wrong type; None when it fits."""
+    keys = set(known_keys())
+    if key not in keys:
+        if _inside_free_node(key):
+            return None
+        return f"{key}: there is no such setting{nearest(key, sorted(keys))}"
+    if isinstance(value, str) and "${" in value:
+        return None
+    hint = _hint_at(key)
+    if is_dataclass(hint):
+        return None if isinstance(value, Mapping | DictConfig) else f"{key}: is a section, not a value; set {key}.NAME"
+    schema = OmegaConf.structured(RunConfig)
+    try:
+        OmegaConf.update(schema, key, value)
+    except OmegaConfBaseException:
+        return f"{key}: {value!r} is not {_expected(hint)}"
+    return None
+
+
+def config_problems(config: DictConfig) -> list[str]:
+    """Every problem of a composed config, by dotted path.
+
+    Args:
+        config: what Hydra composed, or a run folder's ``config.yaml``.
+    """
+    problems = [
+        problem
+        for key, value in _leaves(OmegaConf.to_container(config, resolve=False))
+        if (problem := value_problem(key, value))
+    ]
+    if problems:
+        return problems
+    typed = OmegaConf.merge(OmegaConf.structured(RunConfig), config)
+    try:
+        run = OmegaConf.to_object(typed)
+    except OmegaConfBaseException as error:
+        return [str(error).splitlines()[0]]
+    assert isinstance(run, RunConfig)
+    return [
+        *_choice_problems(typed),
+        *_range_problems(typed),
+        *_combination_problems(run),
+        *_place_problems(run),
+        *_target_problems(run),
+    ]
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping) and not _is_free(prefix.rstrip(".")):
+        for name, value in node.items():
+            yield from _leaves(value, f"{prefix}{name}.")
+    elif prefix:
+        yield prefix.rstrip("."), node
+
+
+def _is_free(key: str) -> bool:
+    return key in ("optimizer", "scheduler")
+
+
+def _inside_free_node(key: str) -> bool:
+    return key.split(".")[0] in ("optimizer", "scheduler") or key.startswith(("augment.transforms", "finetune.phases"))
+
+
+def _hint_at(key: str) -> Any:
+    node: Any = RunConfig
+    for name in key.split("."):
+        node = get_type_hints(node)[name]
+    return node
+
+
+def _expected(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    if hint in names:
+        return names[hint]
+    if get_origin(hint) is list:
+        return "a list"
+    return " or ".join(_expected(part) for part in get_args(hint)) or "what the schema says"
+
+
+def _choice_problems(typed: DictConfig) -> Iterator[str]:
+    for key, allowed in CHOICES.items():
+        value = OmegaConf.select(typed, key)
+        if value is not None and str(value).lower() not in allowed:
+            yield f"{key}: {value!r} is not one of {', '.join(allowed)}{nearest(str(value), list(allowed))}"
+
+
+def _range_problems(typed: DictConfig) -> Iterator[str]:
+    for key, (low, high) in RANGES.items():
+        value = OmegaConf.select(typed, key)
+        if value is not None and not low <= value <= high:
+            yield f"{key}: {value} is outside {low:g} to {high:g}"
+
+
+def _combination_problems(run: RunConfig) -> Iterator[str]:
+    data, model, finetune, trainer = run.data, run.model, run.finetune, run.trainer
+    if data.fold is not None and data.folds is None:
+        yield f"data.fold: fold {data.fold} of how many? set data.folds, for example data.folds=5"
+    if data.folds is not None and data.fold is None:
+        yield f"data.fold: not set; choose one of 0 to {data.folds - 1}, or sweep them with -m data.fold=0,1,..."
+    if data.folds is not None and data.fold is not None and data.fold >= data.folds:
+        yield f"data.fold: {data.fold} is not below data.folds={data.folds}; folds count from 0"
+    if data.val_fraction + data.test_fraction >= 1:
+        yield (
+            f"data.val_fraction: {data.val_fraction} + data.test_fraction {data.test_fraction} leave no image to train on"
+        )
+    if data.layout == "csv" and data.csv is None:
+        yield "data.csv: not set, but data.layout=csv reads a table; set data.csv=PATH"
+    if model.family == "convnet" and not model.channels:
+        yield "model.channels: empty; a convnet needs at least one block, for example [32, 64]"
+    smallest = smallest_image_size(model)
+    if model.image_size < smallest:
+        yield f"model.image_size: {model.image_size} is too small for {model.name}; it needs at least {smallest} pixels"
+    if finetune.requires_weights and model.weights is None:
+        remedy = (
+            "finetune=scratch" if model.family == "convnet" else "model.weights=DEFAULT or a path, or finetune=scratch"
+        )
+        yield (
+            f"finetune: {finetune.name!r} keeps layers as they are, but {model.name} starts from random weights "
+            f"(model.weights=null); use {remedy}"
+        )
+    if model.family == "convnet" and model.weights == "DEFAULT":
+        yield f"model.weights: there are no published weights for {model.name}; use null or the path of a state dict"
+    if not finetune.phases:
+        yield "finetune.phases: empty; at least one phase has to train something"
+    for position, phase in enumerate(finetune.phases[:-1]):
+        if phase.epochs is None:
+            yield f"finetune.phases[{position}].epochs: not set; only the last phase may leave it open"
+    fixed = sum(phase.epochs or 0 for phase in finetune.phases)
+    if finetune.phases and finetune.phases[-1].epochs is None and fixed >= trainer.max_epochs:
+        yield f"trainer.max_epochs: {trainer.max_epochs} leaves no epoch for the last phase; the others take {fixed}"
+    if finetune.phases and finetune.phases[-1].epochs is not None and fixed != trainer.max_epochs:
+        yield f"trainer.max_epochs: {trainer.max_epochs}, but the phases of finetune add up to {fixed}"
+    split, _, metric = trainer.monitor.partition("/")
+    if split != "val" or metric not in METRICS:
+        valid = [f"val/{name}" for name in METRICS]
+        yield (
+            f"trainer.monitor: {trainer.monitor!r} can't choose a checkpoint; only validation may "
+            f"(val/ and one of {', '.join(METRICS)}){nearest(trainer.monitor, valid)}"
+        )
+    elif (metric in ("loss", "ece", "brier")) != (trainer.monitor_mode == "min"):
+        yield f"trainer.monitor_mode: {trainer.monitor_mode!r} would keep the worst {trainer.monitor}"
+    if data.feed == "stream" and len(finetune.phases) and finetune.cache and finetune.requires_weights:
+        yield "data.feed: stream keeps nothing on disk, but finetune.cache=true does; set finetune.cache=false"
+    if trainer.num_workers > 1 and trainer.strategy == "single":
+        yield "trainer.num_workers: one process trains with trainer.strategy=single; choose trainer=ddp or trainer=ray"
+    if trainer.averaging == "swa" and len(finetune.phases) > 1:
+        yield "trainer.averaging: swa replaces the scheduler and can't span two phases; use ema or a single phase"
+    try:
+        parse_rule(run.decision.threshold)
+    except ValueError as error:
+        yield f"decision.threshold: {error}"
+
+
+def _place_problems(run: RunConfig) -> Iterator[str]:
+    if run.data.root is not None and not run.data.download and not Path(run.data.root).expanduser().is_dir():
+        where = f" Get it from {run.data.homepage}." if run.data.homepage else ""
+        yield f"data.root: there is no folder {run.data.root!r}.{where}"
+    if run.data.csv is not None and not Path(run.data.csv).expanduser().is_file():
+        yield f"data.csv: there is no file {run.data.csv!r}"
+    weights = run.model.weights
+    if weights not in (None, "DEFAULT") and not Path(str(weights)).expanduser().is_file():
+        yield f"model.weights: there is no file {weights!r}; give a path, DEFAULT, or null for random weights"
+
+
+def _target_problems(run: RunConfig) -> Iterator[str]:
+    trusted = (*TRUSTED_PACKAGES, *run.allowed_targets)
+    nodes: list[tuple[str, Any, tuple[Any, ...]]] = [("optimizer", run.optimizer, (None,))]
+    if run.scheduler is not None:
+        nodes.append(("scheduler", run.scheduler, (None,)))
+    nodes += [
+        (f"augment.transforms[{position}]", node, ()) for position, node in enumerate(run.augment.transforms)
+    ]
+    for key, node, leading in nodes:
+        yield from _node_problems(key, node, trusted, leading)
+
+
+def _node_problems(key: str, node: Any, trusted: tuple[str, ...], leading: tuple[Any, ...]) -> Iterator[str]:
+    """Problems of one ``_target_`` node and of those nested in its arguments."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        yield f"{key}: needs a _target_, the dotted name of the class that builds it"
+        return
+    target = str(node["_target_"])
+    package = target.split(".")[0]
+    if package not in trusted:
+        yield (
+            f"{key}._target_: {target!r} is not from a trusted package ({', '.join(trusted)}); "
+            f"add it with allowed_targets=[{package}] if you trust its code"
+        )
+        return
+    module_name, _, attribute = target.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError:
+        yield f"{key}._target_: there is no module {module_name!r}"
+        return
+    callee = getattr(module, attribute, None)
+    if not callable(callee):
+        names = [name for name in dir(module) if not name.startswith("_")]
+        yield f"{key}._target_: {module_name} has no {attribute!r}{nearest(attribute, names)}"
+        return
+    arguments = {str(name): value for name, value in node.items() if not str(name).startswith("_")}
+    try:
+        signature = inspect.signature(callee)
+    except ValueError:
+        return
+    parameters = [name for name in signature.parameters if name not in ("self", "args", "kwargs")]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    unknown = [name for name in arguments if name not in parameters and not open_ended]
+    for name in unknown:
+        yield f"{key}.{name}: {target} takes no such argument{nearest(name, parameters)}"
+    if not unknown:
+        try:
+            signature.bind(*leading, **arguments)
+        except TypeError as error:
+            yield f"{key}: {target}: {error}"
+    for name, value in arguments.items():
+        for position, inner in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(inner, Mapping) and "_target_" in inner:
+                suffix = f"[{position}]" if isinstance(value, list) else ""
+                yield from _node_problems(f"{key}.{name}{suffix}", inner, trusted, ())

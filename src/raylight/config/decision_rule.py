@@ -1,0 +1,80 @@
+"""The rule by which a decision threshold is chosen, as written in ``decision.threshold``.
+
+Covers reading the rule. Leaves out choosing: ``report.calibration`` does it, on validation. Imports nothing
+heavy, because the check of a config reads the rule too.
+"""
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+OBJECTIVES = ("youden", "f1", "cost")
+CONSTRAINED = ("recall", "precision", "specificity")
+
+
+@dataclass(frozen=True)
+class DecisionRule:
+    """How to choose the threshold on the positive class's probability.
+
+    Attributes:
+        kind: ``fixed``, one of ``OBJECTIVES``, or one of ``CONSTRAINED``.
+        value: the threshold itself (``fixed``) or what the constrained metric must reach; ``None`` for an
+            objective.
+        text: as the user wrote it.
+    """
+
+    kind: str
+    value: float | None
+    text: str
+
+
+def parse_rule(text: str) -> DecisionRule:
+    """Read a rule.
+
+    Args:
+        text: a number between 0 and 1, ``youden`` (recall + specificity - 1), ``f1``, ``cost``, or a floor
+            such as ``recall>=0.95`` for recall, precision or specificity.
+
+    Raises:
+        ValueError: a sentence that names what was written and what would be understood.
+
+    Example:
+        >>> parse_rule("recall >= 0.95")
+        DecisionRule(kind='recall', value=0.95, text='recall >= 0.95')
+    """
+    rule = str(text).strip().lower()
+    if rule in OBJECTIVES:
+        return DecisionRule(rule, None, text)
+    if floor := re.fullmatch(r"([a-z_0-9]+)\s*>=\s*(.+)", rule):
+        metric, number = floor[1], _number(floor[2])
+        if metric not in CONSTRAINED:
+            raise ValueError(
+                f"threshold {text!r} sets a floor for {metric!r}{_nearest(metric, CONSTRAINED)}; "
+                f"floors exist for {', '.join(CONSTRAINED)}"
+            )
+        if number is None or not 0 < number <= 1:
+            raise ValueError(f"threshold {text!r}: a floor for {metric} lies above 0 and at most at 1")
+        return DecisionRule(metric, number, text)
+    number = _number(rule)
+    if number is None:
+        raise ValueError(
+            f"threshold {text!r} is no rule{_nearest(rule, (*OBJECTIVES, *CONSTRAINED))}; write a number "
+            f"between 0 and 1, {', '.join(OBJECTIVES)}, or a floor such as recall>=0.95"
+        )
+    if not 0 < number < 1:
+        raise ValueError(
+            f"threshold {text!r} would give every image the same class; it must lie between 0 and 1"
+        )
+    return DecisionRule("fixed", number, text)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _nearest(word: str, names: tuple[str, ...]) -> str:
+    close = get_close_matches(re.split(r"\W", word)[0], names, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

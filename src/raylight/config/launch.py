@@ -1,0 +1,251 @@
+"""From a command line to checked jobs: ``train.py``'s inside.
+
+Hydra composes; before it does, every override is held against the schema, so that all mistakes are listed at once.
+Each job of a multirun reports how it ended instead of raising, so that the others go on.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from raylight.config.check import config_problems, known_keys, nearest, value_problem
+from raylight.config.schema import RunConfig
+from raylight.errors import ConfigError
+
+
+def main(conf_dir: Path) -> int:
+    """Run ``train.py``: check the command line, then hand it to Hydra.
+
+    Args:
+        conf_dir: folder of the option files.
+
+    Returns:
+        The exit code: 0 finished, 1 failed, 2 bad config or data, 130 interrupted, 143 terminated. For a multirun 1
+        when any job failed.
+    """
+    import hydra
+    from hydra._internal.utils import get_args_parser
+
+    register_schema()
+    arguments = get_args_parser().parse_args()
+    _absolute_config_path(arguments.config_path)
+    if _runs_jobs(arguments):
+        try:
+            sys.argv[1:] = checked_arguments(conf_dir, sys.argv[1:])
+        except ConfigError as error:
+            print(error, file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
+            return error.exit_code
+    exit_codes: list[int] = []
+
+    def job(config: DictConfig) -> float | None:
+        from raylight.pipeline import run_job
+
+        outcome = run_job(config)
+        exit_codes.append(outcome.exit_code)
+        return outcome.objective
+
+    hydra.main(version_base="1.3", config_path=str(conf_dir), config_name="train")(job)()
+    return exit_codes[0] if len(exit_codes) == 1 else int(any(exit_codes))
+
+
+def register_schema() -> None:
+    """Make the schema and our Hydra settings known to Hydra; calling it twice does no harm."""
+    from hydra.conf import HydraConf, RunDir, SweepDir
+    from hydra.core.config_store import ConfigStore
+
+    OmegaConf.register_new_resolver("raylight.unique", lambda: os.urandom(3).hex(), use_cache=True, replace=True)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=RunConfig, provider="raylight")
+    stamp = "${now:%Y-%m-%d_%H-%M-%S}-${raylight.unique:}"
+    settings = HydraConf(
+        run=RunDir(f"outputs/${{data.name}}-${{model.name}}/{stamp}"),
+        sweep=SweepDir(dir=f"outputs/sweeps/{stamp}", subdir="${hydra.job.num}-${data.name}-${model.name}"),
+        output_subdir=None,
+    )
+    settings.defaults = [
+        {next(iter(entry)): "none"} if "job_logging" in entry or "hydra_logging" in entry else entry
+        for entry in settings.defaults
+    ]
+    settings.job.chdir = False
+    settings.help.app_name = "Raylight"
+    settings.help.header = "Raylight trains and compares image classifiers: python train.py [SETTING=VALUE ...]"
+    settings.help.template = HELP
+    store.store(group="hydra", name="config", node=settings, provider="raylight")
+
+
+HELP = """${hydra.help.header}
+
+Choose an option a group, then change single settings; -m sweeps over comma-separated values:
+  python train.py model=resnet18 data=xray data.root=PATH
+  python train.py -m model=cnn2,cnn5 seed=1,2
+  python train.py experiment=NAME            a published system or a study
+
+Options:
+$APP_CONFIG_GROUPS
+
+Show the whole config with --cfg job, one section with --cfg job --package model.
+Exit codes: 0 finished, 1 failed, 2 bad config or data, 130 interrupted, 143 terminated.
+
+${hydra.help.footer}
+"""
+
+
+def checked_arguments(conf_dir: Path, arguments: list[str]) -> list[str]:
+    """Hold a command line against the option files and the schema.
+
+    Args:
+        conf_dir: folder of the option files.
+        arguments: what follows ``train.py``.
+
+    Returns:
+        The arguments, with ``+key=value`` written as ``key=value`` where the setting exists anyway.
+
+    Raises:
+        ConfigError: listing every problem.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra._internal.utils import get_args_parser
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Override
+    from hydra.errors import HydraException
+
+    parsed = get_args_parser().parse_args(arguments)
+    config_dir = str(Path(parsed.config_path).resolve()) if parsed.config_path else str(conf_dir)
+    config_name = parsed.config_name or "train"
+    problems: list[str] = []
+    accepted: list[Override] = []
+    rewritten: dict[str, str] = {}
+    with initialize_config_dir(config_dir, version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        groups = set(_all_groups(loader))
+        for text in parsed.overrides:
+            try:
+                override = OverridesParser.create().parse_override(text)
+            except HydraException as error:
+                problems.append(f"{text}: can't be read ({str(error).splitlines()[0]})")
+                continue
+            found = list(_override_problems(override, loader, groups))
+            problems += found
+            if not found:
+                accepted.append(override)
+                if override.is_add() and override.key_or_group in known_keys():
+                    rewritten[text] = text.lstrip("+")
+        if not Path(config_dir, f"{config_name}.yaml").is_file():
+            raise ConfigError([f"--config-name: there is no {config_name}.yaml in {config_dir}"])
+        for overrides in _compositions(accepted, rewritten):
+            try:
+                config = compose(config_name, overrides=overrides)
+            except HydraException as error:
+                problems.append(_plain(error))
+                continue
+            problems += [problem for problem in config_problems(config) if problem not in problems]
+    if problems:
+        raise ConfigError(problems)
+    return [rewritten.get(text, text) for text in arguments]
+
+
+def load_config(config: DictConfig) -> RunConfig:
+    """The typed settings of a composed config.
+
+    Raises:
+        ConfigError: listing every problem.
+    """
+    problems = config_problems(config)
+    if problems:
+        raise ConfigError(problems)
+    run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), config))
+    assert isinstance(run, RunConfig)
+    return run
+
+
+def _runs_jobs(arguments: Any) -> bool:
+    shows = (arguments.help, arguments.hydra_help, arguments.cfg, arguments.info, arguments.shell_completion)
+    return not any(shows)
+
+
+def _absolute_config_path(config_path: str | None) -> None:
+    """Let ``--config-path`` be relative to the working directory, as a user types it; Hydra looks beside the code."""
+    if config_path is None or not Path(config_path).is_dir():
+        return
+    absolute = str(Path(config_path).resolve())
+    sys.argv = [
+        absolute if argument == config_path else argument.replace(f"={config_path}", f"={absolute}")
+        if argument.startswith(("--config-path=", "-cp="))
+        else argument
+        for argument in sys.argv
+    ]
+
+
+def _all_groups(loader: Any, parent: str = "") -> Iterator[str]:
+    from hydra.core.object_type import ObjectType
+
+    for name in loader.get_group_options(parent, results_filter=ObjectType.GROUP):
+        group = f"{parent}/{name}" if parent else name
+        yield group
+        yield from _all_groups(loader, group)
+
+
+def _override_problems(override: Any, loader: Any, groups: set[str]) -> Iterator[str]:
+    key = override.key_or_group
+    if key.split(".")[0].split("/")[0] == "hydra" and "/" not in key:
+        return
+    group = key.split("@")[0]
+    if group in groups and not override.is_delete():
+        options = loader.get_group_options(group)
+        for value in _alternatives(override):
+            if value is not None and str(value) not in options:
+                guess = nearest(str(value), options) or f"; the options are {', '.join(options)}"
+                yield f"{key}: there is no option {value!r}{guess}"
+        return
+    if "/" in key:
+        yield f"{key}: there is no such group{nearest(key, sorted(groups))}"
+        return
+    if override.is_delete():
+        return
+    for value in _alternatives(override):
+        problem = value_problem(key, value)
+        if problem and key not in known_keys():
+            problem = f"{key}: there is no such setting{nearest(key, [*sorted(groups), *known_keys()])}"
+        if problem:
+            yield problem
+            if key not in known_keys():
+                return
+
+
+def _alternatives(override: Any) -> list[Any]:
+    """The values that an override stands for; none for sweeps over an interval or a glob."""
+    if not override.is_sweep_override():
+        return [override.value()]
+    if override.is_choice_sweep() or override.is_range_sweep():
+        return list(override.sweep_iterator())
+    return []
+
+
+def _compositions(overrides: list[Any], rewritten: dict[str, str]) -> Iterator[list[str]]:
+    """The override lists to compose: all at their first value, then each further value of a sweep on its own."""
+    choices: list[list[str]] = []
+    for override in overrides:
+        text = rewritten.get(override.input_line, override.input_line)
+        if not override.is_sweep_override():
+            choices.append([text])
+        elif override.is_choice_sweep() or override.is_range_sweep():
+            choices.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+    first = [alternatives[0] for alternatives in choices]
+    yield first
+    for position, alternatives in enumerate(choices):
+        for alternative in alternatives[1:]:
+            yield [*first[:position], alternative, *first[position + 1 :]]
+
+
+def _plain(error: Exception) -> str:
+    """Hydra's message in one line, with the cause that names the key."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    cause = error.__cause__
+    if cause is not None:
+        lines.append(str(cause).splitlines()[0])
+    return ": ".join(dict.fromkeys(lines))

@@ -1,0 +1,299 @@
+"""The schema of a run: the single list of every setting, its type, unit, default and why.
+
+Plain dataclasses, so that OmegaConf checks types and mypy checks uses. Importing this module imports nothing
+heavy. Nodes typed ``Any`` hold Hydra ``_target_`` nodes, which ``raylight.config.check`` binds to the
+signature that they call.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class DataConfig:
+    """Which images, and how they are split."""
+
+    name: str = "demo"
+    """Name of the data set in run folders, tables and dashboards."""
+    kind: str = "folder"
+    """``demo`` draws its images; ``folder`` reads them from ``root``."""
+    root: str | None = None
+    """Folder with the images. ``null`` looks in ``datasets/<name>`` below the working directory."""
+    layout: str = "auto"
+    """``auto``, ``split_folders`` (root/train/class), ``class_folders`` (root/class), ``flat`` (cat.0.jpg), ``csv``."""
+    csv: str | None = None
+    """A table with the columns path, label and optionally group and split; paths are relative to ``root``."""
+    positive_class: str | None = None
+    """The class that recall, AUROC, ... speak of. ``null`` takes the last one in alphabetical order."""
+    group_pattern: str | None = None
+    """Regular expression on the file name whose first group names the patient (or object) it shows."""
+    group_duplicates: bool = True
+    """Files with the same content, or nearly the same picture, never stand on both sides of a split we cut."""
+    val_fraction: float = 0.1
+    """Share of the images for validation, cut from train."""
+    test_fraction: float = 0.1
+    """Share of the images for test, where the data set ships no test split of its own."""
+    folds: int | None = None
+    """Number of cross-validation folds over everything that isn't shipped as test."""
+    fold: int | None = None
+    """Which fold is held out as validation, counted from 0."""
+    split_seed: int | None = None
+    """Seed of the split. ``null`` follows ``seed``."""
+    limit: int | None = None
+    """Use at most this many images of each class, the same ones for the same seed."""
+    max_bad_fraction: float = 0.05
+    """Stop when more than this share of the files can't be used."""
+    download: bool = False
+    """Fetch the data set into ``root`` when it isn't there."""
+    kaggle: str | None = None
+    """``owner/name`` of the Kaggle data set that ``download`` fetches; ``null`` where there is none."""
+    archive_url: str | None = None
+    """Address of the public archive that ``download`` fetches; ``null`` where there is none."""
+    archive_sha256: str | None = None
+    """Checksum of that archive."""
+    homepage: str | None = None
+    """Where a person gets the data set; named when it is missing."""
+    medical: bool = False
+    """Marks reports as research only."""
+    feed: str = "cache"
+    """``cache`` trains from decoded images on disk, ``stream`` straight from Ray Data in bounded memory."""
+
+
+@dataclass
+class DecodeConfig:
+    """How files become pixels. Both engines give the same bytes."""
+
+    engine: str = "ray"
+    """``ray`` (Ray Data, one machine or a cluster) or ``threads`` (in this process)."""
+    workers: int | None = None
+    """Decoding tasks at a time. ``null`` takes every core that this process may use."""
+
+
+@dataclass
+class RayConfig:
+    """The Ray session, started only when something is to be decoded or distributed."""
+
+    address: str | None = None
+    """``null`` starts a local session; ``auto`` or host:port joins a running cluster."""
+    object_store_gb: float = 0.5
+    """Size of a local session's object store, in GB (10^9 bytes)."""
+
+
+@dataclass
+class AugmentConfig:
+    """Random changes of training images, per sample, on uint8[3, height, width]."""
+
+    name: str = "none"
+    """Name of the augmentation in tables."""
+    transforms: list[Any] = field(default_factory=list)
+    """``torchvision.transforms.v2`` nodes, applied in order."""
+
+
+@dataclass
+class ModelConfig:
+    """The network and the shape of its input."""
+
+    name: str = "cnn2"
+    """Name in tables; for ``family=torchvision`` the name of the torchvision classifier."""
+    family: str = "convnet"
+    """``convnet`` (our small networks) or ``torchvision`` (any classifier that torchvision lists)."""
+    weights: str | None = None
+    """``null`` starts from random weights, ``DEFAULT`` takes torchvision's, else the path of a state dict."""
+    image_size: int = 64
+    """Height and width of the input, in pixels."""
+    resize: str = "stretch"
+    """``stretch`` ignores the aspect ratio; ``crop`` resizes the shorter side to 8/7 of the size and cuts the centre."""
+    normalize: str = "unit"
+    """``unit`` scales to 0..1; ``centered`` to -1..1; ``imagenet`` subtracts ImageNet's mean, divides by its deviation."""
+    head: str = "softmax"
+    """``softmax`` has one output a class; ``sigmoid`` one output for two classes (binary cross-entropy)."""
+    dense: list[int] = field(default_factory=list)
+    """Widths of dense layers between the features and the output."""
+    dropout: float = 0.0
+    """Dropout before each dense layer and the output."""
+    channels: list[int] = field(default_factory=list)
+    """convnet: output channels of each convolution block."""
+    padding: str = "same"
+    """convnet: ``same`` keeps the size in a convolution, ``valid`` does not pad."""
+    batch_norm: bool = False
+    """convnet: BatchNorm after each convolution."""
+    conv_dropout: float = 0.0
+    """convnet: channel dropout after each pooling."""
+    pool: str = "flatten"
+    """convnet: ``flatten`` the last feature map, or ``average`` it."""
+    last_blocks_from: str | None = None
+    """Stage from which ``last_blocks`` trains, by name. ``null`` takes the last quarter of the stages."""
+
+
+@dataclass
+class PhaseConfig:
+    """A stretch of epochs in which one part of the network trains."""
+
+    train_from: str = "all"
+    """``all``, ``head``, ``last_blocks``, or the name of the first stage that trains."""
+    epochs: int | None = None
+    """Length in epochs; ``null`` for the last phase means: all that ``trainer.max_epochs`` leaves."""
+    learning_rate: float | None = None
+    """Learning rate of this phase; ``null`` takes the optimizer's."""
+    backbone_factor: float = 1.0
+    """Discriminative rates: stages below the head train at this multiple of the learning rate."""
+
+
+@dataclass
+class FinetuneConfig:
+    """Which layers train when, and whether the frozen ones are computed once."""
+
+    name: str = "scratch"
+    """Name of the recipe in tables."""
+    phases: list[PhaseConfig] = field(default_factory=lambda: [PhaseConfig()])
+    """Phases, in order."""
+    cache: bool = True
+    """Compute what lies below the first trainable stage once and keep it; false recomputes it at each step."""
+    cache_dir: str | None = None
+    """Where those features are kept. ``null``: beside the decoded images, in ``cache_dir``."""
+    views: int = 1
+    """Cached augmented views of an image when augmentation is on; epochs take turns."""
+    requires_weights: bool = False
+    """The recipe makes no sense on a randomly started network."""
+
+
+@dataclass
+class LossConfig:
+    """The training loss."""
+
+    name: str = "cross_entropy"
+    """Name in tables."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes, 0 to 1."""
+    class_weights: str | None = None
+    """``balanced`` weighs classes by inverse frequency in train; ``null`` weighs all alike."""
+    focal_gamma: float = 0.0
+    """Focal loss exponent (Lin et al. 2017); 0 is plain cross-entropy."""
+
+
+@dataclass
+class TrainerConfig:
+    """How training runs on this machine."""
+
+    name: str = "cpu"
+    """Name of the option."""
+    accelerator: str = "cpu"
+    """``cpu``, ``gpu``, or ``auto``."""
+    strategy: str = "single"
+    """``single`` process, ``ddp`` (several processes, one machine) or ``ray`` (Ray Train)."""
+    num_workers: int = 1
+    """Training processes for ``ddp`` and ``ray``."""
+    max_epochs: int = 10
+    """Epochs in all phases together."""
+    batch_size: int = 32
+    """Images a step, over all training processes."""
+    precision: str = "auto"
+    """``auto`` takes the fastest that keeps the loss; ``32`` or ``bf16`` fix it."""
+    channels_last: str = "auto"
+    """Memory format: ``auto``, ``true`` or ``false``."""
+    threads: int | None = None
+    """Threads of torch's operators; ``null`` takes every core that this process may use."""
+    monitor: str = "val/loss"
+    """Validation metric that chooses the checkpoint."""
+    monitor_mode: str = "min"
+    """``min`` or ``max``."""
+    patience: int | None = None
+    """Stop after this many epochs without improvement; ``null`` never stops early."""
+    gradient_clip: float | None = None
+    """Largest gradient norm; ``null`` doesn't clip."""
+    averaging: str = "none"
+    """Weight averaging: ``none``, ``ema`` or ``swa`` (Lightning's own callbacks)."""
+    averaging_start: int = 0
+    """First epoch that is averaged."""
+    ema_decay: float = 0.99
+    """Decay of the exponential moving average, a step."""
+    limit_batches: int | None = None
+    """Batches an epoch at most (for debugging); ``null`` takes all."""
+    progress: str = "auto"
+    """``auto`` draws bars on a terminal and prints lines elsewhere; ``lines``; ``off``."""
+
+
+@dataclass
+class LoggerConfig:
+    """Where curves go besides the run folder."""
+
+    name: str = "wandb"
+    """``wandb``, ``csv`` (the run folder's own history alone) or ``none``."""
+    project: str = "raylight"
+    """W&B project."""
+    entity: str | None = None
+    """W&B entity; ``null`` takes the account's default."""
+    mode: str = "offline"
+    """``offline`` or ``online``; the environment's WANDB_MODE wins."""
+    group: str | None = None
+    """W&B group; sweeps set it to the sweep's name."""
+    tags: list[str] = field(default_factory=list)
+    """W&B tags."""
+    artifacts: bool = True
+    """Log the best checkpoint and the split as artifacts."""
+
+
+@dataclass
+class DecisionConfig:
+    """From probabilities to a decision; chosen on validation only. Two-class data."""
+
+    threshold: str = "0.5"
+    """A number, ``youden``, ``f1``, ``recall>=0.95`` (likewise precision, specificity), or ``cost``."""
+    cost_miss: float = 1.0
+    """``cost``: price of a missed positive."""
+    cost_false_alarm: float = 1.0
+    """``cost``: price of a false alarm."""
+    calibrate: bool = True
+    """Fit a temperature on validation."""
+
+
+@dataclass
+class ReportConfig:
+    """What is written beside the numbers."""
+
+    enabled: bool = True
+    """Write ``report.html``."""
+    plots: bool = True
+    """Draw ``plots/*.png``."""
+    shortcuts: bool = False
+    """Also measure what the network sees: masked centre, border only, 8 pixels, histogram."""
+    gradcam: bool = True
+    """Show where the network looked on the report's example images."""
+
+
+@dataclass
+class AuditConfig:
+    """Checks of the data before a run."""
+
+    enabled: bool = True
+    """Audit at the start of each run; the result is kept by content."""
+
+
+@dataclass
+class RunConfig:
+    """A whole run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: Any = None
+    """Partial ``_target_`` node of a ``torch.optim`` class."""
+    scheduler: Any = None
+    """Partial ``_target_`` node of a ``torch.optim.lr_scheduler`` class, stepped once an epoch; ``null``: constant."""
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
+    seed: int = 1
+    """Seed of weights, order, augmentation and split."""
+    cache_dir: str = "${oc.env:RAYLIGHT_CACHE,${oc.env:HOME,.}/.cache/raylight}"
+    """Decoded images, features and measured settings, shared by all runs."""
+    allowed_targets: list[str] = field(default_factory=list)
+    """Packages besides raylight, torch, torchvision, torchmetrics and pytorch_lightning that ``_target_`` may name."""
+    notes: str | None = None
+    """Free text, shown in the report."""

@@ -1,0 +1,1 @@
+"""From files to decoded pixels: source, index, split, duplicates, decode, cache, batches."""

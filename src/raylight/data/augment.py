@@ -1,0 +1,96 @@
+"""Random changes of training images, per sample, reproducible whatever order or thread they are made in.
+
+torchvision's transforms draw from torch's global generator. Here each sample's draws come from a generator of its
+own, seeded by (seed, epoch, image), so that neither the order of images nor a prefetching thread changes a picture
+or the network's dropout.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+_DRAWS = frozenset(
+    {
+        torch.rand,
+        torch.randn,
+        torch.randint,
+        torch.randperm,
+        torch.bernoulli,
+        torch.multinomial,
+        torch.normal,
+        Tensor.uniform_,
+        Tensor.normal_,
+        Tensor.random_,
+        Tensor.bernoulli_,
+        Tensor.exponential_,
+    }
+)
+
+
+class OwnRandomness(TorchFunctionMode):
+    """Within this mode torch's random functions draw from one given generator.
+
+    Modes are per thread (torch.overrides.TorchFunctionMode), so other threads keep the global generator.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Add our generator to a draw that names none."""
+        kwargs = dict(kwargs or {})
+        if func in _DRAWS:
+            kwargs.setdefault("generator", self.generator)
+        return func(*args, **kwargs)
+
+
+class Augmenter:
+    """Applies transforms to single images, each with its own randomness.
+
+    Args:
+        transforms: functions of uint8[3, height, width], applied in order; none leaves images as they are.
+        seed: the run's seed.
+    """
+
+    def __init__(self, transforms: Sequence[Callable[[Tensor], Tensor]], seed: int) -> None:
+        self.transforms = tuple(transforms)
+        self.seed = seed
+        self._generator = torch.Generator()
+
+    def __bool__(self) -> bool:
+        return bool(self.transforms)
+
+    def __call__(self, image: UInt8[Tensor, "3 height width"], key: str, turn: int) -> UInt8[Tensor, "3 height width"]:
+        """One picture, changed at random.
+
+        Args:
+            image: the picture.
+            key: what the picture is, its content hash.
+            turn: epoch or view; another turn gives another picture.
+        """
+        digest = hashlib.blake2b(f"{self.seed}/{turn}/{key}".encode(), digest_size=8).digest()
+        self._generator.manual_seed(int.from_bytes(digest, "little"))
+        with OwnRandomness(self._generator):
+            for transform in self.transforms:
+                image = transform(image)
+        return image
+
+
+def build_augmenter(nodes: Sequence[Any], seed: int) -> Augmenter:
+    """Instantiate the transforms that a config lists.
+
+    Args:
+        nodes: ``_target_`` nodes, already checked.
+        seed: the run's seed.
+    """
+    from hydra.utils import instantiate
+
+    return Augmenter([instantiate(node) for node in nodes], seed)

@@ -1,0 +1,190 @@
+"""From the cache to batches: order, augmentation, and a thread that stays ahead of training.
+
+What a batch holds is either decoded images or, above a freeze boundary, cached features; the loop is the same.
+Normalisation isn't done here: images stay uint8 until the network's device has them.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int64, Shaped
+from torch import Tensor
+
+from raylight.data.augment import Augmenter
+
+
+class Batch(NamedTuple):
+    """Images or features with their targets.
+
+    Attributes:
+        inputs: uint8[batch, 3, height, width] in channels-last memory, or float features[batch, ...].
+        targets: int64[batch], the class's position.
+        positions: int64[batch], the image's position in its samples.
+    """
+
+    inputs: Shaped[Tensor, "batch ..."]
+    targets: Int64[Tensor, " batch"]
+    positions: Int64[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The images (or features) of one split.
+
+    Attributes:
+        store: uint8[image, height, width, 3] or float[feature, ...], usually memory-mapped.
+        rows: int64[sample] or int64[sample, view], where each sample lies in the store.
+        targets: int64[sample].
+        keys: content hash of each sample.
+    """
+
+    store: Shaped[np.ndarray, "row ..."]
+    rows: Int64[np.ndarray, "sample ..."]
+    targets: Int64[np.ndarray, " sample"]
+    keys: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def are_images(self) -> bool:
+        """Whether the store holds pixels, not features."""
+        return self.store.dtype == np.uint8
+
+
+@dataclass
+class WaitClock:
+    """How long training waited for batches, in seconds."""
+
+    waited: float = 0.0
+    batches: int = 0
+    wall_start: float = field(default_factory=time.perf_counter)
+
+
+class Batches:
+    """An epoch of batches, made in a thread while the network works on the ones before.
+
+    The order of an epoch depends on (seed, epoch) alone, an image's augmentation on (seed, epoch, image).
+
+    Args:
+        samples: what to go through.
+        batch_size: samples a batch; the last batch of an epoch may be smaller.
+        seed: seed of the order.
+        epoch: which epoch this is; it chooses order, augmentation and view.
+        shuffle: whether to go through in random order.
+        augmenter: changes each image; None or empty leaves it as it is.
+        limit: batches at most.
+        clock: counts the time that the reader waited.
+        prefetch: batches made ahead.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        shuffle: bool = False,
+        augmenter: Augmenter | None = None,
+        limit: int | None = None,
+        clock: WaitClock | None = None,
+        prefetch: int = 4,
+    ) -> None:
+        self.samples, self.batch_size, self.seed, self.epoch = samples, batch_size, seed, epoch
+        self.shuffle, self.augmenter, self.limit = shuffle, augmenter, limit
+        self.clock, self.prefetch = clock or WaitClock(), prefetch
+
+    def __len__(self) -> int:
+        whole = -(-len(self.samples) // self.batch_size)
+        return min(whole, self.limit) if self.limit is not None else whole
+
+    def order(self) -> Int64[np.ndarray, " sample"]:
+        """The epoch's order of samples."""
+        if not self.shuffle:
+            return np.arange(len(self.samples))
+        return np.random.default_rng([self.seed, self.epoch]).permutation(len(self.samples))
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = self.order()
+        chunks = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        yield from _ahead((self._batch(chunk) for chunk in chunks[: len(self)]), self.prefetch, self.clock)
+
+    def _batch(self, positions: Int64[np.ndarray, " batch"]) -> Batch:
+        samples = self.samples
+        targets = torch.from_numpy(samples.targets[positions])
+        rows = samples.rows[positions]
+        if rows.ndim == 2:
+            rows = rows[:, self.epoch % rows.shape[1]]
+        if not samples.are_images:
+            return Batch(torch.from_numpy(samples.store[rows]), targets, torch.from_numpy(positions))
+        # Rows are read one by one: fancy indexing of a memory map first copies, then torch would copy again.
+        height, width = samples.store.shape[1:3]
+        inputs = torch.empty((len(rows), 3, height, width), dtype=torch.uint8, memory_format=torch.channels_last)
+        pixels = inputs.permute(0, 2, 3, 1).numpy()
+        for place, row in enumerate(rows):
+            pixels[place] = samples.store[row]
+        if self.augmenter:
+            for place, position in enumerate(positions):
+                inputs[place] = self.augmenter(inputs[place], samples.keys[position], self.epoch)
+        return Batch(inputs, targets, torch.from_numpy(positions))
+
+
+_END: Any = object()
+
+
+def _ahead(source: Iterator[Batch], depth: int, clock: WaitClock) -> Iterator[Batch]:
+    """Draw from a source in a thread, at most ``depth`` items ahead; its exceptions are raised here."""
+    ready: queue.Queue[Any] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(item: Any) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    threads = torch.get_num_threads()
+    started = threading.Event()
+
+    def work() -> None:
+        # One thread here: a second team of OpenMP threads would fight with the network's for the same cores.
+        torch.set_num_threads(1)
+        started.set()
+        try:
+            for item in source:
+                if not put(item):
+                    return
+        except BaseException as error:  # noqa: BLE001 - handed to the reader, who raises it
+            put(error)
+            return
+        put(_END)
+
+    worker = threading.Thread(target=work, name="raylight-batches", daemon=True)
+    worker.start()
+    started.wait()
+    # torch keeps the number for threads to come process-wide, the number in use per thread: set both back here.
+    torch.set_num_threads(threads)
+    try:
+        while True:
+            begin = time.perf_counter()
+            item = ready.get()
+            clock.waited += time.perf_counter() - begin
+            if item is _END:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            clock.batches += 1
+            yield item
+    finally:
+        stopped.set()
+        worker.join()

@@ -1,0 +1,113 @@
+"""What must be known of a JPEG file before its picture is decoded: size, kind, orientation.
+
+Covers the segments up to the first scan, read in one pass over a handful of markers. Leaves the picture
+itself, and every check of it, to libjpeg-turbo.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from raylight.errors import BadImageError
+
+ORIENTATION_TAG: Final = 0x0112
+"""EXIF tag with the rotation and mirroring that show the picture upright, 1 to 8 (JEITA CP-3451)."""
+
+_EXIF: Final = b"Exif\0\0"
+_XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_BARE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
+_SCAN, _END, _APP0, _APP1 = 0xDA, 0xD9, 0xE0, 0xE1
+
+
+@dataclass(frozen=True)
+class JpegHeader:
+    """A JPEG file up to its first scan.
+
+    Attributes:
+        width: stored width in pixels, before orientation.
+        height: stored height in pixels, before orientation.
+        components: 1 grey, 3 colour, 4 CMYK.
+        progressive: whether later scans refine earlier ones.
+        held_whole: whether libjpeg must keep all coefficients in memory: it takes several scans.
+        orientation: EXIF or XMP orientation, 1 to 8; 1 where none can be read.
+        unknown_jfif_at: offset of a JFIF version that libjpeg would warn of, or ``None``.
+    """
+
+    width: int
+    height: int
+    components: int
+    progressive: bool
+    held_whole: bool
+    orientation: int
+    unknown_jfif_at: int | None
+
+
+def read_jpeg_header(data: bytes) -> JpegHeader:
+    """Reads the segments up to the first scan (ITU-T T.81, annex B).
+
+    Args:
+        data: a file that starts with the JPEG signature ``FF D8``.
+
+    Raises:
+        BadImageError: the segments break off, contradict each other, or describe no picture.
+    """
+    frame: tuple[int, int, int, int] | None = None
+    orientation, unknown_jfif_at = 1, None
+    position = 2
+    while True:
+        while data[position : position + 2] == b"\xff\xff":
+            position += 1
+        if len(data) < position + 4:
+            raise BadImageError("the JPEG header is cut off")
+        if data[position] != 0xFF:
+            raise BadImageError(f"the JPEG header is damaged at byte {position}")
+        marker = data[position + 1]
+        if marker in _BARE:
+            position += 2
+            continue
+        length = int.from_bytes(data[position + 2 : position + 4])
+        start, end = position + 4, position + 2 + length
+        if marker == _END or length < 2 or end > len(data):
+            raise BadImageError("the JPEG file ends before its picture")
+        if marker == _SCAN:
+            break
+        if marker in _FRAMES and length >= 8:
+            height, width = (int.from_bytes(data[start + at : start + at + 2]) for at in (1, 3))
+            frame = (marker, width, height, data[start + 5])
+        elif marker == _APP0 and data[start : start + 5] == b"JFIF\0" and data[start + 5] not in (1, 2):
+            unknown_jfif_at = start + 5
+        elif marker == _APP1 and orientation == 1:
+            orientation = _orientation(data[start:end])
+        position = end
+    if frame is None:
+        raise BadImageError("the JPEG file describes no picture")
+    kind, width, height, components = frame
+    progressive = kind in _PROGRESSIVE
+    return JpegHeader(
+        width=width,
+        height=height,
+        components=components,
+        progressive=progressive,
+        held_whole=progressive or data[start] < components,
+        orientation=orientation,
+        unknown_jfif_at=unknown_jfif_at,
+    )
+
+
+def _orientation(segment: bytes) -> int:
+    """Orientation in an APP1 segment; 1 where it holds none, or none that can be read."""
+    if segment.startswith(_EXIF):
+        from PIL.Image import Exif
+
+        exif = Exif()
+        try:
+            exif.load(segment)
+            value = exif.get(ORIENTATION_TAG, 1)
+        except Exception:  # damaged EXIF says nothing about the picture; viewers show it as it is stored
+            return 1
+        return value if value in range(1, 9) else 1
+    if segment.startswith(_XMP) and (found := re.search(rb'tiff:Orientation(="|>)([1-8])', segment)):
+        return int(found[2])
+    return 1

@@ -1,0 +1,51 @@
+"""From a model's config to a network with its weights, ready to train."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from raylight.config.schema import ModelConfig
+from raylight.errors import ConfigError, WeightsError
+from raylight.models.backbones import build_torchvision
+from raylight.models.convnet import build_convnet
+from raylight.models.staged import StagedNetwork
+from raylight.models.weights import load_state, read_state
+
+
+def build_network(model: ModelConfig, n_classes: int) -> StagedNetwork:
+    """Build a network, random where ``model.weights`` doesn't say otherwise.
+
+    Args:
+        model: which network.
+        n_classes: number of classes in the data.
+
+    Raises:
+        ConfigError: no such network, or a sigmoid head for other than two classes.
+        WeightsError: ``model.weights`` can't be had or doesn't fit.
+    """
+    if model.head == "sigmoid" and n_classes != 2:
+        raise ConfigError(
+            [
+                f"model.head: 'sigmoid' tells two classes apart, the data has {n_classes}; use model.head=softmax"
+            ]
+        )
+    n_outputs = 1 if model.head == "sigmoid" else n_classes
+    if model.family == "torchvision":
+        return build_torchvision(model, n_outputs)
+    network = build_convnet(model, n_outputs)
+    if model.weights == "DEFAULT":
+        raise WeightsError(
+            f"model.weights=DEFAULT: there are no published weights for {model.name}; "
+            "use model.weights=null or model.weights=/path/to/state_dict.pt"
+        )
+    if model.weights is not None:
+        head = tuple(network.stage_names[network.head_start :])
+        load_state(network.network, read_state(model.weights), head, source=model.weights)
+    return network
+
+
+def class_logits(logits: Float[Tensor, "batch output"]) -> Float[Tensor, "batch class"]:
+    """A logit for each class: a sigmoid head's single output z becomes [0, z], whose softmax is [1 - p, p]."""
+    if logits.shape[1] > 1:
+        return logits
+    return torch.cat([torch.zeros_like(logits), logits], dim=1)

@@ -1,0 +1,84 @@
+"""The small networks cnn2 to cnn5: one builder, told apart by their option files.
+
+A block is convolution, optionally BatchNorm, ReLU, 2x2 max-pooling, optionally dropout of whole channels; the blocks
+are followed by dense layers. Weights are initialised as PyTorch does by default.
+"""
+
+from collections import OrderedDict
+
+from torch import nn
+
+from raylight.config.schema import ModelConfig
+from raylight.errors import ConfigError
+from raylight.models.shapes import feature_map_size, smallest_image_size
+from raylight.models.staged import StagedNetwork, flat_stages
+
+
+def build_convnet(model: ModelConfig, n_outputs: int) -> StagedNetwork:
+    """Build a convnet with random weights.
+
+    Args:
+        model: channels, padding, batch_norm, conv_dropout, pool, dense, dropout and image_size are used.
+        n_outputs: width of the output layer.
+
+    Raises:
+        ConfigError: the image is too small for the blocks.
+    """
+    smallest = smallest_image_size(model)
+    if model.image_size < smallest:
+        raise ConfigError(
+            [
+                f"model.image_size: {model.image_size} is too small for {model.name}; it needs at least {smallest} pixels"
+            ]
+        )
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    width = 3
+    for number, channels in enumerate(model.channels, start=1):
+        parts[f"block{number}"] = _block(model, width, channels)
+        width = channels
+    if model.pool == "average":
+        parts["pool"] = nn.AdaptiveAvgPool2d(1)
+    else:
+        width *= feature_map_size(model) ** 2
+    parts["flatten"] = nn.Flatten()
+    n_below = len(flat_stages(nn.Sequential(parts)))
+    parts.update(dense_layers(width, model.dense, n_outputs, model.dropout))
+    network = nn.Sequential(parts)
+    return StagedNetwork(network, flat_stages(network), head_start=n_below)
+
+
+def dense_layers(width: int, dense: list[int], n_outputs: int, dropout: float) -> OrderedDict[str, nn.Module]:
+    """Dense layers with ReLU and an output layer, each after dropout where there is any.
+
+    Args:
+        width: number of features that enter.
+        dense: widths of the layers between.
+        n_outputs: width of the output layer.
+        dropout: share of features dropped, 0 to 1.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for number, features in enumerate(dense, start=1):
+        if dropout > 0:
+            layers[f"dropout{number}"] = nn.Dropout(dropout)
+        layers[f"dense{number}"] = nn.Linear(width, features)
+        layers[f"relu{number}"] = nn.ReLU(inplace=True)
+        width = features
+    if dropout > 0:
+        layers["dropout"] = nn.Dropout(dropout)
+    layers["output"] = nn.Linear(width, n_outputs)
+    return layers
+
+
+def _block(model: ModelConfig, width: int, channels: int) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    # BatchNorm subtracts the mean, and a bias with it.
+    layers["conv"] = nn.Conv2d(
+        width, channels, kernel_size=3, padding=1 if model.padding == "same" else 0, bias=not model.batch_norm
+    )
+    if model.batch_norm:
+        layers["norm"] = nn.BatchNorm2d(channels)
+    layers["relu"] = nn.ReLU(inplace=True)
+    layers["pool"] = nn.MaxPool2d(2)
+    if model.conv_dropout > 0:
+        layers["dropout"] = nn.Dropout2d(model.conv_dropout)
+    return nn.Sequential(layers)

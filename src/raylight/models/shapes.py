@@ -1,0 +1,27 @@
+"""Arithmetic on image sizes, for the check of a config; imports nothing heavy."""
+
+from raylight.config.schema import ModelConfig
+
+_TORCHVISION_SMALLEST = {"alexnet": 63, "inception_v3": 75}
+
+
+def smallest_image_size(model: ModelConfig) -> int:
+    """The smallest image that a model's layers leave something of, in pixels.
+
+    A convnet's block is a 3x3 convolution and a 2x2 pooling. torchvision's classifiers halve their input five times,
+    which takes 32 pixels; those that need more are listed.
+    """
+    if model.family == "torchvision":
+        return _TORCHVISION_SMALLEST.get(model.name, 32)
+    size = 1
+    for _ in model.channels:
+        size = 2 * size + (2 if model.padding == "valid" else 0)
+    return size
+
+
+def feature_map_size(model: ModelConfig) -> int:
+    """Height and width of a convnet's last feature map, in cells."""
+    size = model.image_size
+    for _ in model.channels:
+        size = (size - (2 if model.padding == "valid" else 0)) // 2
+    return size

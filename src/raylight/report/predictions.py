@@ -1,0 +1,272 @@
+"""The predictions of a run, as a value and as ``predictions.csv``.
+
+Covers how probabilities become a decision, and reading and writing the table without losing a digit.
+Leaves out everything that is computed from predictions: metrics (``evaluation``), calibration, plots.
+"""
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from raylight.errors import RunError
+
+UNKNOWN = -1
+"""Label of an image whose class nobody has told."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says of images, beside what they are.
+
+    Attributes:
+        paths: image files, posix, relative to the data's root.
+        splits: ``train``, ``val`` or ``test`` of each image.
+        labels: position in ``class_names``, or ``UNKNOWN``.
+        probabilities: of each class, rows sum to 1.
+        class_names: in the order of the columns of ``probabilities``.
+        positive_class: the class that recall, AUROC, ... and the decision threshold speak of.
+        groups: the patient (or object) that each image shows; ``None`` where an image stands for itself, or
+            as a whole when the data knows no groups.
+
+    Raises:
+        ValueError: lengths that differ, a label or a positive class that doesn't exist, or numbers that are
+            no probabilities.
+    """
+
+    paths: Sequence[str]
+    splits: Sequence[str]
+    labels: Int[np.ndarray, " image"]
+    probabilities: Float[np.ndarray, "image class"]
+    class_names: tuple[str, ...]
+    positive_class: str
+    groups: Sequence[str | None] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.paths)
+        if self.probabilities.shape != (n, len(self.class_names)):
+            raise ValueError(
+                f"{n} images of {len(self.class_names)} classes need probabilities of shape "
+                f"({n}, {len(self.class_names)}), not {self.probabilities.shape}"
+            )
+        if len(self.splits) != n or self.labels.shape != (n,) or len(self.groups or self.paths) != n:
+            raise ValueError(f"splits, labels and groups must have one entry for each of the {n} images")
+        if self.positive_class not in self.class_names:
+            raise ValueError(
+                f"positive class {self.positive_class!r} is none of {', '.join(self.class_names)}"
+            )
+        if n and not UNKNOWN <= self.labels.min() <= self.labels.max() < len(self.class_names):
+            raise ValueError(f"labels must lie between {UNKNOWN} and {len(self.class_names) - 1}")
+        sums = self.probabilities.sum(axis=1)
+        # 1e-3 lets through what bfloat16 leaves of a sum of 1; NaN fails both comparisons.
+        if not (np.all(self.probabilities >= 0) and np.all(np.abs(sums - 1) < 1e-3)):
+            raise ValueError("probabilities must be at least 0 and sum to 1 for each image")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def positive(self) -> int:
+        """Position of the positive class."""
+        return self.class_names.index(self.positive_class)
+
+    def predicted(self, threshold: float | None = None) -> Int[np.ndarray, " image"]:
+        """The class that each image is given: see ``decide``."""
+        return decide(self.probabilities, self.positive, threshold)
+
+    def verdicts(self, threshold: float | None = None) -> "Verdicts":
+        """What can be evaluated: the images of known class, as arrays.
+
+        Raises:
+            ValueError: no image of known class.
+        """
+        known = self.labels != UNKNOWN
+        if not known.any():
+            raise ValueError("no image of known class to evaluate")
+        images = self if known.all() else self.where(known)
+        return Verdicts(
+            images.labels.astype(np.int64),
+            images.probabilities.astype(np.float64),
+            images.predicted(threshold),
+            images.positive,
+            images._group_numbers(),
+        )
+
+    def _group_numbers(self) -> Int[np.ndarray, " image"] | None:
+        """A number for each group; an image of none has its own. ``None`` where no group has two images."""
+        if self.groups is None:
+            return None
+        seen: dict[object, int] = {}
+        numbers = [
+            seen.setdefault(i if group is None else group, len(seen)) for i, group in enumerate(self.groups)
+        ]
+        return None if len(seen) == len(numbers) else np.array(numbers, np.int64)
+
+    def where(self, mask: Bool[np.ndarray, " image"]) -> "Predictions":
+        """The images for which ``mask`` is true, in the same order."""
+        return replace(
+            self,
+            paths=tuple(compress(self.paths, mask)),
+            splits=tuple(compress(self.splits, mask)),
+            labels=self.labels[mask],
+            probabilities=self.probabilities[mask],
+            groups=None if self.groups is None else tuple(compress(self.groups, mask)),
+        )
+
+    def subset(self, split: str) -> "Predictions":
+        """The images of one split."""
+        return self.where(np.array([name == split for name in self.splits], dtype=bool))
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """What is evaluated: images of known class, what the model says of them, what was decided.
+
+    Attributes:
+        labels: the true class of each image.
+        probabilities: of each class.
+        predicted: the class that each image was given.
+        positive: position of the positive class; of no effect with more than two classes.
+        groups: a number for the group of each image; ``None`` where each image stands for itself.
+    """
+
+    labels: Int[np.ndarray, " image"]
+    probabilities: Float[np.ndarray, "image class"]
+    predicted: Int[np.ndarray, " image"]
+    positive: int
+    groups: Int[np.ndarray, " image"] | None
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return int(self.probabilities.shape[1])
+
+    def claims(self) -> tuple[Float[np.ndarray, " image"], Bool[np.ndarray, " image"]]:
+        """What calibration is about: a probability for each image, and whether it came true.
+
+        Two classes: the probability of the positive one. More classes: of the most probable one.
+        """
+        if self.n_classes == 2:
+            return self.probabilities[:, self.positive], self.labels == self.positive
+        return self.probabilities.max(axis=1), self.probabilities.argmax(axis=1) == self.labels
+
+
+def decide(
+    probabilities: Float[np.ndarray, "image class"], positive: int, threshold: float | None = None
+) -> Int[np.ndarray, " image"]:
+    """From probabilities to classes.
+
+    Two classes: the positive one where its probability is *greater* than ``threshold`` (torchmetrics' rule),
+    so a tie goes to the negative class. More classes: the most probable one, a tie to the first; no threshold
+    applies.
+
+    Args:
+        probabilities: of each class.
+        positive: position of the positive class; of no effect with more than two classes.
+        threshold: 0 to 1; ``None`` stands for 0.5.
+
+    Raises:
+        ValueError: a threshold with more than two classes.
+    """
+    n_classes = probabilities.shape[1]
+    if n_classes == 2:
+        chosen = probabilities[:, positive] > (0.5 if threshold is None else threshold)
+        return np.where(chosen, positive, 1 - positive).astype(np.int64)
+    if threshold is not None:
+        raise ValueError(f"a decision threshold needs two classes, not {n_classes}")
+    most_probable: Int[np.ndarray, " image"] = probabilities.argmax(axis=1)
+    return most_probable
+
+
+def write_csv(predictions: Predictions, path: Path, threshold: float | None = None) -> None:
+    """Write ``predictions.csv``: path, split, label, predicted, ``p_<class>`` for each class.
+
+    A last column ``group`` follows where the data knows groups. Numbers are written so that they read back
+    as the same float64. The file appears whole or not at all.
+
+    Args:
+        predictions: what to write.
+        path: file to write or replace; its folder must exist.
+        threshold: decision threshold behind the column ``predicted``.
+    """
+    names = predictions.class_names
+    header = ["path", "split", "label", "predicted", *(f"p_{name}" for name in names)]
+    groups = predictions.groups
+    if groups is not None:
+        header.append("group")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        # surrogateescape: file names on Linux are bytes, and needn't be valid UTF-8.
+        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            plain = csv.writer(file, lineterminator="\n")
+            # Before Python 3.13 the writer leaves a carriage return bare, and the reader ends the row there.
+            quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+            plain.writerow(header)
+            labels, predicted = predictions.labels.tolist(), predictions.predicted(threshold).tolist()
+            for i, numbers in enumerate(predictions.probabilities.astype(np.float64).tolist()):
+                name = predictions.paths[i]
+                label = "" if labels[i] == UNKNOWN else names[labels[i]]
+                row = [name, predictions.splits[i], label, names[predicted[i]], *map(repr, numbers)]
+                if groups is not None:
+                    row.append(groups[i] or "")
+                (quoted if "\r" in name else plain).writerow(row)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_csv(path: Path, positive_class: str | None = None) -> Predictions:
+    """Read what ``write_csv`` wrote.
+
+    Args:
+        path: the file.
+        positive_class: ``None`` takes the last class of the table.
+
+    Raises:
+        RunError: no such file, or a table that isn't one of predictions; says which line and why.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = list(csv.reader(file))
+    except OSError as error:
+        raise RunError(f"can't read the predictions {path}: {error.strerror}") from error
+    header = rows[0] if rows else []
+    classes = [i for i, name in enumerate(header) if name.startswith("p_")]
+    names = tuple(header[i][2:] for i in classes)
+    if header[:4] != ["path", "split", "label", "predicted"] or len(names) < 2:
+        raise RunError(
+            f"{path} is no table of predictions: its first line should read "
+            f"path,split,label,predicted,p_<class>,..., not {','.join(header)!r}"
+        )
+    positive = names[-1] if positive_class is None else positive_class
+    if positive not in names:
+        raise RunError(f"{path} has no class {positive!r}; it has {', '.join(names)}")
+    positions = {"": UNKNOWN, **{name: i for i, name in enumerate(names)}}
+    labels = np.empty(len(rows) - 1, np.int64)
+    probabilities = np.empty((len(rows) - 1, len(names)), np.float64)
+    for i, row in enumerate(rows[1:]):
+        try:
+            labels[i] = positions[row[2]]
+            probabilities[i] = [float(row[column]) for column in classes]
+        except (KeyError, ValueError, IndexError) as error:
+            raise RunError(
+                f"{path}, image {i + 1}: {row!r} doesn't fit the columns {','.join(header)}"
+            ) from error
+    groups = [row[-1] or None for row in rows[1:]] if header[-1] == "group" else None
+    try:
+        return Predictions(
+            paths=tuple(row[0] for row in rows[1:]),
+            splits=tuple(row[1] for row in rows[1:]),
+            labels=labels,
+            probabilities=probabilities,
+            class_names=names,
+            positive_class=positive,
+            groups=groups and tuple(groups),
+        )
+    except ValueError as error:
+        raise RunError(f"{path}: {error}") from error

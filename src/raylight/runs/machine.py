@@ -1,0 +1,79 @@
+"""What this process may use of the machine: processors and memory, as containers limit them.
+
+Covers Linux control groups (versions 1 and 2) and processor affinity; on other systems the machine's figures.
+Leaves the choice of precision, threads and memory format to the trainer's measurements.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def usable_cpus() -> int:
+    """Processors that this process may keep busy: affinity and CPU quota count, not what the host has.
+
+    A quota of one and a half processors counts as two, which together use all of it.
+
+    Returns:
+        At least 1.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for folder in _groups("cpu"):
+        cpus = min(cpus, _quota(folder))
+    return max(cpus, 1)
+
+
+def memory_limit_bytes() -> int:
+    """Memory that this process and its control group may use at most, in bytes.
+
+    Returns:
+        The machine's memory, or the smallest limit of the control groups around this process if that is less.
+    """
+    import psutil
+
+    limit: int = psutil.virtual_memory().total
+    for folder in _groups("memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            text = _read(folder / name)
+            if text and text.isdigit():
+                limit = min(limit, int(text))
+    return limit
+
+
+def _groups(controller: str) -> Iterator[Path]:
+    """Folders of the control groups that this process is in, innermost first, for one controller.
+
+    In a container the kernel may name a path of the host, while its innermost folder is mounted as the root.
+    """
+    for line in (_read(Path("/proc/self/cgroup")) or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            mount = _CGROUPS
+        elif controller in controllers.split(","):
+            mount = _CGROUPS / controllers if (_CGROUPS / controllers).is_dir() else _CGROUPS / controller
+        else:
+            continue
+        inner = PurePosixPath(path.lstrip("/"))
+        yield from (mount / part for part in (inner, *inner.parents) if (mount / part).is_dir())
+
+
+def _quota(folder: Path) -> int:
+    """CPU quota of one control group in processors, rounded up; a very large number without one."""
+    unlimited = 1 << 20
+    if text := _read(folder / "cpu.max"):
+        quota, period = text.split()
+    else:
+        quota = _read(folder / "cpu.cfs_quota_us") or "max"
+        period = _read(folder / "cpu.cfs_period_us") or "100000"
+    return unlimited if quota in ("max", "-1") else math.ceil(int(quota) / int(period))
+
+
+def _read(file: Path) -> str | None:
+    """Content of a kernel file; ``None`` where this kernel or container doesn't show it."""
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return None

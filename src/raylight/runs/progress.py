@@ -1,0 +1,45 @@
+"""How far a stage is: a Rich bar on a terminal, one closing line elsewhere."""
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+log = logging.getLogger("raylight")
+
+
+@contextlib.contextmanager
+def progress_bar(label: str, mode: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield ``on_progress(done, total)``; a stage that never calls it shows nothing.
+
+    Args:
+        label: what is being done, like "decoding".
+        mode: ``auto``, ``lines`` or ``off`` (``trainer.progress``).
+    """
+    begin = time.perf_counter()
+    last = (0, 0)
+    if mode == "auto" and sys.stdout.isatty():
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, transient=True) as bar:
+            task = bar.add_task(label, total=None, visible=False)
+
+            def on_progress(done: int, total: int) -> None:
+                nonlocal last
+                last = (done, total)
+                bar.update(task, completed=done, total=total, visible=True)
+
+            yield on_progress
+    else:
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal last
+            last = (done, total)
+
+        yield on_progress
+    done, _ = last
+    if done and mode != "off":
+        seconds = time.perf_counter() - begin
+        log.info("%s: %d images in %.1f s (%.0f images/s)", label, done, seconds, done / max(seconds, 1e-9))

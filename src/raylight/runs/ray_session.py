@@ -1,0 +1,116 @@
+"""One Ray session a process: started when something needs it, quiet, and gone afterwards.
+
+Covers a local session with a store of known size, and joining a running cluster. Leaves what runs in the
+session to those who open it.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from raylight.config.schema import RayConfig
+from raylight.errors import RaylightError
+from raylight.runs.machine import usable_cpus
+
+SMALLEST_STORE: Final = 80_000_000
+"""Bytes below which Ray refuses to make an object store (75 MiB, rounded up)."""
+
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Ray keeps its objects on Linux
+_LONGEST_FOLDER: Final = 30
+"""Characters of the session folder's parent: Ray's sockets below it must stay under the kernel's 107."""
+
+_QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+@contextlib.contextmanager
+def ray_session(config: RayConfig, cpus: int | None = None) -> Iterator[None]:
+    """Opens a Ray session, or joins the one that this process already has.
+
+    With an address (``ray.address``, else the environment's ``RAY_ADDRESS``) a running cluster is joined, and
+    left at the end. Without one, or with ``local``, a session is started on this machine and stopped at the
+    end; its processes and its folder go with it. Usage statistics and the dashboard are off; what workers
+    print stays in Ray's logs.
+
+    Args:
+        config: address and size of the object store.
+        cpus: tasks at a time in a local session; ``None`` takes every processor that this process may use.
+
+    Raises:
+        RaylightError: no cluster answers at the address, it runs other versions, or the store has no room.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    if address != "local":
+        _join(address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    store = store_bytes(config)
+    folder = Path(tempfile.mkdtemp(prefix="raylight-ray-", dir=_short_folder()))
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cpus or usable_cpus(),
+            num_gpus=0,
+            object_store_memory=store,
+            include_dashboard=False,
+            _temp_dir=str(folder),
+            **_QUIET,
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def store_bytes(config: RayConfig) -> int:
+    """Size of a local session's object store in bytes, once it is known to fit into shared memory.
+
+    Raises:
+        RaylightError: it is smaller than Ray allows, or larger than the shared memory that is free, in which
+            case Ray would be slow at best and hang at worst.
+    """
+    size = int(config.object_store_gb * 1e9)
+    if size < SMALLEST_STORE:
+        raise RaylightError(
+            f"ray.object_store_gb={config.object_store_gb:g} is too small: Ray needs at least "
+            f"{SMALLEST_STORE / 1e9:g} GB. Raise it, or decode without Ray: decode=threads"
+        )
+    if _SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(_SHARED_MEMORY).free) < size:
+        raise RaylightError(
+            f"ray.object_store_gb={config.object_store_gb:g} does not fit into {_SHARED_MEMORY}, which has "
+            f"{free / 1e9:.2f} GB free. Give the container more (docker run --shm-size=1g), lower "
+            f"ray.object_store_gb (at least {SMALLEST_STORE / 1e9:g}), or decode without Ray: decode=threads"
+        )
+    return size
+
+
+def _join(address: str) -> None:
+    import ray
+
+    remedy = (
+        "Check ray.address and RAY_ADDRESS and `ray status`, or start a local session with ray.address=local"
+    )
+    try:
+        ray.init(address=address, **_QUIET)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RaylightError(f"can't join the Ray cluster at {address!r}: {reason}. {remedy}") from error
+
+
+def _short_folder() -> str:
+    """A folder for temporary files whose path leaves room for the names of Ray's sockets."""
+    chosen = tempfile.gettempdir()
+    return chosen if len(chosen) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108 - mkdtemp below it is private

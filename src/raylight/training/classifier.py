@@ -1,0 +1,194 @@
+"""The LightningModule: one network, its loss, its phases and its metrics.
+
+Leaves out where batches come from (``data.batches``), how the machine is used (``training.trainer``), and the test
+set, which no training step ever sees.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor
+from torch.nn import functional as nnf
+
+from raylight.config.schema import LossConfig
+from raylight.data.batches import Batch
+from raylight.models.build import class_logits
+from raylight.models.freezing import freeze
+from raylight.models.preprocessing import Preprocessing
+from raylight.models.staged import StagedNetwork
+from raylight.training.metrics import metric_collection
+from raylight.training.phases import Phase, phase_at
+
+OptimizerFactory = Callable[..., torch.optim.Optimizer]
+SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+
+
+def classification_loss(
+    logits: Float[Tensor, "batch class"],
+    targets: Int64[Tensor, " batch"],
+    loss: LossConfig,
+    class_weights: Float[Tensor, " class"] | None,
+) -> Float[Tensor, ""]:
+    """Cross-entropy with label smoothing and class weights, or the focal loss.
+
+    A sigmoid head's logits arrive as [0, z], for which cross-entropy is binary cross-entropy.
+
+    Args:
+        logits: of every class.
+        targets: position of each image's class.
+        loss: label smoothing and focal exponent (Lin et al. 2017, equation 5).
+        class_weights: weight of each class; None weighs all alike.
+    """
+    if loss.focal_gamma == 0:
+        return nnf.cross_entropy(logits, targets, weight=class_weights, label_smoothing=loss.label_smoothing)
+    each = nnf.cross_entropy(
+        logits, targets, weight=class_weights, label_smoothing=loss.label_smoothing, reduction="none"
+    )
+    certainty = logits.softmax(1).gather(1, targets[:, None])[:, 0]
+    return ((1 - certainty) ** loss.focal_gamma * each).mean()
+
+
+class Classifier(pl.LightningModule):
+    """Trains a staged network phase by phase.
+
+    Args:
+        network: the network; its stages below a phase's boundary are frozen in that phase.
+        preprocessing: turns uint8 images into the network's input.
+        phases: in order.
+        optimizer: builds the optimizer from parameter groups.
+        scheduler: builds the schedule of a phase from its optimizer and length in epochs; None keeps rates constant.
+        loss: the loss.
+        class_weights: weight of each class in the loss, or None.
+        n_classes: number of classes.
+        positive: position of the positive class.
+        channels_last: memory format of images.
+        seed: of everything random in a step (dropout); each epoch starts from (seed, epoch), so that a resumed
+            training goes on exactly like one that never stopped.
+    """
+
+    def __init__(
+        self,
+        network: StagedNetwork,
+        preprocessing: Preprocessing,
+        phases: tuple[Phase, ...],
+        optimizer: OptimizerFactory,
+        scheduler: Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler] | None,
+        loss: LossConfig,
+        class_weights: Float[Tensor, " class"] | None,
+        n_classes: int,
+        positive: int,
+        channels_last: bool,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.preprocessing = preprocessing
+        self.phases = phases
+        self.optimizer_factory = optimizer
+        self.scheduler_factory = scheduler
+        self.loss = loss
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.n_classes = n_classes
+        self.seed = seed
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.metrics = torch.nn.ModuleDict(
+            {split: metric_collection(n_classes, positive, prefix=f"{split}/") for split in ("train_", "val_")}
+        )
+        for split, collection in self.metrics.items():
+            collection.prefix = f"{split.rstrip('_')}/"
+        self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
+        self._enter(phases[0])
+
+    def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch class"]:
+        """Logits of every class.
+
+        Args:
+            inputs: uint8[batch, 3, height, width], or features of the current phase's input stage.
+        """
+        network, phase = self.network, self.phase
+        if inputs.dtype == torch.uint8:
+            value, start = self.preprocessing.normalise(inputs).contiguous(memory_format=self.memory_format), 0
+        else:
+            value, start = inputs, phase.input_stage
+        if start < phase.boundary:
+            with torch.no_grad():
+                value = network.run(value, start, phase.boundary)
+            start = phase.boundary
+        return class_logits(network.run(value, start, None)).float()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Remember a validation batch's outputs."""
+        self._step(batch, "val")
+
+    def _step(self, batch: Batch, split: str) -> Tensor:
+        logits = self(batch.inputs)
+        loss = classification_loss(logits, batch.targets, self.loss, self.class_weights)
+        self._seen[split].append((logits.detach(), batch.targets))
+        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.targets), sync_dist=True)
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Enter the epoch's phase; a new phase has an optimizer of its own."""
+        torch.manual_seed((self.seed * 1_000_003 + self.current_epoch) % 2**63)
+        self._seen["train"].clear()
+        phase = phase_at(self.phases, self.current_epoch)
+        if phase is not self.phase:
+            self._enter(phase)
+            self.trainer.strategy.setup_optimizers(self.trainer)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's training metrics, as seen while training."""
+        self._log_metrics("train")
+        optimizer = self.optimizers()
+        rates = optimizer.param_groups if not isinstance(optimizer, list) else optimizer[0].param_groups
+        self.log("learning_rate", float(rates[0]["lr"]))
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the validation before this one."""
+        self._seen["val"].clear()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._log_metrics("val")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Enter the phase in which a checkpoint was written, before its optimizer's state is restored."""
+        self._enter(phase_at(self.phases, int(checkpoint["epoch"])))
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer and schedule of the current phase: the head's parameters first, then the backbone's."""
+        phase, network = self.phase, self.network
+        rate = {} if phase.learning_rate is None else {"lr": phase.learning_rate}
+        head = list(network.parameters_between(max(phase.boundary, network.head_start), None))
+        backbone = list(network.parameters_between(phase.boundary, network.head_start))
+        optimizer = self.optimizer_factory([{"params": head}], **rate)
+        if backbone:
+            full_rate = optimizer.param_groups[0]["lr"]
+            optimizer.add_param_group({"params": backbone, "lr": full_rate * phase.backbone_factor})
+        if self.scheduler_factory is None:
+            return optimizer
+        schedule = self.scheduler_factory(optimizer, phase.epochs)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        freeze(self.network, phase.boundary)
+
+    def _log_metrics(self, split: str) -> None:
+        seen = self._seen[split]
+        if not seen:
+            return
+        collection = self.metrics[f"{split}_"]
+        logits, targets = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        collection.update(logits.softmax(1), targets)
+        values: Mapping[str, Tensor] = collection.compute()
+        collection.reset()
+        seen.clear()
+        self.log_dict(dict(values))

@@ -1,0 +1,171 @@
+"""Outputs of frozen stages, computed once an image (or augmented view) and kept like the decoded images are.
+
+A store holds one row for each row of the image cache, and says which rows are done, so that splits, seeds and runs
+share what any of them computed. What is above the freeze boundary isn't handled here.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from jaxtyping import Bool, Float, Int64, UInt8
+
+from raylight.data.augment import Augmenter
+from raylight.data.batches import Samples
+from raylight.models.inference import InferenceEngine
+from raylight.models.preprocessing import Preprocessing
+from raylight.models.staged import StagedNetwork
+
+FEATURES_VERSION = 1
+"""Part of every key; raised when the same settings would give other numbers."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """Computes and keeps what enters a stage.
+
+    Attributes:
+        folder: where stores are kept.
+        images_key: identifies the image cache whose rows the stores mirror.
+        network: its stages below the wanted one must not change while the store is used.
+        preprocessing: of the images.
+        precision: of the inference, ``fp32`` or ``bf16``.
+        threads: worker threads of the inference.
+        views: augmented views an image when an augmenter is given.
+        on_progress: called with the number of images computed.
+    """
+
+    folder: Path
+    images_key: str
+    network: StagedNetwork
+    preprocessing: Preprocessing
+    precision: str
+    threads: int
+    views: int
+    on_progress: Callable[[int, int], None]
+
+    def features(self, images: Samples, stage: int, augmenter: Augmenter | None) -> Samples:
+        """What enters a stage for each image, read from the store and computed where it isn't there yet.
+
+        Args:
+            images: image samples.
+            stage: position of the stage, above 0.
+            augmenter: makes the views; None or empty takes the image as it is.
+
+        Returns:
+            Samples with the same targets, whose store is float32[row * view, ...].
+        """
+        views = self.views if augmenter else 1
+        key = self._key(stage, augmenter, views)
+        folder = self.folder / key
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = images.rows[:, None] * views + np.arange(views)
+        with FileLock(folder / ".lock"):
+            store, done = self._open(folder, len(images.store) * views, stage)
+            missing = np.flatnonzero(~done[rows].all(axis=1))
+            if len(missing):
+                self._compute(folder, images, missing, stage, augmenter, views, store, done)
+        return Samples(
+            store=np.load(folder / "features.npy", mmap_mode="r"),
+            rows=rows if views > 1 else rows[:, 0],
+            targets=images.targets,
+            keys=images.keys,
+        )
+
+    def _key(self, stage: int, augmenter: Augmenter | None, views: int) -> str:
+        text = hashlib.sha256()
+        for name, value in self.network.state_between(0, stage).items():
+            text.update(name.encode())
+            text.update(value.detach().contiguous().cpu().numpy().tobytes())
+        settings = [
+            FEATURES_VERSION,
+            self.images_key,
+            self.network.stage_names[: stage + 1],
+            repr(self.network),
+            self.preprocessing.to_dict(),
+            self.precision,
+            [views, augmenter.seed, repr(augmenter.transforms)] if augmenter else None,
+        ]
+        text.update(json.dumps(settings, sort_keys=True, default=str).encode())
+        return text.hexdigest()[:32]
+
+    def _open(
+        self, folder: Path, n_rows: int, stage: int
+    ) -> tuple[Float[np.ndarray, "row ..."], Bool[np.ndarray, " row"]]:
+        """The store and its done marks; a store that isn't whole starts anew."""
+        path, marks = folder / "features.npy", folder / "done.npy"
+        if marks.is_file() and path.is_file():
+            try:
+                store, done = np.load(path, mmap_mode="r+"), np.load(marks)
+            except (ValueError, EOFError) as error:
+                log.warning("The feature store %s is damaged (%s) and is computed anew.", folder, error)
+            else:
+                if len(store) == len(done) == n_rows:
+                    return store, done
+                log.warning("The feature store %s has the wrong size and is computed anew.", folder)
+        marks.unlink(missing_ok=True)
+        shape = self._engine(stage)(np.zeros((1, self.preprocessing.size, self.preprocessing.size, 3), np.uint8)).shape
+        store = np.lib.format.open_memmap(path, "w+", np.float32, (n_rows, *shape[1:]))
+        done = np.zeros(n_rows, bool)
+        self._mark(folder, done)
+        return store, done
+
+    def _compute(
+        self,
+        folder: Path,
+        images: Samples,
+        missing: Int64[np.ndarray, " missing"],
+        stage: int,
+        augmenter: Augmenter | None,
+        views: int,
+        store: Float[np.ndarray, "row ..."],
+        done: Bool[np.ndarray, " row"],
+    ) -> None:
+        engine = self._engine(stage)
+        log.info(
+            "Computing the frozen layers below %s once for %d images%s.",
+            self.network.stage_names[stage],
+            len(missing),
+            f", {views} views each" if views > 1 else "",
+        )
+        for start in range(0, len(missing), 512):
+            block = missing[start : start + 512]
+            for view in range(views):
+                rows = images.rows[block] * views + view
+                pixels = images.store[images.rows[block]]
+                if augmenter:
+                    pixels = _augmented(pixels, augmenter, [images.keys[i] for i in block], view)
+                store[rows] = engine(pixels)
+                done[rows] = True
+            store.flush()  # type: ignore[attr-defined]  # a memory map
+            self._mark(folder, done)
+            self.on_progress(start + len(block), len(missing))
+
+    def _engine(self, stage: int) -> InferenceEngine:
+        return InferenceEngine(
+            self.network, 0, stage, self.preprocessing, precision=self.precision, threads=self.threads
+        )
+
+    @staticmethod
+    def _mark(folder: Path, done: Bool[np.ndarray, " row"]) -> None:
+        temporary = folder / ".done.tmp.npy"
+        np.save(temporary, done)
+        temporary.replace(folder / "done.npy")
+
+
+def _augmented(
+    pixels: UInt8[np.ndarray, "image height width 3"], augmenter: Augmenter, keys: list[str], view: int
+) -> UInt8[np.ndarray, "image height width 3"]:
+    changed = [
+        augmenter(torch.from_numpy(picture).permute(2, 0, 1), key, view).permute(1, 2, 0).numpy()
+        for picture, key in zip(pixels, keys, strict=True)
+    ]
+    return np.stack(changed)

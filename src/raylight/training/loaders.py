@@ -1,0 +1,78 @@
+"""Batches for Lightning, epoch by epoch: images, or features once the frozen part has been computed.
+
+The test split isn't here: no loader of it can be made while a network trains.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+
+from raylight.data.augment import Augmenter
+from raylight.data.batches import Batches, Samples, WaitClock
+from raylight.training.phases import Phase, phase_at
+
+FeatureSource = Callable[[Samples, int, Augmenter | None], Samples]
+"""(image samples, input stage, augmenter) -> the features that enter that stage."""
+
+
+class EpochLoaders(pl.LightningDataModule):
+    """Makes the loaders of each epoch.
+
+    Args:
+        train: images to train on.
+        val: images to validate on; may be empty.
+        phases: decide where each epoch's training begins.
+        features: computes, or reads from the cache, what enters a stage.
+        augmenter: changes training images at random.
+        batch_size: of this process.
+        seed: of the order.
+        limit: batches an epoch at most.
+    """
+
+    def __init__(
+        self,
+        train: Samples,
+        val: Samples,
+        phases: tuple[Phase, ...],
+        features: FeatureSource,
+        augmenter: Augmenter | None,
+        batch_size: int,
+        seed: int,
+        limit: int | None,
+    ) -> None:
+        super().__init__()
+        self.train_images, self.val_images = train, val
+        self.phases, self.features, self.augmenter = phases, features, augmenter
+        self.batch_size, self.seed, self.limit = batch_size, seed, limit
+        self.clock = WaitClock()
+        self._cached: dict[tuple[str, int], Samples] = {}
+
+    def train_dataloader(self) -> Batches:
+        """The training batches of the trainer's current epoch."""
+        epoch, phase = self._epoch_and_phase()
+        augmenter = None if phase.input_stage else self.augmenter
+        samples = self._inputs("train", self.train_images, phase, self.augmenter)
+        return self._batches(samples, epoch, shuffle=True, augmenter=augmenter, clock=self.clock)
+
+    def val_dataloader(self) -> Any:
+        """The validation batches, never augmented; none when nothing is held out."""
+        if not len(self.val_images):
+            return []
+        epoch, phase = self._epoch_and_phase()
+        return self._batches(self._inputs("val", self.val_images, phase, None), epoch)
+
+    def _epoch_and_phase(self) -> tuple[int, Phase]:
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        return epoch, phase_at(self.phases, epoch)
+
+    def _inputs(self, split: str, images: Samples, phase: Phase, augmenter: Augmenter | None) -> Samples:
+        if phase.input_stage == 0:
+            return images
+        key = (split, phase.first_epoch)
+        if key not in self._cached:
+            self._cached[key] = self.features(images, phase.input_stage, augmenter)
+        return self._cached[key]
+
+    def _batches(self, samples: Samples, epoch: int, **settings: Any) -> Batches:
+        return Batches(samples, self.batch_size, seed=self.seed, epoch=epoch, limit=self.limit, **settings)

@@ -1,0 +1,206 @@
+"""Lightning's Trainer for a run: callbacks, precision, progress, history.
+
+Covers one process. Leaves out several processes (``training.distributed``) and what is measured on the test set.
+"""
+
+import csv
+import io
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichProgressBar,
+    StochasticWeightAveraging,
+)
+
+from raylight.config.schema import TrainerConfig
+from raylight.errors import RunError
+from raylight.runs.run_dir import RunDir
+from raylight.training.classifier import Classifier
+from raylight.training.cpu_settings import CpuSettings
+from raylight.training.loaders import EpochLoaders
+
+log = logging.getLogger(__name__)
+
+HISTORY_FILE = "history.csv"
+
+
+@dataclass(frozen=True)
+class FinishedTraining:
+    """Proof that training ended; without one there are no test images to be had.
+
+    Attributes:
+        best_checkpoint: the checkpoint that validation chose.
+        best_epoch: its epoch, counted from 0.
+        monitor: the metric that chose it.
+        monitor_value: its value there.
+        epochs: epochs trained, over all sessions of the run.
+        seconds: wall time of this training.
+        waiting_share: share of the training time spent waiting for batches, 0 to 1.
+    """
+
+    best_checkpoint: Path
+    best_epoch: int
+    monitor: str
+    monitor_value: float
+    epochs: int
+    seconds: float
+    waiting_share: float
+
+
+class History(Callback):
+    """Writes ``history.csv``, a row an epoch, and a line an epoch to the log."""
+
+    def __init__(self, run: RunDir, lines: bool) -> None:
+        self.run, self.lines = run, lines
+        self.rows: list[dict[str, Any]] = []
+        self.begin = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self.begin = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the epoch's row: Lightning runs validation before this."""
+        assert isinstance(pl_module, Classifier)
+        values = {name: round(float(value), 6) for name, value in sorted(trainer.callback_metrics.items())}
+        row = {
+            "epoch": trainer.current_epoch,
+            "phase": pl_module.phases.index(pl_module.phase),
+            "seconds": round(time.perf_counter() - self.begin, 3),
+            **values,
+        }
+        self.rows = [kept for kept in self.rows if kept["epoch"] < row["epoch"]] + [row]
+        names = list(dict.fromkeys(name for kept in self.rows for name in kept))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        self.run.write_text(HISTORY_FILE, text.getvalue())
+        log.log(logging.INFO if self.lines else logging.DEBUG, "%s", _line(row, trainer.max_epochs))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows, kept in each checkpoint so that a resumed run's history is whole."""
+        return {"rows": [dict(row) for row in self.rows]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the rows of the epochs before the checkpoint."""
+        self.rows = [dict(row) for row in state_dict["rows"]]
+
+
+def fit(
+    classifier: Classifier,
+    loaders: EpochLoaders,
+    config: TrainerConfig,
+    settings: CpuSettings,
+    run: RunDir,
+    logger: Any,
+    resume_from: Path | None = None,
+) -> FinishedTraining:
+    """Train a classifier to the end of its phases.
+
+    Args:
+        classifier: what to train; afterwards it holds the last epoch's weights.
+        loaders: its batches.
+        config: epochs, early stopping and so on.
+        settings: precision, memory format and threads.
+        run: gets ``history.csv`` and ``checkpoints/``.
+        logger: Lightning's logger, or False.
+        resume_from: a checkpoint to go on from.
+
+    Raises:
+        RunError: the loss became NaN, or the monitored metric never had a value.
+    """
+    held_out = len(loaders.val_images) > 0
+    monitor = config.monitor if held_out else "train/loss"
+    mode = config.monitor_mode if held_out else "min"
+    if not held_out:
+        log.warning("There are no validation images: the checkpoint is chosen by train/loss, which flatters it.")
+    bars = _shows_bars(config)
+    history = History(run, lines=not bars and config.progress != "off")
+    best = ModelCheckpoint(
+        dirpath=run.folder("checkpoints"),
+        filename="best",
+        monitor=monitor,
+        mode=mode,
+        save_last=True,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    callbacks: list[Callback] = [*_averaging(config), history, best]
+    if logger:
+        callbacks.append(LearningRateMonitor("epoch"))
+    if config.patience is not None:
+        callbacks.append(EarlyStopping(monitor, patience=config.patience, mode=mode, check_on_train_epoch_end=True))
+    if bars:
+        callbacks.append(RichProgressBar())
+    trainer = pl.Trainer(
+        accelerator=config.accelerator,
+        devices=1,
+        precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
+        max_epochs=config.max_epochs,
+        callbacks=callbacks,
+        logger=logger,
+        default_root_dir=str(run.path),
+        num_sanity_val_steps=0,
+        gradient_clip_val=config.gradient_clip,
+        reload_dataloaders_every_n_epochs=1,
+        enable_model_summary=False,
+        enable_progress_bar=bars,
+        log_every_n_steps=50,
+    )
+    begin = time.perf_counter()
+    trainer.fit(classifier, datamodule=loaders, ckpt_path=resume_from, weights_only=True if resume_from else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    seconds = time.perf_counter() - begin
+    if best.best_model_score is None or not best.best_model_path or not bool(best.best_model_score.isfinite()):
+        raise RunError(
+            f"Training gave no usable {monitor} (NaN). A smaller learning rate (optimizer.lr=...) or "
+            "trainer.precision=32 usually helps."
+        )
+    best_epoch = next(
+        row["epoch"] for row in history.rows if abs(row[monitor] - float(best.best_model_score)) < 1e-6 + 1e-6
+    )
+    return FinishedTraining(
+        best_checkpoint=Path(best.best_model_path),
+        best_epoch=best_epoch,
+        monitor=monitor,
+        monitor_value=float(best.best_model_score),
+        epochs=trainer.current_epoch,
+        seconds=seconds,
+        waiting_share=min(1.0, loaders.clock.waited / seconds) if seconds else 0.0,
+    )
+
+
+def _averaging(config: TrainerConfig) -> list[Callback]:
+    if config.averaging == "ema":
+        return [EMAWeightAveraging(decay=config.ema_decay, update_starting_at_epoch=config.averaging_start)]
+    if config.averaging == "swa":
+        return [StochasticWeightAveraging(swa_lrs=1e-4, swa_epoch_start=max(1, config.averaging_start))]
+    return []
+
+
+def _shows_bars(config: TrainerConfig) -> bool:
+    import sys
+
+    return config.progress == "auto" and sys.stdout.isatty()
+
+
+def _line(row: dict[str, Any], max_epochs: int | None) -> str:
+    shown = " ".join(
+        f"{name} {row[name]:.3f}"
+        for name in ("train/loss", "val/loss", "train/accuracy", "val/accuracy", "val/auroc")
+        if name in row
+    )
+    return f"epoch {row['epoch'] + 1}/{max_epochs}  {shown}  ({row['seconds']:.1f} s)"
