@@ -230,7 +230,7 @@ def _train_and_report(
     from raylight.training.phases import phase_at, plan_phases
     from raylight.training.trainer import fit
 
-    phases = plan_phases(network, config.finetune, config.trainer.max_epochs, config.model)
+    phases = plan_phases(network, config.finetune, config.trainer.max_epochs, config.model.last_blocks_from)
     train_images, val_images = samples_of(index, cache, "train"), samples_of(index, cache, "val")
     classifier = Classifier(
         network=network,
@@ -285,9 +285,11 @@ def _train_and_report(
         costs.lap("testing")
 
         status.enter("reporting")
-        from raylight.report.results import write_results
+        from raylight.report.results import Selection, write_results
 
-        results = write_results(config, run, index, predictions, preprocessing, finished, costs.seconds)
+        selection = Selection(finished.monitor, finished.monitor_value, finished.best_epoch, finished.epochs)
+        cost = {"seconds": costs.seconds, "waiting_share": finished.waiting_share, "images": len(index)}
+        results = write_results(config, run, predictions, preprocessing.to_dict(), selection, cost)
         tracker.summary(results.summary)
         tracker.images(results.plots)
         if config.logger.artifacts:

@@ -94,7 +94,7 @@ def test_the_threshold_moves_recall_against_specificity():
     "sample", [two(60, 2.0, share=0.3), three(60, 2.0), two(80, 2.2, image_noise=0.6, group=4)]
 )
 def test_intervals_cover_the_truth(sample):
-    """Of 60 samples, 95 % intervals of any metric should miss about 3; missing 10 happens to one in a thousand."""
+    """Of 60 samples, 95 % intervals should miss about 3; one in a thousand misses 10."""
     kind = two if len(sample.class_names) == 2 else three
     n, grouped = len(sample), sample.groups is not None
     options = {"image_noise": 0.6, "group": 4} if grouped else {"share": 0.3} if kind is two else {}

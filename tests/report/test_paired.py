@@ -6,6 +6,7 @@ from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from raylight.errors import RunError
+from raylight.report.evaluation import evaluate
 from raylight.report.paired import aligned, compare, holm, mcnemar
 from raylight.report.predictions import Predictions
 
@@ -13,10 +14,9 @@ from raylight.report.predictions import Predictions
 def predictions(labels, scores, groups=None, names=("cat", "dog")):
     n = len(labels)
     p = 1 / (1 + np.exp(-np.asarray(scores)))
-    return Predictions(
-        tuple(f"{i}.jpg" for i in range(n)), ("test",) * n, np.asarray(labels), np.stack([1 - p, p], axis=1), names,
-        names[1], groups,
-    )  # fmt: skip
+    probabilities = np.stack([1 - p, p], axis=1)
+    paths = tuple(f"{i}.jpg" for i in range(n))
+    return Predictions(paths, ("test",) * n, np.asarray(labels), probabilities, names, names[1], groups)
 
 
 def pair(n, better=0.0, seed=0):
@@ -75,13 +75,11 @@ def test_a_better_model_is_found_better():
 
 
 def test_pairing_knows_more_than_two_separate_intervals():
-    first, second = pair(200, better=0.5)
-    labels = first.labels
-    difference = compare(first, second).differences["auroc"]
-    rng = np.random.default_rng(0)
-    unrelated = predictions(labels, 2.0 * (labels - 0.5) + rng.normal(size=200))
-    separate = compare(first, unrelated).differences["auroc"]
-    assert difference.high - difference.low < 0.8 * (separate.high - separate.low)
+    first, second = pair(400)
+    differences = compare(first, second).differences
+    for name in ("auroc", "brier", "mcc"):
+        widths = [(lambda e: e.high - e.low)(evaluate(model)[name]) for model in (first, second)]
+        assert differences[name].high - differences[name].low < 0.85 * np.hypot(*widths), name
 
 
 def test_equal_models_are_rarely_found_different():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from raylight.report.intervals import Z, Interval, wilson
+from raylight.report.intervals import Interval, Z, wilson
 from raylight.report.predictions import Verdicts
 from raylight.report.unseen import widen, with_unseen
 

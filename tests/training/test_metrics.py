@@ -132,7 +132,7 @@ class Logged(pl.LightningModule):
         super().__init__()
         self.val_metrics = metric_collection(n_classes, positive=1, prefix="val/")
 
-    def validation_step(self, batch, index):
+    def validation_step(self, batch):
         self.val_metrics.update(*batch)
         self.log_dict(self.val_metrics, on_epoch=True)
 

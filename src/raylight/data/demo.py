@@ -227,9 +227,8 @@ def _face(looks: Looks, rng: np.random.Generator) -> list[Shape]:
     outline = _shade(fur, rng.uniform(0.45, 0.75))
     turned = np.array([rng.uniform(-0.22, 0.22), rng.uniform(-0.08, 0.12)])
     hanging = looks.ears == "hanging"
-    ears = _hanging_ears(looks, fur if rng.random() < 0.6 else second, outline, rng)
-    if not hanging:
-        ears = _standing_ears(looks, fur, outline, rng)
+    draw_ears = _hanging_ears if hanging else _standing_ears
+    ears = draw_ears(looks, fur if rng.random() < 0.6 else second, outline, rng)
     skull = [Shape(_ellipse(0, 0, *looks.skull, power=2.3), fur, outline), *_coat(looks, second, rng)]
     muzzle_fur = _blend(fur, (250, 244, 236) if rng.random() < 0.5 else (40, 34, 34), rng.uniform(0.15, 0.6))
     return [
@@ -376,9 +375,9 @@ def _pose(
 ) -> Callable[[Points], Points]:
     """Where the face goes. Faces of every form cover the same share of the picture: area tells nothing."""
     width, height = size
-    scale = min(size) * rng.uniform(0.56, 0.67) / extent
-    centre = np.array([width * (0.5 + rng.normal(0, 0.03)), height * (0.54 + rng.normal(0, 0.03))])
-    tilt = rng.normal(0.0, 0.09)
+    scale = min(size) * rng.uniform(0.58, 0.67) / extent
+    centre = np.array([width * (0.5 + rng.normal(0, 0.022)), height * (0.54 + rng.normal(0, 0.022))])
+    tilt = rng.normal(0.0, 0.08)
     stretch = np.array([rng.uniform(0.93, 1.07), 1.0])
     return lambda points: centre + scale * _turn(points * stretch, tilt)
 

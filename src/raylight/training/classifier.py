@@ -166,8 +166,8 @@ class Classifier(pl.LightningModule):
         """Optimizer and schedule of the current phase: the head's parameters first, then the backbone's."""
         phase, network = self.phase, self.network
         rate = {} if phase.learning_rate is None else {"lr": phase.learning_rate}
-        head = list(network.parameters_between(max(phase.boundary, network.head_start), None))
-        backbone = list(network.parameters_between(phase.boundary, network.head_start))
+        head = _parameters(network, max(phase.boundary, network.head_start), len(network.stage_names))
+        backbone = _parameters(network, phase.boundary, network.head_start)
         optimizer = self.optimizer_factory([{"params": head}], **rate)
         if backbone:
             full_rate = optimizer.param_groups[0]["lr"]
@@ -192,3 +192,7 @@ class Classifier(pl.LightningModule):
         collection.reset()
         seen.clear()
         self.log_dict(dict(values))
+
+
+def _parameters(network: StagedNetwork, start: int, stop: int) -> list[torch.nn.Parameter]:
+    return [parameter for position in range(start, stop) for parameter in network.stage(position).parameters()]

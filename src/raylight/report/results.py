@@ -1,0 +1,198 @@
+"""From predictions to the run folder's results: metrics with intervals, calibration, decision, plots.
+
+The temperature and the decision threshold are chosen on validation; test is then judged once. Leaves out the pages
+(``run_report``) and Weights & Biases (``runs.tracking``).
+"""
+
+import csv
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raylight.config.schema import RunConfig
+from raylight.report.calibration import Decision, calibrated, choose_threshold, fit_temperature
+from raylight.report.evaluation import LABELS, Estimate, as_json, evaluate
+from raylight.report.plots import draw_plots
+from raylight.report.predictions import Predictions, write_csv
+from raylight.runs.run_dir import RunDir
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What chose the checkpoint that is judged.
+
+    Attributes:
+        monitor: the validation metric.
+        value: its value at the chosen epoch.
+        epoch: the chosen epoch, counted from 0.
+        epochs: how many were trained.
+    """
+
+    monitor: str
+    value: float
+    epoch: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run found out.
+
+    Attributes:
+        test: every test metric with its interval.
+        val: the same of validation; empty where nothing was held out.
+        decision: the threshold and how it was chosen.
+        temperature: that probabilities were calibrated with; 1 where they weren't.
+        plots: figure files by name.
+        lines: the result in a few lines, for the terminal.
+        summary: flat numbers for a dashboard.
+    """
+
+    test: Mapping[str, Estimate]
+    val: Mapping[str, Estimate]
+    decision: Decision | None
+    temperature: float
+    plots: Mapping[str, Path]
+    lines: tuple[str, ...]
+    summary: Mapping[str, float]
+
+
+def write_results(
+    config: RunConfig,
+    run: RunDir,
+    predictions: Predictions,
+    preprocessing: Mapping[str, Any],
+    selection: Selection,
+    costs: Mapping[str, Any],
+) -> Results:
+    """Judge a run and write ``metrics.json``, ``predictions.csv``, ``preprocessing.json`` and ``plots/``.
+
+    Args:
+        config: the run's settings.
+        run: its folder, with ``history.csv`` in it.
+        predictions: of the validation and test images, uncalibrated.
+        preprocessing: how images reach the network; classes, temperature and threshold are added to it.
+        selection: what chose the checkpoint.
+        costs: seconds by stage and the like, written into ``metrics.json`` under ``cost``.
+    """
+    val, test = predictions.subset("val"), predictions.subset("test")
+    temperature = fit_temperature(val) if config.decision.calibrate and len(val) else 1.0
+    rule = config.decision
+    decision = (
+        choose_threshold(calibrated(val, temperature), rule.threshold, rule.cost_miss, rule.cost_false_alarm)
+        if len(val)
+        else None
+    )
+    threshold = decision.threshold if decision else None
+    judged = calibrated(predictions, temperature)
+    write_csv(judged, run / "predictions.csv", threshold)
+    judged_test = judged.subset("test")
+    estimates = evaluate(judged_test, threshold)
+    val_estimates = evaluate(judged.subset("val"), threshold) if len(val) else {}
+    before = {name: estimate for name, estimate in evaluate(test, threshold).items() if name in ("ece", "brier")}
+    run.write_json(
+        "metrics.json",
+        {
+            **as_json(estimates, "test/"),
+            **as_json(before, "test/uncalibrated_"),
+            **as_json(val_estimates, "val/"),
+            "decision": _decision_json(decision, temperature),
+            "provenance": _provenance(judged_test, selection),
+            "cost": dict(costs),
+        },
+    )
+    run.write_json(
+        "preprocessing.json",
+        {
+            **preprocessing,
+            "class_names": list(predictions.class_names),
+            "positive_class": predictions.positive_class,
+            "head": config.model.head,
+            "temperature": temperature,
+            "threshold": threshold,
+        },
+    )
+    plots: Mapping[str, Path] = {}
+    if config.report.plots:
+        plots = draw_plots(
+            run.folder("plots"),
+            read_history(run),
+            judged_test,
+            estimates,
+            threshold,
+            test if temperature != 1.0 else None,
+            temperature if temperature != 1.0 else None,
+            selection.epoch,
+        )
+    return Results(
+        test=estimates,
+        val=val_estimates,
+        decision=decision,
+        temperature=temperature,
+        plots=plots,
+        lines=_lines(estimates, judged_test, selection),
+        summary=_summary(estimates, selection),
+    )
+
+
+def read_history(run: RunDir) -> list[dict[str, float]]:
+    """The rows of ``history.csv``; cells that a row leaves empty are left out."""
+    path = run / "history.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+
+
+def _decision_json(decision: Decision | None, temperature: float) -> dict[str, Any]:
+    if decision is None:
+        return {"threshold": None, "rule": None, "temperature": temperature}
+    return {
+        "threshold": decision.threshold,
+        "rule": decision.rule,
+        "chosen_on": "val",
+        "val_metric": decision.metric,
+        "val_value": decision.value,
+        "met": decision.met,
+        "temperature": temperature,
+    }
+
+
+def _provenance(test: Predictions, selection: Selection) -> dict[str, Any]:
+    names = "\n".join(sorted(test.paths)).encode("utf-8", "surrogateescape")
+    return {
+        "test_files_sha256": hashlib.sha256(names).hexdigest(),
+        "test_files": len(test),
+        "selected_by": selection.monitor,
+        "selected_value": selection.value,
+        "selected_epoch": selection.epoch,
+        "epochs_trained": selection.epochs,
+        "looks_at_test": 1,
+    }
+
+
+def _lines(estimates: Mapping[str, Estimate], test: Predictions, selection: Selection) -> tuple[str, ...]:
+    """The result as it is read aloud."""
+    shown = ("accuracy", "balanced_accuracy", "recall", "specificity", "f1", "auroc", "ece")
+    heading = (
+        f"Test: {len(test)} images, checkpoint of epoch {selection.epoch + 1} of {selection.epochs} "
+        f"(chosen by {selection.monitor})"
+    )
+    rows = [
+        f"  {LABELS[name]:<20} {estimate.value:6.3f}   95 % interval {estimate.low:.3f} to {estimate.high:.3f}"
+        f"   n = {estimate.n}"
+        for name, estimate in estimates.items()
+        if name in shown
+    ]
+    return (heading, *rows)
+
+
+def _summary(estimates: Mapping[str, Estimate], selection: Selection) -> dict[str, float]:
+    summary: dict[str, float] = {"best_epoch": selection.epoch, f"best/{selection.monitor}": selection.value}
+    for name, estimate in estimates.items():
+        summary[f"test/{name}"] = estimate.value
+        summary[f"test/{name}_low"] = estimate.low
+        summary[f"test/{name}_high"] = estimate.high
+    return summary
