@@ -28,7 +28,8 @@ def describe() -> None:
 def evaluate(
     run: RunFolder,
     data: Annotated[
-        Path | None, typer.Option(help="A folder of images in class folders; without it, the run's own test images.")
+        Path | None,
+        typer.Option(help="A folder of images in class folders; without it, the run's own test images."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write metrics.json and predictions.csv into this folder.")] = None,
 ) -> None:
@@ -73,7 +74,8 @@ def compare(
 @app.command()
 def audit(
     what: Annotated[
-        list[str], typer.Argument(metavar="PATH | data=NAME [data.SETTING=VALUE...] | RUN", help="What to look at.")
+        list[str],
+        typer.Argument(metavar="PATH | data=NAME [data.SETTING=VALUE...] | RUN", help="What to look at."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for audit.json and audit.html.")] = Path("audit"),
 ) -> None:

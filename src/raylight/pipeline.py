@@ -166,9 +166,7 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
     return assign_splits(index, config.data, seed)
 
 
-def decoded(
-    index: Index, preprocessing: Preprocessing, config: RunConfig, cache_dir: Path
-) -> tuple[Index, ImageCache]:
+def decoded(index: Index, preprocessing: Preprocessing, config: RunConfig, cache_dir: Path) -> tuple[Index, ImageCache]:
     """Decode what isn't in the cache yet; files that turn out bad are marked so in the index."""
     from raylight.data.cache import cached_images
     from raylight.data.index import check_bad_fraction
@@ -313,8 +311,8 @@ def predict_run(
     """Probabilities for the validation and test images by the chosen checkpoint, through the inference engine."""
     import numpy as np
 
-    from raylight.data.batches import Samples
-    from raylight.models.inference import InferenceEngine, class_probabilities
+    from raylight.models.build import class_probabilities
+    from raylight.models.inference import InferenceEngine
     from raylight.report.predictions import Predictions
 
     engine = InferenceEngine(
@@ -323,7 +321,9 @@ def predict_run(
 
     def outputs(images: Samples) -> np.ndarray:
         inputs = store.features(images, stage, None) if stage else images
-        return engine.run(inputs.store, inputs.rows)
+        logits = np.empty((len(inputs), *engine.output_shape(inputs.store.shape[1:])), np.float32)
+        engine.run_into(logits, np.arange(len(inputs)), inputs.store, inputs.rows)
+        return logits
 
     parts = {"val": samples_of(index, cache, "val"), "test": test_samples(index, cache, finished)}
     tables = {split: index.in_split(split) for split in parts}
@@ -417,8 +417,6 @@ def _console_log() -> None:
         log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
-    for name in ("pytorch_lightning", "lightning.pytorch", "ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def progress(label: str, mode: str) -> Any:

@@ -46,7 +46,5 @@ def test_rules_that_are_not_say_what_would_be(text, message):
 
 
 def test_reading_a_rule_imports_nothing_heavy():
-    script = (
-        "import sys, raylight.config.decision_rule; print({'numpy', 'scipy', 'torch'} & set(sys.modules))"
-    )
+    script = "import sys, raylight.config.decision_rule; print({'numpy', 'scipy', 'torch'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "set()"

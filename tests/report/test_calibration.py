@@ -51,7 +51,7 @@ def test_the_temperature_undoes_how_much_a_network_boasts(n_classes, boast):
     assert after["auroc"].value == pytest.approx(before["auroc"].value, abs=0.01)
 
 
-@pytest.mark.parametrize(("claim", "least"), [(0.8, 0.25), (0.99, 0.8), (1 - 1e-9, 0.99), (1.0, 0.99)])
+@pytest.mark.parametrize(("claim", "least"), [(0.8, 0.25), (0.99, 0.7), (1 - 1e-9, 0.99), (1.0, 0.99)])
 def test_a_validation_set_without_mistakes_gives_no_certainty(claim, least):
     labels = np.arange(40) % 2
     right = np.where(labels == 1, claim, 1 - claim)
@@ -174,14 +174,10 @@ def test_a_fixed_threshold_needs_no_second_class():
 
 
 def test_rules_that_validation_cannot_answer_say_what_to_do():
-    with pytest.raises(
-        RunError, match=r"threshold=youden .* no image of 'a'; raise data.val_fraction, or set"
-    ):
+    with pytest.raises(RunError, match=r"threshold=youden .* no image of 'a'; raise data.val_fraction, or set"):
         choose_threshold(of_scores(positives=[0.9], negatives=[]), "youden")
     many = predictions([0, 1], np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]))
-    with pytest.raises(
-        RunError, match=r"threshold=f1 needs two classes, and the data has 3; leave it at 0.5"
-    ):
+    with pytest.raises(RunError, match=r"threshold=f1 needs two classes, and the data has 3; leave it at 0.5"):
         choose_threshold(many, "f1")
     decision = choose_threshold(many, "0.5")
     assert (decision.threshold, decision.value) == (None, 0.5)

@@ -90,9 +90,7 @@ def test_the_threshold_moves_recall_against_specificity():
     assert strict["auroc"] == mild["auroc"]
 
 
-@pytest.mark.parametrize(
-    "sample", [two(60, 2.0, share=0.3), three(60, 2.0), two(80, 2.2, image_noise=0.6, group=4)]
-)
+@pytest.mark.parametrize("sample", [two(60, 2.0, share=0.3), three(60, 2.0), two(80, 2.2, image_noise=0.6, group=4)])
 def test_intervals_cover_the_truth(sample):
     """Of 60 samples, 95 % intervals should miss about 3; one in a thousand misses 10."""
     kind = two if len(sample.class_names) == 2 else three
@@ -100,9 +98,7 @@ def test_intervals_cover_the_truth(sample):
     options = {"image_noise": 0.6, "group": 4} if grouped else {"share": 0.3} if kind is two else {}
     separation = 2.2 if grouped else 2.0
     crowd = kind(240_000, separation, seed=99, **options).verdicts()
-    truth = {
-        name: value[0] for name, value in WeightedMetrics(crowd)(np.ones((1, len(crowd.labels)))).items()
-    }
+    truth = {name: value[0] for name, value in WeightedMetrics(crowd)(np.ones((1, len(crowd.labels)))).items()}
     missed = dict.fromkeys(METRICS, 0)
     for seed in range(60):
         for name, estimate in evaluate(kind(n, separation, seed, **options), n_resamples=300).items():
@@ -152,9 +148,7 @@ def test_images_of_unknown_class_are_left_aside():
     labels = sample.labels.copy()
     labels[::5] = UNKNOWN
     known = sample.where(labels != UNKNOWN)
-    assert evaluate(predictions(labels, sample.probabilities), n_resamples=50) == evaluate(
-        known, n_resamples=50
-    )
+    assert evaluate(predictions(labels, sample.probabilities), n_resamples=50) == evaluate(known, n_resamples=50)
     with pytest.raises(ValueError, match="no image of known class"):
         evaluate(predictions(np.full(50, UNKNOWN), sample.probabilities))
 

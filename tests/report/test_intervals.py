@@ -80,9 +80,7 @@ def test_delong_of_repeated_images_is_that_of_their_groups():
     labels = np.repeat([1, 0], [100, 120])
     scores = rng.normal(labels * 1.5, 1)[:, None]
     alone, _ = intervals.auroc(labels, scores, [1], None)
-    grouped, _ = intervals.auroc(
-        np.repeat(labels, 4), np.repeat(scores, 4, axis=0), [1], np.repeat(np.arange(220), 4)
-    )
+    grouped, _ = intervals.auroc(np.repeat(labels, 4), np.repeat(scores, 4, axis=0), [1], np.repeat(np.arange(220), 4))
     ungrouped, _ = intervals.auroc(np.repeat(labels, 4), np.repeat(scores, 4, axis=0), [1], None)
     assert grouped == pytest.approx(alone, abs=2e-3)
     assert np.diff(ungrouped) < 0.55 * np.diff(alone)
@@ -102,9 +100,7 @@ def test_a_mean_of_several_aurocs_varies_as_its_bootstrap_does():
             areas.append((ranks - truth.sum() * (truth.sum() + 1) / 2) / (truth.sum() * (~truth).sum()))
         return np.mean(areas)
 
-    drawn = [
-        mean_area(np.concatenate([k * 70 + rng.integers(0, 70, 70) for k in range(3)])) for _ in range(600)
-    ]
+    drawn = [mean_area(np.concatenate([k * 70 + rng.integers(0, 70, 70) for k in range(3)])) for _ in range(600)]
     assert (high - low) / (2 * Z) == pytest.approx(np.std(drawn), rel=0.12)
 
 

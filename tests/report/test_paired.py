@@ -24,17 +24,13 @@ def pair(n, better=0.0, seed=0):
     labels = np.arange(n) % 2
     shared = 2.0 * (labels - 0.5) + 0.8 * rng.normal(size=n)
     noise = 0.6 * rng.normal(size=(2, n))
-    return predictions(labels, shared + noise[0]), predictions(
-        labels, shared + better * (labels - 0.5) + noise[1]
-    )
+    return predictions(labels, shared + noise[0]), predictions(labels, shared + better * (labels - 0.5) + noise[1])
 
 
 @pytest.mark.parametrize(("only_first", "only_second"), [(3, 11), (0, 6), (7, 7), (1, 0), (0, 0)])
 def test_mcnemar_agrees_with_statsmodels(only_first, only_second):
     first = np.r_[np.ones(20 + only_first, bool), np.zeros(only_second + 5, bool)]
-    second = np.r_[
-        np.ones(20, bool), np.zeros(only_first, bool), np.ones(only_second, bool), np.zeros(5, bool)
-    ]
+    second = np.r_[np.ones(20, bool), np.zeros(only_first, bool), np.ones(only_second, bool), np.zeros(5, bool)]
     expected = reference_mcnemar([[20, only_first], [only_second, 5]], exact=True).pvalue
     assert mcnemar(first, second) == pytest.approx(min(expected, 1.0))
     # Groups of one image each are no groups.
@@ -125,13 +121,9 @@ def test_thresholds_are_each_models_own():
 def test_runs_that_cannot_be_compared_say_how_they_differ():
     first, second = pair(10)
     fewer = second.where(np.arange(10) < 8)
-    with pytest.raises(
-        RunError, match=r"8 are shared, 2 are only in the first run, 0 only in the second \('8.jpg'"
-    ):
+    with pytest.raises(RunError, match=r"8 are shared, 2 are only in the first run, 0 only in the second \('8.jpg'"):
         compare(first, fewer)
-    with pytest.raises(
-        RunError, match=r"8 are shared, 0 are only in the first run, 2 only in the second \('8.jpg'"
-    ):
+    with pytest.raises(RunError, match=r"8 are shared, 0 are only in the first run, 2 only in the second \('8.jpg'"):
         compare(fewer, second)
     relabelled = dataclasses.replace(second, labels=np.where(np.arange(10) == 3, 0, second.labels))
     with pytest.raises(RunError, match=r"1 of 10 images have another class in the second run \('3.jpg'"):

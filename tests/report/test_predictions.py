@@ -121,9 +121,7 @@ def test_the_decision_is_strictly_above_the_threshold_and_the_most_probable_of_m
 
 
 def test_only_images_of_known_class_are_judged_and_lonely_groups_are_no_groups():
-    verdicts = predictions(
-        ["a", "b", "c"], groups=["x", None, "y"], labels=np.array([0, UNKNOWN, 1])
-    ).verdicts()
+    verdicts = predictions(["a", "b", "c"], groups=["x", None, "y"], labels=np.array([0, UNKNOWN, 1])).verdicts()
     assert verdicts.labels.tolist() == [0, 1]
     assert verdicts.groups is None
     verdicts = predictions(["a", "b", "c", "d"], groups=["x", None, None, "x"]).verdicts()

@@ -116,9 +116,7 @@ def test_collections_start_anew_and_do_not_share_counts():
     train.reset()
     train.update(probabilities[:8], targets[:8])
     alone = computed(2, 1, probabilities[:8], targets[:8])
-    assert {name.removeprefix("train/"): value for name, value in train.compute().items()} == pytest.approx(
-        alone
-    )
+    assert {name.removeprefix("train/"): value for name, value in train.compute().items()} == pytest.approx(alone)
 
 
 def test_confusion_matrix_counts_true_classes_in_rows():

@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from raylight.config.decision_rule import parse_rule
-from raylight.config.schema import RunConfig
-from raylight.models.shapes import smallest_image_size
+from raylight.config.schema import DataConfig, RunConfig
+from raylight.config.shapes import smallest_image_size
 
 TRUSTED_PACKAGES = ("raylight", "torch", "torchvision", "torchmetrics", "pytorch_lightning")
 
@@ -76,9 +76,20 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 """Smallest and largest value of each number, both allowed."""
 
-METRICS = (
-    "loss accuracy balanced_accuracy precision recall specificity f1 auroc average_precision mcc ece brier".split()
-)
+METRICS = [
+    "loss",
+    "accuracy",
+    "balanced_accuracy",
+    "precision",
+    "recall",
+    "specificity",
+    "f1",
+    "auroc",
+    "average_precision",
+    "mcc",
+    "ece",
+    "brier",
+]
 
 
 def known_keys(node: Any = RunConfig, prefix: str = "") -> Iterator[str]:
@@ -105,7 +116,7 @@ def value_problem(key: str, value: Any) -> str | None:
     """What is wrong with one value at one dotted key: an unknown name or a wrong type; None when it fits."""
     keys = set(known_keys())
     if key not in keys:
-        if _inside_free_node(key):
+        if inside_free_node(key):
             return None
         return f"{key}: there is no such setting{nearest(key, sorted(keys))}"
     if isinstance(value, str) and "${" in value:
@@ -161,7 +172,8 @@ def _is_free(key: str) -> bool:
     return key in ("optimizer", "scheduler")
 
 
-def _inside_free_node(key: str) -> bool:
+def inside_free_node(key: str) -> bool:
+    """Whether a key lies in a node whose arguments the schema doesn't list: a ``_target_`` node or a phase."""
     return key.split(".")[0] in ("optimizer", "scheduler") or key.startswith(("augment.transforms", "finetune.phases"))
 
 
@@ -256,9 +268,7 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
 
 
 def _place_problems(run: RunConfig) -> Iterator[str]:
-    if run.data.root is not None and not run.data.download and not Path(run.data.root).expanduser().is_dir():
-        where = f" Get it from {run.data.homepage}." if run.data.homepage else ""
-        yield f"data.root: there is no folder {run.data.root!r}.{where}"
+    yield from _root_problems(run.data)
     if run.data.csv is not None and not Path(run.data.csv).expanduser().is_file():
         yield f"data.csv: there is no file {run.data.csv!r}"
     weights = run.model.weights
@@ -266,14 +276,27 @@ def _place_problems(run: RunConfig) -> Iterator[str]:
         yield f"model.weights: there is no file {weights!r}; give a path, DEFAULT, or null for random weights"
 
 
+def _root_problems(data: DataConfig) -> Iterator[str]:
+    if data.kind == "demo" or data.download:
+        return
+    root = Path(data.root or f"datasets/{data.name}")
+    if root.expanduser().is_dir():
+        return
+    found = f"there is no folder {data.root!r}" if data.root else f"there are no images of {data.name!r} in {root}"
+    origin = f" Get them from {data.homepage}." if data.homepage else ""
+    fetch = " Or let Raylight fetch them with data.download=true." if data.archive_url or data.kaggle else ""
+    yield (
+        f"data.root: {found}.{origin}{fetch} Place them as ROOT/CLASS/*.jpg or ROOT/{{train,test}}/CLASS/*.jpg, set "
+        f"data.root=ROOT, and check them with: raylight audit data={data.name} data.root=ROOT"
+    )
+
+
 def _target_problems(run: RunConfig) -> Iterator[str]:
     trusted = (*TRUSTED_PACKAGES, *run.allowed_targets)
     nodes: list[tuple[str, Any, tuple[Any, ...]]] = [("optimizer", run.optimizer, (None,))]
     if run.scheduler is not None:
         nodes.append(("scheduler", run.scheduler, (None,)))
-    nodes += [
-        (f"augment.transforms[{position}]", node, ()) for position, node in enumerate(run.augment.transforms)
-    ]
+    nodes += [(f"augment.transforms[{position}]", node, ()) for position, node in enumerate(run.augment.transforms)]
     for key, node, leading in nodes:
         yield from _node_problems(key, node, trusted, leading)
 

@@ -62,9 +62,7 @@ def parse_rule(text: str) -> DecisionRule:
             f"between 0 and 1, {', '.join(OBJECTIVES)}, or a floor such as recall>=0.95"
         )
     if not 0 < number < 1:
-        raise ValueError(
-            f"threshold {text!r} would give every image the same class; it must lie between 0 and 1"
-        )
+        raise ValueError(f"threshold {text!r} would give every image the same class; it must lie between 0 and 1")
     return DecisionRule("fixed", number, text)
 
 

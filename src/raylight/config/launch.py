@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from raylight.config.check import config_problems, known_keys, nearest, value_problem
+from raylight.config.check import config_problems, inside_free_node, known_keys, nearest, value_problem
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError
 
@@ -102,7 +102,8 @@ def checked_arguments(conf_dir: Path, arguments: list[str]) -> list[str]:
         arguments: what follows ``train.py``.
 
     Returns:
-        The arguments, with ``+key=value`` written as ``key=value`` where the setting exists anyway.
+        The arguments, with ``+key=value`` written as ``key=value`` where the setting exists anyway, and arguments of
+        ``_target_`` nodes as ``++key=value``.
 
     Raises:
         ConfigError: listing every problem.
@@ -135,6 +136,9 @@ def checked_arguments(conf_dir: Path, arguments: list[str]) -> list[str]:
                 accepted.append(override)
                 if override.is_add() and override.key_or_group in known_keys():
                     rewritten[text] = text.lstrip("+")
+                elif inside_free_node(override.key_or_group) and not override.is_delete():
+                    # An argument that the class takes but the option file doesn't mention is no mistake.
+                    rewritten[text] = "++" + text.lstrip("+")
         if not Path(config_dir, f"{config_name}.yaml").is_file():
             raise ConfigError([f"--config-name: there is no {config_name}.yaml in {config_dir}"])
         for overrides in _compositions(accepted, rewritten):
@@ -174,7 +178,9 @@ def _absolute_config_path(config_path: str | None) -> None:
         return
     absolute = str(Path(config_path).resolve())
     sys.argv = [
-        absolute if argument == config_path else argument.replace(f"={config_path}", f"={absolute}")
+        absolute
+        if argument == config_path
+        else argument.replace(f"={config_path}", f"={absolute}")
         if argument.startswith(("--config-path=", "-cp="))
         else argument
         for argument in sys.argv
@@ -234,7 +240,8 @@ def _compositions(overrides: list[Any], rewritten: dict[str, str]) -> Iterator[l
         if not override.is_sweep_override():
             choices.append([text])
         elif override.is_choice_sweep() or override.is_range_sweep():
-            choices.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+            plus = "++" if text.startswith("++") else ""
+            choices.append([f"{plus}{override.key_or_group}={value}" for value in override.sweep_string_iterator()])
     first = [alternatives[0] for alternatives in choices]
     yield first
     for position, alternatives in enumerate(choices):

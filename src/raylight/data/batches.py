@@ -164,7 +164,7 @@ def _ahead(source: Iterator[Batch], depth: int, clock: WaitClock) -> Iterator[Ba
             for item in source:
                 if not put(item):
                     return
-        except BaseException as error:  # noqa: BLE001 - handed to the reader, who raises it
+        except BaseException as error:
             put(error)
             return
         put(_END)

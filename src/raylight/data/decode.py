@@ -157,9 +157,7 @@ def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size
         raise BadImageError(f"the JPEG's header contradicts itself: {header.width} x {header.height} pixels")
     if header.components == 4:
         pixels = _cmyk_to_rgb(pixels)
-    return _resize(
-        pixels, spec.box(header.width / factor, header.height / factor), spec.size
-    ), header.orientation
+    return _resize(pixels, spec.box(header.width / factor, header.height / factor), spec.size), header.orientation
 
 
 def _scale_down(header: JpegHeader, spec: DecodeSpec) -> int:
@@ -229,9 +227,7 @@ def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "siz
     except (BadImageError, MemoryError):
         raise
     except pillow.UnidentifiedImageError as error:
-        raise BadImageError(
-            f"not a whole image of an accepted format (JPEG, {', '.join(FORMATS)})"
-        ) from error
+        raise BadImageError(f"not a whole image of an accepted format (JPEG, {', '.join(FORMATS)})") from error
     except pillow.DecompressionBombError as error:
         raise BadImageError(f"more than the {MAX_PIXELS:,} pixels that are decoded") from error
     except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them run into
@@ -305,6 +301,4 @@ def _check_size(width: int, height: int, bytes_per_pixel: float) -> None:
         raise BadImageError(f"no pixels: {width} x {height}")
     limit = min(MAX_PIXELS, int(MAX_BYTES / bytes_per_pixel))
     if width * height > limit:
-        raise BadImageError(
-            f"{width} x {height} pixels: more than the {limit:,} that are decoded of its kind"
-        )
+        raise BadImageError(f"{width} x {height} pixels: more than the {limit:,} that are decoded of its kind")

@@ -105,7 +105,7 @@ def demo_root(cache_dir: Path) -> Path:
     return cache_dir / "demo-v1"
 
 
-def draw_demo(root: Path, images: int = 600, seed: int = 1) -> None:
+def draw_demo(root: Path, images: int = 600, seed: int = 7) -> None:
     """Draws the data set into ``root/{cat,dog}/``, unless ``root`` is there already.
 
     The drawings are made in a folder beside it, which gets its name when it is whole: a killed run leaves no
@@ -288,9 +288,7 @@ def _coat(looks: Looks, colour: Colour, rng: np.random.Generator) -> list[Shape]
     if style < 0.5:  # a blaze between the eyes
         return [Shape(_ellipse(0, -half_height * 0.45, rng.uniform(0.1, 0.2), half_height * 0.48), colour)]
     if style < 0.7:  # stripes on the brow
-        return [
-            Shape(_ellipse(x, -half_height * 0.68, 0.05, 0.2, tilt=-x * 0.8), colour) for x in (-0.28, 0.0, 0.28)
-        ]
+        return [Shape(_ellipse(x, -half_height * 0.68, 0.05, 0.2, tilt=-x * 0.8), colour) for x in (-0.28, 0.0, 0.28)]
     return []
 
 
@@ -317,9 +315,7 @@ def _eyes(looks: Looks, turned: Points, outline: Colour, rng: np.random.Generato
     return shapes
 
 
-def _muzzle(
-    looks: Looks, turned: Points, fur: Colour, outline: Colour, rng: np.random.Generator
-) -> list[Shape]:
+def _muzzle(looks: Looks, turned: Points, fur: Colour, outline: Colour, rng: np.random.Generator) -> list[Shape]:
     x, y = turned * np.array([1.5, 1.0]) + np.array([0.0, 0.40 * looks.skull[1]])
     ink = _shade(outline, 0.6)
     shapes = []
@@ -370,9 +366,7 @@ def _extent(shapes: list[Shape]) -> float:
     return float(np.sqrt(np.asarray(mask).sum()) / unit)
 
 
-def _pose(
-    size: tuple[int, int], extent: float, rng: np.random.Generator
-) -> Callable[[Points], Points]:
+def _pose(size: tuple[int, int], extent: float, rng: np.random.Generator) -> Callable[[Points], Points]:
     """Where the face goes. Faces of every form cover the same share of the picture: area tells nothing."""
     width, height = size
     scale = min(size) * rng.uniform(0.58, 0.67) / extent
@@ -382,7 +376,9 @@ def _pose(
     return lambda points: centre + scale * _turn(points * stretch, tilt)
 
 
-def _clutter(draw: ImageDraw.ImageDraw, size: tuple[int, int], backdrop: Colour, count: int, rng: np.random.Generator) -> None:
+def _clutter(
+    draw: ImageDraw.ImageDraw, size: tuple[int, int], backdrop: Colour, count: int, rng: np.random.Generator
+) -> None:
     """Shapes behind the face; some of them as pointed or as round as ears."""
     for _ in range(count):
         centre = rng.uniform(0, 1, 2) * np.array(size)
@@ -397,7 +393,10 @@ def _clutter(draw: ImageDraw.ImageDraw, size: tuple[int, int], backdrop: Colour,
         else:
             points = np.array([[-3, -0.12], [3, -0.12], [3, 0.12], [-3, 0.12]])
         corners = centre + radius * _turn(points, rng.uniform(0, 2 * np.pi))
-        draw.polygon([(float(x), float(y)) for x, y in corners], fill=_blend(backdrop, _random_colour(rng), rng.uniform(0.15, 0.55)))
+        draw.polygon(
+            [(float(x), float(y)) for x, y in corners],
+            fill=_blend(backdrop, _random_colour(rng), rng.uniform(0.15, 0.55)),
+        )
 
 
 def _occlude(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator) -> None:
@@ -433,7 +432,8 @@ def _ellipse(x: float, y: float, rx: float, ry: float, tilt: float = 0.0, power:
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     cos, sin = np.cos(angle), np.sin(angle)
     outline = np.stack(
-        [rx * np.sign(cos) * np.abs(cos) ** (2 / power), ry * np.sign(sin) * np.abs(sin) ** (2 / power)], axis=1
+        [rx * np.sign(cos) * np.abs(cos) ** (2 / power), ry * np.sign(sin) * np.abs(sin) ** (2 / power)],
+        axis=1,
     )
     return np.array([x, y]) + _turn(outline, tilt)
 

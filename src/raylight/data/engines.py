@@ -26,8 +26,14 @@ from raylight.errors import BadImageError, RaylightError
 from raylight.runs.machine import usable_cpus
 from raylight.runs.ray_session import ray_session
 
-LARGEST_BLOCK: Final = 32_000_000
-"""Most decoded bytes in one block, one task of an engine."""
+THREAD_BLOCK: Final = 4_000_000
+"""Most decoded bytes in one block of a thread: handing it over costs little, so it may be small."""
+
+RAY_BLOCK: Final = 32_000_000
+"""Most decoded bytes in one block of a Ray task, which costs some ten milliseconds and must be worth them."""
+
+PASSING_REASONS: Final = ("can't be read", "changed since it was indexed")
+"""How reasons begin that speak of the moment and not of a file's content."""
 
 BLOCKS_A_WORKER: Final = 4
 """Least blocks for each worker, where there are files enough, so that all finish at about the same time."""
@@ -143,9 +149,9 @@ def _read(path: str, digest: str) -> bytes:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise BadImageError(f"can't be read: {error.strerror or error}") from error
+        raise BadImageError(f"{PASSING_REASONS[0]}: {error.strerror or error}") from error
     if digest and hashlib.sha256(data).hexdigest() != digest:
-        raise BadImageError("changed since it was indexed")
+        raise BadImageError(PASSING_REASONS[1])
     return data
 
 
@@ -163,7 +169,7 @@ def _with_threads(
     paths: Sequence[Path | str], digests: Sequence[str] | None, spec: DecodeSpec, workers: int
 ) -> Iterator[DecodedBlock]:
     """Runs a pool of threads, at most two blocks a thread ahead of whoever takes the results."""
-    work = _split(paths, digests, spec, workers, LARGEST_BLOCK)
+    work = _split(paths, digests, spec, workers, THREAD_BLOCK)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     pending: deque[tuple[_Files, Future[tuple[np.ndarray, list[str | None]]]]] = deque()
     try:
@@ -197,7 +203,7 @@ def _with_ray(
         if cpus < 1:
             raise RaylightError("no node of the Ray cluster offers a CPU, so nothing would ever be decoded")
         # A worker has a block in the making and one waiting; Ray Data keeps as much again in reserve.
-        largest = min(LARGEST_BLOCK, int(store / (4 * cpus)))
+        largest = min(RAY_BLOCK, int(store / (4 * cpus)))
         tables = [
             pa.table(
                 {
@@ -226,9 +232,7 @@ def _with_ray(
                 )
         except ray.exceptions.RayError as error:
             first = str(error).strip().splitlines()[0]
-            raise RaylightError(
-                f"Ray gave up decoding: {first} (decode=threads works without Ray)"
-            ) from error
+            raise RaylightError(f"Ray gave up decoding: {first} (decode=threads works without Ray)") from error
 
 
 def _decode_batch(batch: dict[str, np.ndarray], spec: DecodeSpec) -> dict[str, np.ndarray]:

@@ -1,26 +1,36 @@
-"""One table, a row a file: what is in it, whether it can be used, and if not why.
+"""One table with a row a file: what it is, what it shows, and whether it can be used.
 
-Reads each file once, hashes it, and decodes it to a thumbnail, which finds broken files. A file whose size and
-modification time are as they were isn't read again. What a class or a split is comes from ``source`` and ``split``.
+Each file is read once: hashed, its header noted, decoded to a small picture, which also finds the broken ones. What
+was found is remembered for each root; a file whose size and modification time are unchanged isn't read again.
+
+Not here: which files belong to the data set (``source.py``), how pixels are decoded (``decode.py``), who trains and
+who tests (``split.py``).
 """
 
 import hashlib
 import io
+import json
+import logging
 import os
-from collections.abc import Mapping, Sequence
+import stat
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from raylight.config.schema import DataConfig
-from raylight.data.decode import CODE_VERSION, DecodeSpec, decode_image
+from raylight.data.decode import CODE_VERSION, FORMATS, RESIZER, DecodeSpec, decode_image
 from raylight.data.source import Source
 from raylight.errors import BadImageError, DataError
 
@@ -34,26 +44,41 @@ INDEX_SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("mode", pa.string()),
+        ("format", pa.string()),
         ("sha256", pa.string()),
         ("status", pa.string()),
         ("reason", pa.string()),
     ]
 )
+"""Columns of the index. ``path`` is relative to the root; ``group`` names the patient or object, where known; ``split`` is
+train, val, test or null; ``width`` and ``height`` are as stored, before any rotation; ``mode`` and ``format`` as
+Pillow calls them; ``status`` is ok or bad; ``reason`` says why a file is bad."""
 
-THUMBNAIL = DecodeSpec(32, "stretch")
-"""What pictures are compared by when looking for the same one twice."""
+THUMBNAIL_SIZE = 32
+LARGEST_FILE = 500_000_000
+"""Bytes. What is larger isn't a picture that anybody trains on, and isn't read into memory."""
+
+_MEMORY_VERSION = 1
+_FACTS = pa.schema(
+    [("path", pa.string()), ("mtime_ns", pa.int64())]
+    + [INDEX_SCHEMA.field(name) for name in INDEX_SCHEMA.names[INDEX_SCHEMA.names.index("bytes") :]]
+)
+_NEVER = -1
+_WINDOW = 2048
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """The files of a data set.
+    """All files of a data set, or some of them.
 
     Attributes:
-        root: the data set's folder.
-        class_names: in alphabetical order.
-        positive_class: the class that recall, AUROC and so on speak of.
-        table: a row a file, of ``INDEX_SCHEMA``.
-        thumbnails: the whole picture at 32 x 32; black where the file is bad.
+        root: folder that paths are relative to.
+        class_names: in alphabetical order; the position of a name is the class's number.
+        positive_class: the class that recall, AUROC, ... speak of.
+        table: with the columns of ``INDEX_SCHEMA``.
+        thumbnails: 32 x 32 pictures, RGB, zeros for bad files; none at all in an index read from a run folder.
     """
 
     root: Path
@@ -65,192 +90,359 @@ class Index:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
-    def column(self, name: str) -> list[Any]:
-        """A column's values, null as None."""
-        values: list[Any] = self.table.column(name).to_pylist()
-        return values
+    def column(self, name: str) -> Shaped[np.ndarray, " file"]:
+        """One column; text as objects, with ``None`` for null."""
+        return np.asarray(self.table.column(name).to_numpy(zero_copy_only=False))
 
-    def with_column(self, name: str, values: Sequence[Any]) -> "Index":
-        """The same index with a column replaced."""
-        position = INDEX_SCHEMA.get_field_index(name)
-        column = pa.array(values, INDEX_SCHEMA.field(name).type)
-        return replace(self, table=self.table.set_column(position, INDEX_SCHEMA.field(name), column))
+    def with_column(self, name: str, values: Sequence[Any] | Shaped[np.ndarray, " file"]) -> "Index":
+        """The same index with other values in a column of ``INDEX_SCHEMA``."""
+        field = self.table.schema.field(name)
+        column = pa.array(values, type=field.type, from_pandas=True)
+        return replace(self, table=self.table.set_column(self.table.schema.get_field_index(name), field, column))
 
-    def select(self, positions: Int64[np.ndarray, " chosen"]) -> "Index":
-        """Some of the files, in the order asked for."""
-        return replace(self, table=self.table.take(pa.array(positions)), thumbnails=self.thumbnails[positions])
+    def select(self, which: Bool[np.ndarray, " file"] | Int64[np.ndarray, " selected"]) -> "Index":
+        """Some rows, by a mask or by positions, in that order."""
+        which = np.asarray(which)
+        positions = np.flatnonzero(which) if which.dtype == bool else which.astype(np.int64)
+        thumbnails = self.thumbnails[positions] if len(self.thumbnails) else self.thumbnails
+        return replace(self, table=self.table.take(pa.array(positions)), thumbnails=thumbnails)
 
     def usable(self) -> "Index":
-        """The files that can be used."""
-        return self.select(self._where("status", "ok"))
+        """The files that can be decoded."""
+        return self.select(self.column("status") == "ok")
 
     def in_split(self, split: str) -> "Index":
         """The usable files of ``train``, ``val`` or ``test``."""
-        usable = self.usable()
-        return usable.select(usable._where("split", split))
-
-    def _where(self, name: str, value: str) -> Int64[np.ndarray, " chosen"]:
-        return np.flatnonzero(np.array(self.column(name), dtype=object) == value)
-
-    def targets(self) -> Int64[np.ndarray, " file"]:
-        """Position of each file's label in ``class_names``."""
-        position = {name: number for number, name in enumerate(self.class_names)}
-        return np.array([position[label] for label in self.column("label")], dtype=np.int64)
+        return self.select((self.column("status") == "ok") & (self.column("split") == split))
 
     def rejected(self) -> list[tuple[str, str]]:
         """Path and reason of each file that can't be used."""
-        rows = zip(self.column("path"), self.column("status"), self.column("reason"), strict=True)
-        return [(path, reason) for path, status, reason in rows if status == "bad"]
+        bad = self.table.filter(pc.equal(self.table.column("status"), "bad"))
+        return list(zip(bad.column("path").to_pylist(), bad.column("reason").to_pylist(), strict=True))
 
     def reject(self, reasons: Mapping[str, str]) -> "Index":
-        """The same index with more files marked as bad, by content hash."""
+        """Marks more files as bad.
+
+        Args:
+            reasons: by SHA-256 of the content.
+        """
         if not reasons:
             return self
-        hashes, status, reason = self.column("sha256"), self.column("status"), self.column("reason")
-        status = ["bad" if digest in reasons else state for digest, state in zip(hashes, status, strict=True)]
-        reason = [reasons.get(digest, why) for digest, why in zip(hashes, reason, strict=True)]
-        return self.with_column("status", status).with_column("reason", reason)
+        hashes = self.column("sha256")
+        hit = np.array([sha in reasons for sha in hashes], dtype=bool)
+        why = [reasons[sha] if sha in reasons else old for sha, old in zip(hashes, self.column("reason"), strict=True)]
+        return (
+            self.with_column("status", np.where(hit, "bad", self.column("status")))
+            .with_column("reason", why)
+            .with_column("split", np.where(hit, None, self.column("split")))
+        )
+
+    def targets(self) -> Int64[np.ndarray, " file"]:
+        """The number of each file's class."""
+        numbers = pc.index_in(self.table.column("label"), value_set=pa.array(self.class_names))
+        return np.asarray(numbers.to_numpy(), dtype=np.int64)
 
     def write(self, path: Path) -> None:
-        """Write the table, without thumbnails, as parquet that appears whole or not at all."""
-        facts = {
-            "root": os.fsencode(self.root),
-            "class_names": "\n".join(self.class_names).encode("utf-8", "surrogateescape"),
-            "positive_class": self.positive_class.encode("utf-8", "surrogateescape"),
+        """Writes the table, without thumbnails, as a Parquet file that appears whole or not at all."""
+        about = {
+            "root": str(self.root),
+            "class_names": self.class_names,
+            "positive_class": self.positive_class,
         }
-        temporary = path.with_name(f".{path.name}.tmp")
-        pq.write_table(self.table.replace_schema_metadata(facts), temporary)
-        temporary.replace(path)
+        text = json.dumps(about).encode()
+        with _replacing(path) as temporary:
+            pq.write_table(self.table.replace_schema_metadata({b"raylight": text}), temporary)
 
     @classmethod
     def read(cls, path: Path) -> "Index":
-        """Read what ``write`` wrote; thumbnails are black."""
-        table = pq.read_table(path)
-        facts = table.schema.metadata
-        return cls(
-            root=Path(os.fsdecode(facts[b"root"])),
-            class_names=tuple(facts[b"class_names"].decode("utf-8", "surrogateescape").split("\n")),
-            positive_class=facts[b"positive_class"].decode("utf-8", "surrogateescape"),
-            table=table.replace_schema_metadata(None),
-            thumbnails=np.zeros((table.num_rows, 32, 32, 3), np.uint8),
-        )
+        """Reads what ``write`` wrote.
+
+        Raises:
+            DataError: the file is missing, damaged, or something else.
+        """
+        try:
+            table = pq.read_table(path)
+            about = json.loads((table.schema.metadata or {})[b"raylight"])
+            table = table.replace_schema_metadata(None).cast(INDEX_SCHEMA)
+            return cls(
+                Path(about["root"]),
+                tuple(about["class_names"]),
+                about["positive_class"],
+                table,
+                _no_thumbnails(0),
+            )
+        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+            raise DataError(f"{path} isn't an index that Raylight wrote: {error}") from error
 
 
-def build_index(source: Source, cache_dir: Path, workers: int) -> Index:
-    """Index a data set's files; those that are as they were are remembered from the last time.
+def build_index(
+    source: Source, cache_dir: Path, workers: int, on_progress: Callable[[int], None] | None = None
+) -> Index:
+    """Reads every file of a data set that isn't known yet.
 
     Args:
         source: the files.
-        cache_dir: where indexes are remembered.
+        cache_dir: where what is found is remembered, in ``index/``.
         workers: files read at a time.
+        on_progress: told how many more files are done.
+
+    Raises:
+        DataError: ``cache_dir`` can't be written.
     """
     folder = cache_dir / "index"
-    folder.mkdir(parents=True, exist_ok=True)
-    key = hashlib.sha256(os.fsencode(source.root) + f"/{CODE_VERSION}".encode()).hexdigest()[:32]
-    with FileLock(folder / f"{key}.lock"):
-        known = _remembered(folder / f"{key}.npz")
-        stamps = [_stamp(source.root / file.path) for file in source.files]
-        fresh = [i for i, file in enumerate(source.files) if known.get(file.path, (None,))[0] != stamps[i] or not stamps[i]]
-        with ThreadPoolExecutor(workers) as pool:
-            read = pool.map(lambda i: _read(source.root / source.files[i].path), fresh)
-            facts = {i: fact for i, fact in zip(fresh, read, strict=True)}
-        rows = [facts[i] if i in facts else known[file.path][1] for i, file in enumerate(source.files)]
-        if fresh:
-            _remember(folder / f"{key}.npz", [file.path for file in source.files], stamps, rows)
-    columns = {
-        "path": [file.path for file in source.files],
-        "label": [file.label for file in source.files],
-        "group": [file.group for file in source.files],
-        "split": [file.split for file in source.files],
-        **{name: [row[name] for row in rows] for name in INDEX_SCHEMA.names[4:]},
-    }
-    return Index(
-        root=source.root,
-        class_names=source.class_names,
-        positive_class=source.positive_class,
-        table=pa.table(columns, schema=INDEX_SCHEMA),
-        thumbnails=np.stack([row["thumbnail"] for row in rows]),
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cache_dir={cache_dir} can't be written: {error.strerror}. Choose another folder.") from error
+    paths = [file.path for file in source.files]
+    with FileLock(folder / f"{_key(source)}.lock"):
+        facts, thumbnails = _Memory(folder, _key(source)).refresh(source.root, paths, workers, on_progress)
+    table = pa.table(
+        {
+            "path": facts.column("path"),
+            "label": [file.label for file in source.files],
+            "group": pa.array([file.group for file in source.files], pa.string()),
+            "split": pa.array([file.split for file in source.files], pa.string()),
+            **{name: facts.column(name) for name in INDEX_SCHEMA.names[4:]},
+        },
+        schema=INDEX_SCHEMA,
     )
+    return Index(source.root, source.class_names, source.positive_class, table.combine_chunks(), thumbnails)
 
 
 def check_bad_fraction(index: Index, data: DataConfig) -> None:
-    """Stop when too many files are bad.
+    """Stops where too many files can't be used for the rest to be trusted.
 
     Raises:
-        DataError: more than ``data.max_bad_fraction`` of them are; it names the first few.
+        DataError: more than ``data.max_bad_fraction`` of the files are bad, or all of them.
     """
     rejected = index.rejected()
-    if len(rejected) <= data.max_bad_fraction * len(index):
+    share = len(rejected) / len(index) if len(index) else 0.0
+    if len(rejected) < len(index) and share <= data.max_bad_fraction:
         return
-    first = "\n".join(f"  {path}: {reason}" for path, reason in rejected[:10])
-    more = f"\n  and {len(rejected) - 10} more" if len(rejected) > 10 else ""
+    shown = [f"  {path!r}: {reason}" for path, reason in rejected[:5]]
+    if len(rejected) > len(shown):
+        shown.append(f"  ... and {len(rejected) - len(shown):,} more")
     raise DataError(
-        f"{len(rejected)} of {len(index)} files can't be used, more than data.max_bad_fraction={data.max_bad_fraction:g} "
-        f"allows:\n{first}{more}\nMend or remove them, or allow more with data.max_bad_fraction=SHARE."
+        "\n".join(
+            [
+                f"{len(rejected):,} of {len(index):,} files in {index.root} can't be used ({share:.1%}; "
+                f"data.max_bad_fraction={data.max_bad_fraction:g} allows {data.max_bad_fraction:.1%}):",
+                *shown,
+                f"Mend or remove them, or allow more. `raylight audit {index.root}` lists them all.",
+            ]
+        )
     )
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return facts.st_size, facts.st_mtime_ns
+class _Facts(NamedTuple):
+    """What reading a file shows; in the order of ``_FACTS``."""
+
+    path: str
+    mtime_ns: int
+    bytes: int | None = None
+    width: int | None = None
+    height: int | None = None
+    mode: str | None = None
+    format: str | None = None
+    sha256: str | None = None
+    status: str = "bad"
+    reason: str | None = None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Everything the index says of one file."""
-    row: dict[str, Any] = {
-        "bytes": 0, "width": None, "height": None, "mode": None, "sha256": None, "status": "bad", "reason": None,
-        "thumbnail": np.zeros((32, 32, 3), np.uint8),
-    }  # fmt: skip
+@dataclass(frozen=True)
+class _Memory:
+    """What is known of a root: a Parquet file, and the thumbnails in a memory-mapped array that it names."""
+
+    folder: Path
+    key: str
+
+    @property
+    def _table(self) -> Path:
+        return self.folder / f"{self.key}.parquet"
+
+    def recall(self) -> tuple[pa.Table, UInt8[np.ndarray, "file 32 32 3"]]:
+        """What was remembered; nothing where that is missing or damaged, since all of it can be found again."""
+        try:
+            facts = pq.read_table(self._table)
+            name = facts.schema.metadata[b"thumbnails"].decode()
+            thumbnails = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+            if thumbnails.shape != _no_thumbnails(facts.num_rows).shape or thumbnails.dtype != np.uint8:
+                raise ValueError(f"{name} doesn't fit {self._table.name}")
+            return facts.replace_schema_metadata(None).cast(_FACTS), thumbnails
+        except FileNotFoundError:
+            pass
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            log.warning("%s is damaged (%s): all files are read anew", self._table, error)
+        return _FACTS.empty_table(), _no_thumbnails(0)
+
+    def refresh(
+        self, root: Path, paths: Sequence[str], workers: int, on_progress: Callable[[int], None] | None
+    ) -> tuple[pa.Table, UInt8[np.ndarray, "file 32 32 3"]]:
+        """Facts and thumbnails of all files, in their order; only the new and the changed ones are read."""
+        known, known_thumbnails = self.recall()
+        shown = [_in_utf8(path) for path in paths]
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            rows = self._unchanged(known, root, paths, shown, pool)
+            if on_progress is not None:
+                on_progress(int((rows >= 0).sum()))
+            if np.array_equal(rows, np.arange(known.num_rows)):
+                return known, known_thumbnails
+            name = f"{self.key}-{uuid.uuid4().hex[:12]}.npy"
+            with _replacing(self.folder / name) as temporary:
+                thumbnails = np.lib.format.open_memmap(
+                    temporary, mode="w+", dtype=np.uint8, shape=_no_thumbnails(len(paths)).shape
+                )
+                facts = []
+                for start in range(0, len(paths), _WINDOW):
+                    part = slice(start, start + _WINDOW)
+                    facts.append(
+                        self._window(
+                            known,
+                            known_thumbnails,
+                            rows[part],
+                            root,
+                            paths[part],
+                            thumbnails[part],
+                            pool,
+                            on_progress,
+                        )
+                    )
+                thumbnails.flush()
+                del thumbnails
+        table = pa.concat_tables(facts)
+        with _replacing(self._table) as temporary:
+            pq.write_table(table.replace_schema_metadata({b"thumbnails": name.encode()}), temporary)
+        for stale in self.folder.glob(f"{self.key}-*.npy"):
+            if stale.name != name:
+                stale.unlink(missing_ok=True)
+        return table, np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+
+    @staticmethod
+    def _unchanged(
+        known: pa.Table, root: Path, paths: Sequence[str], shown: Sequence[str], pool: ThreadPoolExecutor
+    ) -> Int64[np.ndarray, " file"]:
+        """The row of ``known`` that holds for a file, or -1."""
+        if not known.num_rows:
+            return np.full(len(paths), -1)
+        rows = pc.index_in(pa.array(shown, pa.string()), value_set=known.column("path")).fill_null(-1)
+        rows = np.array(rows.to_numpy(), dtype=np.int64)
+        stats = np.array(list(pool.map(lambda path: _size_and_time(root / path), paths)), dtype=np.int64)
+        remembered = np.stack(
+            [known.column(name).fill_null(_NEVER).to_numpy() for name in ("bytes", "mtime_ns")], axis=1
+        )
+        same = (remembered[rows] == stats).all(axis=1) & (stats[:, 1] != _NEVER)
+        return np.where((rows >= 0) & same, rows, -1)
+
+    @staticmethod
+    def _window(
+        known: pa.Table,
+        known_thumbnails: UInt8[np.ndarray, "known 32 32 3"],
+        rows: Int64[np.ndarray, " file"],
+        root: Path,
+        paths: Sequence[str],
+        thumbnails: UInt8[np.ndarray, "file 32 32 3"],
+        pool: ThreadPoolExecutor,
+        on_progress: Callable[[int], None] | None,
+    ) -> pa.Table:
+        """Facts of a stretch of files; fills in their thumbnails."""
+        old = np.flatnonzero(rows >= 0)
+        new = np.flatnonzero(rows < 0)
+        thumbnails[old] = known_thumbnails[rows[old]]
+        read: list[_Facts] = []
+        for position, (facts, thumbnail) in zip(
+            new, pool.map(lambda position: _read_file(root, paths[position]), new), strict=True
+        ):
+            read.append(facts)
+            if thumbnail is not None:
+                thumbnails[position] = thumbnail
+            if on_progress is not None:
+                on_progress(1)
+        fresh = pa.table(
+            [pa.array([facts[i] for facts in read], field.type) for i, field in enumerate(_FACTS)],
+            schema=_FACTS,
+        )
+        both = pa.concat_tables([known.take(pa.array(rows[old])), fresh])
+        order = np.argsort(np.concatenate([old, new]))
+        return both.take(pa.array(order))
+
+
+def _read_file(root: Path, path: str) -> tuple[_Facts, UInt8[np.ndarray, "32 32 3"] | None]:
+    """Everything that the index holds of one file. What couldn't be read is looked at again the next time."""
+    shown = _in_utf8(path)
+    if shown != path:
+        return _Facts(shown, _NEVER, reason="the name isn't valid UTF-8; rename the file"), None
+    file = root / path
     try:
-        content = path.read_bytes()
+        status = file.stat()
+        size, mtime_ns = status.st_size, status.st_mtime_ns
+        if not stat.S_ISREG(status.st_mode):
+            return _Facts(path, _NEVER, reason="not a file"), None
+        if size > LARGEST_FILE:
+            return _Facts(path, mtime_ns, size, reason=f"{size:,} bytes: too large for a picture"), None
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return _Facts(path, _NEVER, reason="no such file"), None
     except OSError as error:
-        return row | {"reason": f"can't be read ({error.strerror})"}
-    row |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        return _Facts(path, _NEVER, reason=f"can't be read: {error.strerror}"), None
+    facts = _Facts(
+        path, mtime_ns if len(data) == size else _NEVER, len(data), sha256=hashlib.sha256(data).hexdigest()
+    )._replace(**_header(data))
     try:
-        thumbnail = decode_image(content, THUMBNAIL)
-        width, height, mode = _header(content)
+        thumbnail = decode_image(data, DecodeSpec(THUMBNAIL_SIZE, "stretch"))
     except BadImageError as error:
-        return row | {"reason": str(error)}
-    return row | {"width": width, "height": height, "mode": mode, "status": "ok", "thumbnail": thumbnail}
+        return facts._replace(reason=str(error)), None
+    return facts._replace(status="ok"), thumbnail
 
 
-def _header(content: bytes) -> tuple[int, int, str]:
+def _header(data: bytes) -> dict[str, Any]:
+    """Size, mode and format as the header has them; nothing where it can't be made out."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(content)) as picture:
-        return picture.width, picture.height, picture.mode
-
-
-_REMEMBERED = ("bytes", "width", "height", "mode", "sha256", "status", "reason")
-
-
-def _remember(path: Path, paths: list[str], stamps: list[tuple[int, int] | None], rows: list[dict[str, Any]]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp.npz")
-    table = {name: pa.array([row[name] for row in rows], INDEX_SCHEMA.field(name).type) for name in _REMEMBERED}
-    table |= {"path": pa.array(paths), "stamp": pa.array([stamp and list(stamp) for stamp in stamps], pa.list_(pa.int64()))}
-    buffer = pa.BufferOutputStream()
-    pq.write_table(pa.table(table), buffer)
-    np.savez(
-        temporary,
-        table=np.frombuffer(buffer.getvalue(), np.uint8),
-        thumbnails=np.stack([row["thumbnail"] for row in rows]),
-    )
-    temporary.replace(path)
-
-
-def _remembered(path: Path) -> dict[str, tuple[tuple[int, int] | None, dict[str, Any]]]:
-    if not path.is_file():
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", *FORMATS)) as picture:
+            return {
+                "width": picture.width,
+                "height": picture.height,
+                "mode": picture.mode,
+                "format": "JPEG" if picture.format == "MPO" else picture.format,
+            }
+    except Exception:  # whatever is wrong with the file, decoding it gives the reason
         return {}
-    with np.load(path) as stored:
-        table = pq.read_table(pa.BufferReader(stored["table"].tobytes())).to_pylist()
-        thumbnails = stored["thumbnails"]
-    return {
-        row["path"]: (
-            tuple(row["stamp"]) if row["stamp"] else None,
-            {name: row[name] for name in _REMEMBERED} | {"thumbnail": thumbnail},
-        )
-        for row, thumbnail in zip(table, thumbnails, strict=True)
-    }
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:  # reading the file gives the reason
+        return _NEVER, _NEVER
+    return status.st_size, status.st_mtime_ns
+
+
+def _key(source: Source) -> str:
+    """Names what is remembered: where the files are, how they were found, which code looked at them."""
+    parts = [os.fspath(source.root), source.layout, _MEMORY_VERSION, CODE_VERSION, RESIZER]
+    return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:20]
+
+
+def _in_utf8(path: str) -> str:
+    """The path as it can be written down: bytes that aren't UTF-8 as ``\\xe9``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _no_thumbnails(count: int) -> UInt8[np.ndarray, "file 32 32 3"]:
+    return np.zeros((count, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), dtype=np.uint8)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary name, which becomes ``path`` when what is written under it is whole."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

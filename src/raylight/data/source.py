@@ -1,67 +1,89 @@
-"""Which files there are, and what their places say of them: class, group, shipped split.
+"""Which files belong to a data set: its layout, its classes, the splits and patients that it names.
 
-Nothing is opened here. Layouts: ``root/{train,val,test}/{class}/``, ``root/{class}/`` (PetImages too), Kaggle's flat
-``cat.0.jpg``, and a CSV table.
+Looks at names only; no file is opened but a table (CSV) of labels. Layouts, from the root down:
+
+    {train,val,test}/{class}/...      split_folders; also valid, validation, training, testing, ...
+    {class}/...                       class_folders; PetImages is one
+    cat.0.jpg, dog.0.jpg, ...         flat, as in Kaggle's "Dogs vs. Cats", in the root or in train/
+    a table path,label[,group,split]  csv
+
+A root that holds nothing but one folder with one of these layouts means that folder. Hidden entries and
+``__MACOSX`` are passed over; a link to a folder that it lies in isn't followed; what has no label is set aside in
+``Source.ignored``. A root that fits no layout, or two, is an error, never a guess.
+
+Not here: whether the files can be used (``index.py``), fetching them (``download.py``).
 """
 
 import csv
+import difflib
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from raylight.config.schema import DataConfig
+from raylight.data.demo import demo_root, draw_demo
 from raylight.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .avif .jp2 .tga .ico".split()
+    ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .j2k .avif".split()
 )
-"""Endings of files that are taken for images, lower case; what they really are is seen when they are read."""
 
 SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
+    "train": ("train", "training", "train_set", "training_set"),
+    "val": ("val", "valid", "validation", "dev", "val_set", "validation_set"),
+    "test": ("test", "testing", "test_set", "testing_set"),
 }
-"""Folder names that are a split, lower case."""
+_SPLITS = {spelling: split for split, spellings in SPLIT_NAMES.items() for spelling in spellings}
 
-_FLAT = re.compile(r"^(?P<label>[A-Za-z][\w-]*?)[._-]\d+\.\w+$")
+LAYOUTS = ("split_folders", "class_folders", "flat", "csv")
+DEEPEST_ROOT = 3
+"""Levels below the root at which the data set may begin, through folders that hold nothing else."""
+
+_FLAT_NAME = re.compile(r"(?P<label>[^.]*[^.\d][^.]*)\.\d+\.[^.]+")
+_PASSED_OVER = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir"})
+
+_TREES = """\
+{root}/
+├── train/                       {root}/                 {root}/
+│   ├── NORMAL/     *.jpeg       ├── cat/    *.jpg       ├── cat.0.jpg
+│   └── PNEUMONIA/  *.jpeg  or   └── dog/    *.jpg  or   ├── cat.1.jpg
+└── test/                                                ├── dog.0.jpg
+    ├── NORMAL/     *.jpeg                               └── ...
+    └── PNEUMONIA/  *.jpeg"""
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """An image file and what is known of it unopened.
+    """A file with its label.
 
     Attributes:
-        path: relative to the root, with forward slashes.
-        label: its class.
-        group: the patient (or object) that it shows; None when nobody says.
-        split: ``train``, ``val`` or ``test`` where the data set ships a split.
+        path: relative to the root, with ``/``.
+        label: name of its class.
+        group: the patient (or object) it shows, where the data set says so.
+        split: ``train``, ``val`` or ``test`` as the data set ships it.
     """
 
     path: str
     label: str
-    group: str | None
-    split: str | None
+    group: str | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set, unopened.
+    """The files of a data set.
 
     Attributes:
-        root: its folder.
-        layout: which layout was recognised.
+        root: folder that paths are relative to.
+        layout: how the files were found, one of ``LAYOUTS``.
         class_names: in alphabetical order.
-        positive_class: the class that recall, AUROC and so on speak of.
+        positive_class: the class that recall, AUROC, ... speak of.
         files: in the order of their paths.
-        ignored: files that aren't images by their names, like ``Thumbs.db``.
+        ignored: what isn't an image or has no label; folders end with ``/``.
     """
 
     root: Path
@@ -73,197 +95,390 @@ class Source:
 
 
 def find_images(data: DataConfig, cache_dir: Path) -> Source:
-    """Find a data set's files, drawing or downloading it first where the config says so.
+    """Finds the images of a data set; draws the demo, or fetches what is missing, where the config says so.
 
     Args:
-        data: where and what.
-        cache_dir: where the demo data is drawn.
+        data: which data set, where, in which layout.
+        cache_dir: where the demo is drawn.
 
     Raises:
-        DataError: there is no such folder, no known layout, or fewer than two classes.
+        DataError: the folder is missing, empty or fits no layout or two, classes are too few or contradict each
+            other, or a setting doesn't fit. The message says what was looked for, what was found, and what to do.
     """
     root = _root(data, cache_dir)
-    images, ignored = _walk(root)
-    readers = {"csv": _from_csv, "split_folders": _from_split_folders, "class_folders": _from_class_folders, "flat": _flat}
-    layout = data.layout if data.layout != "auto" else _recognise(data, images)
-    files = [] if layout is None else list(readers[layout](data, root, images))
-    class_names = tuple(sorted({file.label for file in files}))
-    if layout is None or len(class_names) < 2:
-        raise DataError(_unrecognised(data, root, images, class_names))
-    _refuse_twins(class_names, root)
-    return Source(
-        root, layout, class_names, _positive_class(data, class_names), tuple(sorted(files, key=lambda f: f.path)), ignored
-    )
-
-
-def dataset_root(data: DataConfig, cache_dir: Path) -> Path:
-    """The folder that a config means, whether or not it is there."""
-    if data.root is not None:
-        return Path(data.root).expanduser()
     if data.kind == "demo":
-        from raylight.data.demo import demo_root
-
-        return demo_root(cache_dir)
-    return Path("datasets") / data.name
-
-
-def missing_data(data: DataConfig, root: Path) -> str:
-    """What to do when a data set isn't there."""
-    lines = [f"There are no images of data={data.name}: {root} is not a folder."]
-    if data.homepage:
-        lines.append(f"Get them from {data.homepage}")
-    if data.archive_url or data.kaggle:
-        lines.append("or let Raylight fetch them with data.download=true,")
-    lines += [
-        "place them as one folder a class, with or without a folder a split above:",
-        f"  {root}/train/CLASS/*.jpg, {root}/test/CLASS/*.jpg      or      {root}/CLASS/*.jpg",
-        f"and check them with: raylight audit data={data.name} data.root={root}",
-    ]
-    return "\n".join(lines)
-
-
-def _root(data: DataConfig, cache_dir: Path) -> Path:
-    root = dataset_root(data, cache_dir)
-    if root.is_dir():
-        return root.resolve()
-    if data.kind == "demo":
-        from raylight.data.demo import draw_demo
-
-        draw_demo(root)
-        return root.resolve()
-    if data.download:
+        try:
+            draw_demo(root)
+        except OSError as error:
+            raise DataError(f"The demo images can't be drawn in {root}: {error.strerror}. Choose another data.root.") from error
+    elif data.download and not _holds_anything(root):
         from raylight.data.download import download
 
         download(data, root)
-        return root.resolve()
-    raise DataError(missing_data(data, root))
+    if not root.is_dir():
+        problem = "is a file" if root.exists() else "doesn't exist"
+        raise _nothing_found(data, root, f"the folder {root} {problem}.")
+    found = _find(data, root)
+    files = sorted(found.files, key=lambda file: os.fsencode(file.path))
+    class_names = _class_names(data, found)
+    group_of = _group_reader(data.group_pattern)
+    return Source(
+        root=found.root,
+        layout=found.layout,
+        class_names=class_names,
+        positive_class=_positive_class(data, class_names),
+        files=tuple(file if file.group else replace(file, group=group_of(file.path)) for file in files),
+        ignored=tuple(sorted(found.ignored, key=os.fsencode)),
+    )
 
 
-def _walk(root: Path) -> tuple[list[PurePosixPath], tuple[str, ...]]:
-    """All files below a folder; links to folders above them are not followed a second time."""
-    images: list[PurePosixPath] = []
-    ignored: list[str] = []
+@dataclass(frozen=True)
+class _Found:
+    """Files of one layout."""
 
-    def visit(folder: Path, ancestors: frozenset[Path]) -> None:
+    root: Path
+    layout: str
+    files: list[SourceFile]
+    ignored: list[str]
+
+    @property
+    def labels(self) -> set[str]:
+        return {file.label for file in self.files}
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """The entries of one folder, sorted by name; hidden ones left out. Dead links count as files, to be found bad."""
+
+    path: Path
+    folders: list[str]
+    files: list[str]
+
+    @classmethod
+    def read(cls, path: Path) -> "_Folder":
+        folders, files = [], []
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if entry.name.startswith(".") or entry.name in _PASSED_OVER:
+                        continue
+                    (folders if _is_folder(entry) else files).append(entry.name)
         except OSError as error:
-            raise DataError(f"The folder {folder} can't be read ({error.strerror}).") from error
-        for entry in entries:
-            if entry.is_dir():
-                real = Path(entry.path).resolve()
-                if real not in ancestors and not entry.name.startswith("."):
-                    visit(Path(entry.path), ancestors | {real})
-                continue
-            relative = Path(entry.path).relative_to(root).as_posix()
-            if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith("."):
-                images.append(PurePosixPath(relative))
-            else:
-                ignored.append(relative)
-
-    visit(root, frozenset({root.resolve()}))
-    return images, tuple(ignored)
-
-
-def _recognise(data: DataConfig, images: list[PurePosixPath]) -> str | None:
-    if data.csv is not None:
-        return "csv"
-    nested = [path for path in images if len(path.parts) > 1]
-    splits = [path for path in nested if path.parts[0].lower() in SPLIT_NAMES and len(path.parts) > 2]
-    if splits and len(splits) == len(nested):
-        return "split_folders"
-    flat = [path for path in images if _FLAT.match(path.name)]
-    outside = [path for path in nested if path.parts[0].lower() in SPLIT_NAMES and len(path.parts) == 2]
-    if flat and len(outside) == len(nested) and (len({_FLAT.match(p.name)["label"] for p in flat}) > 1):  # type: ignore[index]
-        return "flat"
-    if nested and not splits:
-        return "class_folders"
-    return None
-
-
-def _from_split_folders(data: DataConfig, root: Path, images: list[PurePosixPath]) -> Iterator[SourceFile]:
-    for path in images:
-        if len(path.parts) > 2 and path.parts[0].lower() in SPLIT_NAMES:
-            yield _file(data, path, path.parts[1], SPLIT_NAMES[path.parts[0].lower()])
-
-
-def _from_class_folders(data: DataConfig, root: Path, images: list[PurePosixPath]) -> Iterator[SourceFile]:
-    tops = {path.parts[0] for path in images if len(path.parts) > 1}
-    # An archive like PetImages has one folder around the classes.
-    depth = 1 if len(tops) == 1 and all(len(path.parts) > 2 for path in images if len(path.parts) > 1) else 0
-    for path in images:
-        if len(path.parts) > depth + 1:
-            yield _file(data, path, path.parts[depth], None)
-
-
-def _flat(data: DataConfig, root: Path, images: list[PurePosixPath]) -> Iterator[SourceFile]:
-    """Kaggle's ``train/cat.0.jpg``; its ``test1/1.jpg`` says no class and is left aside."""
-    for path in images:
-        match = _FLAT.match(path.name)
-        if match:
-            yield _file(data, path, match["label"], None)
-
-
-def _from_csv(data: DataConfig, root: Path, images: list[PurePosixPath]) -> Iterator[SourceFile]:
-    assert data.csv is not None
-    with Path(data.csv).expanduser().open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = {"path", "label"} - set(reader.fieldnames or ())
-        if missing:
             raise DataError(
-                f"{data.csv} has no column {' and no column '.join(sorted(missing))}; it needs path and label, "
-                f"and may have group and split. It has: {', '.join(reader.fieldnames or ())}."
+                f"The folder {path} can't be listed: {error.strerror}. Make it readable, or take it out of the data set."
+            ) from error
+        return cls(path, sorted(folders, key=os.fsencode), sorted(files, key=os.fsencode))
+
+    def split_folders(self) -> dict[str, str]:
+        """Folder names by split.
+
+        Raises:
+            DataError: two folders mean the same split.
+        """
+        names: dict[str, str] = {}
+        for name in self.folders:
+            split = _SPLITS.get(name.casefold())
+            if split in names:
+                raise DataError(f"{self.path} has two folders for {split}: {names[split]!r} and {name!r}. Keep one.")
+            if split is not None:
+                names[split] = name
+        return names
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _root(data: DataConfig, cache_dir: Path) -> Path:
+    if data.kind not in ("demo", "folder"):
+        raise DataError(f"data.kind={data.kind}: expected demo or folder")
+    if data.root is not None:
+        return Path(os.path.abspath(Path(data.root).expanduser()))  # noqa: PTH100 - resolve() would follow links
+    if data.kind == "demo":
+        return demo_root(cache_dir)
+    return Path.cwd() / "datasets" / data.name
+
+
+def _holds_anything(root: Path) -> bool:
+    return root.is_dir() and any(root.iterdir())
+
+
+def _find(data: DataConfig, root: Path) -> _Found:
+    if data.layout not in ("auto", *LAYOUTS):
+        raise DataError(f"data.layout={data.layout}: expected auto, {', '.join(LAYOUTS)}")
+    if data.layout == "csv" and data.csv is None:
+        raise DataError("data.layout=csv needs data.csv=TABLE with the columns path, label and optionally group, split.")
+    if data.csv is not None:
+        if data.layout not in ("auto", "csv"):
+            raise DataError(f"data.csv={data.csv} contradicts data.layout={data.layout}: drop one of them.")
+        return _read_csv(data.csv, root)
+    wanted = LAYOUTS[:3] if data.layout == "auto" else (data.layout,)
+    fitting = _search(root, wanted, DEEPEST_ROOT)
+    if not fitting:
+        raise _nothing_found(data, root, _what_is_there(root, wanted))
+    if len(fitting) > 1:
+        raise _several_found(root, fitting)
+    return fitting[0]
+
+
+def _search(root: Path, layouts: tuple[str, ...], levels: int) -> list[_Found]:
+    """Everything that fits a layout: in the root, else in the folders below it."""
+    folder = _Folder.read(root)
+    found = [_read(folder, layout, alone=len(layouts) == 1) for layout in layouts]
+    fitting = [one for one in found if one is not None and len(one.labels) > 1]
+    if fitting or levels == 0:
+        return fitting
+    return [one for name in folder.folders for one in _search(root / name, layouts, levels - 1)]
+
+
+def _read(folder: _Folder, layout: str, alone: bool) -> _Found | None:
+    if layout == "split_folders":
+        return _read_split_folders(folder)
+    return _read_flat(folder) if layout == "flat" else _read_class_folders(folder, every_folder=alone)
+
+
+def _read_split_folders(folder: _Folder) -> _Found | None:
+    names = folder.split_folders()
+    if "train" not in names:
+        return None
+    files: list[SourceFile] = []
+    ignored = folder.files + [f"{name}/" for name in folder.folders if name not in names.values()]
+    for split, name in names.items():
+        part = _Folder.read(folder.path / name)
+        labelled = list(_labelled(folder.path, name, part.folders, ignored))
+        if labelled:
+            files += [replace(file, split=split) for file in labelled]
+            ignored += [f"{name}/{stray}" for stray in part.files]
+        else:
+            ignored.append(f"{name}/")
+    trained = {file.label for file in files if file.split == "train"}
+    if len(trained) < 2:
+        return None
+    for file in files:
+        if file.label not in trained:
+            raise DataError(
+                f"{folder.path}: the class {file.label!r} is in {names[file.split or '']}/ but not in {names['train']}/, "
+                f"which has {_listed(trained)}. Nothing could learn it: add it there, or remove it here."
             )
-        for number, row in enumerate(reader, start=2):
-            split = (row.get("split") or "").lower()
-            if split and split not in SPLIT_NAMES:
-                raise DataError(f"{data.csv}, line {number}: split {row['split']!r} is not train, val or test.")
-            path = PurePosixPath(row["path"])
-            if path.is_absolute() or ".." in path.parts:
-                raise DataError(f"{data.csv}, line {number}: {row['path']!r} leads out of data.root={root}.")
-            group = row.get("group") or _group(data, path.name)
-            yield SourceFile(str(path), row["label"], group, SPLIT_NAMES.get(split))
+    return _Found(folder.path, "split_folders", files, ignored)
 
 
-def _file(data: DataConfig, path: PurePosixPath, label: str, split: str | None) -> SourceFile:
-    return SourceFile(str(path), label, _group(data, path.name), split)
+def _read_class_folders(folder: _Folder, every_folder: bool = False) -> _Found | None:
+    splits = {} if every_folder else folder.split_folders()
+    classes = [name for name in folder.folders if name not in splits.values()]
+    if any(_Folder.read(folder.path / name).split_folders() for name in classes):
+        return None  # a folder with train/ or test/ in it is a data set, not a class
+    ignored = folder.files + [f"{name}/" for name in splits.values()]
+    files = list(_labelled(folder.path, "", classes, ignored))
+    return _Found(folder.path, "class_folders", files, ignored)
 
 
-def _group(data: DataConfig, name: str) -> str | None:
-    if data.group_pattern is None:
-        return None
-    match = re.search(data.group_pattern, name)
-    if match is None:
-        return None
-    named = match.groupdict().get("group")
-    return named or next((part for part in match.groups() if part), match[0])
+def _labelled(root: Path, parent: str, classes: Iterable[str], ignored: list[str]) -> Iterator[SourceFile]:
+    """The images below class folders; adds what isn't an image to ``ignored``."""
+    for label in classes:
+        prefix = f"{parent}/{label}" if parent else label
+        for path in _files_below(root, prefix):
+            if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
+                yield SourceFile(path, label)
+            else:
+                ignored.append(path)
+
+
+def _files_below(root: Path, start: str) -> Iterator[str]:
+    """All files, as paths relative to the root; links that lead back to where they lie aren't followed."""
+    waiting = [(start, frozenset({os.path.realpath(root)}))]
+    while waiting:
+        relative, above = waiting.pop()
+        real = os.path.realpath(root / relative)
+        if real in above:
+            continue
+        folder = _Folder.read(root / relative)
+        yield from (f"{relative}/{name}" for name in folder.files)
+        waiting += [(f"{relative}/{name}", above | {real}) for name in folder.folders]
+
+
+def _read_flat(folder: _Folder) -> _Found | None:
+    names = folder.split_folders()
+    files: list[SourceFile] = []
+    ignored: list[str] = []
+    places = [(None, "", folder.files)]
+    places += [(split, f"{name}/", _Folder.read(folder.path / name).files) for split, name in names.items()]
+    for split, prefix, entries in places:
+        labels = [(name, match["label"]) for name in entries if (match := _flat_name(name))]
+        if prefix and not labels:
+            ignored.append(prefix)
+            continue
+        files += [SourceFile(prefix + name, label, split=split) for name, label in labels]
+        taken = {name for name, _ in labels}
+        ignored += [prefix + name for name in entries if name not in taken]
+    ignored += [f"{name}/" for name in folder.folders if name not in names.values()]
+    if {file.split for file in files} <= {None, "train"}:
+        # A lone train/ is where Kaggle puts all labelled photos; it says nothing of a split.
+        files = [replace(file, split=None) for file in files]
+    return _Found(folder.path, "flat", files, ignored)
+
+
+def _flat_name(name: str) -> re.Match[str] | None:
+    return _FLAT_NAME.fullmatch(name) if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES else None
+
+
+def _read_csv(table: str, root: Path) -> _Found:
+    path = next((place for place in (Path(table).expanduser(), root / table) if place.is_file()), None)
+    if path is None:
+        raise DataError(f"data.csv={table}: no such file, neither here nor in {root}.")
+    files: list[SourceFile] = []
+    seen: dict[str, int] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            rows = csv.DictReader(lines, skipinitialspace=True)
+            rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or []]
+            missing = [name for name in ("path", "label") if name not in rows.fieldnames]
+            if missing:
+                raise DataError(
+                    f"{path}: no column {' and no column '.join(missing)}; its first line has {_listed(rows.fieldnames)}. "
+                    "Expected path, label and optionally group, split, separated by commas."
+                )
+            for row in rows:
+                file = _csv_file({key: (value or "").strip() for key, value in row.items() if key}, path, rows.line_num)
+                if file.path in seen:
+                    raise DataError(f"{path}: lines {seen[file.path]} and {rows.line_num} both name {file.path!r}.")
+                seen[file.path] = rows.line_num
+                files.append(file)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} can't be read as a table in UTF-8: {error}") from error
+    found = _Found(root, "csv", files, [])
+    if len(found.labels) < 2:
+        raise DataError(f"{path} has {len(files):,} rows and {_classes(found.labels)}; two or more classes are needed.")
+    return found
+
+
+def _csv_file(row: dict[str, str], table: Path, line: int) -> SourceFile:
+    name, label, split = row["path"], row["label"], row.get("split", "")
+    if not name or not label:
+        raise DataError(f"{table}: line {line} has no {'label' if name else 'path'}.")
+    place = PurePosixPath(name)
+    if place.is_absolute() or ".." in place.parts or "\0" in name:
+        raise DataError(f"{table}: line {line}: {name!r} leads out of data.root; paths are relative to it.")
+    if split and split.casefold() not in _SPLITS:
+        raise DataError(f"{table}: line {line}: split={split!r}; expected train, val, test or nothing.")
+    return SourceFile(str(place), label, row.get("group") or None, _SPLITS[split.casefold()] if split else None)
+
+
+def _class_names(data: DataConfig, found: _Found) -> tuple[str, ...]:
+    names = sorted(found.labels)
+    alike: dict[str, str] = {}
+    for name in names:
+        if not _is_utf8(name):
+            raise DataError(f"{found.root}: the class {os.fsencode(name)!r} isn't valid UTF-8; rename its folder.")
+        key = unicodedata.normalize("NFC", name).casefold()
+        if key in alike:
+            raise DataError(
+                f"{found.root}: the classes {alike[key]!r} and {name!r} differ only in how they are spelled. Merge "
+                "them, or rename one."
+            )
+        alike[key] = name
+    return tuple(names)
 
 
 def _positive_class(data: DataConfig, class_names: tuple[str, ...]) -> str:
     if data.positive_class is None:
         return class_names[-1]
-    for name in class_names:
-        if name.lower() == data.positive_class.lower():
-            return name
-    raise DataError(
-        f"data.positive_class: there is no class {data.positive_class!r}; the classes are {', '.join(class_names)}."
-    )
+    by_key = {name.casefold(): name for name in class_names}
+    wanted = data.positive_class.casefold()
+    if wanted in by_key:
+        return by_key[wanted]
+    near = difflib.get_close_matches(wanted, by_key, 1)
+    hint = f" Did you mean {by_key[near[0]]}?" if near else ""
+    raise DataError(f"data.positive_class={data.positive_class}: the classes are {_listed(class_names)}.{hint}")
 
 
-def _refuse_twins(class_names: tuple[str, ...], root: Path) -> None:
-    lower: dict[str, str] = {}
-    for name in class_names:
-        twin = lower.setdefault(name.lower(), name)
-        if twin != name:
-            raise DataError(f"The classes {twin!r} and {name!r} in {root} differ in case alone; rename one of them.")
+def _group_reader(pattern: str | None) -> Callable[[str], str | None]:
+    if pattern is None:
+        return lambda path: None
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise DataError(f"data.group_pattern={pattern!r} isn't a regular expression: {error}") from error
+    if not compiled.groups:
+        raise DataError(
+            f"data.group_pattern={pattern!r} has no group: put parentheses round what names the patient, or "
+            "(?P<group>...)."
+        )
+    part = "group" if "group" in compiled.groupindex else 1
+
+    def group_of(path: str) -> str | None:
+        match = compiled.search(PurePosixPath(path).name)
+        return _written(match[part]) if match and match[part] else None
+
+    return group_of
 
 
-def _unrecognised(data: DataConfig, root: Path, images: list[PurePosixPath], class_names: tuple[str, ...]) -> str:
-    found = f"{len(images)} image files" + (f" of the class {class_names[0]!r} alone" if class_names else "")
-    examples = f", for example {', '.join(str(path) for path in images[:3])}" if images else ""
-    return (
-        f"{root} is not laid out as two or more classes: it has {found}{examples}.\n"
-        "Expected one of: ROOT/CLASS/*.jpg; ROOT/{train,val,test}/CLASS/*.jpg; ROOT/CLASS.NUMBER.jpg; or a table "
-        "(data.csv=FILE with the columns path and label).\n"
-        f"Check it with: raylight audit {root}"
-    )
+def _what_is_there(root: Path, wanted: Iterable[str]) -> str:
+    folder = _Folder.read(root)
+    if not folder.folders and not folder.files:
+        return f"the folder {root} is empty."
+    suffixes: Counter[str] = Counter()
+    for path in _files_below(root, "."):
+        suffixes[PurePosixPath(path).suffix.lower() or "no suffix"] += 1
+    kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.most_common(4)) or "no files"
+    parts = [f"{root} holds {_some([f'{name}/' for name in folder.folders] + folder.files)} ({kinds} in all)"]
+    one_class = [one.labels for one in (_read_flat(folder), _read_class_folders(folder)) if one and one.labels]
+    if one_class and len(one_class[0]) == 1:
+        parts.append(f"with images of one class only, {_listed(one_class[0])}")
+    elif splits := folder.split_folders():
+        parts.append(f"where {_listed(splits.values())} is taken for a split, for a class only with data.layout=class_folders")
+    return f"{', '.join(parts)}, which fits no layout: looked for {', '.join(wanted)} with two or more classes."
+
+
+def _nothing_found(data: DataConfig, root: Path, problem: str) -> DataError:
+    lines = [f"No images for data={data.name}: {problem}", "", "Place them like this:", ""]
+    lines += [f"  {line}" for line in _TREES.format(root=_short(root)).splitlines()]
+    lines += ["", f"where {_short(root)} is {root}, or any folder given as data.root=PATH."]
+    if data.homepage:
+        lines.append(f"Get them from {data.homepage}")
+    if data.archive_url or data.kaggle:
+        source = data.archive_url or f"Kaggle's {data.kaggle} (needs an account and `pip install raylight[download]`)"
+        lines.append(f"or let data.download=true fetch {source}")
+    target = f"data={data.name} data.root={root}" if data.homepage or data.kind == "demo" else str(root)
+    lines.append(f"Check what you have with: raylight audit {target}")
+    return DataError("\n".join(lines))
+
+
+def _several_found(root: Path, fitting: list[_Found]) -> DataError:
+    lines = [f"{root} can be read in {len(fitting)} ways:"]
+    for one in fitting:
+        lines.append(f"  data.root={one.root} data.layout={one.layout}: {len(one.files):,} images, {_classes(one.labels)}")
+    return DataError("\n".join([*lines, "Say which is meant by giving data.root and data.layout."]))
+
+
+def _short(root: Path) -> str:
+    try:
+        return root.relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return root.name
+
+
+def _classes(labels: Iterable[str]) -> str:
+    labels = sorted(labels)
+    return f"{len(labels)} class{'es' if len(labels) != 1 else ''} ({_some(labels)})" if labels else "no classes"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(names))
+
+
+def _some(names: list[str], most: int = 6) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown}, ... ({len(names):,} in all)" if len(names) > most else shown
+
+
+def _written(name: str) -> str:
+    """As it can be written down: bytes that aren't UTF-8 as ``\\xe9``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _is_utf8(name: str) -> bool:
+    return _written(name) == name

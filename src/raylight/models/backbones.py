@@ -65,9 +65,7 @@ def _random_network(model: ModelConfig) -> nn.Module:
         network: nn.Module = models.get_model(model.name, weights=None, **options)
     except (AssertionError, ValueError, RuntimeError) as error:
         raise ConfigError(
-            [
-                f"model.image_size: {model.name} can't take {model.image_size} pixels ({error}); it was made for 224"
-            ]
+            [f"model.image_size: {model.name} can't take {model.image_size} pixels ({error}); it was made for 224"]
         ) from error
     return network
 
@@ -92,9 +90,7 @@ def _replace_head(network: nn.Module, output: str, model: ModelConfig, n_outputs
     if isinstance(old, nn.Conv2d):
         new: nn.Module = _pointwise_head(old.in_channels, model, n_outputs)
         for sibling, module in siblings[place + 1 :]:
-            if isinstance(
-                module, nn.ReLU
-            ):  # SqueezeNet cuts off negative logits, which a single sigmoid needs
+            if isinstance(module, nn.ReLU):  # SqueezeNet cuts off negative logits, which a single sigmoid needs
                 setattr(parent, sibling, nn.Identity())
     else:
         assert isinstance(old, nn.Linear)

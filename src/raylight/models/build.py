@@ -1,5 +1,6 @@
 """From a model's config to a network with its weights, ready to train."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,9 +26,7 @@ def build_network(model: ModelConfig, n_classes: int) -> StagedNetwork:
     """
     if model.head == "sigmoid" and n_classes != 2:
         raise ConfigError(
-            [
-                f"model.head: 'sigmoid' tells two classes apart, the data has {n_classes}; use model.head=softmax"
-            ]
+            [f"model.head: 'sigmoid' tells two classes apart, the data has {n_classes}; use model.head=softmax"]
         )
     n_outputs = 1 if model.head == "sigmoid" else n_classes
     if model.family == "torchvision":
@@ -49,3 +48,10 @@ def class_logits(logits: Float[Tensor, "batch output"]) -> Float[Tensor, "batch 
     if logits.shape[1] > 1:
         return logits
     return torch.cat([torch.zeros_like(logits), logits], dim=1)
+
+
+def class_probabilities(logits: Float[np.ndarray, "image output"]) -> Float[np.ndarray, "image class"]:
+    """Probabilities of each class, in float64, so that rows sum to 1 to the last digit that a table shows."""
+    wide = class_logits(torch.from_numpy(logits.astype(np.float64)))
+    probabilities: Float[np.ndarray, "image class"] = wide.softmax(dim=1).numpy()
+    return probabilities

@@ -9,8 +9,8 @@ from collections import OrderedDict
 from torch import nn
 
 from raylight.config.schema import ModelConfig
+from raylight.config.shapes import feature_map_size, smallest_image_size
 from raylight.errors import ConfigError
-from raylight.models.shapes import feature_map_size, smallest_image_size
 from raylight.models.staged import StagedNetwork, flat_stages
 
 
@@ -27,9 +27,7 @@ def build_convnet(model: ModelConfig, n_outputs: int) -> StagedNetwork:
     smallest = smallest_image_size(model)
     if model.image_size < smallest:
         raise ConfigError(
-            [
-                f"model.image_size: {model.image_size} is too small for {model.name}; it needs at least {smallest} pixels"
-            ]
+            [f"model.image_size: {model.image_size} is too small for {model.name}; it needs at least {smallest} pixels"]
         )
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     width = 3

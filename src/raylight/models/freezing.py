@@ -29,9 +29,7 @@ def boundary(network: StagedNetwork, train_from: str, last_blocks_from: str | No
         return 0
     if not network.sequential:
         raise ConfigError(
-            [
-                f"train_from: {train_from!r} is impossible, the layers of this network don't run in sequence; use 'all'"
-            ]
+            [f"train_from: {train_from!r} is impossible, the layers of this network don't run in sequence; use 'all'"]
         )
     if train_from == "head":
         return network.head_start

@@ -71,9 +71,7 @@ class StagedNetwork(nn.Module):
         """Logits of normalised images."""
         return self.run(images, 0, None)
 
-    def run(
-        self, values: Float[Tensor, "batch ..."], start: int, stop: int | None
-    ) -> Float[Tensor, "batch ..."]:
+    def run(self, values: Float[Tensor, "batch ..."], start: int, stop: int | None) -> Float[Tensor, "batch ..."]:
         """Run stages ``start`` to ``stop``, the latter excluded.
 
         Args:
@@ -126,9 +124,7 @@ def _is_plain_sequential(module: nn.Module) -> bool:
     )
 
 
-def find_stages(
-    network: nn.Module, head: str, image_size: int
-) -> tuple[tuple[str, ...], dict[str, nn.Module]] | None:
+def find_stages(network: nn.Module, head: str, image_size: int) -> tuple[tuple[str, ...], dict[str, nn.Module]] | None:
     """Find the order of modules that computes what a network's own forward computes.
 
     Tries the modules in the order of their definition, with the pieces that torchvision's classifiers call as functions
@@ -145,9 +141,7 @@ def find_stages(
     """
     names = [name for name in flat_stages(network) if not _is_unused(network, name)]
     top = [name.split(".")[0] for name in names]
-    cuts = [position for position in range(1, len(names)) if top[position] != top[position - 1]] + [
-        len(names)
-    ]
+    cuts = [position for position in range(1, len(names)) if top[position] != top[position - 1]] + [len(names)]
     pieces: list[dict[str, nn.Module]] = [
         {},
         {"flatten": nn.Flatten()},
@@ -207,9 +201,7 @@ def _is_unused(network: nn.Module, name: str) -> bool:
     return name.lower().startswith("aux")
 
 
-def _run(
-    network: nn.Module, pieces: dict[str, nn.Module], names: Sequence[str], values: Tensor
-) -> Tensor | None:
+def _run(network: nn.Module, pieces: dict[str, nn.Module], names: Sequence[str], values: Tensor) -> Tensor | None:
     for name in names:
         try:
             values = (pieces[name] if name in pieces else network.get_submodule(name))(values)

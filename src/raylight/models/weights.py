@@ -39,9 +39,7 @@ def read_state(path: str) -> Mapping[str, Tensor]:
             f"model.weights: there is no file {path!r}; give the path of a state dict, DEFAULT, or null for random weights"
         )
     try:
-        state: Any = (
-            load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-        )
+        state: Any = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"model.weights: {path} holds more than tensors, or isn't a file of torch.save, and isn't loaded, since "
@@ -49,16 +47,10 @@ def read_state(path: str) -> Mapping[str, Tensor]:
             f"({_first_line(error)})"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"model.weights: {path} can't be read as a state dict: {_first_line(error)}"
-        ) from error
+        raise WeightsError(f"model.weights: {path} can't be read as a state dict: {_first_line(error)}") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
-    if (
-        not isinstance(state, Mapping)
-        or not state
-        or not all(isinstance(value, Tensor) for value in state.values())
-    ):
+    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(
             f"model.weights: {path} holds a {type(state).__name__}, not a state dict (names with tensors)"
         )
@@ -87,11 +79,7 @@ def torchvision_state(name: str) -> Mapping[str, Tensor]:
             "or start from random weights with model.weights=null"
         ) from error
     # DenseNet's published files carry the names of an older torchvision.
-    return (
-        _renamed(state, r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.")
-        if "densenet" in name
-        else state
-    )
+    return _renamed(state, r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.") if "densenet" in name else state
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], head: Sequence[str], source: str) -> None:

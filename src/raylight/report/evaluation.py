@@ -113,9 +113,7 @@ def evaluate(
         if name not in estimates:
             sampled = intervals.bca(values[name], resampled[name], left_out[name])
             frozen = np.ptp(resampled[name]) < 1e-6
-            bounds = widen(
-                name, values[name], sampled, with_unseen(verdicts, every_class=True) if frozen else unseen
-            )
+            bounds = widen(name, values[name], sampled, with_unseen(verdicts, every_class=True) if frozen else unseen)
             estimates[name] = _estimate(verdicts, values[name], bounds, "bootstrap")
     return {name: estimates[name] for name in METRICS}
 
@@ -147,9 +145,7 @@ def as_json(estimates: Mapping[str, Estimate], prefix: str = "") -> dict[str, di
     }
 
 
-def _estimate(
-    verdicts: Verdicts, value: float, bounds: Interval, method: str, n: int | None = None
-) -> Estimate:
+def _estimate(verdicts: Verdicts, value: float, bounds: Interval, method: str, n: int | None = None) -> Estimate:
     if np.isnan(value):
         bounds, method = NOWHERE, "not defined"
     elif verdicts.groups is not None:

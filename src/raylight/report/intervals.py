@@ -46,9 +46,7 @@ def wilson(successes: float, n: float) -> Interval:
     share = successes / n
     centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return Interval(
-        0.0 if successes == 0 else float(centre - half), 1.0 if successes == n else float(centre + half)
-    )
+    return Interval(0.0 if successes == 0 else float(centre - half), 1.0 if successes == n else float(centre + half))
 
 
 def proportion(successes: Bool[np.ndarray, " image"], groups: Int[np.ndarray, " image"] | None) -> Interval:
@@ -195,9 +193,7 @@ def newcombe(area: float, n_positive: float, n_negative: float) -> Interval:
     return Interval(low, high)
 
 
-def bca(
-    value: float, resampled: Float[np.ndarray, " resample"], jackknife: Float[np.ndarray, " left_out"]
-) -> Interval:
+def bca(value: float, resampled: Float[np.ndarray, " resample"], jackknife: Float[np.ndarray, " left_out"]) -> Interval:
     """The bias-corrected and accelerated percentile interval (Efron 1987), stretched to contain the value.
 
     Args:
@@ -254,9 +250,7 @@ def calibration_error(
     covariance = centred.T @ centred
     claimed = np.bincount(bins, weights=model_variance)
     covariance += np.diag(np.maximum(claimed - np.diag(covariance), 0))
-    draws = np.random.default_rng(seed).multivariate_normal(
-        np.zeros(len(used)), covariance, 4000, method="eigh"
-    )
+    draws = np.random.default_rng(seed).multivariate_normal(np.zeros(len(used)), covariance, 4000, method="eigh")
     low = error - np.quantile(np.abs(draws).sum(axis=1), 0.975) / n
     high = error + Z * np.sqrt(np.abs(covariance).sum()) / n
     return Interval(float(max(low, 0)), float(min(high, 1)))

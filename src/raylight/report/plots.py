@@ -106,9 +106,7 @@ def _column(history: History, name: str) -> tuple[list[float], list[float]]:
     return [epoch for epoch, _ in pairs], [value for _, value in pairs]
 
 
-def _curves_figure(
-    name: str, lines: Mapping[str, tuple[list[float], list[float]]], best_epoch: int | None
-) -> "Figure":
+def _curves_figure(name: str, lines: Mapping[str, tuple[list[float], list[float]]], best_epoch: int | None) -> "Figure":
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     figure, ax = _figure(2.6 if name == "learning rate" else 4.2)
@@ -211,9 +209,7 @@ def confusion_figure(predictions: Predictions, threshold: float | None = None) -
     return figure
 
 
-def roc_figure(
-    predictions: Predictions, estimates: Mapping[str, Estimate], threshold: float | None = None
-) -> "Figure":
+def roc_figure(predictions: Predictions, estimates: Mapping[str, Estimate], threshold: float | None = None) -> "Figure":
     """Recall against false alarms at every threshold, with the AUROC and its interval.
 
     Two classes: the chosen threshold is marked. More classes: one class against the rest for each, of many
@@ -264,9 +260,7 @@ def precision_recall_figure(
         if chosen.any():
             _mark_decision(ax, float(chosen[hit].mean()), float(hit[chosen].mean()), threshold)
     _square(ax, "recall", "precision")
-    _title(
-        ax, _about("Precision and recall" if verdicts.n_classes == 2 else "Average precision", predictions)
-    )
+    _title(ax, _about("Precision and recall" if verdicts.n_classes == 2 else "Average precision", predictions))
     _legend_inside_or_below(ax, verdicts, "lower left")
     return figure
 
@@ -454,9 +448,10 @@ def _title(ax: "Axes", text: str, pad: float = 10) -> None:
 
 def _legend_above(ax: "Axes", corner: str = "lower right") -> None:
     """A legend in a row above the axes, beside the title or (``lower left``) below it."""
-    columns = max(len(ax.get_legend_handles_labels()[1]), 1)
+    columns = len(ax.get_legend_handles_labels()[1])
     place: dict[str, Any] = {"loc": corner, "bbox_to_anchor": ("right" in corner, 1), "ncols": columns}
-    ax.legend(**place, **_LEGEND, borderaxespad=0.2)
+    if columns:
+        ax.legend(**place, **_LEGEND, borderaxespad=0.2)
 
 
 def _legend_inside_or_below(ax: "Axes", verdicts: Verdicts, corner: Any) -> None:

@@ -57,9 +57,7 @@ class Predictions:
         if len(self.splits) != n or self.labels.shape != (n,) or len(self.groups or self.paths) != n:
             raise ValueError(f"splits, labels and groups must have one entry for each of the {n} images")
         if self.positive_class not in self.class_names:
-            raise ValueError(
-                f"positive class {self.positive_class!r} is none of {', '.join(self.class_names)}"
-            )
+            raise ValueError(f"positive class {self.positive_class!r} is none of {', '.join(self.class_names)}")
         if n and not UNKNOWN <= self.labels.min() <= self.labels.max() < len(self.class_names):
             raise ValueError(f"labels must lie between {UNKNOWN} and {len(self.class_names) - 1}")
         sums = self.probabilities.sum(axis=1)
@@ -102,9 +100,7 @@ class Predictions:
         if self.groups is None:
             return None
         seen: dict[object, int] = {}
-        numbers = [
-            seen.setdefault(i if group is None else group, len(seen)) for i, group in enumerate(self.groups)
-        ]
+        numbers = [seen.setdefault(i if group is None else group, len(seen)) for i, group in enumerate(self.groups)]
         return None if len(seen) == len(numbers) else np.array(numbers, np.int64)
 
     def where(self, mask: Bool[np.ndarray, " image"]) -> "Predictions":
@@ -254,9 +250,7 @@ def read_csv(path: Path, positive_class: str | None = None) -> Predictions:
             labels[i] = positions[row[2]]
             probabilities[i] = [float(row[column]) for column in classes]
         except (KeyError, ValueError, IndexError) as error:
-            raise RunError(
-                f"{path}, image {i + 1}: {row!r} doesn't fit the columns {','.join(header)}"
-            ) from error
+            raise RunError(f"{path}, image {i + 1}: {row!r} doesn't fit the columns {','.join(header)}") from error
     groups = [row[-1] or None for row in rows[1:]] if header[-1] == "group" else None
     try:
         return Predictions(

@@ -44,9 +44,7 @@ class WeightedMetrics:
         self._columns32 = self._columns.astype(np.float32)
         self._rankings = [Ranking(probabilities[:, k], truth[:, k]) for k in ranked]
 
-    def __call__(
-        self, weights: Float[np.ndarray, "resample image"]
-    ) -> dict[str, Float[np.ndarray, " resample"]]:
+    def __call__(self, weights: Float[np.ndarray, "resample image"]) -> dict[str, Float[np.ndarray, " resample"]]:
         """The value of each metric for each row of weights; NaN where it isn't defined.
 
         Args:
@@ -131,8 +129,7 @@ def bootstrap(
     # One thread: these products are small, and waking every core for each of them is slower.
     with threadpool_limits(1, "blas"):
         chunks = [
-            [model(weights) for model in models]
-            for weights in resampling_weights(labels, groups, n_resamples, seed)
+            [model(weights) for model in models] for weights in resampling_weights(labels, groups, n_resamples, seed)
         ]
     return [
         {name: np.concatenate([chunk[i][name] for chunk in chunks]) for name in chunks[0][i]}
@@ -218,9 +215,7 @@ def _majority(labels: np.ndarray, unit_of_image: np.ndarray) -> np.ndarray:
     return majority
 
 
-def _macro(
-    hits: np.ndarray, true: np.ndarray, chosen: np.ndarray, total: np.ndarray
-) -> dict[str, np.ndarray]:
+def _macro(hits: np.ndarray, true: np.ndarray, chosen: np.ndarray, total: np.ndarray) -> dict[str, np.ndarray]:
     """Averages over the classes that occur or are predicted; 0/0 counts as 0 (torchmetrics' rules)."""
     present = true + chosen > 0
     rest = total[:, None] - true

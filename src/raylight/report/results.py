@@ -6,17 +6,21 @@ The temperature and the decision threshold are chosen on validation; test is the
 
 import csv
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raylight.config.decision_rule import parse_rule
 from raylight.config.schema import RunConfig
 from raylight.report.calibration import Decision, calibrated, choose_threshold, fit_temperature
 from raylight.report.evaluation import LABELS, Estimate, as_json, evaluate
 from raylight.report.plots import draw_plots
 from raylight.report.predictions import Predictions, write_csv
 from raylight.runs.run_dir import RunDir
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Selection:
     Attributes:
         monitor: the validation metric.
         value: its value at the chosen epoch.
-        epoch: the chosen epoch, counted from 0.
+        epoch: the chosen epoch, counted from 0 as in ``history.csv``.
         epochs: how many were trained.
     """
 
@@ -85,7 +89,10 @@ def write_results(
         if len(val)
         else None
     )
-    threshold = decision.threshold if decision else None
+    # Without validation images only a threshold that needs none can be kept.
+    threshold = decision.threshold if decision else parse_rule(rule.threshold).value
+    if decision is not None and not decision.met:
+        log.warning("No threshold reaches decision.threshold=%s on validation; the nearest was taken.", rule.threshold)
     judged = calibrated(predictions, temperature)
     write_csv(judged, run / "predictions.csv", threshold)
     judged_test = judged.subset("test")
@@ -177,7 +184,7 @@ def _lines(estimates: Mapping[str, Estimate], test: Predictions, selection: Sele
     """The result as it is read aloud."""
     shown = ("accuracy", "balanced_accuracy", "recall", "specificity", "f1", "auroc", "ece")
     heading = (
-        f"Test: {len(test)} images, checkpoint of epoch {selection.epoch + 1} of {selection.epochs} "
+        f"Test: {len(test)} images, checkpoint of epoch {selection.epoch} (0 to {selection.epochs - 1}) "
         f"(chosen by {selection.monitor})"
     )
     rows = [

@@ -9,10 +9,23 @@ from typing import Any
 
 from raylight.runs.machine import usable_cpus
 
-PACKAGES = (
-    "raylight hydra-core omegaconf pytorch-lightning torch torchvision torchmetrics ray wandb numpy pyarrow pillow "
-    "simplejpeg scikit-learn scipy"
-).split()
+PACKAGES = [
+    "raylight",
+    "hydra-core",
+    "omegaconf",
+    "pytorch-lightning",
+    "torch",
+    "torchvision",
+    "torchmetrics",
+    "ray",
+    "wandb",
+    "numpy",
+    "pyarrow",
+    "pillow",
+    "simplejpeg",
+    "scikit-learn",
+    "scipy",
+]
 
 
 def environment() -> dict[str, Any]:

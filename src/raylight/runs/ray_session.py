@@ -100,9 +100,7 @@ def store_bytes(config: RayConfig) -> int:
 def _join(address: str) -> None:
     import ray
 
-    remedy = (
-        "Check ray.address and RAY_ADDRESS and `ray status`, or start a local session with ray.address=local"
-    )
+    remedy = "Check ray.address and RAY_ADDRESS and `ray status`, or start a local session with ray.address=local"
     try:
         ray.init(address=address, **_QUIET)
     except (ConnectionError, ValueError, RuntimeError) as error:

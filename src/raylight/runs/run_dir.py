@@ -83,9 +83,7 @@ class RunDir:
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write JSON that appears whole or not at all; NaN and infinities become null, as JSON has none."""
-        return self.write_text(
-            name, json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str) + "\n"
-        )
+        return self.write_text(name, json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str) + "\n")
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file of the run.
@@ -192,7 +190,7 @@ def recorded(run: RunDir) -> Iterator[Status]:
         status.write("interrupted", stop.reason)
     except RaylightError as error:
         status.exit_code = error.exit_code
-        log.error("%s", error)  # noqa: TRY400 - a user's mistake needs its sentence, not our traceback
+        log.error("%s", error)
         status.write("failed", str(error))
     except Exception as error:
         status.exit_code = 1

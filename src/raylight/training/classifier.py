@@ -110,7 +110,10 @@ class Classifier(pl.LightningModule):
         """
         network, phase = self.network, self.phase
         if inputs.dtype == torch.uint8:
-            value, start = self.preprocessing.normalise(inputs).contiguous(memory_format=self.memory_format), 0
+            value, start = (
+                self.preprocessing.normalise(inputs).contiguous(memory_format=self.memory_format),
+                0,
+            )
         else:
             value, start = inputs, phase.input_stage
         if start < phase.boundary:
@@ -163,13 +166,14 @@ class Classifier(pl.LightningModule):
         self._enter(phase_at(self.phases, int(checkpoint["epoch"])))
 
     def configure_optimizers(self) -> Any:
-        """Optimizer and schedule of the current phase: the head's parameters first, then the backbone's."""
+        """Optimizer and schedule of the current phase; discriminative rates make the backbone a group of its own."""
         phase, network = self.phase, self.network
         rate = {} if phase.learning_rate is None else {"lr": phase.learning_rate}
-        head = _parameters(network, max(phase.boundary, network.head_start), len(network.stage_names))
-        backbone = _parameters(network, phase.boundary, network.head_start)
-        optimizer = self.optimizer_factory([{"params": head}], **rate)
-        if backbone:
+        cut = len(network.stage_names) if phase.backbone_factor == 1 else max(phase.boundary, network.head_start)
+        backbone = _parameters(network, phase.boundary, cut)
+        head = _parameters(network, cut, len(network.stage_names))
+        optimizer = self.optimizer_factory([{"params": head or backbone}], **rate)
+        if head and backbone:
             full_rate = optimizer.param_groups[0]["lr"]
             optimizer.add_param_group({"params": backbone, "lr": full_rate * phase.backbone_factor})
         if self.scheduler_factory is None:
@@ -191,7 +195,7 @@ class Classifier(pl.LightningModule):
         values: Mapping[str, Tensor] = collection.compute()
         collection.reset()
         seen.clear()
-        self.log_dict(dict(values))
+        self.log_dict({name: value.float() for name, value in values.items()})
 
 
 def _parameters(network: StagedNetwork, start: int, stop: int) -> list[torch.nn.Parameter]:

@@ -112,8 +112,9 @@ class FeatureStore:
                     return store, done
                 log.warning("The feature store %s has the wrong size and is computed anew.", folder)
         marks.unlink(missing_ok=True)
-        shape = self._engine(stage)(np.zeros((1, self.preprocessing.size, self.preprocessing.size, 3), np.uint8)).shape
-        store = np.lib.format.open_memmap(path, "w+", np.float32, (n_rows, *shape[1:]))
+        size = self.preprocessing.size
+        shape = self._engine(stage).output_shape((size, size, 3))
+        store = np.lib.format.open_memmap(path, "w+", np.float32, (n_rows, *shape))
         done = np.zeros(n_rows, bool)
         self._mark(folder, done)
         return store, done
@@ -140,10 +141,11 @@ class FeatureStore:
             block = missing[start : start + 512]
             for view in range(views):
                 rows = images.rows[block] * views + view
-                pixels = images.store[images.rows[block]]
                 if augmenter:
-                    pixels = _augmented(pixels, augmenter, [images.keys[i] for i in block], view)
-                store[rows] = engine(pixels)
+                    pixels = _augmented(images, block, augmenter, view)
+                    engine.run_into(store, rows, pixels, np.arange(len(block)))
+                else:
+                    engine.run_into(store, rows, images.store, images.rows[block])
                 done[rows] = True
             store.flush()  # type: ignore[attr-defined]  # a memory map
             self._mark(folder, done)
@@ -162,10 +164,10 @@ class FeatureStore:
 
 
 def _augmented(
-    pixels: UInt8[np.ndarray, "image height width 3"], augmenter: Augmenter, keys: list[str], view: int
+    images: Samples, chosen: Int64[np.ndarray, " image"], augmenter: Augmenter, view: int
 ) -> UInt8[np.ndarray, "image height width 3"]:
+    pictures = (torch.from_numpy(np.array(images.store[images.rows[i]])).permute(2, 0, 1) for i in chosen)
     changed = [
-        augmenter(torch.from_numpy(picture).permute(2, 0, 1), key, view).permute(1, 2, 0).numpy()
-        for picture, key in zip(pixels, keys, strict=True)
+        augmenter(picture, images.keys[i], view).permute(1, 2, 0) for picture, i in zip(pictures, chosen, strict=True)
     ]
-    return np.stack(changed)
+    return torch.stack(changed).numpy()

@@ -53,9 +53,7 @@ NAN = float("nan")
 class ClassificationMetrics(MetricCollection):
     """A metric collection that is updated with the probabilities of all classes."""
 
-    def __init__(
-        self, metrics: dict[str, Metric | MetricCollection], positive: int | None, **settings: Any
-    ) -> None:
+    def __init__(self, metrics: dict[str, Metric | MetricCollection], positive: int | None, **settings: Any) -> None:
         super().__init__(metrics, **settings)
         self.positive = positive
 
@@ -70,9 +68,7 @@ class ClassificationMetrics(MetricCollection):
         """
         super().update(*self._arguments(probabilities, targets))
 
-    def forward(
-        self, probabilities: Float[Tensor, "batch class"], targets: Int[Tensor, " batch"]
-    ) -> dict[str, Tensor]:
+    def forward(self, probabilities: Float[Tensor, "batch class"], targets: Int[Tensor, " batch"]) -> dict[str, Tensor]:
         """Add a batch and return the metrics of this batch alone; slower than ``update``."""
         return super().forward(*self._arguments(probabilities, targets))
 
@@ -253,9 +249,7 @@ class MacroAveragePrecision(MulticlassAveragePrecision):
 
     def compute(self) -> Tensor:  # type: ignore[override]
         """The value over all batches."""
-        return _mean_over_classes(
-            dim_zero_cat(self.preds), dim_zero_cat(self.target), binary_average_precision
-        )
+        return _mean_over_classes(dim_zero_cat(self.preds), dim_zero_cat(self.target), binary_average_precision)
 
 
 def _mean_over_classes(preds: Tensor, targets: Tensor, metric: Any) -> Tensor:

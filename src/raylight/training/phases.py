@@ -29,7 +29,9 @@ class Phase:
     backbone_factor: float
 
 
-def plan_phases(network: StagedNetwork, finetune: FinetuneConfig, max_epochs: int, last_blocks_from: str | None) -> tuple[Phase, ...]:
+def plan_phases(
+    network: StagedNetwork, finetune: FinetuneConfig, max_epochs: int, last_blocks_from: str | None
+) -> tuple[Phase, ...]:
     """Bind a recipe to a network.
 
     Args:

@@ -6,14 +6,18 @@ Covers one process. Leaves out several processes (``training.distributed``) and 
 import csv
 import io
 import logging
+import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import (
     Callback,
+    Checkpoint,
     EarlyStopping,
     EMAWeightAveraging,
     LearningRateMonitor,
@@ -57,8 +61,11 @@ class FinishedTraining:
     waiting_share: float
 
 
-class History(Callback):
-    """Writes ``history.csv``, a row an epoch, and a line an epoch to the log."""
+class History(Checkpoint):
+    """Writes ``history.csv``, a row an epoch, and a line an epoch to the log.
+
+    A ``Checkpoint`` by its base class, because those run last, when the module has logged the whole epoch.
+    """
 
     def __init__(self, run: RunDir, lines: bool) -> None:
         self.run, self.lines = run, lines
@@ -72,7 +79,8 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row: Lightning runs validation before this."""
         assert isinstance(pl_module, Classifier)
-        values = {name: round(float(value), 6) for name, value in sorted(trainer.callback_metrics.items())}
+        logged = sorted(trainer.callback_metrics.items())
+        values = {name: round(float(value), 6) for name, value in logged if not name.startswith("lr-")}
         row = {
             "epoch": trainer.current_epoch,
             "phase": pl_module.phases.index(pl_module.phase),
@@ -141,9 +149,10 @@ def fit(
     if logger:
         callbacks.append(LearningRateMonitor("epoch"))
     if config.patience is not None:
-        callbacks.append(EarlyStopping(monitor, patience=config.patience, mode=mode, check_on_train_epoch_end=True))
+        callbacks.append(EarlyStopping(monitor, patience=config.patience, mode=mode, check_finite=False))
     if bars:
         callbacks.append(RichProgressBar())
+    _quieten()
     trainer = pl.Trainer(
         accelerator=config.accelerator,
         devices=1,
@@ -157,24 +166,19 @@ def fit(
         reload_dataloaders_every_n_epochs=1,
         enable_model_summary=False,
         enable_progress_bar=bars,
-        log_every_n_steps=50,
+        log_every_n_steps=1,
     )
     begin = time.perf_counter()
     trainer.fit(classifier, datamodule=loaders, ckpt_path=resume_from, weights_only=True if resume_from else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     seconds = time.perf_counter() - begin
     if best.best_model_score is None or not best.best_model_path or not bool(best.best_model_score.isfinite()):
         raise RunError(
             f"Training gave no usable {monitor} (NaN). A smaller learning rate (optimizer.lr=...) or "
             "trainer.precision=32 usually helps."
         )
-    best_epoch = next(
-        row["epoch"] for row in history.rows if abs(row[monitor] - float(best.best_model_score)) < 1e-6 + 1e-6
-    )
     return FinishedTraining(
         best_checkpoint=Path(best.best_model_path),
-        best_epoch=best_epoch,
+        best_epoch=int(torch.load(best.best_model_path, weights_only=True)["epoch"]),
         monitor=monitor,
         monitor_value=float(best.best_model_score),
         epochs=trainer.current_epoch,
@@ -191,9 +195,16 @@ def _averaging(config: TrainerConfig) -> list[Callback]:
     return []
 
 
-def _shows_bars(config: TrainerConfig) -> bool:
-    import sys
+def _quieten() -> None:
+    """Keep Lightning to what a user can act on; importing it has set its loggers to tell everything."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
+
+def _shows_bars(config: TrainerConfig) -> bool:
     return config.progress == "auto" and sys.stdout.isatty()
 
 
@@ -203,4 +214,4 @@ def _line(row: dict[str, Any], max_epochs: int | None) -> str:
         for name in ("train/loss", "val/loss", "train/accuracy", "val/accuracy", "val/auroc")
         if name in row
     )
-    return f"epoch {row['epoch'] + 1}/{max_epochs}  {shown}  ({row['seconds']:.1f} s)"
+    return f"epoch {row['epoch']:>2} of 0 to {(max_epochs or 1) - 1}  {shown}  ({row['seconds']:.1f} s)"

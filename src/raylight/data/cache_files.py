@@ -1,0 +1,215 @@
+"""The two files of an image cache: how they are written, and how they are read back and checked.
+
+    pixels.npy     uint8[image, height, width, 3], opened as a memory map
+    images.arrow   sha256, row in pixels.npy, reason why it has none
+
+Covers their contents. Leaves names, locks and the decision to build to :mod:`raylight.data.cache`.
+"""
+
+import errno
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int64, UInt8
+
+from raylight.config.schema import DecodeConfig, RayConfig
+from raylight.data.decode import DecodeSpec
+from raylight.data.engines import PASSING_REASONS, DecodedBlock, decode_files
+
+PIXELS: Final = "pixels.npy"
+SIDECAR: Final = "images.arrow"
+SIDECAR_SCHEMA: Final = pa.schema([("sha256", pa.string()), ("row", pa.int64()), ("reason", pa.string())])
+
+_SYNC_EVERY: Final = 256_000_000
+"""Bytes after which what was written goes to the disk, so that unwritten pages don't pile up in memory."""
+
+
+def read_cache(
+    folder: Path, digests: Sequence[str], spec: DecodeSpec
+) -> tuple[UInt8[np.ndarray, "image height width 3"], dict[str, int], dict[str, str]]:
+    """Opens the files of a cache and checks that they are whole and those that are meant.
+
+    Returns:
+        The pixels, mapped read-only; the row of each digest that has one; why the others have none.
+
+    Raises:
+        ValueError: the files are damaged or belong to other images.
+        OSError: a file is missing or can't be read.
+    """
+    with pa.OSFile(str(folder / SIDECAR)) as file, pa.ipc.open_file(file) as reader:
+        table = reader.read_all()
+    if table.schema != SIDECAR_SCHEMA or table["sha256"].to_pylist() != list(digests):
+        raise ValueError(f"{SIDECAR} lists other images")
+    entries = list(zip(digests, table["row"].to_pylist(), table["reason"].to_pylist(), strict=True))
+    if any((row is None) == (reason is None) for _, row, reason in entries):
+        raise ValueError(f"{SIDECAR} has an image with neither a row nor a reason, or both")
+    rows = {digest: row for digest, row, _ in entries if row is not None}
+    rejected = {digest: reason for digest, row, reason in entries if row is None}
+    if sorted(rows.values()) != list(range(len(rows))):
+        raise ValueError(f"{SIDECAR} doesn't name each row of {PIXELS} once")
+    shape = (len(rows), spec.size, spec.size, 3)
+    header = _header(shape)
+    with (folder / PIXELS).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if file.read(len(header)) != header or size != len(header) + np.prod(shape, dtype=np.int64):
+            raise ValueError(f"{PIXELS} isn't uint8{list(shape)}, or has lost its end: {size:,} bytes")
+    return np.load(folder / PIXELS, mmap_mode="r"), rows, rejected
+
+
+def write_cache(
+    folder: Path,
+    paths: Mapping[str, Sequence[Path]],
+    spec: DecodeSpec,
+    decode: DecodeConfig,
+    ray: RayConfig,
+    on_progress: Callable[[int, int], None],
+) -> None:
+    """Decodes files and writes a cache's two files; when it returns they are safe from a power failure.
+
+    Images lie in the order of their digests, whichever engine decodes them and in whatever order. Where some
+    turn out bad, the last images take their rows.
+
+    Args:
+        folder: an empty folder.
+        paths: where each content, named by its SHA-256, can be read; one place or more.
+        spec: shape of each image.
+        decode: engine and number of workers.
+        ray: session for ``decode.engine=ray``.
+        on_progress: called with the number of images decoded so far and of all.
+
+    Raises:
+        OSError: the files can't be written.
+    """
+    digests = sorted(paths)
+    with (folder / PIXELS).open("w+b") as output:
+        header = _header((len(digests), spec.size, spec.size, 3))
+        output.write(header)
+        output.flush()
+        _reserve(output, len(header) + len(digests) * spec.size * spec.size * 3)
+        reasons = _decode_all(output, len(header), digests, paths, spec, decode, ray, on_progress)
+        rows = _close_gaps(output, digests, reasons, spec)
+        output.flush()
+        os.fsync(output.fileno())
+    _write_sidecar(folder / SIDECAR, digests, rows, reasons)
+    sync(folder)
+
+
+def _decode_all(
+    output: BinaryIO,
+    offset: int,
+    digests: Sequence[str],
+    paths: Mapping[str, Sequence[Path]],
+    spec: DecodeSpec,
+    decode: DecodeConfig,
+    ray: RayConfig,
+    on_progress: Callable[[int, int], None],
+) -> dict[str, str]:
+    """Writes each image to its digest's row; returns the reasons of those whose rows stay empty."""
+    reasons: dict[str, str] = {}
+    done = unsynced = 0
+    rows = np.arange(len(digests))
+    for attempt in range(max(map(len, paths.values()))):
+        wanted = [digests[row] for row in rows.tolist()]
+        places = [paths[digest][attempt] for digest in wanted]
+        for block in decode_files(places, spec, decode, ray, lambda _: None, wanted):
+            block_rows = rows[block.positions]
+            _write_rows(output, block, block_rows[block.ok], offset)
+            reasons |= {digests[row]: why for row, why in zip(block_rows, block.reasons, strict=True) if why}
+            unsynced += block.pixels.nbytes
+            if unsynced >= _SYNC_EVERY:
+                os.fdatasync(output.fileno())
+                unsynced = 0
+            done += len(block.positions) if attempt == 0 else 0
+            on_progress(done, len(digests))
+        # A content that couldn't be read here may have another place where it can.
+        again = [
+            digest
+            for digest in wanted
+            if reasons.get(digest, "").startswith(PASSING_REASONS) and len(paths[digest]) > attempt + 1
+        ]
+        if not again:
+            break
+        rows = np.searchsorted(digests, again)
+        for digest in again:
+            del reasons[digest]
+    return reasons
+
+
+def _write_rows(output: BinaryIO, block: DecodedBlock, rows: Int64[np.ndarray, " good"], offset: int) -> None:
+    """Writes a block's images to their rows, neighbouring ones at once.
+
+    Not through a memory map: on a full disk a write raises, where touching a mapped page kills the process.
+    """
+    if not len(rows):
+        return
+    image_bytes = block.pixels[0].nbytes
+    starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 2) != 1)
+    for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+        output.seek(offset + int(rows[start]) * image_bytes)
+        output.write(np.ascontiguousarray(block.pixels[start:stop]).data)
+    output.flush()
+
+
+def _close_gaps(
+    output: BinaryIO, digests: Sequence[str], reasons: Mapping[str, str], spec: DecodeSpec
+) -> dict[str, int]:
+    """Moves the last images into the rows that stayed empty and shortens the file; returns all rows."""
+    rows = {digest: row for row, digest in enumerate(digests) if digest not in reasons}
+    if len(rows) == len(digests):
+        return rows
+    header = _header((len(rows), spec.size, spec.size, 3))
+    image_bytes = spec.size * spec.size * 3
+    gaps = (row for row, digest in enumerate(digests[: len(rows)]) if digest in reasons)
+    for digest in [digest for digest, row in rows.items() if row >= len(rows)]:
+        output.seek(len(header) + rows[digest] * image_bytes)
+        image = output.read(image_bytes)
+        rows[digest] = next(gaps)
+        output.seek(len(header) + rows[digest] * image_bytes)
+        output.write(image)
+    output.seek(0)
+    output.write(header)
+    output.truncate(len(header) + len(rows) * image_bytes)
+    return rows
+
+
+def _write_sidecar(file: Path, digests: Sequence[str], rows: Mapping[str, int], reasons: Mapping[str, str]) -> None:
+    columns = (
+        list(digests),
+        [rows.get(digest) for digest in digests],
+        [reasons.get(digest) for digest in digests],
+    )
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SIDECAR_SCHEMA, strict=True)]
+    with pa.OSFile(str(file), "wb") as output, pa.ipc.new_file(output, SIDECAR_SCHEMA) as writer:
+        writer.write_table(pa.Table.from_arrays(arrays, schema=SIDECAR_SCHEMA))
+    sync(file)
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """Start of a ``.npy`` file of bytes; numpy pads it to the same length for any number of rows."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+def _reserve(output: BinaryIO, size: int) -> None:
+    """Takes the whole file's room on the disk now, where the system can, instead of failing near the end."""
+    try:
+        os.posix_fallocate(output.fileno(), 0, size)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+        output.truncate(size)
+
+
+def sync(path: Path) -> None:
+    """Makes a file's content, or a folder's list of names, survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,266 @@
+"""``raylight export``: one file that takes pixels and gives calibrated probabilities, for other programs.
+
+Normalisation, network, softmax and temperature are inside; decoding and resizing stay outside, since no format can hold
+them: the file's metadata says what they were. Nothing is called done before the file's own runtime has given the run's
+probabilities.
+"""
+
+import json
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from raylight.config.check import nearest
+from raylight.errors import ConfigError, RaylightError
+from raylight.models.build import class_logits
+from raylight.models.preprocessing import Preprocessing
+from raylight.models.staged import StagedNetwork
+from raylight.serving.predictor import Predictor, UnusableRunError
+
+TOLERANCE = 1e-4
+"""Largest difference of a probability from the run's own in float32."""
+
+CHECKED_IMAGES = 32
+"""Images that an export is checked on, at most."""
+
+METADATA_FILE = "raylight.json"
+"""Name of the metadata among a ``torch.export`` file's extra files."""
+
+Runtime = Callable[[UInt8[np.ndarray, "batch height width 3"]], Float[np.ndarray, "batch class"]]
+
+
+class ServedNetwork(nn.Module):
+    """Pixels in, calibrated probabilities out; what an export holds.
+
+    Args:
+        network: in eval mode.
+        preprocessing: of the pixels.
+        temperature: that calibrates probabilities.
+    """
+
+    def __init__(self, network: StagedNetwork, preprocessing: Preprocessing, temperature: float) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = temperature
+        deviation = torch.tensor(preprocessing.std).reshape(1, 3, 1, 1)
+        self.register_buffer("scale", 1 / (255 * deviation))
+        self.register_buffer("shift", -torch.tensor(preprocessing.mean).reshape(1, 3, 1, 1) / deviation)
+
+    def forward(self, images: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch class"]:
+        """Probabilities of each class, float32."""
+        values = images.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift
+        claimed = torch.log_softmax(class_logits(self.network(values)), dim=1)
+        # As in report.calibration: what a network's own softmax can't tell from 0 is the smallest float32.
+        claimed = claimed.clamp(min=math.log(torch.finfo(torch.float32).tiny))
+        return torch.softmax(claimed / self.temperature, dim=1)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        suffix: ending of the file's name.
+        modules: packages that writing and checking need.
+        write: writes a network with its metadata.
+        open: loads the file with the runtime that its users have.
+    """
+
+    suffix: str
+    modules: tuple[str, ...]
+    write: Callable[[ServedNetwork, int, dict[str, str], Path], None]
+    open: Callable[[Path], Runtime]
+
+
+def export_run(run: Path, format: str, out: Path | None) -> int:  # noqa: A002 - the command's option
+    """Write a run's model into one file and check it against the run.
+
+    The file's input is uint8[batch, height, width, 3], RGB, of the model's size and any batch; its output float32[batch,
+    class], calibrated. Metadata: ``class_names``, ``positive_class``, ``threshold``, ``size``, ``resize``, ``run``.
+
+    Args:
+        run: a finished run's folder.
+        format: ``onnx`` or ``torch_export``.
+        out: the file; ``None`` writes ``model.onnx`` or ``model.pt2`` into the run folder.
+
+    Returns:
+        0; 1 when the file's probabilities differ from the run's by more than ``TOLERANCE``: then there is no file.
+
+    Raises:
+        RaylightError: the run can't be used, there is no such format, a package is missing, or the network has
+            something in it that the format can't hold.
+    """
+    if format not in FORMATS:
+        hint = nearest(format, list(FORMATS))
+        raise ConfigError([f"--format: there is no format {format!r}{hint}; the formats are {', '.join(FORMATS)}"])
+    kind = FORMATS[format]
+    _require(kind.modules, format)
+    predictor = Predictor.open(run, precision="fp32")
+    path = out or predictor.run / f"model{kind.suffix}"
+    images, which = _check_images(predictor)
+    served = ServedNetwork(predictor.network, predictor.preprocessing, predictor.temperature).eval()
+    # The ending is kept: torch.export looks at it.
+    temporary = _beside(path, kind.suffix)
+    try:
+        try:
+            with _silent():
+                kind.write(served, predictor.preprocessing.size, _metadata(predictor), temporary)
+        except Exception as error:  # an exporter's refusals are of every kind
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise RaylightError(f"{predictor.config.model.name} can't be written as {format}: {reason}") from error
+        runtime = kind.open(temporary)
+        # One image and many: a batch that was fixed while exporting shows.
+        given = np.concatenate([runtime(images[:1]), runtime(images[1:])])
+        difference = float(np.abs(given - predictor.probabilities(images)).max())
+        if not difference <= TOLERANCE:
+            log.error(
+                "The %s file gives other probabilities than the run, by up to %.2g where %.0e is allowed, on %s. It was "
+                "not kept.",
+                format,
+                difference,
+                TOLERANCE,
+                which,
+            )
+            return 1
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise RaylightError(f"{path} can't be written ({error.strerror or error}).") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    print(  # noqa: T201 - the command's result
+        f"{path}: {path.stat().st_size / 1e6:.1f} MB; probabilities within {difference:.1e} of the run's on {which}"
+    )
+    return 0
+
+
+def _require(modules: tuple[str, ...], format: str) -> None:  # noqa: A002
+    import importlib
+
+    missing = []
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            missing.append(module)
+    if missing:
+        raise RaylightError(f"--format={format} needs {', '.join(missing)}: pip install raylight[export]")
+
+
+def _metadata(predictor: Predictor) -> dict[str, str]:
+    """What a user of the file must know besides its numbers; JSON values."""
+    facts = {
+        "class_names": list(predictor.class_names),
+        "positive_class": predictor.positive_class,
+        "threshold": predictor.threshold,
+        "size": predictor.preprocessing.size,
+        "resize": predictor.preprocessing.resize,
+        "run": predictor.run.path.name,
+    }
+    return {name: json.dumps(value) for name, value in facts.items()}
+
+
+def _check_images(predictor: Predictor) -> tuple[UInt8[np.ndarray, "image height width 3"], str]:
+    """Test images of the run where they can be had, else noise; and which, in words."""
+    from raylight.config.schema import DecodeConfig, RayConfig
+    from raylight.data.engines import decode_files
+
+    spec = predictor.preprocessing.decode_spec
+    try:
+        index = predictor.test_images()
+        index = index.select(np.unique(np.linspace(0, len(index) - 1, min(len(index), CHECKED_IMAGES)).astype(int)))
+        paths = [index.root / str(path) for path in index.column("path")]
+    except UnusableRunError:
+        paths = []
+    blocks = decode_files(paths, spec, DecodeConfig(engine="threads"), RayConfig(), lambda _: None)
+    pixels = [block.pixels for block in blocks if len(block.pixels)]
+    if sum(map(len, pixels)) > 1:
+        images = np.concatenate(pixels)
+        return images, f"{len(images)} of its test images"
+    noise = np.random.default_rng(0).integers(0, 256, (CHECKED_IMAGES, spec.size, spec.size, 3), dtype=np.uint8)
+    return noise, f"{len(noise)} random images, since its test images are no longer there"
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=suffix, dir=path.parent)
+    except OSError as error:
+        raise RaylightError(f"{path} can't be written ({error.strerror}).") from error
+    os.close(handle)
+    return Path(name)
+
+
+def _silent() -> Any:
+    """Exporters narrate; what matters of it comes back as an exception."""
+    import contextlib
+    import io
+    import warnings
+
+    stack = contextlib.ExitStack()
+    stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+    stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+    stack.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("ignore")
+    return stack
+
+
+def _exported(served: ServedNetwork, size: int) -> torch.export.ExportedProgram:
+    # Two images: a batch of one would be taken for a constant.
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    with torch.no_grad():
+        return torch.export.export(served, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
+
+
+def _write_onnx(served: ServedNetwork, size: int, metadata: dict[str, str], path: Path) -> None:
+    import onnx
+
+    program: Any = torch.onnx.export(
+        _exported(served, size), input_names=["images"], output_names=["probabilities"], dynamo=True, verbose=False
+    )
+    model = program.model_proto
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save_model(model, str(path))
+
+
+def _open_onnx(path: Path) -> Runtime:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def run(images: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch class"]:
+        return np.asarray(session.run(["probabilities"], {"images": images})[0])
+
+    return run
+
+
+def _write_torch_export(served: ServedNetwork, size: int, metadata: dict[str, str], path: Path) -> None:
+    facts = {name: json.loads(value) for name, value in metadata.items()}
+    torch.export.save(_exported(served, size), path, extra_files={METADATA_FILE: json.dumps(facts)})
+
+
+def _open_torch_export(path: Path) -> Runtime:
+    module = torch.export.load(path).module()
+
+    def run(images: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch class"]:
+        with torch.inference_mode():
+            return np.asarray(module(torch.from_numpy(images)).numpy())
+
+    return run
+
+
+FORMATS = {
+    "onnx": Format(".onnx", ("onnx", "onnxruntime", "onnxscript"), _write_onnx, _open_onnx),
+    "torch_export": Format(".pt2", (), _write_torch_export, _open_torch_export),
+}
+"""What can be exported to."""

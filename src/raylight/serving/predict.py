@@ -1,0 +1,199 @@
+"""``raylight predict``: the class of images, one line each, however many there are.
+
+Blocks go from the decoder through the network to the table and are forgotten, so that memory stays flat. What can't be
+read is named with its reason and skipped. Metrics need labels and are ``evaluate``'s business.
+"""
+
+import csv
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from raylight.data.source import IMAGE_SUFFIXES
+from raylight.errors import RaylightError
+from raylight.serving.predictor import Predictor
+
+Row = tuple[Path, str, Float[np.ndarray, " class"]]
+"""An image, the class that it is given, and the probability of each class."""
+
+
+def predict_images(run: Path, images: Sequence[Path], out: Path | None) -> int:
+    """Predict files and folders (with all that is below them).
+
+    The columns are path, predicted, and ``p_<class>`` for each class, calibrated. On a terminal they are printed as a
+    table, elsewhere as CSV; with ``out`` they are written there as CSV, whole or not at all.
+
+    Args:
+        run: a finished run's folder.
+        images: image files, whatever they are called, and folders, in which files with an image's ending count.
+        out: CSV file to write or replace.
+
+    Returns:
+        0; 1 when a path doesn't exist, a folder has no images or a file isn't a usable image. Each is named on
+        standard error, and the others are predicted all the same.
+
+    Raises:
+        RaylightError: the run can't be used, or ``out`` can't be written.
+    """
+    predictor = Predictor.open(run)
+    found = _find(images)
+    for path, reason in found.problems:
+        _complain(path, reason)
+    failed = len(found.problems)
+    with _destination(out, predictor.class_names) as write:
+        for block in predictor.predict_files(found.files):
+            classes = predictor.decide(block.probabilities)
+            good = iter(zip(classes, block.probabilities, strict=True))
+            rows: list[Row] = []
+            for position, reason in zip(block.positions, block.reasons, strict=True):
+                if reason is None:
+                    decided, probabilities = next(good)
+                    rows.append((found.files[position], predictor.class_names[decided], probabilities))
+                else:
+                    _complain(found.files[position], reason)
+                    failed += 1
+            write(rows)
+    if out is not None:
+        n_bad = failed - len(found.problems)
+        _say(f"{len(found.files) - n_bad} images predicted, {failed} failed: {_printable(out)}")
+    return 1 if failed else 0
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the arguments lead to.
+
+    Attributes:
+        files: to predict, in order.
+        problems: path and reason of each argument that leads nowhere.
+    """
+
+    files: list[Path]
+    problems: list[tuple[Path, str]]
+
+
+def _find(images: Sequence[Path]) -> _Found:
+    files: list[Path] = []
+    problems: list[tuple[Path, str]] = []
+    for path in images:
+        if path.is_dir():
+            below = list(_images_below(path, problems))
+            if not below:
+                problems.append((path, "no image files in this folder"))
+            files += below
+        elif path.exists():
+            files.append(path)
+        else:
+            problems.append((path, "there is no such file or folder"))
+    return _Found(files, problems)
+
+
+def _images_below(folder: Path, problems: list[tuple[Path, str]]) -> Iterator[Path]:
+    """Image files at any depth, by name; links to folders aren't followed, since they may lead round in circles."""
+
+    def unreadable(error: OSError) -> None:
+        problems.append((Path(error.filename), f"can't be read: {error.strerror}"))
+
+    for parent, folders, names in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                yield Path(parent, name)
+
+
+@contextmanager
+def _destination(out: Path | None, class_names: Sequence[str]) -> Iterator[Callable[[Sequence[Row]], None]]:
+    """Where rows go: a file, a table on a terminal, or CSV into whatever standard output is."""
+    if out is not None:
+        with _appearing_whole(out) as file:
+            yield _csv_rows(file, class_names)
+    elif sys.stdout.isatty():
+        yield _table_rows(class_names)
+    else:
+        if hasattr(sys.stdout, "reconfigure"):
+            # File names on Linux are bytes, and needn't be valid UTF-8.
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+        yield _csv_rows(sys.stdout, class_names)
+
+
+@contextmanager
+def _appearing_whole(path: Path) -> Iterator[IO[str]]:
+    """A text file that takes its name only once everything is in it; nothing is left behind otherwise."""
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise RaylightError(f"--out={path} is a folder; name a CSV file.")
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            yield file
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise RaylightError(f"--out={path} can't be written ({error.strerror or error}).") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _csv_rows(file: IO[str], class_names: Sequence[str]) -> Callable[[Sequence[Row]], None]:
+    plain = csv.writer(file, lineterminator="\n")
+    # Before Python 3.13 the writer leaves a carriage return bare, and readers end the row there.
+    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain.writerow(["path", "predicted", *(f"p_{name}" for name in class_names)])
+
+    def write(rows: Sequence[Row]) -> None:
+        for path, predicted, probabilities in rows:
+            writer = quoted if "\r" in str(path) else plain
+            writer.writerow([str(path), predicted, *map(repr, probabilities.tolist())])
+        file.flush()
+
+    return write
+
+
+def _table_rows(class_names: Sequence[str]) -> Callable[[Sequence[Row]], None]:
+    """Rich tables, one a block, whose columns have the same widths, so that together they read as one."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console, widest = Console(), max(map(len, (*class_names, "predicted")))
+    headed = False
+
+    def write(rows: Sequence[Row]) -> None:
+        nonlocal headed
+        if not rows:
+            return
+        table: Any = Table(show_header=not headed, box=None, pad_edge=False)
+        table.add_column("predicted", width=widest, no_wrap=True)
+        for name in class_names:
+            table.add_column(Text(f"p_{name}"), width=max(len(name) + 2, 6), justify="right", no_wrap=True)
+        table.add_column("path", overflow="fold")
+        for path, predicted, probabilities in rows:
+            table.add_row(Text(predicted), *(f"{p:.4f}" for p in probabilities), Text(_printable(path)))
+        console.print(table)
+        headed = True
+
+    return write
+
+
+def _complain(path: Path, reason: str) -> None:
+    sys.stderr.write(f"{_printable(path)}: {reason}\n")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _printable(path: Path) -> str:
+    """A path that any terminal takes, whatever bytes the file's name has."""
+    return os.fsencode(path).decode("utf-8", "replace")

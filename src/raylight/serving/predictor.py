@@ -1,0 +1,261 @@
+"""A trained network as it comes out of its run folder: from pixels or files to calibrated probabilities.
+
+Covers opening a run without its data, its pretrained weights or its cache, and predicting through the same decoder
+and the same inference engine as the run's own testing. Leaves out what is done with the predictions (``predict``,
+``evaluate``) and everything that needs gradients.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64, UInt8
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from raylight.config.schema import DecodeConfig, RayConfig, RunConfig
+from raylight.data.engines import decode_files
+from raylight.data.index import Index
+from raylight.errors import ConfigError, DataError, RunError
+from raylight.models.build import build_network, class_probabilities
+from raylight.models.inference import InferenceEngine, bf16_supported
+from raylight.models.preprocessing import Preprocessing
+from raylight.models.staged import StagedNetwork
+from raylight.report.calibration import apply_temperature
+from raylight.report.predictions import decide
+from raylight.runs.machine import usable_cpus
+from raylight.runs.run_dir import RunDir, state_of
+
+log = logging.getLogger("raylight")
+
+
+class UnusableRunError(RunError):
+    """A folder that can't be served: not a run, not finished, or damaged."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedBlock:
+    """What became of some of the files.
+
+    Attributes:
+        positions: places of these files among all that were asked for, counted from 0.
+        probabilities: calibrated, of those that are ``ok``, in the order of ``positions``.
+        ok: whether the file is a usable image.
+        reasons: why not, else ``None``.
+    """
+
+    positions: Int64[np.ndarray, " file"]
+    probabilities: Float[np.ndarray, "good class"]
+    ok: Bool[np.ndarray, " file"]
+    reasons: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A run's chosen network, ready to predict.
+
+    Attributes:
+        run: its folder.
+        config: its settings; paths in them may no longer exist.
+        network: with the trained weights, in eval mode, float32.
+        preprocessing: from a file to the network's input.
+        class_names: in the order of the columns of all probabilities.
+        positive_class: the class that the threshold speaks of.
+        temperature: that calibrates probabilities; 1 changes nothing.
+        threshold: on the positive class's probability; ``None`` takes the most probable class.
+        precision: that the engine computes in, ``bf16`` or ``fp32``.
+        engine: runs the whole network.
+    """
+
+    run: RunDir
+    config: RunConfig
+    network: StagedNetwork
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    positive_class: str
+    temperature: float
+    threshold: float | None
+    precision: str
+    engine: InferenceEngine
+
+    @classmethod
+    def open(cls, run: Path, precision: str | None = None) -> "Predictor":
+        """Build a run's network and load what it learnt.
+
+        Args:
+            run: the run folder.
+            precision: ``fp32`` or ``bf16``; ``None`` takes the run's own, or fp32 (and says so) where this
+                processor doesn't multiply bf16 itself.
+
+        Raises:
+            UnusableRunError: not a run folder, one that hasn't finished, or a damaged one.
+        """
+        folder = _finished(run)
+        config = load_run_config(folder)
+        try:
+            facts = folder.read_json("preprocessing.json")
+            preprocessing = Preprocessing.from_dict(facts)
+            class_names = tuple(map(str, facts["class_names"]))
+            positive_class, temperature = str(facts["positive_class"]), float(facts["temperature"])
+            threshold = None if facts["threshold"] is None else float(facts["threshold"])
+            config.model.head = str(facts["head"])
+        except RunError as error:
+            raise UnusableRunError(str(error)) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnusableRunError(
+                f"{folder / 'preprocessing.json'} doesn't describe a model ({type(error).__name__}: {error}); "
+                "the run is damaged."
+            ) from error
+        network = _trained_network(folder, config, len(class_names))
+        precision = precision or _precision(config)
+        engine = InferenceEngine(network, 0, None, preprocessing, precision=precision, threads=usable_cpus())
+        return cls(
+            run=folder,
+            config=config,
+            network=network,
+            preprocessing=preprocessing,
+            class_names=class_names,
+            positive_class=positive_class,
+            temperature=temperature,
+            threshold=threshold,
+            precision=precision,
+            engine=engine,
+        )
+
+    @property
+    def positive(self) -> int:
+        """Position of the positive class."""
+        return self.class_names.index(self.positive_class)
+
+    def probabilities(self, pixels: UInt8[np.ndarray, "image height width 3"]) -> Float[np.ndarray, "image class"]:
+        """Calibrated probabilities, float64, rows sum to 1.
+
+        Args:
+            pixels: decoded images of the model's size, RGB, 0 to 255.
+        """
+        if not len(pixels):
+            return np.zeros((0, len(self.class_names)))
+        return apply_temperature(class_probabilities(self.engine(pixels)), self.temperature)
+
+    def decide(self, probabilities: Float[np.ndarray, "image class"]) -> Int64[np.ndarray, " image"]:
+        """The class that each image is given, as a position in ``class_names``, by the run's threshold."""
+        return decide(probabilities, self.positive, self.threshold).astype(np.int64)
+
+    def predict_files(
+        self,
+        paths: Sequence[Path | str],
+        digests: Sequence[str] | None = None,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> Iterator[PredictedBlock]:
+        """Decode and predict files, in order, in blocks of bounded size; decoding stays ahead of the network.
+
+        A file that is missing, unreadable or not an image is reported with its reason; it stops nothing.
+
+        Args:
+            paths: the files.
+            digests: SHA-256 that each file's content should have; ``None`` takes whatever is there.
+            on_progress: called with the number of files that each block finished.
+        """
+        threads = DecodeConfig(engine="threads")
+        blocks = decode_files(paths, self.preprocessing.decode_spec, threads, RayConfig(), lambda _: None, digests)
+        for block in blocks:
+            yield PredictedBlock(block.positions, self.probabilities(block.pixels), block.ok, block.reasons)
+            on_progress(len(block.positions))
+
+    def test_images(self) -> Index:
+        """The run's own test images, as it indexed them; whether they are still there isn't looked at.
+
+        Raises:
+            UnusableRunError: the run has no readable index.
+        """
+        return read_index(self.run).in_split("test")
+
+
+def load_run_config(run: RunDir) -> RunConfig:
+    """The settings of a run, typed; what they point to needn't exist any more.
+
+    Raises:
+        UnusableRunError: ``config.yaml`` isn't one of this version's.
+    """
+    path = run / "config.yaml"
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(path)))
+    except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnusableRunError(f"{path} can't be read as the settings of a run: {reason}") from error
+    assert isinstance(config, RunConfig)
+    return config
+
+
+def read_index(run: RunDir) -> Index:
+    """Which images a run was made of.
+
+    Raises:
+        UnusableRunError: ``index.parquet`` is missing or damaged.
+    """
+    path = run / "index.parquet"
+    try:
+        return Index.read(path)
+    except (DataError, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnusableRunError(f"The run's index can't be read: {reason}") from error
+
+
+def _finished(run: Path) -> RunDir:
+    try:
+        folder = RunDir.open(run)
+        missing = [name for name in ("model.safetensors", "preprocessing.json") if not (folder / name).is_file()]
+        if not missing:
+            return folder
+        state = state_of(folder)
+        reason = folder.read_json("status.json").get("reason")
+    except RunError as error:
+        raise UnusableRunError(str(error)) from error
+    because = f" ({str(reason).splitlines()[0]})" if reason else ""
+    ways_out = {
+        "running": "Wait until it has finished.",
+        "interrupted": f"Go on with it: raylight resume {run}",
+        "failed": f"Look into {folder / 'train.log'}, and train again.",
+    }
+    raise UnusableRunError(
+        f"{run} has no {' and no '.join(missing)}: the run is {state}{because}. "
+        f"{ways_out.get(state, 'The folder is damaged.')}"
+    )
+
+
+def _trained_network(run: RunDir, config: RunConfig, n_classes: int) -> StagedNetwork:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    # The pretrained file may be gone, and everything it gave is in model.safetensors.
+    config.model.weights = None
+    path = run / "model.safetensors"
+    try:
+        network = build_network(config.model, n_classes)
+        network.load_state_dict(load_file(path))
+    except ConfigError as error:
+        raise UnusableRunError(f"{run.path}: the network of its config.yaml can't be built: {error}") from error
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason: Any = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnusableRunError(f"{path} doesn't fit the network of the run's config.yaml: {reason}") from error
+    network.requires_grad_(False)
+    return network.eval()
+
+
+def _precision(config: RunConfig) -> str:
+    if config.trainer.precision == "32":
+        return "fp32"
+    if bf16_supported():
+        return "bf16"
+    if config.trainer.precision == "bf16":
+        log.warning(
+            "The run computed in bf16, which this processor does not have; predicting in fp32 instead. "
+            "Probabilities may differ in the third digit."
+        )
+    return "fp32"

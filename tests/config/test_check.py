@@ -1,0 +1,138 @@
+"""Every mistake is named, all at once, before any work."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from raylight.config.check import config_problems
+from raylight.config.launch import checked_arguments, register_schema
+from raylight.errors import ConfigError
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def problems(*overrides: str) -> list[str]:
+    register_schema()
+    try:
+        checked_arguments(CONF, list(overrides))
+    except ConfigError as error:
+        return list(error.problems)
+    return []
+
+
+def test_the_defaults_have_no_problems() -> None:
+    assert problems() == []
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("modle=resnet18", "modle: there is no such setting; did you mean 'model'?"),
+        ("model=resnet81", "model: there is no option 'resnet81'; did you mean 'resnet18'?"),
+        (
+            "trainer.max_epoch=3",
+            "trainer.max_epoch: there is no such setting; did you mean 'trainer.max_epochs'?",
+        ),
+        ("+trainer.epochs=3", "trainer.epochs: there is no such setting; did you mean 'trainer.max_epochs'?"),
+        ("trainer.batch_size=many", "trainer.batch_size: 'many' is not a whole number"),
+        ("seed=-1", "seed: -1 is outside 0 to 4.29497e+09"),
+        ("decode.engine=rya", "decode.engine: 'rya' is not one of ray, threads; did you mean 'ray'?"),
+        ("model.image_size=4", "model.image_size: 4 is too small for cnn2; it needs at least 10 pixels"),
+        ("data.fold=2", "data.fold: fold 2 of how many? set data.folds, for example data.folds=5"),
+        (
+            "data=catsdogs",
+            "data.root: there are no images of 'catsdogs' in datasets/catsdogs. Get them from https://",
+        ),
+        ("model.weights=/no.pt", "model.weights: there is no file '/no.pt'"),
+        ("trainer.monitor=test/accuracy", "trainer.monitor: 'test/accuracy' can't choose a checkpoint"),
+        ("decision.threshold=yuden", "decision.threshold: "),
+        ("optimizer.lrr=0.1", "optimizer.lrr: torch.optim.Adam takes no such argument; did you mean 'lr'?"),
+        ("optimizer._target_=torch.optim.Adan", "torch.optim has no 'Adan'; did you mean 'Adam'?"),
+        ("optimizer._target_=os.system", "'os.system' is not from a trusted package"),
+        ("trainer=cpuu", "trainer: there is no option 'cpuu'; did you mean 'cpu'?"),
+        ("a b c", "a b c: can't be read"),
+    ],
+)
+def test_a_mistake_is_named_with_its_remedy(override: str, said: str) -> None:
+    (problem,) = problems(override)
+    assert said in problem
+
+
+def test_a_missing_folder_is_named() -> None:
+    (problem,) = problems("data=folder", "data.root=/nowhere")
+    assert problem.startswith("data.root: there is no folder '/nowhere'. Place them as ROOT/CLASS/*.jpg")
+
+
+def test_impossible_combinations_are_named() -> None:
+    (problem,) = problems("model=cnn5", "finetune=frozen")
+    assert "'frozen' keeps layers as they are, but cnn5 starts from random weights" in problem
+    (problem,) = problems("finetune=two_phase", "model=resnet18", "trainer.max_epochs=5")
+    assert "trainer.max_epochs: 5 leaves no epoch for the last phase; the others take 5" in problem
+    (problem,) = problems("data.val_fraction=0.6", "data.test_fraction=0.5")
+    assert "leave no image to train on" in problem
+
+
+def test_an_argument_that_the_option_file_does_not_mention_is_no_mistake() -> None:
+    register_schema()
+    assert checked_arguments(CONF, ["optimizer.weight_decay=0.1"]) == ["++optimizer.weight_decay=0.1"]
+
+
+def test_all_problems_are_listed_at_once() -> None:
+    found = problems("modle=x", "trainer.max_epoch=3", "seed=abc", "data=dmeo")
+    assert len(found) == 4
+
+
+def test_a_plus_before_a_known_setting_is_understood() -> None:
+    register_schema()
+    assert checked_arguments(CONF, ["+trainer.max_epochs=3"]) == ["trainer.max_epochs=3"]
+
+
+def test_each_value_of_a_sweep_is_checked() -> None:
+    (problem,) = problems("-m", "model=cnn2,cnn9")
+    assert "there is no option 'cnn9'" in problem
+    (problem,) = problems("-m", "seed=1,2", "model.image_size=64,4")
+    assert problem == "model.image_size: 4 is too small for cnn2; it needs at least 10 pixels"
+
+
+def test_an_unknown_key_in_a_file_is_found() -> None:
+    config = OmegaConf.create({"trainer": {"max_epochs": 3, "epohcs": 4}, "data": {"nmae": "x"}})
+    assert config_problems(config) == [
+        "trainer.epohcs: there is no such setting; did you mean 'trainer.max_epochs'?",
+        "data.nmae: there is no such setting; did you mean 'data.name'?",
+    ]
+
+
+def test_the_command_exits_with_2_and_no_traceback(
+    train: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = train("modle=resnet18", "seed=abc", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("2 problems in the configuration:\n  - modle: ")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_showing_the_config_imports_nothing_heavy(tmp_path: Path) -> None:
+    """What makes --help and --cfg job answer in a moment."""
+    import sys
+
+    code = (
+        "import sys, runpy; sys.argv = ['train.py', '--cfg', 'job']\n"
+        f"sys.path.insert(0, {str(CONF.parent)!r})\n"
+        "try: runpy.run_path(sys.path[0] + '/train.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print('HEAVY', sorted({'torch', 'ray', 'wandb', 'numpy', 'pytorch_lightning', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert "max_epochs: 10" in done.stdout
+    assert done.stdout.strip().endswith("HEAVY []")
+
+
+def test_shell_completion_knows_groups_and_options(
+    train: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = train("-sc", "query=bash", cwd=tmp_path, COMP_LINE="train.py model=", COMP_POINT="15")
+    assert "model=resnet18" in done.stdout.split()

@@ -1,0 +1,52 @@
+"""What tests share: caches of their own, a run of train.py, real images where they are."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for the whole session, so that the demo data is drawn and decoded once."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["RAYLIGHT_CACHE"] = str(folder)
+    os.environ["WANDB_MODE"] = "offline"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with real photos and films."""
+    folder = os.environ.get("RAYLIGHT_REAL_DATA")
+    if not folder:
+        pytest.skip("set RAYLIGHT_REAL_DATA to a folder with dogs-vs-cats/ and xray_dataset_covid19/")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def train(own_cache: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``python train.py`` in a folder, as a user does."""
+
+    def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *arguments],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=220,
+            check=False,
+        )
+
+    return run
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> Path:
+    """The run folder that a finished command printed."""
+    return Path(done.stdout.strip().splitlines()[-1])
