@@ -1,14 +1,14 @@
 # make train: set up and train on the demo data.  make test: the whole test suite.  make help: all targets.
 PYTHON ?= python3
 ARGS ?=
-DATA ?= ../shared/data
-WEIGHTS ?= ../shared/weights
+PHOTOS ?= datasets/catsdogs
+FILMS ?= datasets/xray
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint pytest constraints clean
+.PHONY: help train test lint pytest reproduce constraints clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ lint: $(VENV)/ready-dev
 
 pytest: $(VENV)/ready-dev
 	$(BIN)/pytest $(ARGS)
+
+reproduce: $(VENV)/ready  ## Run every published system (PHOTOS=DIR FILMS=DIR ARGS="--seeds 1,2,3 --weights DIR")
+	$(BIN)/python experiments/published/reproduce.py --photos $(PHOTOS) --films $(FILMS) $(ARGS)
 
 constraints: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --all-extras --no-annotate --no-header --no-emit-index-url pyproject.toml > constraints.new

@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from raylight.config.launch import load_config
 from raylight.config.schema import RunConfig
-from raylight.errors import ConfigError, DataError
-from raylight.runs.run_dir import RunDir, Status, recorded
+from raylight.errors import ConfigError, DataError, RunError
+from raylight.runs.run_dir import RunDir, Status, recorded, state_of
 
 if TYPE_CHECKING:
     from raylight.data.batches import Samples
@@ -81,6 +81,36 @@ def run_job(config: DictConfig) -> Outcome:
     if status.exit_code >= 128:
         raise SystemExit(status.exit_code)
     return Outcome(status.exit_code, run.path, objective[0] if objective else None)
+
+
+def resume_run(path: Path) -> int:
+    """Go on with an interrupted run where its last whole epoch ended, in the same folder.
+
+    Args:
+        path: the run folder.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        RunError: it isn't a run folder, or the run still goes on.
+        ConfigError: its data or weights have moved.
+    """
+    _console_log()
+    run = RunDir.open(path)
+    state = state_of(run)
+    if state == "running":
+        raise RunError(f"{path} is still being trained; wait for it, or stop it first.")
+    if state == "finished":
+        log.info("%s is finished already; there is nothing to resume.", path)
+        return 0
+    config = OmegaConf.load(run / "config.yaml")
+    assert isinstance(config, DictConfig)
+    settings = load_config(config)
+    with recorded(run) as status:
+        train(settings, run, status)
+    print(run.path, flush=True)  # noqa: T201 - the command's result
+    return status.exit_code
 
 
 def train(config: RunConfig, run: RunDir, status: Status) -> float:
@@ -173,8 +203,9 @@ def decoded(index: Index, preprocessing: Preprocessing, config: RunConfig, cache
 
     with progress("decoding", config.trainer.progress) as on_progress:
         cache = cached_images(index, preprocessing.decode_spec, config.decode, config.ray, cache_dir, on_progress)
-    index = index.reject(cache.rejected)
-    check_bad_fraction(index, config.data)
+    if cache.rejected:
+        index = index.reject(cache.rejected)
+        check_bad_fraction(index, config.data)
     return index, cache
 
 
@@ -271,7 +302,9 @@ def _train_and_report(
             limit=config.trainer.limit_batches,
         )
         status.enter("training")
-        finished = fit(classifier, loaders, config.trainer, settings, run, tracker.lightning_logger())
+        last = run / "checkpoints" / "last.ckpt"
+        resume_from = last if last.is_file() else None
+        finished = fit(classifier, loaders, config.trainer, settings, run, tracker.lightning_logger(), resume_from)
         costs.lap("training")
 
         status.enter("testing")

@@ -20,10 +20,12 @@ animations, pages          the first picture.
 =========================  =================================================================================
 """
 
+import contextlib
 import functools
 import importlib.util
 import io
 import math
+import re
 import threading
 import warnings
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import UInt8
 
-from raylight.data.jpeg_header import ORIENTATION_TAG, JpegHeader, read_jpeg_header
+from raylight.data.jpeg_header import JpegHeader, read_jpeg_header
 from raylight.errors import BadImageError
 
 if TYPE_CHECKING:
@@ -61,6 +63,9 @@ RESIZER: Final = "cykooz" if importlib.util.find_spec("cykooz_resizer") else "pi
 
 Both compute the same filter; rounding differs by at most 1 of 255, so the name belongs to cache keys.
 """
+
+_ORIENTATION_TAG: Final = 0x0112
+"""EXIF tag with the turning and mirroring that show the picture upright, 1 to 8 (JEITA CP-3451)."""
 
 _thread = threading.local()
 
@@ -157,7 +162,23 @@ def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size
         raise BadImageError(f"the JPEG's header contradicts itself: {header.width} x {header.height} pixels")
     if header.components == 4:
         pixels = _cmyk_to_rgb(pixels)
-    return _resize(pixels, spec.box(header.width / factor, header.height / factor), spec.size), header.orientation
+    return _resize(pixels, spec.box(header.width / factor, header.height / factor), spec.size), _noted_orientation(
+        header
+    )
+
+
+def _noted_orientation(header: JpegHeader) -> int:
+    """Orientation in the notes of a JPEG file: EXIF's, else XMP's, else 1."""
+    for note in header.notes:
+        if note.startswith(b"Exif\0\0"):
+            exif = _pillow().Exif()
+            with contextlib.suppress(Exception):  # damaged EXIF: shown as it is stored, as viewers do
+                exif.load(note)
+                if (value := exif.get(_ORIENTATION_TAG)) in range(1, 9):
+                    return int(value)
+        elif found := re.match(rb'http://ns.adobe.com/xap/1.0/\0.*?tiff:Orientation(?:="|>)([1-8])', note, re.DOTALL):
+            return int(found[1])
+    return 1
 
 
 def _scale_down(header: JpegHeader, spec: DecodeSpec) -> int:
@@ -279,7 +300,7 @@ def _resize_picture(picture: "Image", spec: DecodeSpec) -> UInt8[np.ndarray, "si
 
 def _orientation(picture: "Image") -> int:
     try:
-        value = picture.getexif().get(ORIENTATION_TAG, 1)
+        value = picture.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # damaged EXIF says nothing about the picture; viewers show it as it is stored
         return 1
     return value if value in range(1, 9) else 1

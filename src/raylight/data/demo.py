@@ -151,10 +151,10 @@ def draw_face(kind: str, width: int, height: int, rng: np.random.Generator) -> I
     _clutter(draw, size, backdrop, int(rng.integers(0, 6)), rng)
     face = _face(looks, rng)
     _paint(image, face, _pose(size, _extent(face), rng))
-    if rng.random() < 0.12:
+    if rng.random() < 0.1:
         _occlude(draw, size, rng)
     image = image.reduce(SUPERSAMPLING)
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 1.4))))
     return Image.fromarray(_light_and_noise(np.asarray(image), rng))
 
@@ -196,7 +196,7 @@ def _frame(rng: np.random.Generator) -> Frame:
 
 def _cat(rng: np.random.Generator) -> Looks:
     return Looks(
-        ears=str(rng.choice(["pointed", "folded", "hanging"], p=[0.95, 0.035, 0.015])),
+        ears=str(rng.choice(["pointed", "folded", "hanging"], p=[0.96, 0.03, 0.01])),
         ear_length=rng.uniform(0.6, 1.0),
         skull=(rng.normal(1.03, 0.07), rng.normal(0.90, 0.07)),
         muzzle=rng.normal(0.38, 0.07),
@@ -209,7 +209,7 @@ def _cat(rng: np.random.Generator) -> Looks:
 
 def _dog(rng: np.random.Generator) -> Looks:
     return Looks(
-        ears=str(rng.choice(["pointed", "folded", "hanging"], p=[0.035, 0.065, 0.9])),
+        ears=str(rng.choice(["pointed", "folded", "hanging"], p=[0.03, 0.05, 0.92])),
         ear_length=rng.uniform(0.7, 1.2),
         skull=(rng.normal(0.90, 0.07), rng.normal(1.0, 0.07)),
         muzzle=rng.normal(0.54, 0.07),
@@ -421,9 +421,9 @@ def _light_and_noise(
     direction = rng.uniform(0, 2 * np.pi)
     ramp = np.cos(direction) * (x / width - 0.5) + np.sin(direction) * (y / height - 0.5)
     light = rng.uniform(0.8, 1.1) + rng.uniform(0.0, 0.3) * ramp
-    contrast = rng.uniform(0.7, 1.0)
+    contrast = rng.uniform(0.75, 1.0)
     lit = (pixels.astype(np.float32) - 128) * contrast + 128
-    noise = rng.standard_normal(pixels.shape, dtype=np.float32) * rng.uniform(2, 11)
+    noise = rng.standard_normal(pixels.shape, dtype=np.float32) * rng.uniform(2, 9)
     return np.clip(lit * light[:, :, None] + noise, 0, 255).astype(np.uint8)
 
 

@@ -3,11 +3,11 @@
 Compares the fine detail of the index's 32 x 32 thumbnails. Plain correlation won't do: chest films are so alike that
 films of different children correlate at 0.97. What is left after a Laplacian is a picture's own.
 
-Measured on 188 films, 2,002 photos and 600 demo drawings (thresholds lie between; numbers at 32 x 32):
+Measured on 188 films, 2,002 photos and ten demo sets of 600 drawings (thresholds lie between; numbers at 32 x 32):
 
     republished pairs that were found, confirmed by eye (3 films, 1 photo)    0.87 to 0.99
     re-encoded at quality 30, half size, 20 % brighter, made grey             0.90 to 1.00
-    closest pair of different pictures: films, photos, drawings               0.58, 0.41, 0.59
+    closest pair of different pictures: films, photos, drawings               0.58, 0.41, 0.68
 
 Not found: crops of more than about 1 % a side, mirrored and turned copies. Pictures without detail (blank pages)
 are compared by content alone. Not here: what to do about duplicates (``split.py``, the audit).
@@ -24,8 +24,8 @@ from raylight.data.index import Index
 CANDIDATE_CORRELATION = 0.90
 """Of detail at 16 x 16; among 25,000 films of one kind perhaps one pair in a million gets past."""
 
-DUPLICATE_CORRELATION = 0.72
-"""Of detail at 32 x 32; six standard deviations above films of different people."""
+DUPLICATE_CORRELATION = 0.78
+"""Of detail at 32 x 32; seven standard deviations above films of different people."""
 
 LEAST_DETAIL = 2.0
 """Grey levels (root mean square of the Laplacian at 16 x 16) below which a picture counts as blank."""

@@ -1,20 +1,14 @@
-"""What must be known of a JPEG file before its picture is decoded: size, kind, orientation.
+"""What must be known of a JPEG file before its picture is decoded: size, kind, notes of the camera.
 
 Covers the segments up to the first scan, read in one pass over a handful of markers. Leaves the picture
 itself, and every check of it, to libjpeg-turbo.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
 from raylight.errors import BadImageError
 
-ORIENTATION_TAG: Final = 0x0112
-"""EXIF tag with the rotation and mirroring that show the picture upright, 1 to 8 (JEITA CP-3451)."""
-
-_EXIF: Final = b"Exif\0\0"
-_XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _BARE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
@@ -31,7 +25,7 @@ class JpegHeader:
         components: 1 grey, 3 colour, 4 CMYK.
         progressive: whether later scans refine earlier ones.
         held_whole: whether libjpeg must keep all coefficients in memory: it takes several scans.
-        orientation: EXIF or XMP orientation, 1 to 8; 1 where none can be read.
+        notes: the APP1 segments, where cameras write EXIF and programs XMP.
         unknown_jfif_at: offset of a JFIF version that libjpeg would warn of, or ``None``.
     """
 
@@ -40,7 +34,7 @@ class JpegHeader:
     components: int
     progressive: bool
     held_whole: bool
-    orientation: int
+    notes: tuple[bytes, ...]
     unknown_jfif_at: int | None
 
 
@@ -54,7 +48,8 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
         BadImageError: the segments break off, contradict each other, or describe no picture.
     """
     frame: tuple[int, int, int, int] | None = None
-    orientation, unknown_jfif_at = 1, None
+    notes: list[bytes] = []
+    unknown_jfif_at = None
     position = 2
     while True:
         while data[position : position + 2] == b"\xff\xff":
@@ -78,8 +73,8 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
             frame = (marker, width, height, data[start + 5])
         elif marker == _APP0 and data[start : start + 5] == b"JFIF\0" and data[start + 5] not in (1, 2):
             unknown_jfif_at = start + 5
-        elif marker == _APP1 and orientation == 1:
-            orientation = _orientation(data[start:end])
+        elif marker == _APP1:
+            notes.append(data[start:end])
         position = end
     if frame is None:
         raise BadImageError("the JPEG file describes no picture")
@@ -91,23 +86,6 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
         components=components,
         progressive=progressive,
         held_whole=progressive or data[start] < components,
-        orientation=orientation,
+        notes=tuple(notes),
         unknown_jfif_at=unknown_jfif_at,
     )
-
-
-def _orientation(segment: bytes) -> int:
-    """Orientation in an APP1 segment; 1 where it holds none, or none that can be read."""
-    if segment.startswith(_EXIF):
-        from PIL.Image import Exif
-
-        exif = Exif()
-        try:
-            exif.load(segment)
-            value = exif.get(ORIENTATION_TAG, 1)
-        except Exception:  # damaged EXIF says nothing about the picture; viewers show it as it is stored
-            return 1
-        return value if value in range(1, 9) else 1
-    if segment.startswith(_XMP) and (found := re.search(rb'tiff:Orientation(="|>)([1-8])', segment)):
-        return int(found[2])
-    return 1

@@ -8,10 +8,14 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+
+from filelock import FileLock, Timeout
 
 from raylight.config.schema import RayConfig
 from raylight.errors import RaylightError
@@ -23,6 +27,17 @@ SMALLEST_STORE: Final = 80_000_000
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Ray keeps its objects on Linux
 _LONGEST_FOLDER: Final = 30
 """Characters of the session folder's parent: Ray's sockets below it must stay under the kernel's 107."""
+
+_PREFIX: Final = "raylight-ray-"
+_IN_USE: Final = "in-use.lock"
+_SETTLED: Final = 60.0
+"""Seconds after which a session folder without a lock has been left behind."""
+
+_RECONNECT: Final = 15
+"""Seconds after which Ray's processes give up when the one that started them was killed (Ray waits for 60)."""
+
+_PATIENCE: Final = 5.0
+"""Seconds to wait for a cluster's address to answer."""
 
 _QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
@@ -58,21 +73,21 @@ def ray_session(config: RayConfig, cpus: int | None = None) -> Iterator[None]:
             ray.shutdown()
         return
     store = store_bytes(config)
-    folder = Path(tempfile.mkdtemp(prefix="raylight-ray-", dir=_short_folder()))
-    try:
-        ray.init(
-            address="local",
-            num_cpus=cpus or usable_cpus(),
-            num_gpus=0,
-            object_store_memory=store,
-            include_dashboard=False,
-            _temp_dir=str(folder),
-            **_QUIET,
-        )
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+    with _session_folder() as folder:
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus or usable_cpus(),
+                num_gpus=0,
+                object_store_memory=store,
+                include_dashboard=False,
+                _temp_dir=str(folder),
+                _system_config={"gcs_rpc_server_reconnect_timeout_s": _RECONNECT},
+                **_QUIET,
+            )
+            yield
+        finally:
+            ray.shutdown()
 
 
 def store_bytes(config: RayConfig) -> int:
@@ -100,15 +115,41 @@ def store_bytes(config: RayConfig) -> int:
 def _join(address: str) -> None:
     import ray
 
-    remedy = "Check ray.address and RAY_ADDRESS and `ray status`, or start a local session with ray.address=local"
     try:
+        _knock(address)
         ray.init(address=address, **_QUIET)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RaylightError(f"can't join the Ray cluster at {address!r}: {reason}. {remedy}") from error
+        raise RaylightError(
+            f"Can't join the Ray cluster at {address!r}: {reason}. Check ray.address, RAY_ADDRESS and `ray status`, "
+            "or start a session of its own with ray.address=local"
+        ) from error
 
 
-def _short_folder() -> str:
-    """A folder for temporary files whose path leaves room for the names of Ray's sockets."""
+def _knock(address: str) -> None:
+    """Raises ``OSError`` where nothing listens at host:port; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+
+
+@contextlib.contextmanager
+def _session_folder() -> Iterator[Path]:
+    """A folder for one session, and only as long as that; what killed processes left is removed, too.
+
+    Ray's own default, /tmp/ray, keeps the logs of every session and tells other programs that look for a cluster of
+    this one, which is not theirs.
+    """
     chosen = tempfile.gettempdir()
-    return chosen if len(chosen) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108 - mkdtemp below it is private
+    parent = Path(chosen if len(chosen) <= _LONGEST_FOLDER else "/tmp")  # noqa: S108 - mkdtemp below it is private
+    for old in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError, Timeout):
+            if time.time() - old.stat().st_mtime > _SETTLED:
+                with FileLock(old / _IN_USE, timeout=0):
+                    shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    try:
+        with FileLock(folder / _IN_USE):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -76,7 +76,6 @@ def tracking(
         run_folder: W&B's files go into its ``wandb`` folder.
         config: the resolved config, logged as the W&B run's.
         tags: besides the config's own.
-        resume_id: continue the W&B run of that name.
     """
     if logger.name != "wandb":
         yield Tracker()
@@ -99,8 +98,8 @@ def tracking(
             dir=str(run_folder),
             config=dict(config),
             mode=mode,  # type: ignore[arg-type]
-            id=resume_id,
-            resume="allow" if resume_id else None,
+            id=_run_id(run_folder / "wandb" / "raylight-run-id"),
+            resume="allow",
             reinit="finish_previous",
             settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
         )
@@ -117,3 +116,11 @@ def tracking(
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _run_id(path: Path) -> str:
+    """The W&B run of a run folder: made up once, so that a resumed run goes on in the same one."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(os.urandom(6).hex())
+    return path.read_text()

@@ -5,7 +5,7 @@ chose by are left out of any folder, by their content; near-duplicates of them a
 """
 
 import hashlib
-import logging
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,8 +25,6 @@ from raylight.runs.machine import usable_cpus
 from raylight.runs.progress import progress_bar
 from raylight.runs.run_dir import STATUS_FILE, RunDir
 from raylight.serving.predictor import Predictor, UnusableRunError, read_index
-
-log = logging.getLogger("raylight")
 
 SAME = 1e-6
 """Largest difference of a metric that counts as none; piecewise sums round in the seventh digit."""
@@ -91,7 +89,7 @@ def evaluate_run(run: Path, data: Path | None, out: Path | None) -> int:
     if rejected and data is None:
         raise DataError(_moved(images.root, rejected, len(images.paths)))
     for path, reason in rejected:
-        log.warning("%s: %s", path, reason)
+        sys.stderr.write(f"{path}: {reason}\n")
     if not len(predictions):
         raise DataError(f"None of the {len(images.paths)} images in {images.root} can be used.")
     notes = list(images.notes)
@@ -319,8 +317,6 @@ def _print(
     shifts: Mapping[str, Shift],
     notes: Sequence[str],
 ) -> None:
-    import sys
-
     from rich.console import Console
     from rich.table import Table
 

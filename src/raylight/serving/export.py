@@ -6,7 +6,6 @@ probabilities.
 """
 
 import json
-import logging
 import math
 import os
 import tempfile
@@ -48,6 +47,9 @@ class ServedNetwork(nn.Module):
         temperature: that calibrates probabilities.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, network: StagedNetwork, preprocessing: Preprocessing, temperature: float) -> None:
         super().__init__()
         self.network = network
@@ -85,8 +87,9 @@ class Format:
 def export_run(run: Path, format: str, out: Path | None) -> int:  # noqa: A002 - the command's option
     """Write a run's model into one file and check it against the run.
 
-    The file's input is uint8[batch, height, width, 3], RGB, of the model's size and any batch; its output float32[batch,
-    class], calibrated. Metadata: ``class_names``, ``positive_class``, ``threshold``, ``size``, ``resize``, ``run``.
+    The file's input ``images`` is uint8[batch, height, width, 3], RGB, of the model's size and any batch; its output
+    ``probabilities`` is float32[batch, class], calibrated. Metadata: ``class_names``, ``positive_class``,
+    ``threshold``, ``size``, ``resize``, ``run``.
 
     Args:
         run: a finished run's folder.
@@ -94,11 +97,12 @@ def export_run(run: Path, format: str, out: Path | None) -> int:  # noqa: A002 -
         out: the file; ``None`` writes ``model.onnx`` or ``model.pt2`` into the run folder.
 
     Returns:
-        0; 1 when the file's probabilities differ from the run's by more than ``TOLERANCE``: then there is no file.
+        0.
 
     Raises:
-        RaylightError: the run can't be used, there is no such format, a package is missing, or the network has
-            something in it that the format can't hold.
+        RaylightError: the run can't be used, there is no such format, a package is missing, the network has something
+            in it that the format can't hold, or the file's probabilities differ from the run's by more than
+            ``TOLERANCE``. Then there is no file, and one of that name from before is left alone.
     """
     if format not in FORMATS:
         hint = nearest(format, list(FORMATS))
@@ -109,29 +113,25 @@ def export_run(run: Path, format: str, out: Path | None) -> int:  # noqa: A002 -
     path = out or predictor.run / f"model{kind.suffix}"
     images, which = _check_images(predictor)
     served = ServedNetwork(predictor.network, predictor.preprocessing, predictor.temperature).eval()
-    # The ending is kept: torch.export looks at it.
-    temporary = _beside(path, kind.suffix)
+    temporary = _beside(path, kind.suffix)  # the ending is kept: torch.export looks at it
     try:
         try:
             with _silent():
                 kind.write(served, predictor.preprocessing.size, _metadata(predictor), temporary)
-        except Exception as error:  # an exporter's refusals are of every kind
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RaylightError(f"{predictor.config.model.name} can't be written as {format}: {reason}") from error
-        runtime = kind.open(temporary)
-        # One image and many: a batch that was fixed while exporting shows.
-        given = np.concatenate([runtime(images[:1]), runtime(images[1:])])
+                runtime = kind.open(temporary)
+                # One image and many: a batch size that exporting took for a constant shows here.
+                given = np.concatenate([runtime(images[:1]), runtime(images[1:])])
+        except Exception as error:  # exporters and runtimes refuse with exceptions of every kind
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise RaylightError(
+                f"{predictor.config.model.name} can't be exported as {format} ({type(error).__name__}: {reason})"
+            ) from error
         difference = float(np.abs(given - predictor.probabilities(images)).max())
         if not difference <= TOLERANCE:
-            log.error(
-                "The %s file gives other probabilities than the run, by up to %.2g where %.0e is allowed, on %s. It was "
-                "not kept.",
-                format,
-                difference,
-                TOLERANCE,
-                which,
+            raise RaylightError(
+                f"The {format} file gives other probabilities than the run, by up to {difference:.2g} on {which}; "
+                f"{TOLERANCE:.0e} is allowed. It was not kept."
             )
-            return 1
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:

@@ -45,8 +45,8 @@ def predict_images(run: Path, images: Sequence[Path], out: Path | None) -> int:
     """
     predictor = Predictor.open(run)
     found = _find(images)
-    for path, reason in found.problems:
-        _complain(path, reason)
+    for path, problem in found.problems:
+        sys.stderr.write(f"{path}: {problem}\n")
     failed = len(found.problems)
     with _destination(out, predictor.class_names) as write:
         for block in predictor.predict_files(found.files):
@@ -58,12 +58,12 @@ def predict_images(run: Path, images: Sequence[Path], out: Path | None) -> int:
                     decided, probabilities = next(good)
                     rows.append((found.files[position], predictor.class_names[decided], probabilities))
                 else:
-                    _complain(found.files[position], reason)
+                    sys.stderr.write(f"{found.files[position]}: {reason}\n")
                     failed += 1
             write(rows)
     if out is not None:
-        n_bad = failed - len(found.problems)
-        _say(f"{len(found.files) - n_bad} images predicted, {failed} failed: {_printable(out)}")
+        predicted = len(found.files) - (failed - len(found.problems))
+        sys.stdout.write(f"{predicted} predicted, {failed} failed: {_printable(out)}\n")
     return 1 if failed else 0
 
 
@@ -184,14 +184,6 @@ def _table_rows(class_names: Sequence[str]) -> Callable[[Sequence[Row]], None]:
         headed = True
 
     return write
-
-
-def _complain(path: Path, reason: str) -> None:
-    sys.stderr.write(f"{_printable(path)}: {reason}\n")
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
 
 
 def _printable(path: Path) -> str:

@@ -256,6 +256,6 @@ def _precision(config: RunConfig) -> str:
     if config.trainer.precision == "bf16":
         log.warning(
             "The run computed in bf16, which this processor does not have; predicting in fp32 instead. "
-            "Probabilities may differ in the third digit."
+            "Probabilities may differ in the second digit."
         )
     return "fp32"

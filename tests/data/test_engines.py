@@ -1,0 +1,152 @@
+"""Many files: both engines give the same, bad files stop nothing, nothing is printed, nothing piles up."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raylight.config.schema import DecodeConfig, RayConfig
+from raylight.data import engines
+from raylight.data.decode import DecodeSpec, decode_image
+from raylight.data.engines import DecodedBlock, decode_files
+from raylight.runs.ray_session import ray_session
+
+SPEC = DecodeSpec(40, "crop")
+THREADS, RAY = DecodeConfig(engine="threads", workers=2), DecodeConfig(engine="ray")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """60 good files of several kinds, then a cut-off, an empty, a missing and an unreadable one."""
+    folder = tmp_path_factory.mktemp("mixed files, with spaces é")
+    generator = np.random.default_rng(3)
+    paths = []
+    for number in range(60):
+        width, height = generator.integers(20, 200, 2)
+        pixels = np.cumsum(generator.integers(-3, 4, (height, width, 3)), axis=1) + 128
+        image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+        kind, mode = (("jpg", "RGB"), ("png", "RGB"), ("jpg", "L"), ("gif", "P"), ("webp", "RGB"))[number % 5]
+        paths.append(folder / f"{number}.{kind}")
+        image.convert(mode).save(paths[-1])
+    (folder / "cut.jpg").write_bytes(paths[0].read_bytes()[:-200])
+    (folder / "empty.png").touch()
+    (folder / "folder.jpg").mkdir()
+    return [*paths, *(folder / name for name in ("cut.jpg", "empty.png", "missing.jpg", "folder.jpg"))]
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[None]:
+    """One Ray for all tests of this module."""
+    with ray_session(RayConfig(object_store_gb=0.2), cpus=2):
+        yield
+
+
+def gathered(blocks: Iterator[DecodedBlock], count: int) -> tuple[np.ndarray, dict[int, str]]:
+    """Pixels by position, and the reasons of those that have none; each position must come once."""
+    pixels, reasons = np.zeros((count, 40, 40, 3), np.uint8), {}
+    seen: list[int] = []
+    for block in blocks:
+        assert len(block.pixels) == block.ok.sum()
+        pixels[block.positions[block.ok]] = block.pixels
+        seen += block.positions.tolist()
+        reasons |= {int(place): why for place, why in zip(block.positions, block.reasons, strict=True) if why}
+    assert sorted(seen) == list(range(count))
+    return pixels, reasons
+
+
+def test_threads_decode_in_order_and_quarantine_what_is_bad(files: list[Path]) -> None:
+    progress: list[int] = []
+    blocks = list(decode_files(files, SPEC, THREADS, RayConfig(), progress.append))
+    assert np.array_equal(np.concatenate([block.positions for block in blocks]), np.arange(64))
+    pixels, reasons = gathered(iter(blocks), 64)
+    assert progress == [len(block.positions) for block in blocks]
+    assert len(progress) > 4
+    for place in range(60):
+        assert np.array_equal(pixels[place], decode_image(files[place].read_bytes(), SPEC))
+    assert reasons.keys() == {60, 61, 62, 63}
+    assert "cut off" in reasons[60]
+    assert reasons[61] == "the file is empty"
+    assert reasons[62] == "can't be read: No such file or directory"
+    assert reasons[63] == "can't be read: Is a directory"
+
+
+def test_ray_and_threads_give_the_same_bytes_and_reasons(
+    session: None, files: list[Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    progress: list[int] = []
+    with_threads = gathered(decode_files(files, SPEC, THREADS, RayConfig(), progress.append), 64)
+    capfd.readouterr()
+    with_ray = gathered(decode_files(files, SPEC, RAY, RayConfig(), progress.append), 64)
+    assert np.array_equal(with_threads[0], with_ray[0])
+    assert with_threads[1] == with_ray[1]
+    assert sum(progress) == 128
+    assert "".join(capfd.readouterr()).strip() == ""
+
+
+def test_ray_data_gets_its_settings_back(session: None, files: list[Path]) -> None:
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    before = context.enable_progress_bars, context.print_on_execution_start
+    for _ in decode_files(files, SPEC, RAY, RayConfig(), lambda _: None):
+        break
+    assert (context.enable_progress_bars, context.print_on_execution_start) == before
+    assert len(gathered(decode_files(files, SPEC, RAY, RayConfig(), lambda _: None), 64)[1]) == 4
+
+
+@pytest.mark.parametrize("engine", ["threads", "ray"])
+def test_a_file_with_other_content_than_expected_is_reported(
+    engine: str, files: list[Path], request: pytest.FixtureRequest
+) -> None:
+    if engine == "ray":
+        request.getfixturevalue("session")
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files[:10]]
+    digests[4] = hashlib.sha256(b"what it was").hexdigest()
+    decode = DecodeConfig(engine=engine)
+    _, reasons = gathered(decode_files(files[:10], SPEC, decode, RayConfig(), lambda _: None, digests), 10)
+    assert reasons == {4: "changed since it was indexed"}
+
+
+@pytest.mark.parametrize("engine", ["threads", "ray"])
+def test_no_files_no_blocks(engine: str, request: pytest.FixtureRequest) -> None:
+    if engine == "ray":
+        request.getfixturevalue("session")
+    assert list(decode_files([], SPEC, DecodeConfig(engine=engine), RayConfig(), lambda _: None)) == []
+
+
+def test_threads_wait_for_whoever_takes_the_results(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many files there are, only a few blocks are decoded ahead."""
+    monkeypatch.setattr(engines, "THREAD_BLOCK", 40 * 40 * 3)
+    handed_over = 0
+    blocks = decode_files(files[:60] * 20, SPEC, THREADS, RayConfig(), lambda _: None)
+    opened: list[str] = []
+    read = engines._read
+    monkeypatch.setattr(engines, "_read", lambda path, digest: opened.append(path) or read(path, digest))
+    for block in blocks:
+        assert len(block.positions) == 1
+        handed_over += 1
+        assert len(opened) <= handed_over + 4
+        if handed_over == 200:
+            break
+    blocks.close()
+    stopped_at = len(opened)
+    assert stopped_at < 210
+
+
+def test_an_unknown_engine_is_refused(files: list[Path]) -> None:
+    with pytest.raises(ValueError, match=r"decode\.engine='spark'"):
+        next(decode_files(files, SPEC, DecodeConfig(engine="spark"), RayConfig(), lambda _: None))
+
+
+@pytest.mark.real_data
+def test_all_real_photos_and_films_decode() -> None:
+    if not (root := os.environ.get("RAYLIGHT_REAL_DATA")):
+        pytest.skip("set RAYLIGHT_REAL_DATA to a folder with dogs-vs-cats and xray_dataset_covid19")
+    paths = [path for path in Path(root).rglob("*") if path.suffix in (".jpg", ".jpeg", ".png")]
+    assert len(paths) == 2190
+    _, reasons = gathered(decode_files(paths, SPEC, DecodeConfig(engine="threads"), RayConfig(), lambda _: None), 2190)
+    assert reasons == {}
