@@ -2,8 +2,17 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from raylight.config.launch import main
 
+
+def job(config: Any) -> Any:
+    """One checked job; the stages are imported only now."""
+    from raylight.pipeline import run_job
+
+    return run_job(config)
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(__file__).resolve().parent / "conf"))
+    sys.exit(main(Path(__file__).resolve().parent / "conf", job))

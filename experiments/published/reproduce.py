@@ -48,7 +48,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, help="cats and dogs; without it those systems are left out")
     parser.add_argument("--films", type=Path, help="the X-ray set; without it those systems are left out")
-    parser.add_argument("--weights", type=Path, help="folder with resnet18.pt and mobilenet_v2.pt; default: torchvision's")
+    parser.add_argument(
+        "--weights", type=Path, help="folder with resnet18.pt and mobilenet_v2.pt; default: torchvision's"
+    )
     parser.add_argument("--seeds", default="1,2,3", help="comma-separated")
     parser.add_argument("--only", default="", help="comma-separated names of experiments")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "published", help="folder of the runs")

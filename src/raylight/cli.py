@@ -1,4 +1,4 @@
-"""``raylight``: what is done with data and with finished runs. Training itself is ``python train.py``.
+"""``raylight``: what is done with finished runs. Training itself is ``python train.py``.
 
 Each command only reads its arguments here; the work is done by the room that it names. Exit codes are in each
 command's help.
@@ -21,7 +21,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as
 
 @app.callback()
 def describe() -> None:
-    """Audit data; evaluate, predict with, compare, serve, export and resume runs."""
+    """Evaluate, predict with, compare, export and resume runs."""
 
 
 @app.command()
@@ -29,7 +29,7 @@ def evaluate(
     run: RunFolder,
     data: Annotated[
         Path | None,
-        typer.Option(help="A folder of images in class folders; without it, the run's own test images."),
+        typer.Option(help="A folder of images; without it, the run's own test images."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write metrics.json and predictions.csv into this folder.")] = None,
 ) -> None:
@@ -46,7 +46,9 @@ def evaluate(
 def predict(
     run: RunFolder,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
-    out: Annotated[Path | None, typer.Option(help="Write a CSV file instead of printing a table.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a CSV file instead of printing a table (piped output is CSV too).")
+    ] = None,
 ) -> None:
     """Say the class of images, with probabilities.
 
@@ -69,39 +71,6 @@ def compare(
     from raylight.report.comparison import compare_runs
 
     _guarded(lambda: compare_runs(runs, out))
-
-
-@app.command()
-def audit(
-    what: Annotated[
-        list[str],
-        typer.Argument(metavar="PATH | data=NAME [data.SETTING=VALUE...] | RUN", help="What to look at."),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for audit.json and audit.html.")] = Path("audit"),
-) -> None:
-    """Look for what makes results wrong: bad files, duplicates, leakage, labels that give themselves away.
-
-    Exit codes: 0 nothing found, 1 findings, 2 the data can't be used.
-    """
-    from raylight.serving.audit import audit_command
-
-    _guarded(lambda: audit_command(what, out))
-
-
-@app.command()
-def serve(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One or more run folders.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 7860,
-    max_upload_mb: Annotated[int, typer.Option(help="Largest upload, in MB.")] = 20,
-) -> None:
-    """Open a page that classifies dropped images. Listens on this machine only unless told otherwise.
-
-    Exit codes: 0 stopped, 1 failed, 2 a run can't be used.
-    """
-    from raylight.serving.app import serve_runs
-
-    _guarded(lambda: serve_runs(runs, host, port, max_upload_mb))
 
 
 @app.command()
@@ -132,7 +101,10 @@ def resume(run: RunFolder) -> None:
 
 def _guarded(work: Callable[[], int]) -> None:
     """Do the work; a user's mistake ends in its sentence and exit code, not in a traceback."""
-    logging.getLogger("raylight").setLevel(logging.INFO)
+    log = logging.getLogger("raylight")
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler(sys.stderr))
+    log.setLevel(logging.INFO)
     try:
         code = work()
     except RaylightError as error:

@@ -68,7 +68,19 @@ def test_the_run_folder_keeps_its_contract(finished: tuple[subprocess.CompletedP
 def test_every_test_metric_has_an_interval_and_n(finished: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     done, run = finished
     metrics = json.loads((run / "metrics.json").read_text())
-    names = "accuracy balanced_accuracy precision recall specificity f1 auroc average_precision mcc ece brier".split()
+    names = [
+        "accuracy",
+        "balanced_accuracy",
+        "precision",
+        "recall",
+        "specificity",
+        "f1",
+        "auroc",
+        "average_precision",
+        "mcc",
+        "ece",
+        "brier",
+    ]
     for name in names:
         estimate = metrics[f"test/{name}"]
         assert estimate["low"] <= estimate["value"] <= estimate["high"]
@@ -82,7 +94,9 @@ def test_predictions_and_metrics_agree(finished: tuple[subprocess.CompletedProce
     _, run = finished
     rows = [row for row in csv.DictReader((run / "predictions.csv").open()) if row["split"] == "test"]
     correct = sum(row["label"] == row["predicted"] for row in rows)
-    assert json.loads((run / "metrics.json").read_text())["test/accuracy"]["value"] == pytest.approx(correct / len(rows))
+    assert json.loads((run / "metrics.json").read_text())["test/accuracy"]["value"] == pytest.approx(
+        correct / len(rows)
+    )
 
 
 def test_broken_files_are_quarantined_by_name(finished: tuple[subprocess.CompletedProcess[str], Path]) -> None:
@@ -133,9 +147,7 @@ def test_a_second_run_decodes_nothing_and_repeats_the_first(
 
 def test_both_decoders_lead_to_the_same_metrics(train: Train, tmp_path: Path) -> None:
     runs = [
-        last_line(
-            train(*SHORT, f"decode={engine}", f"cache_dir={tmp_path}/{engine}", "logger=none", cwd=tmp_path)
-        )
+        last_line(train(*SHORT, f"decode={engine}", f"cache_dir={tmp_path}/{engine}", "logger=none", cwd=tmp_path))
         for engine in ("ray", "threads")
     ]
     assert metrics_of(runs[0]) == metrics_of(runs[1])

@@ -121,20 +121,17 @@ def test_no_files_no_blocks(engine: str, request: pytest.FixtureRequest) -> None
 def test_threads_wait_for_whoever_takes_the_results(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """However many files there are, only a few blocks are decoded ahead."""
     monkeypatch.setattr(engines, "THREAD_BLOCK", 40 * 40 * 3)
-    handed_over = 0
     blocks = decode_files(files[:60] * 20, SPEC, THREADS, RayConfig(), lambda _: None)
     opened: list[str] = []
     read = engines._read
     monkeypatch.setattr(engines, "_read", lambda path, digest: opened.append(path) or read(path, digest))
-    for block in blocks:
+    for handed_over, block in enumerate(blocks, start=1):
         assert len(block.positions) == 1
-        handed_over += 1
         assert len(opened) <= handed_over + 4
         if handed_over == 200:
             break
     blocks.close()
-    stopped_at = len(opened)
-    assert stopped_at < 210
+    assert len(opened) < 210
 
 
 def test_an_unknown_engine_is_refused(files: list[Path]) -> None:

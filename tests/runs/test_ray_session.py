@@ -3,14 +3,17 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from raylight.config.schema import RayConfig
 from raylight.errors import RaylightError
+from raylight.runs import ray_session as module
 from raylight.runs.ray_session import ray_session
 
 HOST = """
@@ -58,18 +61,22 @@ def test_a_session_is_joined_left_alone_and_gone_afterwards(monkeypatch: pytest.
         assert host.returncode == 0
 
 
-def test_a_killed_process_takes_its_session_along() -> None:
-    code = HOST.replace("object_store_gb=0.1", "object_store_gb=0.09")
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as host:
-        assert host.stdout
-        _, folder = host.stdout.readline().split()
-        children = psutil.Process(host.pid).children(recursive=True)
-        host.kill()
-        _, alive = psutil.wait_procs(children, timeout=30)
-        assert [process.cmdline()[:3] for process in alive] == []
-    assert Path(folder).name.startswith("raylight-ray-")
+def test_what_a_killed_process_left_is_removed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(module, "_LONGEST_FOLDER", 1000)
+    names = "raylight-ray-left", "raylight-ray-used", "raylight-ray-fresh", "other"
+    left, used, fresh, other = (tmp_path / name for name in names)
+    for folder in (left, used, fresh, other):
+        folder.mkdir()
+    with FileLock(used / "in-use.lock"):
+        for folder in (left, used, other):
+            os.utime(folder, (0, 0))
+        with module._session_folder() as own:
+            assert own.parent == tmp_path
+            assert sorted(tmp_path.iterdir()) == sorted([own, used, fresh, other])
+    assert sorted(tmp_path.iterdir()) == sorted([used, fresh, other])
 
 
 @pytest.mark.parametrize(
@@ -77,7 +84,7 @@ def test_a_killed_process_takes_its_session_along() -> None:
     [
         (RayConfig(object_store_gb=0.01), r"ray\.object_store_gb=0\.01 is too small: .* decode=threads"),
         (RayConfig(object_store_gb=9e6), r"ray\.object_store_gb=9e\+06 does not fit into /dev/shm, .* --shm-size"),
-        (RayConfig(address="127.0.0.1:9"), r"Can't join the Ray cluster at '127\.0\.0\.1:9': .*refused.* ray status"),
+        (RayConfig(address="127.0.0.1:9"), r"Can't join the Ray cluster at '127\.0\.0\.1:9': .*refused.*`ray status`"),
         (RayConfig(address="nonsense"), r"Can't join the Ray cluster at 'nonsense'"),
     ],
 )

@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from raylight.config.decision_rule import parse_rule
@@ -193,14 +193,14 @@ def _expected(hint: Any) -> str:
     return " or ".join(_expected(part) for part in get_args(hint)) or "what the schema says"
 
 
-def _choice_problems(typed: DictConfig) -> Iterator[str]:
+def _choice_problems(typed: Container) -> Iterator[str]:
     for key, allowed in CHOICES.items():
         value = OmegaConf.select(typed, key)
         if value is not None and str(value).lower() not in allowed:
             yield f"{key}: {value!r} is not one of {', '.join(allowed)}{nearest(str(value), list(allowed))}"
 
 
-def _range_problems(typed: DictConfig) -> Iterator[str]:
+def _range_problems(typed: Container) -> Iterator[str]:
     for key, (low, high) in RANGES.items():
         value = OmegaConf.select(typed, key)
         if value is not None and not low <= value <= high:

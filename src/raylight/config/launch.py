@@ -6,7 +6,7 @@ Each job of a multirun reports how it ended instead of raising, so that the othe
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError
 
 
-def main(conf_dir: Path) -> int:
+def main(conf_dir: Path, run_job: Callable[[DictConfig], Any]) -> int:
     """Run ``train.py``: check the command line, then hand it to Hydra.
 
     Args:
         conf_dir: folder of the option files.
+        run_job: runs one composed config; what it returns has an ``exit_code`` and an ``objective``.
 
     Returns:
         The exit code: 0 finished, 1 failed, 2 bad config or data, 130 interrupted, 143 terminated. For a multirun 1
@@ -42,11 +43,10 @@ def main(conf_dir: Path) -> int:
     exit_codes: list[int] = []
 
     def job(config: DictConfig) -> float | None:
-        from raylight.pipeline import run_job
-
         outcome = run_job(config)
         exit_codes.append(outcome.exit_code)
-        return outcome.objective
+        objective: float | None = outcome.objective
+        return objective
 
     hydra.main(version_base="1.3", config_path=str(conf_dir), config_name="train")(job)()
     return exit_codes[0] if len(exit_codes) == 1 else int(any(exit_codes))

@@ -162,9 +162,8 @@ def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size
         raise BadImageError(f"the JPEG's header contradicts itself: {header.width} x {header.height} pixels")
     if header.components == 4:
         pixels = _cmyk_to_rgb(pixels)
-    return _resize(pixels, spec.box(header.width / factor, header.height / factor), spec.size), _noted_orientation(
-        header
-    )
+    pixels = _resize(pixels, spec.box(header.width / factor, header.height / factor), spec.size)
+    return pixels, _noted_orientation(header)
 
 
 def _noted_orientation(header: JpegHeader) -> int:

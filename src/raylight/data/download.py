@@ -106,7 +106,9 @@ def fetch(
             problem = "the connection broke off"
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in (408, 429):
-                raise DataError(f"{url} can't be downloaded: the server answers {error.code} {error.reason}.") from error
+                raise DataError(
+                    f"{url} can't be downloaded: the server answers {error.code} {error.reason}."
+                ) from error
             problem = f"the server answers {error.code} {error.reason}"
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             problem = str(getattr(error, "reason", None) or error or type(error).__name__)

@@ -95,9 +95,7 @@ def duplicate_groups(index: Index) -> Int64[np.ndarray, " file"]:
         raise ValueError(f"{len(index)} files with {len(index.thumbnails)} thumbnails: build the index from its files")
     hashes = index.column("sha256")
     first_of = {}
-    edges = [
-        (first_of.setdefault(sha, position), position) for position, sha in enumerate(hashes) if sha is not None
-    ]
+    edges = [(first_of.setdefault(sha, position), position) for position, sha in enumerate(hashes) if sha is not None]
     edges += [(pair.first, pair.second) for pair in near_duplicates(index.thumbnails)]
     ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
     graph = coo_array((np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1])), shape=(len(index), len(index)))

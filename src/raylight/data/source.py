@@ -29,7 +29,25 @@ from raylight.data.demo import demo_root, draw_demo
 from raylight.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .j2k .avif".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".gif",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".jp2",
+        ".j2k",
+        ".avif",
+    ]
 )
 
 SPLIT_NAMES = {
@@ -110,7 +128,9 @@ def find_images(data: DataConfig, cache_dir: Path) -> Source:
         try:
             draw_demo(root)
         except OSError as error:
-            raise DataError(f"The demo images can't be drawn in {root}: {error.strerror}. Choose another data.root.") from error
+            raise DataError(
+                f"The demo images can't be drawn in {root}: {error.strerror}. Choose another data.root."
+            ) from error
     elif data.download and not _holds_anything(root):
         from raylight.data.download import download
 
@@ -210,7 +230,9 @@ def _find(data: DataConfig, root: Path) -> _Found:
     if data.layout not in ("auto", *LAYOUTS):
         raise DataError(f"data.layout={data.layout}: expected auto, {', '.join(LAYOUTS)}")
     if data.layout == "csv" and data.csv is None:
-        raise DataError("data.layout=csv needs data.csv=TABLE with the columns path, label and optionally group, split.")
+        raise DataError(
+            "data.layout=csv needs data.csv=TABLE with the columns path, label and optionally group, split."
+        )
     if data.csv is not None:
         if data.layout not in ("auto", "csv"):
             raise DataError(f"data.csv={data.csv} contradicts data.layout={data.layout}: drop one of them.")
@@ -429,7 +451,9 @@ def _what_is_there(root: Path, wanted: Iterable[str]) -> str:
     if one_class and len(one_class[0]) == 1:
         parts.append(f"with images of one class only, {_listed(one_class[0])}")
     elif splits := folder.split_folders():
-        parts.append(f"where {_listed(splits.values())} is taken for a split, for a class only with data.layout=class_folders")
+        parts.append(
+            f"where {_listed(splits.values())} is taken for a split, for a class only with data.layout=class_folders"
+        )
     return f"{', '.join(parts)}, which fits no layout: looked for {', '.join(wanted)} with two or more classes."
 
 
@@ -450,7 +474,9 @@ def _nothing_found(data: DataConfig, root: Path, problem: str) -> DataError:
 def _several_found(root: Path, fitting: list[_Found]) -> DataError:
     lines = [f"{root} can be read in {len(fitting)} ways:"]
     for one in fitting:
-        lines.append(f"  data.root={one.root} data.layout={one.layout}: {len(one.files):,} images, {_classes(one.labels)}")
+        lines.append(
+            f"  data.root={one.root} data.layout={one.layout}: {len(one.files):,} images, {_classes(one.labels)}"
+        )
     return DataError("\n".join([*lines, "Say which is meant by giving data.root and data.layout."]))
 
 

@@ -66,12 +66,16 @@ def _check(data: DataConfig) -> None:
     if data.limit is not None and data.limit < 1:
         raise DataError(f"data.limit={data.limit}: expected 1 or more images of each class, or null for all.")
     if data.fold is not None and data.folds is None:
-        raise DataError(f"data.fold={data.fold} without data.folds: say how many folds there are, such as data.folds=5.")
+        raise DataError(
+            f"data.fold={data.fold} without data.folds: say how many folds there are, such as data.folds=5."
+        )
     if data.folds is not None:
         if data.folds < 2:
             raise DataError(f"data.folds={data.folds}: expected 2 or more.")
         if data.fold is None:
-            raise DataError(f"data.folds={data.folds} without data.fold: say which one is held out, 0 to {data.folds - 1}.")
+            raise DataError(
+                f"data.folds={data.folds} without data.fold: say which one is held out, 0 to {data.folds - 1}."
+            )
         if not 0 <= data.fold < data.folds:
             raise DataError(f"data.fold={data.fold}: expected 0 to {data.folds - 1}, as data.folds={data.folds}.")
     if not 0 < data.val_fraction < 1:
@@ -131,7 +135,9 @@ class _Cutter:
         splits = np.array(["test" if split == "test" else "train" for split in self.shipped], dtype=object)
         if not (splits == "test").any() and self.data.test_fraction:
             everything = np.ones(len(splits), dtype=bool)
-            splits[self._cut(everything, self._share(everything, self.data.test_fraction), "data.test_fraction")] = "test"
+            splits[self._cut(everything, self._share(everything, self.data.test_fraction), "data.test_fraction")] = (
+                "test"
+            )
         left = splits == "train"
         for number in range(folds - 1):
             part = self._cut(left, self._share(left, 1 / (folds - number)), "data.folds")
@@ -180,9 +186,7 @@ class _Cutter:
                 raise DataError(self._too_few(name, free, setting))
         return part
 
-    def _require(
-        self, free: Bool[np.ndarray, " file"], wanted: Int64[np.ndarray, " class"], setting: str
-    ) -> None:
+    def _require(self, free: Bool[np.ndarray, " file"], wanted: Int64[np.ndarray, " class"], setting: str) -> None:
         counts = np.bincount(self.targets[free], minlength=len(self.class_names))
         for number, name in enumerate(self.class_names):
             if counts[number] < wanted[number]:
@@ -220,7 +224,9 @@ def _together(index: Index, duplicates: bool) -> Int64[np.ndarray, " file"]:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    alike = duplicate_groups(index) if duplicates else np.unique(index.column("sha256").astype(str), return_inverse=True)[1]
+    alike = (
+        duplicate_groups(index) if duplicates else np.unique(index.column("sha256").astype(str), return_inverse=True)[1]
+    )
     nodes: dict[str, int] = {}
     n = len(index)
     first = n + alike.max(initial=-1) + 1

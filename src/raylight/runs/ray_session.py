@@ -30,11 +30,8 @@ _LONGEST_FOLDER: Final = 30
 
 _PREFIX: Final = "raylight-ray-"
 _IN_USE: Final = "in-use.lock"
-_SETTLED: Final = 60.0
+_SETTLED: Final = 90.0
 """Seconds after which a session folder without a lock has been left behind."""
-
-_RECONNECT: Final = 15
-"""Seconds after which Ray's processes give up when the one that started them was killed (Ray waits for 60)."""
 
 _PATIENCE: Final = 5.0
 """Seconds to wait for a cluster's address to answer."""
@@ -82,7 +79,6 @@ def ray_session(config: RayConfig, cpus: int | None = None) -> Iterator[None]:
                 object_store_memory=store,
                 include_dashboard=False,
                 _temp_dir=str(folder),
-                _system_config={"gcs_rpc_server_reconnect_timeout_s": _RECONNECT},
                 **_QUIET,
             )
             yield

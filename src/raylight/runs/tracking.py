@@ -67,7 +67,6 @@ def tracking(
     run_folder: Path,
     config: Mapping[str, Any],
     tags: Sequence[str],
-    resume_id: str | None = None,
 ) -> Iterator[Tracker]:
     """A tracker for one job; its W&B run is finished on the way out, whatever happens.
 

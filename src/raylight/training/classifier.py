@@ -90,15 +90,13 @@ class Classifier(pl.LightningModule):
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
         self.loss = loss
+        self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.n_classes = n_classes
         self.seed = seed
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.metrics = torch.nn.ModuleDict(
-            {split: metric_collection(n_classes, positive, prefix=f"{split}/") for split in ("train_", "val_")}
-        )
-        for split, collection in self.metrics.items():
-            collection.prefix = f"{split.rstrip('_')}/"
+        self.train_metrics = metric_collection(n_classes, positive, prefix="train/")
+        self.val_metrics = metric_collection(n_classes, positive, prefix="val/")
         self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
         self._enter(phases[0])
 
@@ -189,7 +187,7 @@ class Classifier(pl.LightningModule):
         seen = self._seen[split]
         if not seen:
             return
-        collection = self.metrics[f"{split}_"]
+        collection = self.train_metrics if split == "train" else self.val_metrics
         logits, targets = (torch.cat(parts) for parts in zip(*seen, strict=True))
         collection.update(logits.softmax(1), targets)
         values: Mapping[str, Tensor] = collection.compute()
