@@ -76,6 +76,7 @@ def run_job(config: DictConfig) -> Outcome:
     objective: list[float] = []
     with recorded(run) as status:
         run.write_text("config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        run.write_json("overrides.json", list(HydraConfig.get().overrides.task))
         objective.append(train(load_config(config), run, status))
     print(run.path, flush=True)  # noqa: T201 - the command's result
     if status.exit_code >= 128:
@@ -317,10 +318,19 @@ def _train_and_report(
 
         status.enter("reporting")
         from raylight.report.results import Selection, write_results
+        from raylight.report.run_report import write_report
+        from raylight.runs.machine import peak_memory_gb
 
         selection = Selection(finished.monitor, finished.monitor_value, finished.best_epoch, finished.epochs)
-        cost = {"seconds": costs.seconds, "waiting_share": finished.waiting_share, "images": len(index)}
+        cost = {
+            "seconds": costs.seconds,
+            "waiting_share": finished.waiting_share,
+            "images": len(index),
+            "peak_memory_gb": peak_memory_gb(),
+        }
         results = write_results(config, run, predictions, preprocessing.to_dict(), selection, cost)
+        if config.report.enabled:
+            write_report(run, network)
         tracker.summary(results.summary)
         tracker.images(results.plots)
         if config.logger.artifacts:

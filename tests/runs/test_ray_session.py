@@ -17,48 +17,61 @@ from raylight.runs import ray_session as module
 from raylight.runs.ray_session import ray_session
 
 HOST = """
-import sys
+import os, signal, sys
 from raylight.config.schema import RayConfig
 from raylight.runs.ray_session import ray_session
+import ray
+before = dict(os.environ), signal.getsignal(signal.SIGTERM)
 with ray_session(RayConfig(object_store_gb=0.1), cpus=1):
-    import ray
+    assert signal.getsignal(signal.SIGTERM) is before[1]
     with ray_session(RayConfig(address="nonsense")):
         pass
     assert ray.is_initialized(), "an inner use must not close the outer session"
-    node = ray._private.worker._global_node
-    print(ray.get_runtime_context().gcs_address, node.get_temp_dir_path(), flush=True)
+    folder = ray._private.worker._global_node.get_temp_dir_path()
+    print(ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"], folder, flush=True)
     sys.stdin.readline()
     print(ray.cluster_resources()["CPU"], flush=True)
+print("closed", flush=True)
 assert not ray.is_initialized()
+assert dict(os.environ) == before[0] | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_CLIENT_MODE": "0"}
 sys.stdin.readline()
 """
 
-
-def test_a_session_is_joined_left_alone_and_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+GUEST = """
+import sys
+from raylight.config.schema import RayConfig
+from raylight.runs.ray_session import ray_session
+with ray_session(RayConfig()):
     import ray
+    assert ray.get_runtime_context().gcs_address == sys.argv[1]
+    print(ray.get(ray.remote(lambda: 6 * 7).remote()))
+"""
 
-    with subprocess.Popen(
-        [sys.executable, "-c", HOST], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as host:
-        assert host.stdin
-        assert host.stdout
-        address, folder = host.stdout.readline().split()
+
+def test_a_session_is_joined_left_alone_and_gone_afterwards(tmp_path: Path) -> None:
+    """One process starts a session, another joins it; the first's home stays empty."""
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": str(tmp_path)}
+    python = [sys.executable, "-c"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*python, HOST], env=alone, **pipes) as host:
+        address, token, folder = host.stdout.readline().split()
         children = psutil.Process(host.pid).children(recursive=True)
         assert len(children) > 3
         assert Path(folder).is_dir()
 
-        monkeypatch.setenv("RAY_ADDRESS", address)
-        with ray_session(RayConfig()):
-            assert ray.get_runtime_context().gcs_address == address
-        assert not ray.is_initialized()
+        invited = alone | {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        guest = subprocess.run([*python, GUEST, address], env=invited, capture_output=True, text=True)
+        assert guest.stdout == "42\n", guest.stderr
 
         print(file=host.stdin, flush=True)
         assert host.stdout.readline() == "1.0\n", "the session of another process must survive being joined"
-        _, alive = psutil.wait_procs(children, timeout=10)
+        assert host.stdout.readline() == "closed\n"
+        _, alive = psutil.wait_procs(children, timeout=5)
         assert [process.cmdline()[:3] for process in alive] == []
         assert not Path(folder).exists()
-        host.communicate("\n", timeout=10)
-        assert host.returncode == 0
+        _, errors = host.communicate("\n", timeout=10)
+        assert (host.returncode, errors) == (0, "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(

@@ -9,6 +9,7 @@ Three broken files show the quarantine at work.
 Not here: how the folder is read (``source.py``), what becomes of broken files (``index.py``).
 """
 
+import glob
 import io
 import os
 import shutil
@@ -120,6 +121,8 @@ def draw_demo(root: Path, images: int = 600, seed: int = 7) -> None:
     with FileLock(root.with_name(f".{root.name}.lock")):
         if root.exists():
             return
+        for abandoned in root.parent.glob(f".{glob.escape(root.name)}-*"):  # by a killed run
+            shutil.rmtree(abandoned, ignore_errors=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
         try:
             for name in CLASSES:
@@ -307,10 +310,11 @@ def _eyes(looks: Looks, turned: Points, outline: Colour, rng: np.random.Generato
             shapes.append(Shape(lid, outline, line=1.6))
             continue
         height = looks.eye * openness
+        x, y = eye + glance
         shapes += [
-            Shape(_ellipse(*eye, looks.eye, height, tilt=-0.25 * side), iris, outline),
-            Shape(_ellipse(*(eye + glance), height * 0.7 * looks.pupil, height * 0.82), (24, 20, 24)),
-            Shape(_ellipse(*(eye + glance - np.array([0.06, 0.08])), 0.045, 0.045), (252, 252, 252)),
+            Shape(_ellipse(eye[0], eye[1], looks.eye, height, tilt=-0.25 * side), iris, outline),
+            Shape(_ellipse(x, y, height * 0.7 * looks.pupil, height * 0.82), (24, 20, 24)),
+            Shape(_ellipse(x - 0.06, y - 0.08, 0.045, 0.045), (252, 252, 252)),
         ]
     return shapes
 
@@ -424,7 +428,7 @@ def _light_and_noise(
     contrast = rng.uniform(0.75, 1.0)
     lit = (pixels.astype(np.float32) - 128) * contrast + 128
     noise = rng.standard_normal(pixels.shape, dtype=np.float32) * rng.uniform(2, 9)
-    return np.clip(lit * light[:, :, None] + noise, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(lit * light[:, :, None] + noise, 0, 255), dtype=np.uint8)
 
 
 def _ellipse(x: float, y: float, rx: float, ry: float, tilt: float = 0.0, power: float = 2.0) -> Points:
@@ -435,7 +439,7 @@ def _ellipse(x: float, y: float, rx: float, ry: float, tilt: float = 0.0, power:
         [rx * np.sign(cos) * np.abs(cos) ** (2 / power), ry * np.sign(sin) * np.abs(sin) ** (2 / power)],
         axis=1,
     )
-    return np.array([x, y]) + _turn(outline, tilt)
+    return np.asarray(np.array([x, y]) + _turn(outline, tilt))
 
 
 def _curve(start: Points, end: Points, bulge: float) -> Points:
@@ -443,12 +447,12 @@ def _curve(start: Points, end: Points, bulge: float) -> Points:
     share = np.linspace(0, 1, 9)[:, None]
     along = end - start
     across = np.array([along[1], -along[0]])
-    return start + share * along - 4 * share * (1 - share) * bulge * across
+    return np.asarray(start + share * along - 4 * share * (1 - share) * bulge * across)
 
 
 def _turn(points: Points, angle: float) -> Points:
     cos, sin = np.cos(angle), np.sin(angle)
-    return points @ np.array([[cos, sin], [-sin, cos]])
+    return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]))
 
 
 def _random_colour(rng: np.random.Generator) -> Colour:

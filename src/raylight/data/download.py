@@ -7,6 +7,7 @@ always. Nothing in the archive is trusted: see ``extract``. The data set appears
 Not here: what is in it (``source.py``).
 """
 
+import glob
 import hashlib
 import http.client
 import json
@@ -21,7 +22,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from filelock import FileLock
 
@@ -69,6 +70,8 @@ def download(data: DataConfig, root: Path, on_progress: Callable[[int, int | Non
         with FileLock(root.with_name(f".{root.name}.lock")):
             if root.is_dir() and any(root.iterdir()):
                 return
+            for abandoned in root.parent.glob(f".{glob.escape(root.name)}-*"):  # by a killed run
+                shutil.rmtree(abandoned, ignore_errors=True)
             if data.archive_url:
                 archive = root.with_name(f".{root.name}.zip.part")
                 fetch(data.archive_url, archive, data.archive_sha256, on_progress or _logged(data.name))
@@ -146,7 +149,7 @@ def _logged(name: str) -> Callable[[int, int | None], None]:
 def _fetch_rest(url: str, path: Path, on_progress: Callable[[int, int | None], None] | None) -> bool:
     """One connection; true when the file is whole."""
     note = path.with_name(path.name + ".json")
-    version = json.loads(note.read_text(encoding="utf-8")) if path.exists() and note.exists() else None
+    version = _version_begun(path, note)
     have = path.stat().st_size if version else 0
     request = urllib.request.Request(url, headers={"User-Agent": "raylight"})  # noqa: S310 - fetch checks the scheme
     if have:
@@ -158,7 +161,7 @@ def _fetch_rest(url: str, path: Path, on_progress: Callable[[int, int | None], N
         if error.code != 416:
             raise
         error.close()
-        if version is not None and have == version["total"]:
+        if have == version.get("total"):
             return True
         _forget(path)  # longer than the server's file: begin anew
         return False
@@ -178,6 +181,17 @@ def _fetch_rest(url: str, path: Path, on_progress: Callable[[int, int | None], N
                 if on_progress is not None:
                     on_progress(have, total)
     return total is None or have == total
+
+
+def _version_begun(path: Path, note: Path) -> dict[str, Any]:
+    """What was noted of the file that ``path`` is a part of; empty where nothing can be continued."""
+    if not path.exists():
+        return {}
+    try:
+        noted = json.loads(note.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # ValueError: killed while noting
+        return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 def _note_version(note: Path, headers: http.client.HTTPMessage, total: int | None) -> None:
@@ -215,7 +229,7 @@ def extract(archive: Path, folder: Path) -> None:
         DataError: the archive is damaged or refused; the message says why.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}-", dir=folder.parent))
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         with zipfile.ZipFile(archive) as opened:
             members = opened.infolist()
@@ -286,7 +300,7 @@ def _from_kaggle(name: str, root: Path) -> None:
         raise DataError(
             f"data.download=true: fetching {name} from Kaggle needs the package kagglehub: pip install raylight[download]"
         ) from error
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name[:40]}-", dir=root.parent))
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
         try:
             kagglehub.dataset_download(name, output_dir=os.fspath(unfinished))

@@ -65,7 +65,7 @@ def near_duplicates(
         duplicate_correlation: least correlation of detail at 32 x 32.
     """
     coarse = _coarse_detail(thumbnails)
-    blank = ~coarse.any(axis=1)
+    blank = np.asarray(~coarse.any(axis=1))
     first_alike = _first_alike(thumbnails, blank)
     pairs = [
         DuplicatePair(int(first), second, 1.0) for second, first in enumerate(first_alike) if first not in (-1, second)
@@ -94,7 +94,7 @@ def duplicate_groups(index: Index) -> Int64[np.ndarray, " file"]:
     if len(index.thumbnails) != len(index):
         raise ValueError(f"{len(index)} files with {len(index.thumbnails)} thumbnails: build the index from its files")
     hashes = index.column("sha256")
-    first_of = {}
+    first_of: dict[str, int] = {}
     edges = [(first_of.setdefault(sha, position), position) for position, sha in enumerate(hashes) if sha is not None]
     edges += [(pair.first, pair.second) for pair in near_duplicates(index.thumbnails)]
     ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
@@ -151,7 +151,7 @@ def _laplacian(grey: Float[np.ndarray, "file height width"]) -> Float[np.ndarray
     """Four times each inner pixel less its four neighbours."""
     centre = grey[:, 1:-1, 1:-1]
     around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
-    return (4 * centre - around).reshape(len(grey), -1)
+    return np.asarray((4 * centre - around).reshape(len(grey), -1))
 
 
 def _unit(vectors: Float[np.ndarray, "file feature"], least: float) -> Float[np.ndarray, "file feature"]:
@@ -159,4 +159,4 @@ def _unit(vectors: Float[np.ndarray, "file feature"], least: float) -> Float[np.
     vectors = vectors - vectors.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     full = lengths > max(least * np.sqrt(vectors.shape[1]), 1e-6)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=full)
+    return np.asarray(np.divide(vectors, lengths, out=np.zeros_like(vectors), where=full))

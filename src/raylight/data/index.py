@@ -31,7 +31,7 @@ from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from raylight.config.schema import DataConfig
 from raylight.data.decode import CODE_VERSION, FORMATS, RESIZER, DecodeSpec, decode_image
-from raylight.data.source import Source
+from raylight.data.source import Source, printable
 from raylight.errors import BadImageError, DataError
 
 INDEX_SCHEMA = pa.schema(
@@ -63,6 +63,7 @@ _FACTS = pa.schema(
     [("path", pa.string()), ("mtime_ns", pa.int64())]
     + [INDEX_SCHEMA.field(name) for name in INDEX_SCHEMA.names[INDEX_SCHEMA.names.index("bytes") :]]
 )
+_THUMBNAIL = (THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
 _NEVER = -1
 _WINDOW = 2048
 
@@ -129,12 +130,13 @@ class Index:
         if not reasons:
             return self
         hashes = self.column("sha256")
-        hit = np.array([sha in reasons for sha in hashes], dtype=bool)
-        why = [reasons[sha] if sha in reasons else old for sha, old in zip(hashes, self.column("reason"), strict=True)]
+        why = [reasons.get(sha, old) for sha, old in zip(hashes, self.column("reason"), strict=True)]
+        splits = [None if sha in reasons else old for sha, old in zip(hashes, self.column("split"), strict=True)]
+        hit = [sha in reasons for sha in hashes]
         return (
             self.with_column("status", np.where(hit, "bad", self.column("status")))
             .with_column("reason", why)
-            .with_column("split", np.where(hit, None, self.column("split")))
+            .with_column("split", splits)
         )
 
     def targets(self) -> Int64[np.ndarray, " file"]:
@@ -187,16 +189,18 @@ def build_index(
         on_progress: told how many more files are done.
 
     Raises:
-        DataError: ``cache_dir`` can't be written.
+        DataError: ``cache_dir`` can't be written, or its disk is full.
     """
     folder = cache_dir / "index"
+    paths = [file.path for file in source.files]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{_key(source)}.lock"):
+            facts, thumbnails = _Memory(folder, _key(source)).refresh(source.root, paths, workers, on_progress)
     except OSError as error:
-        raise DataError(f"cache_dir={cache_dir} can't be written: {error.strerror}. Choose another folder.") from error
-    paths = [file.path for file in source.files]
-    with FileLock(folder / f"{_key(source)}.lock"):
-        facts, thumbnails = _Memory(folder, _key(source)).refresh(source.root, paths, workers, on_progress)
+        raise DataError(
+            f"cache_dir={cache_dir} can't be written: {error.strerror or error}. Make room, or choose another folder."
+        ) from error
     table = pa.table(
         {
             "path": facts.column("path"),
@@ -250,6 +254,50 @@ class _Facts(NamedTuple):
     reason: str | None = None
 
 
+class _Known(NamedTuple):
+    """Facts and thumbnails of some files, row by row."""
+
+    facts: pa.Table
+    thumbnails: UInt8[np.ndarray, "file 32 32 3"]
+
+    def unchanged(
+        self, root: Path, paths: Sequence[str], shown: Sequence[str], pool: ThreadPoolExecutor
+    ) -> Int64[np.ndarray, " file"]:
+        """The row that still holds for a file, or -1."""
+        if not self.facts.num_rows:
+            return np.full(len(paths), -1)
+        found = pc.index_in(pa.array(shown, pa.string()), value_set=self.facts.column("path")).fill_null(-1)
+        rows = np.array(found.to_numpy(), dtype=np.int64)
+        now = np.array(list(pool.map(lambda path: _size_and_time(root / path), paths)), dtype=np.int64)
+        before = [self.facts.column(name).fill_null(_NEVER).to_numpy() for name in ("bytes", "mtime_ns")]
+        same = (np.stack(before, axis=1)[rows] == now).all(axis=1) & (now[:, 1] != _NEVER)
+        return np.where((rows >= 0) & same, rows, -1)
+
+    def look_at(
+        self,
+        root: Path,
+        paths: Sequence[str],
+        rows: Int64[np.ndarray, " file"],
+        pool: ThreadPoolExecutor,
+        on_progress: Callable[[int], None] | None,
+    ) -> "_Known":
+        """What is known of files whose rows are given, and what reading the others shows."""
+        old, new = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
+        thumbnails = _no_thumbnails(len(paths))
+        thumbnails[old] = self.thumbnails[rows[old]]
+        read: list[_Facts] = []
+        looks = pool.map(lambda position: _read_file(root, paths[position]), new)
+        for position, (facts, thumbnail) in zip(new, looks, strict=True):
+            read.append(facts)
+            if thumbnail is not None:
+                thumbnails[position] = thumbnail
+            if on_progress is not None:
+                on_progress(1)
+        columns = [pa.array([facts[number] for facts in read], field.type) for number, field in enumerate(_FACTS)]
+        both = pa.concat_tables([self.facts.take(pa.array(rows[old])), pa.table(columns, schema=_FACTS)])
+        return _Known(both.take(pa.array(np.argsort(np.concatenate([old, new])))), thumbnails)
+
+
 @dataclass(frozen=True)
 class _Memory:
     """What is known of a root: a Parquet file, and the thumbnails in a memory-mapped array that it names."""
@@ -261,115 +309,57 @@ class _Memory:
     def _table(self) -> Path:
         return self.folder / f"{self.key}.parquet"
 
-    def recall(self) -> tuple[pa.Table, UInt8[np.ndarray, "file 32 32 3"]]:
+    def recall(self) -> _Known:
         """What was remembered; nothing where that is missing or damaged, since all of it can be found again."""
         try:
             facts = pq.read_table(self._table)
             name = facts.schema.metadata[b"thumbnails"].decode()
             thumbnails = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
-            if thumbnails.shape != _no_thumbnails(facts.num_rows).shape or thumbnails.dtype != np.uint8:
+            if thumbnails.shape != (facts.num_rows, *_THUMBNAIL) or thumbnails.dtype != np.uint8:
                 raise ValueError(f"{name} doesn't fit {self._table.name}")
-            return facts.replace_schema_metadata(None).cast(_FACTS), thumbnails
+            return _Known(facts.replace_schema_metadata(None).cast(_FACTS), thumbnails)
         except FileNotFoundError:
             pass
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             log.warning("%s is damaged (%s): all files are read anew", self._table, error)
-        return _FACTS.empty_table(), _no_thumbnails(0)
+        return _Known(_FACTS.empty_table(), _no_thumbnails(0))
 
     def refresh(
         self, root: Path, paths: Sequence[str], workers: int, on_progress: Callable[[int], None] | None
-    ) -> tuple[pa.Table, UInt8[np.ndarray, "file 32 32 3"]]:
+    ) -> _Known:
         """Facts and thumbnails of all files, in their order; only the new and the changed ones are read."""
-        known, known_thumbnails = self.recall()
-        shown = [_in_utf8(path) for path in paths]
+        known = self.recall()
+        shown = [printable(path) for path in paths]
         with ThreadPoolExecutor(max(1, workers)) as pool:
-            rows = self._unchanged(known, root, paths, shown, pool)
+            rows = known.unchanged(root, paths, shown, pool)
             if on_progress is not None:
                 on_progress(int((rows >= 0).sum()))
-            if np.array_equal(rows, np.arange(known.num_rows)):
-                return known, known_thumbnails
+            if np.array_equal(rows, np.arange(known.facts.num_rows)):
+                return known
             name = f"{self.key}-{uuid.uuid4().hex[:12]}.npy"
-            with _replacing(self.folder / name) as temporary:
-                thumbnails = np.lib.format.open_memmap(
-                    temporary, mode="w+", dtype=np.uint8, shape=_no_thumbnails(len(paths)).shape
-                )
-                facts = []
+            facts = []
+            # Written piece by piece: a full disk is an error here, where a memory map would crash the process.
+            with _replacing(self.folder / name) as temporary, temporary.open("wb") as file:
+                header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *_THUMBNAIL)}
+                np.lib.format.write_array_header_1_0(file, header)
                 for start in range(0, len(paths), _WINDOW):
                     part = slice(start, start + _WINDOW)
-                    facts.append(
-                        self._window(
-                            known,
-                            known_thumbnails,
-                            rows[part],
-                            root,
-                            paths[part],
-                            thumbnails[part],
-                            pool,
-                            on_progress,
-                        )
-                    )
-                thumbnails.flush()
-                del thumbnails
+                    some, thumbnails = known.look_at(root, paths[part], rows[part], pool, on_progress)
+                    facts.append(some)
+                    file.write(thumbnails.tobytes())
         table = pa.concat_tables(facts)
         with _replacing(self._table) as temporary:
             pq.write_table(table.replace_schema_metadata({b"thumbnails": name.encode()}), temporary)
-        for stale in self.folder.glob(f"{self.key}-*.npy"):
+        # Under the lock nobody else writes: what else bears the key is outdated, or was left by a kill.
+        for stale in [*self.folder.glob(f"{self.key}-*.npy"), *self.folder.glob(f".{self.key}*")]:
             if stale.name != name:
                 stale.unlink(missing_ok=True)
-        return table, np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
-
-    @staticmethod
-    def _unchanged(
-        known: pa.Table, root: Path, paths: Sequence[str], shown: Sequence[str], pool: ThreadPoolExecutor
-    ) -> Int64[np.ndarray, " file"]:
-        """The row of ``known`` that holds for a file, or -1."""
-        if not known.num_rows:
-            return np.full(len(paths), -1)
-        rows = pc.index_in(pa.array(shown, pa.string()), value_set=known.column("path")).fill_null(-1)
-        rows = np.array(rows.to_numpy(), dtype=np.int64)
-        stats = np.array(list(pool.map(lambda path: _size_and_time(root / path), paths)), dtype=np.int64)
-        remembered = np.stack(
-            [known.column(name).fill_null(_NEVER).to_numpy() for name in ("bytes", "mtime_ns")], axis=1
-        )
-        same = (remembered[rows] == stats).all(axis=1) & (stats[:, 1] != _NEVER)
-        return np.where((rows >= 0) & same, rows, -1)
-
-    @staticmethod
-    def _window(
-        known: pa.Table,
-        known_thumbnails: UInt8[np.ndarray, "known 32 32 3"],
-        rows: Int64[np.ndarray, " file"],
-        root: Path,
-        paths: Sequence[str],
-        thumbnails: UInt8[np.ndarray, "file 32 32 3"],
-        pool: ThreadPoolExecutor,
-        on_progress: Callable[[int], None] | None,
-    ) -> pa.Table:
-        """Facts of a stretch of files; fills in their thumbnails."""
-        old = np.flatnonzero(rows >= 0)
-        new = np.flatnonzero(rows < 0)
-        thumbnails[old] = known_thumbnails[rows[old]]
-        read: list[_Facts] = []
-        for position, (facts, thumbnail) in zip(
-            new, pool.map(lambda position: _read_file(root, paths[position]), new), strict=True
-        ):
-            read.append(facts)
-            if thumbnail is not None:
-                thumbnails[position] = thumbnail
-            if on_progress is not None:
-                on_progress(1)
-        fresh = pa.table(
-            [pa.array([facts[i] for facts in read], field.type) for i, field in enumerate(_FACTS)],
-            schema=_FACTS,
-        )
-        both = pa.concat_tables([known.take(pa.array(rows[old])), fresh])
-        order = np.argsort(np.concatenate([old, new]))
-        return both.take(pa.array(order))
+        return _Known(table, np.load(self.folder / name, mmap_mode="r", allow_pickle=False))
 
 
 def _read_file(root: Path, path: str) -> tuple[_Facts, UInt8[np.ndarray, "32 32 3"] | None]:
     """Everything that the index holds of one file. What couldn't be read is looked at again the next time."""
-    shown = _in_utf8(path)
+    shown = printable(path)
     if shown != path:
         return _Facts(shown, _NEVER, reason="the name isn't valid UTF-8; rename the file"), None
     file = root / path
@@ -425,13 +415,8 @@ def _key(source: Source) -> str:
     return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:20]
 
 
-def _in_utf8(path: str) -> str:
-    """The path as it can be written down: bytes that aren't UTF-8 as ``\\xe9``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
 def _no_thumbnails(count: int) -> UInt8[np.ndarray, "file 32 32 3"]:
-    return np.zeros((count, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), dtype=np.uint8)
+    return np.zeros((count, *_THUMBNAIL), dtype=np.uint8)
 
 
 @contextmanager

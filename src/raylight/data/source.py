@@ -152,6 +152,11 @@ def find_images(data: DataConfig, cache_dir: Path) -> Source:
     )
 
 
+def printable(name: str) -> str:
+    r"""The name as it can be written down: bytes that aren't UTF-8 as ``\xe9``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 @dataclass(frozen=True)
 class _Found:
     """Files of one layout."""
@@ -176,7 +181,8 @@ class _Folder:
 
     @classmethod
     def read(cls, path: Path) -> "_Folder":
-        folders, files = [], []
+        folders: list[str] = []
+        files: list[str] = []
         try:
             with os.scandir(path) as entries:
                 for entry in entries:
@@ -311,7 +317,9 @@ def _labelled(root: Path, parent: str, classes: Iterable[str], ignored: list[str
 
 def _files_below(root: Path, start: str) -> Iterator[str]:
     """All files, as paths relative to the root; links that lead back to where they lie aren't followed."""
-    waiting = [(start, frozenset({os.path.realpath(root)}))]
+    real_root = Path(os.path.realpath(root))
+    inside = {os.path.realpath(root / parent) for parent in PurePosixPath(start).parents}
+    waiting = [(start, frozenset(inside.union(map(str, real_root.parents))))]
     while waiting:
         relative, above = waiting.pop()
         real = os.path.realpath(root / relative)
@@ -326,7 +334,7 @@ def _read_flat(folder: _Folder) -> _Found | None:
     names = folder.split_folders()
     files: list[SourceFile] = []
     ignored: list[str] = []
-    places = [(None, "", folder.files)]
+    places: list[tuple[str | None, str, list[str]]] = [(None, "", folder.files)]
     places += [(split, f"{name}/", _Folder.read(folder.path / name).files) for split, name in names.items()]
     for split, prefix, entries in places:
         labels = [(name, match["label"]) for name in entries if (match := _flat_name(name))]
@@ -433,7 +441,7 @@ def _group_reader(pattern: str | None) -> Callable[[str], str | None]:
 
     def group_of(path: str) -> str | None:
         match = compiled.search(PurePosixPath(path).name)
-        return _written(match[part]) if match and match[part] else None
+        return printable(match[part]) if match and match[part] else None
 
     return group_of
 
@@ -473,10 +481,10 @@ def _nothing_found(data: DataConfig, root: Path, problem: str) -> DataError:
 
 def _several_found(root: Path, fitting: list[_Found]) -> DataError:
     lines = [f"{root} can be read in {len(fitting)} ways:"]
-    for one in fitting:
-        lines.append(
-            f"  data.root={one.root} data.layout={one.layout}: {len(one.files):,} images, {_classes(one.labels)}"
-        )
+    lines += [
+        f"  data.root={one.root} data.layout={one.layout}: {len(one.files):,} images, {_classes(one.labels)}"
+        for one in fitting
+    ]
     return DataError("\n".join([*lines, "Say which is meant by giving data.root and data.layout."]))
 
 
@@ -501,10 +509,5 @@ def _some(names: list[str], most: int = 6) -> str:
     return f"{shown}, ... ({len(names):,} in all)" if len(names) > most else shown
 
 
-def _written(name: str) -> str:
-    """As it can be written down: bytes that aren't UTF-8 as ``\\xe9``."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
 def _is_utf8(name: str) -> bool:
-    return _written(name) == name
+    return printable(name) == name

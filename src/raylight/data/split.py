@@ -152,7 +152,7 @@ class _Cutter:
     def _share(self, pool: Bool[np.ndarray, " file"], share: float) -> Int64[np.ndarray, " class"]:
         """Files of each class to hold out: the share of those in the pool, and at least one."""
         counts = np.bincount(self.targets[pool], minlength=len(self.class_names))
-        return np.maximum(np.floor(counts * share + 0.5).astype(np.int64), 1)
+        return np.asarray(np.maximum(np.floor(counts * share + 0.5), 1), dtype=np.int64)
 
     def _cut(
         self, free: Bool[np.ndarray, " file"], wanted: Int64[np.ndarray, " class"], setting: str

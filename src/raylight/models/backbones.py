@@ -71,7 +71,7 @@ def _random_network(model: ModelConfig) -> nn.Module:
 
 
 def _output_layer(network: nn.Module) -> str:
-    layers = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    layers: list[str] = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     return layers[-1]
 
 
@@ -83,10 +83,11 @@ def _replace_head(network: nn.Module, output: str, model: ModelConfig, n_outputs
     place = [sibling for sibling, _ in siblings].index(name)
     old = siblings[place][1]
     first, dropout = output, model.dropout
-    if place > 0 and isinstance(siblings[place - 1][1], nn.Dropout):
+    before_name, before = siblings[place - 1]
+    if place > 0 and isinstance(before, nn.Dropout):
         # torchvision's own dropout stands where ours would; it takes our share instead of adding its own.
-        siblings[place - 1][1].p = dropout
-        first, dropout = f"{parent_name}.{siblings[place - 1][0]}".lstrip("."), 0.0
+        before.p = dropout
+        first, dropout = f"{parent_name}.{before_name}".lstrip("."), 0.0
     if isinstance(old, nn.Conv2d):
         new: nn.Module = _pointwise_head(old.in_channels, model, n_outputs)
         for sibling, module in siblings[place + 1 :]:

@@ -110,4 +110,5 @@ def _is_random(module: nn.Module) -> bool:
     if isinstance(module, nn.RReLU):
         return True
     # Dropouts and torchvision's StochasticDepth share the attribute p, the share that they drop.
-    return isinstance(getattr(module, "p", None), float) and module.p > 0
+    share = getattr(module, "p", None)
+    return isinstance(share, float) and share > 0

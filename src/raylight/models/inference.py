@@ -1,6 +1,6 @@
 """Runs the frozen part of a network, or a whole one, as fast as the processor goes, without gradients.
 
-The network is rewritten once (``fusing``) and then fed in pieces of a batch, by one thread a core that each compute with
+The network is rewritten once (``program``) and then fed in pieces of a batch, by one thread a core that each compute with
 a single thread: pieces stay in the cores' caches, and no thread waits for another. What to run and where results are
 kept is left to others.
 
@@ -22,8 +22,8 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import nn
 
-from raylight.models.fusing import Program, rewrite
 from raylight.models.preprocessing import Preprocessing
+from raylight.models.program import Program, rewrite
 from raylight.models.staged import StagedNetwork
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

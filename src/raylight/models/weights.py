@@ -68,7 +68,7 @@ def torchvision_state(name: str) -> Mapping[str, Tensor]:
     """
     from torchvision.models import get_model_weights
 
-    weights = get_model_weights(name).DEFAULT  # type: ignore[attr-defined]  # each enumeration has this member
+    weights = get_model_weights(name).DEFAULT
     try:
         with _timeout(DOWNLOAD_TIMEOUT):
             state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)

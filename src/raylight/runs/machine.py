@@ -6,6 +6,7 @@ Leaves the choice of precision, threads and memory format to the trainer's measu
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -41,6 +42,20 @@ def memory_limit_bytes() -> int:
             if text and text.isdigit():
                 limit = min(limit, int(text))
     return limit
+
+
+def peak_memory_gb() -> float | None:
+    """The most memory that this process has held so far, in GB (10^9 bytes), pages of mapped files included.
+
+    Returns:
+        None where the system doesn't tell (Windows).
+    """
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 3)
 
 
 def _groups(controller: str) -> Iterator[Path]:

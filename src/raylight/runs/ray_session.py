@@ -5,11 +5,15 @@ session to those who open it.
 """
 
 import contextlib
+import functools
 import logging
 import os
+import secrets
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +39,9 @@ _SETTLED: Final = 90.0
 
 _PATIENCE: Final = 5.0
 """Seconds to wait for a cluster's address to answer."""
+
+_ITS_VARIABLES: Final = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "PYTHONBREAKPOINT")
+"""What starting a session sets in this process's environment."""
 
 _QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
@@ -62,28 +69,14 @@ def ray_session(config: RayConfig, cpus: int | None = None) -> Iterator[None]:
         yield
         return
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-    if address != "local":
-        _join(address)
-        try:
-            yield
-        finally:
-            ray.shutdown()
-        return
-    store = store_bytes(config)
-    with _session_folder() as folder:
-        try:
-            ray.init(
-                address="local",
-                num_cpus=cpus or usable_cpus(),
-                num_gpus=0,
-                object_store_memory=store,
-                include_dashboard=False,
-                _temp_dir=str(folder),
-                **_QUIET,
-            )
-            yield
-        finally:
-            ray.shutdown()
+    with _process_left_as_it_was(), contextlib.ExitStack() as stack:
+        folder = stack.enter_context(_session_folder()) if address == "local" else None
+        stack.callback(ray.shutdown)
+        if folder is not None:
+            _start(config, cpus or usable_cpus(), folder)
+        else:
+            _join(address)
+        yield
 
 
 def store_bytes(config: RayConfig) -> int:
@@ -108,12 +101,39 @@ def store_bytes(config: RayConfig) -> int:
     return size
 
 
+def _start(config: RayConfig, cpus: int, folder: Path) -> None:
+    import ray
+
+    if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ["RAY_AUTH_TOKEN"] = _token()
+    with _signals_left_alone():
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            num_gpus=0,
+            object_store_memory=store_bytes(config),
+            include_dashboard=False,
+            _temp_dir=str(folder),
+            **_QUIET,
+        )
+
+
+@functools.cache
+def _token() -> str:
+    """Secret that lets only this process and its children into its sessions; Ray remembers the first it sees.
+
+    Ray itself would keep one in the user's home for all sessions, where it must be able to write.
+    """
+    return secrets.token_hex(32)
+
+
 def _join(address: str) -> None:
     import ray
 
     try:
         _knock(address)
-        ray.init(address=address, **_QUIET)
+        with _signals_left_alone():
+            ray.init(address=address, **_QUIET)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RaylightError(
@@ -127,6 +147,31 @@ def _knock(address: str) -> None:
     host, _, port = address.rpartition(":")
     if host and port.isdigit() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+
+
+@contextlib.contextmanager
+def _process_left_as_it_was() -> Iterator[None]:
+    """Takes back what Ray and this module do to the environment."""
+    before = {name: os.environ.get(name) for name in _ITS_VARIABLES}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _signals_left_alone() -> Iterator[None]:
+    """Keeps the process's own answer to SIGTERM, which Ray replaces with one that exits without saving."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -104,6 +104,8 @@ class FeatureStore:
         path, marks = folder / "features.npy", folder / "done.npy"
         if marks.is_file() and path.is_file():
             try:
+                # Opened for writing, numpy would fill up a file that is too short; opened for reading it refuses it.
+                np.load(path, mmap_mode="r")
                 store, done = np.load(path, mmap_mode="r+"), np.load(marks)
             except (ValueError, EOFError) as error:
                 log.warning("The feature store %s is damaged (%s) and is computed anew.", folder, error)

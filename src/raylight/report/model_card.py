@@ -1,0 +1,60 @@
+"""``model_card.md``: what a model is for, what it was judged on, and where it can't be relied on.
+
+From the same facts as the report. Leaves out everything that needs pictures.
+"""
+
+import re
+from pathlib import Path
+
+from raylight.report.run_facts import SPLITS, RunFacts, worth_knowing
+
+
+def write_model_card(facts: RunFacts) -> Path:
+    """Write ``model_card.md`` into the run's folder.
+
+    Raises:
+        RunError: the run's results are missing or broken.
+        OSError: the folder can't be written.
+    """
+    return facts.run.write_text("model_card.md", render_model_card(facts))
+
+
+def render_model_card(facts: RunFacts) -> str:
+    """The card as Markdown.
+
+    Raises:
+        RunError: the run's results are missing or broken.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pages = Environment(  # noqa: S701 - Markdown: names go through the filter md instead
+        loader=PackageLoader("raylight.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    pages.filters["md"] = escape_markdown
+    config, index = facts.config, facts.index
+    card = pages.get_template("model_card.md.jinja").render(
+        title=facts.title,
+        config=config,
+        classes=index.class_names,
+        positive=index.positive_class if len(index.class_names) == 2 else None,
+        counts=facts.counts,
+        splits=SPLITS,
+        rejected=len(index.rejected()),
+        n=len(index),
+        metrics=facts.measured(),
+        chosen=facts.chosen,
+        decision=facts.decision,
+        input=facts.input,
+        command=facts.command,
+        folder=facts.run.path.name,
+        environment=facts.environment,
+        started=str(facts.status["started"])[:10],
+        limits=worth_knowing(facts),
+        grouped=facts.test.groups is not None,
+    )
+    return card.encode("utf-8", "replace").decode("utf-8")
+
+
+def escape_markdown(text: object) -> str:
+    """Text that Markdown shows as it is, in a table too: no markup, no HTML, no line breaks."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&-])", r"\\\1", " ".join(str(text).split()))

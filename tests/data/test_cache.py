@@ -1,0 +1,378 @@
+"""The cache of decoded images: whole or not there, built once, never trusted when damaged."""
+
+import hashlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from filelock import FileLock
+from PIL import Image
+
+from raylight.config.schema import DecodeConfig, RayConfig
+from raylight.data import cache_files
+from raylight.data.cache import ImageCache, cached_images
+from raylight.data.decode import DecodeSpec, decode_image
+from raylight.data.index import INDEX_SCHEMA, Index
+from raylight.errors import DataError, RaylightError
+
+SPEC = DecodeSpec(24, "crop")
+THREADS = DecodeConfig(engine="threads", workers=2)
+
+
+def write_images(root: Path, count: int, seed: int = 0) -> None:
+    generator = np.random.default_rng(seed)
+    root.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        Image.fromarray(generator.integers(0, 255, (30, 40, 3), np.uint8)).save(root / f"{number:04}.png")
+
+
+def index_of(root: Path, bad: tuple[str, ...] = ()) -> Index:
+    """An index as ``build_index`` makes it, of all files below a folder."""
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    columns = {
+        "path": [path.relative_to(root).as_posix() for path in paths],
+        "sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths],
+        "status": ["bad" if path.name in bad else "ok" for path in paths],
+    }
+    table = pa.table(
+        {
+            name: pa.array(columns.get(name, [None] * len(paths)), kind)
+            for name, kind in zip(INDEX_SCHEMA.names, INDEX_SCHEMA.types, strict=True)
+        }
+    )
+    return Index(root, ("cat", "dog"), "dog", table, np.zeros((len(paths), 32, 32, 3), np.uint8))
+
+
+class Progress:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int]] = []
+
+    def __call__(self, done: int, total: int) -> None:
+        self.calls.append((done, total))
+
+
+def build(index: Index, cache_dir: Path, spec: DecodeSpec = SPEC) -> tuple[ImageCache, Progress]:
+    progress = Progress()
+    return cached_images(index, spec, THREADS, RayConfig(), cache_dir, progress), progress
+
+
+def assert_true(cache: ImageCache, index: Index, spec: DecodeSpec = SPEC) -> None:
+    """Each usable file has its own pixels or a reason; each row has one file."""
+    for digest, path in zip(index.column("sha256"), index.column("path"), strict=True):
+        if digest not in cache.rejected:
+            pixels = decode_image((index.root / path).read_bytes(), spec)
+            assert np.array_equal(cache.pixels[cache.rows[digest]], pixels), path
+    assert sorted(cache.rows.values()) == list(range(len(cache.pixels)))
+    assert not cache.rows.keys() & cache.rejected.keys()
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    write_images(tmp_path / "pictures", 30)
+    return tmp_path / "pictures"
+
+
+def folders_in(cache_dir: Path) -> list[str]:
+    return sorted(path.name for path in (cache_dir / "images").iterdir() if path.suffix != ".lock")
+
+
+def test_every_content_is_decoded_once_and_found_again(images: Path, tmp_path: Path) -> None:
+    shutil.copy(images / "0003.png", images / "copy of 3.png")
+    index = index_of(images)
+    cache, progress = build(index, tmp_path)
+    assert cache.pixels.shape == (30, 24, 24, 3)
+    assert isinstance(cache.pixels, np.memmap)
+    assert not cache.pixels.flags.writeable
+    assert_true(cache, index)
+    assert list(cache.rows) == sorted(cache.rows)
+    assert progress.calls[-1] == (30, 30)
+    assert [done for done, _ in progress.calls] == sorted({done for done, _ in progress.calls})
+
+    again, progress = build(index, tmp_path)
+    assert progress.calls == []
+    assert again.folder == cache.folder
+    assert_true(again, index)
+    assert folders_in(tmp_path) == [cache.folder.name]
+
+
+def test_opening_a_cache_starts_no_ray(images: Path, tmp_path: Path) -> None:
+    index = index_of(images)
+    build(index, tmp_path)
+    before = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    cached_images(index, SPEC, DecodeConfig(engine="ray"), RayConfig(object_store_gb=0.001), tmp_path, Progress())
+    assert ("ray" in sys.modules and sys.modules["ray"].is_initialized()) == before
+
+
+def test_names_do_not_matter_contents_and_shape_do(images: Path, tmp_path: Path) -> None:
+    cache, _ = build(index_of(images), tmp_path)
+    images.rename(tmp_path / "moved")
+    (tmp_path / "moved" / "0000.png").rename(tmp_path / "moved" / "zzz.png")
+    moved, progress = build(index_of(tmp_path / "moved"), tmp_path)
+    assert (moved.folder, progress.calls) == (cache.folder, [])
+    others = [
+        build(index_of(tmp_path / "moved"), tmp_path, DecodeSpec(25, "crop"))[0],
+        build(index_of(tmp_path / "moved"), tmp_path, DecodeSpec(24, "stretch"))[0],
+        build(index_of(tmp_path / "moved", bad=("0001.png",)), tmp_path)[0],
+    ]
+    assert len({cache.folder, *(other.folder for other in others)}) == 4
+    assert len(others[2].rows) == 29
+
+
+def test_bad_files_take_no_row(images: Path, tmp_path: Path) -> None:
+    """Also many of them, in every place: the last images move to the rows that stayed empty."""
+    for number in (0, 7, 8, 9, 23, 29):
+        file = images / f"{number:04}.png"
+        file.write_bytes(file.read_bytes()[:-40])
+    index = index_of(images)
+    cache, _ = build(index, tmp_path)
+    assert cache.pixels.shape == (24, 24, 24, 3)
+    assert len(cache.rejected) == 6
+    assert all("cut off" in reason for reason in cache.rejected.values())
+    assert_true(cache, index)
+    again, progress = build(index, tmp_path)
+    assert progress.calls == []
+    assert again.rejected == cache.rejected
+    assert_true(again, index)
+
+
+def test_nothing_but_bad_files(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for name in ("a.png", "b.jpg"):
+        (tmp_path / "pictures" / name).write_text(f"not a picture: {name}")
+    cache, _ = build(index_of(tmp_path / "pictures"), tmp_path)
+    assert (cache.pixels.shape, len(cache.rejected)) == ((0, 24, 24, 3), 2)
+    with pytest.raises(DataError, match=r"No image in .*pictures can be used"):
+        build(index_of(tmp_path / "pictures", bad=("a.png", "b.jpg")), tmp_path)
+
+
+def test_a_file_changed_since_it_was_indexed_is_not_taken_for_what_it_was(images: Path, tmp_path: Path) -> None:
+    index = index_of(images)
+    digest = index.column("sha256")[4]
+    before = (images / "0004.png").read_bytes()
+    shutil.copy(images / "0005.png", images / "0004.png")
+    (images / "0011.png").unlink()
+    cache, _ = build(index, tmp_path)
+    assert cache.rejected == {
+        digest: "changed since it was indexed",
+        index.column("sha256")[11]: "can't be read: No such file or directory",
+    }
+    assert len(cache.pixels) == 28
+
+    (images / "0004.png").write_bytes(before)
+    write_images(images, 30)
+    cache, progress = build(index, tmp_path)
+    assert progress.calls[-1] == (30, 30)
+    assert cache.rejected == {}
+    assert_true(cache, index)
+
+
+def test_another_place_of_the_same_content_is_tried(images: Path, tmp_path: Path) -> None:
+    shutil.copy(images / "0004.png", images / "another 4.png")
+    shutil.copy(images / "0004.png", images / "third 4.png")
+    index = index_of(images)
+    (images / "0004.png").write_text("overwritten")
+    (images / "another 4.png").unlink()
+    cache, _ = build(index, tmp_path)
+    assert cache.rejected == {}
+    assert len(cache.pixels) == 30
+    fourth = decode_image((images / "third 4.png").read_bytes(), SPEC)
+    assert np.array_equal(cache.pixels[cache.rows[index.column("sha256")[4]]], fourth)
+
+
+def _cut_pixels(folder: Path) -> None:
+    os.truncate(folder / "pixels.npy", 5000)
+
+
+def _lengthen_pixels(folder: Path) -> None:
+    with (folder / "pixels.npy").open("ab") as file:
+        file.write(b"more")
+
+
+def _remove_sidecar(folder: Path) -> None:
+    (folder / "images.arrow").unlink()
+
+
+def _scribble_over_sidecar(folder: Path) -> None:
+    (folder / "images.arrow").write_bytes(b"ARROW1\0\0" + bytes(500))
+
+
+def _swap_sidecar(folder: Path) -> None:
+    cache_files._write_sidecar(folder / "images.arrow", ["a", "b"], {"a": 0, "b": 1}, {})
+
+
+def _point_two_images_at_one_row(folder: Path) -> None:
+    with pa.OSFile(str(folder / "images.arrow")) as file:
+        digests = pa.ipc.open_file(file).read_all()["sha256"].to_pylist()
+    cache_files._write_sidecar(folder / "images.arrow", digests, dict.fromkeys(digests, 0), {})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _cut_pixels,
+        _lengthen_pixels,
+        _remove_sidecar,
+        _scribble_over_sidecar,
+        _swap_sidecar,
+        _point_two_images_at_one_row,
+    ],
+)
+def test_a_damaged_cache_is_built_again(
+    damage: object, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = index_of(images)
+    cache, _ = build(index, tmp_path)
+    damage(cache.folder)
+    with caplog.at_level(logging.WARNING):
+        again, progress = build(index, tmp_path)
+    assert progress.calls[-1] == (30, 30)
+    assert_true(again, index)
+    assert [record.getMessage() for record in caplog.records if "is built again: it is damaged" in record.getMessage()]
+    assert folders_in(tmp_path) == [cache.folder.name]
+
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_cache import *
+index = index_of(Path(sys.argv[2]))
+behaviour = sys.argv[4]
+def on_progress(done, total):
+    print(done, flush=True)
+    if behaviour == "wait":
+        time.sleep(60)
+print("ready", flush=True)
+if behaviour == "race":
+    sys.stdin.readline()
+if behaviour == "limit":
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    cache = cached_images(index, SPEC, THREADS, RayConfig(), Path(sys.argv[3]), on_progress)
+except RaylightError as error:
+    raise SystemExit(f"{error}")
+assert_true(cache, index)
+print("finished", flush=True)
+"""
+
+
+def builder(images: Path, cache_dir: Path, behaviour: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", BUILDER, str(Path(__file__).parent), str(images), str(cache_dir), behaviour]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+@pytest.fixture
+def killed(images: Path, tmp_path: Path) -> Path:
+    """A cache folder in which a process was killed in the middle of building."""
+    with builder(images, tmp_path / "cache", "wait") as process:
+        assert process.stdout.readline() == "ready\n"
+        assert int(process.stdout.readline()) > 0
+        process.send_signal(signal.SIGKILL)
+    return tmp_path / "cache"
+
+
+def test_of_two_processes_one_builds_and_the_other_waits(images: Path, tmp_path: Path) -> None:
+    with builder(images, tmp_path / "cache", "race") as one, builder(images, tmp_path / "cache", "race") as other:
+        for process in (one, other):
+            assert process.stdout.readline() == "ready\n"
+        for process in (one, other):
+            print(file=process.stdin, flush=True)
+        ends = [process.communicate(timeout=60) for process in (one, other)]
+    lines = [out.split() for out, _ in ends]
+    assert sorted(len(line) for line in lines)[0] == 1, f"both decoded: {lines}"
+    assert all(line[-1] == "finished" for line in lines), ends
+    assert len(folders_in(tmp_path / "cache")) == 1
+
+
+def test_what_a_killed_builder_left_is_not_trusted_and_removed(killed: Path, images: Path) -> None:
+    assert [name[-9:] for name in folders_in(killed)] == [".building"]
+    index = index_of(images)
+    cache, progress = build(index, killed)
+    assert progress.calls[-1] == (30, 30)
+    assert_true(cache, index)
+    assert folders_in(killed) == [cache.folder.name]
+
+
+def test_builders_of_other_caches_clean_up_but_disturb_nobody(killed: Path, images: Path) -> None:
+    (killed / "images" / ".busy.building").mkdir()
+    with FileLock(killed / "images" / "busy.lock"):
+        cache, _ = build(index_of(images, bad=("0000.png",)), killed)
+    assert folders_in(killed) == [".busy.building", cache.folder.name]
+
+
+def test_an_exception_while_building_leaves_nothing(images: Path, tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached_images(index_of(images), SPEC, THREADS, RayConfig(), tmp_path, stop)
+    assert folders_in(tmp_path) == []
+    assert_true(build(index_of(images), tmp_path)[0], index_of(images))
+
+
+def test_a_file_that_must_not_grow_is_an_error_with_a_remedy(images: Path, tmp_path: Path) -> None:
+    with builder(images, tmp_path / "cache", "limit") as process:
+        _, message = process.communicate(timeout=60)
+        assert process.returncode == 1
+    assert "can't be written: File too large" in message
+    assert "cache_dir=FOLDER" in message
+    assert folders_in(tmp_path / "cache") == []
+
+
+def test_a_full_disk_is_an_error_with_figures_and_a_remedy(images: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small tmpfs (root)")
+    try:
+        (disk / "other").write_bytes(bytes(30_000))
+        message = r"30 decoded images of 24 x 24 pixels need 51,840 bytes in .*cache_dir=FOLDER"
+        with pytest.raises(RaylightError, match=message):
+            build(index_of(images), disk)
+        assert folders_in(disk) == []
+        (disk / "other").unlink()
+        assert_true(build(index_of(images), disk)[0], index_of(images))
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_cache_folder_that_is_a_file(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "occupied").touch()
+    with pytest.raises(RaylightError, match=r"can't be written: .*cache_dir=FOLDER.*data\.feed=stream"):
+        build(index_of(images), tmp_path / "occupied")
+
+
+def test_memory_stays_flat(tmp_path: Path) -> None:
+    """150 MB of pixels pass through far less memory of this process's own."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        pytest.skip("needs Linux to tell a process's own memory from mapped files")
+
+    def own_memory() -> int:
+        return next(
+            int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("RssAnon")
+        )
+
+    spec = DecodeSpec(400, "stretch")
+    write_images(tmp_path / "pictures", 320)
+    index = index_of(tmp_path / "pictures")
+    before, peak = own_memory(), 0
+
+    def watch(done: int, total: int) -> None:
+        nonlocal peak
+        peak = max(peak, own_memory())
+
+    cache = cached_images(index, spec, THREADS, RayConfig(), tmp_path, watch)
+    assert cache.pixels.nbytes > 150_000_000
+    assert peak - before < 60_000_000

@@ -1,0 +1,121 @@
+"""Republished pictures are found; different ones, however alike, are not."""
+
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from raylight.config.schema import DataConfig
+from raylight.data.decode import DecodeSpec, decode_image
+from raylight.data.demo import draw_face
+from raylight.data.duplicates import DuplicatePair, duplicate_groups, near_duplicates
+from raylight.data.index import Index, build_index
+from raylight.data.source import find_images
+
+
+def thumbnail(picture: Image.Image, kind: str = "PNG", **settings: int) -> np.ndarray:
+    file = io.BytesIO()
+    picture.save(file, format=kind, **settings)
+    return decode_image(file.getvalue(), DecodeSpec(32, "stretch"))
+
+
+def drawings(seed: int, count: int) -> list[Image.Image]:
+    return [
+        draw_face(("cat", "dog")[number % 2], 150, 130, np.random.default_rng([seed, number]))
+        for number in range(count)
+    ]
+
+
+def half(picture: Image.Image) -> Image.Image:
+    return picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
+
+
+@pytest.mark.parametrize(
+    "republish",
+    [
+        lambda picture: thumbnail(picture, "JPEG", quality=30),
+        lambda picture: thumbnail(half(picture), "JPEG", quality=80),
+        lambda picture: thumbnail(ImageEnhance.Brightness(picture).enhance(1.1)),
+        lambda picture: thumbnail(ImageEnhance.Contrast(picture).enhance(0.8)),
+        lambda picture: thumbnail(picture.convert("L"), "JPEG", quality=70),
+    ],
+    ids=["quality 30", "half size", "brighter", "less contrast", "grey"],
+)
+def test_republished_pictures_are_found(republish: Callable[[Image.Image], np.ndarray]) -> None:
+    originals = drawings(5, 40)
+    copies = [republish(picture) for picture in originals[:20]]
+    pairs = near_duplicates(np.stack([thumbnail(picture) for picture in originals] + copies))
+    assert [(pair.first, pair.second) for pair in pairs] == [(number, 40 + number) for number in range(20)]
+    assert all(0.78 <= pair.correlation <= 1 for pair in pairs)
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_no_false_alarm_among_600_drawings(seed: int) -> None:
+    assert near_duplicates(np.stack([np.asarray(d.resize((32, 32))) for d in drawings(seed, 600)])) == ()
+
+
+def test_blank_pages_are_no_duplicates_of_each_other() -> None:
+    rng = np.random.default_rng(0)
+    blank = np.clip(np.array([0, 120, 255, 255])[:, None, None, None] + rng.integers(-1, 2, (4, 32, 32, 3)), 0, 255)
+    assert near_duplicates(blank.astype(np.uint8)) == ()
+    assert near_duplicates(np.zeros((3, 32, 32, 3), np.uint8)) == ()
+    assert near_duplicates(np.zeros((0, 32, 32, 3), np.uint8)) == ()
+
+
+def test_many_copies_of_one_picture_are_paired_with_the_first() -> None:
+    one, other = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    pairs = near_duplicates(np.stack([other] + [one] * 5000))
+    assert len(pairs) == 4999
+    assert pairs[0] == DuplicatePair(1, 2, 1.0)
+    assert {pair.first for pair in pairs} == {1}
+
+
+def test_groups_join_content_and_pictures_transitively(tmp_path: Path) -> None:
+    first, second, third = drawings(6, 3)
+    for name, save in {
+        "a/0.png": lambda path: first.save(path),
+        "a/1.jpg": lambda path: first.save(path, quality=40),
+        "a/2.jpg": lambda path: half(first).save(path, quality=90),
+        "b/3.png": lambda path: second.save(path),
+        "b/4.png": lambda path: second.save(path),
+        "b/5.png": lambda path: third.save(path),
+        "b/6.png": lambda path: path.write_bytes(b""),
+    }.items():
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        save(tmp_path / "images" / name)
+    index = build_index(find_images(DataConfig(root=str(tmp_path / "images")), tmp_path), tmp_path / "cache", 1)
+    groups = duplicate_groups(index)
+    assert groups[0] == groups[1] == groups[2]
+    assert groups[3] == groups[4]
+    assert len({int(groups[position]) for position in (0, 3, 5, 6)}) == 4
+    index.write(tmp_path / "index.parquet")
+    with pytest.raises(ValueError, match="7 files with 0 thumbnails"):
+        duplicate_groups(Index.read(tmp_path / "index.parquet"))
+
+
+def test_time_for_many_files() -> None:
+    rng = np.random.default_rng(1)
+    thumbnails = rng.integers(0, 256, (6000, 32, 32, 3), np.uint8)
+    thumbnails[5000] = thumbnails[17]
+    start = time.perf_counter()
+    assert near_duplicates(thumbnails) == (DuplicatePair(17, 5000, 1.0),)
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.real_data
+def test_the_republished_films_and_photos(real_data: Path, tmp_path: Path) -> None:
+    found = set()
+    for name in ("xray_dataset_covid19", "dogs-vs-cats"):
+        index = build_index(find_images(DataConfig(root=str(real_data / name)), tmp_path), tmp_path, 2)
+        names = [Path(path).name for path in index.column("path")]
+        found |= {frozenset((names[pair.first], names[pair.second])) for pair in near_duplicates(index.thumbnails)}
+    assert found == {
+        frozenset(("nCoV-Snohomish-20382862_web1_M1-Lungs-EDH-200201-640x300@2x.jpg", "nejmoa2001191_f1-PA.jpeg")),
+        frozenset(("auntminnie-2020_01_31_20_24_2322_2020_01_31_x-ray_coronavirus_US.jpg", "nejmoa2001191_f5-PA.jpeg")),
+        frozenset(("E63574A7-4188-4C8D-8D17-9D67A18A1AFA.jpeg", "F4341CE7-73C9-45C6-99C8-8567A5484B63.jpeg")),
+        frozenset(("dog.74.jpg", "dog.180.jpg")),
+    }

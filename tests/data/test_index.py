@@ -1,0 +1,226 @@
+"""Each file is read once, every bad one is found with its reason, and what is remembered is never wrong."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from raylight.config.schema import DataConfig
+from raylight.data import index as index_module
+from raylight.data.index import INDEX_SCHEMA, Index, build_index, check_bad_fraction
+from raylight.data.source import find_images
+from raylight.errors import DataError
+
+
+def picture(seed: int, width: int = 48, height: int = 40) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    for number, label in enumerate("aabb"):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        picture(number).save(folder / label / f"{number}.jpg")
+    return folder
+
+
+def build(root: Path, **settings: Any) -> Index:
+    return build_index(find_images(DataConfig(root=str(root), **settings), root), root.parent / "cache", workers=2)
+
+
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    seen: list[str] = []
+    original = index_module._read_file
+    monkeypatch.setattr(index_module, "_read_file", lambda root, path: (seen.append(path), original(root, path))[1])
+    return seen
+
+
+def row(index: Index, path: str) -> dict[str, Any]:
+    position = list(index.column("path")).index(path)
+    return {name: index.column(name)[position] for name in INDEX_SCHEMA.names}
+
+
+def test_what_is_known_of_a_file(root: Path) -> None:
+    picture(9, 60, 30).convert("L").save(root / "a" / "grey.png")
+    index = build(root)
+    assert index.table.schema == INDEX_SCHEMA
+    assert index.class_names == ("a", "b")
+    grey = row(index, "a/grey.png")
+    assert (grey["width"], grey["height"], grey["mode"], grey["format"], grey["status"]) == (60, 30, "L", "PNG", "ok")
+    assert grey["bytes"] == (root / "a" / "grey.png").stat().st_size
+    assert len(grey["sha256"]) == 64
+    assert grey["reason"] is None
+    assert index.targets().tolist() == [0, 0, 0, 1, 1]
+    position = list(index.column("path")).index("b/2.jpg")
+    shown = np.asarray(picture(2).resize((32, 32), Image.Resampling.BILINEAR), dtype=float)
+    assert np.abs(index.thumbnails[position] - shown).mean() < 6
+
+
+def test_every_kind_of_bad_file_is_found_with_its_reason(root: Path) -> None:
+    whole = (root / "a" / "0.jpg").read_bytes()
+    (root / "a" / "empty.jpg").write_bytes(b"")
+    (root / "a" / "cut.jpg").write_bytes(whole[:-40])
+    (root / "b" / "text.png").write_text("not a picture")
+    (root / "b" / "dead.jpg").symlink_to(root / "nowhere")
+    (root / "b" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(whole)
+    os.mkfifo(root / "b" / "pipe.jpg")
+    picture(7).save(root / "b" / "really_png.jpg", format="PNG")
+    index = build(root)
+    reasons = dict(index.rejected())
+    assert set(reasons) == {"a/empty.jpg", "a/cut.jpg", "b/text.png", "b/dead.jpg", "b/caf\\xe9.jpg", "b/pipe.jpg"}
+    assert "empty" in reasons["a/empty.jpg"]
+    assert "cut off" in reasons["a/cut.jpg"]
+    assert reasons["b/dead.jpg"] == "no such file"
+    assert "UTF-8" in reasons["b/caf\\xe9.jpg"]
+    assert reasons["b/pipe.jpg"] == "not a file"
+    assert row(index, "b/really_png.jpg")["format"] == "PNG"
+    assert len(index.usable()) == len(index) - 6
+    bad = index.column("status") == "bad"
+    assert not index.thumbnails[bad].any()
+    assert index.thumbnails[~bad].reshape(len(index) - 6, -1).any(axis=1).all()
+
+
+def test_unchanged_files_are_not_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "a" / "bad.jpg").write_bytes(b"\xff\xd8broken")
+    first = build(root)
+    seen = reads(monkeypatch)
+    again = build(root)
+    assert seen == []
+    assert again.table.equals(first.table)
+    assert np.array_equal(again.thumbnails, first.thumbnails)
+
+
+def test_only_what_changed_is_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = build(root)
+    time.sleep(0.02)
+    picture(50).save(root / "a" / "1.jpg")
+    picture(51).save(root / "a" / "00.jpg")
+    (root / "b" / "2.jpg").unlink()
+    seen = reads(monkeypatch)
+    after = build(root)
+    assert sorted(seen) == ["a/00.jpg", "a/1.jpg"]
+    assert list(after.column("path")) == ["a/0.jpg", "a/00.jpg", "a/1.jpg", "b/3.jpg"]
+    assert row(after, "b/3.jpg") == row(before, "b/3.jpg")
+    assert row(after, "a/1.jpg")["sha256"] != row(before, "a/1.jpg")["sha256"]
+    assert np.array_equal(after.thumbnails[3], before.thumbnails[3])
+    assert not np.array_equal(after.thumbnails[2], before.thumbnails[1])
+    left = sorted(path.suffix for path in (root.parent / "cache" / "index").iterdir())
+    assert left == [".lock", ".npy", ".parquet"]
+
+
+def test_files_that_could_not_be_read_are_tried_again(root: Path) -> None:
+    late = root / "a" / "late.jpg"
+    late.symlink_to(root.parent / "late.jpg")
+    assert dict(build(root).rejected()) == {"a/late.jpg": "no such file"}
+    picture(60).save(root.parent / "late.jpg")
+    assert build(root).rejected() == []
+
+
+@pytest.mark.parametrize("damage", ["parquet", "npy", "missing npy"])
+def test_damaged_memory_is_noticed_and_made_anew(root: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    first = build(root)
+    folder = root.parent / "cache" / "index"
+    file = next(folder.glob("*.parquet" if damage == "parquet" else "*.npy"))
+    content = file.read_bytes()
+    file.unlink()
+    if damage != "missing npy":
+        file.write_bytes(content[:200])
+    again = build(root)
+    assert again.table.equals(first.table)
+    assert np.array_equal(again.thumbnails, first.thumbnails)
+    assert ("damaged" in caplog.text) == (damage != "missing npy")
+
+
+def test_a_killed_build_leaves_nothing_that_stays(root: Path) -> None:
+    build(root)
+    folder = root.parent / "cache" / "index"
+    key = next(folder.glob("*.parquet")).stem
+    (folder / f"{key}-0123456789ab.npy").write_bytes(b"half")
+    (folder / f".{key}-x.tmp.npy").write_bytes(b"half")
+    (root / "a" / "0.jpg").unlink()
+    assert len(build(root)) == 3
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_thumbnails_stay_on_disk(root: Path) -> None:
+    assert isinstance(build(root).thumbnails, np.memmap)
+
+
+def test_select_and_reject(root: Path) -> None:
+    index = build(root).with_column("split", ["train", "val", "test", "train"])
+    assert list(index.in_split("train").column("path")) == ["a/0.jpg", "b/3.jpg"]
+    assert np.array_equal(index.in_split("val").thumbnails, index.thumbnails[1:2])
+    some = index.select(np.array([3, 0]))
+    assert list(some.column("label")) == ["b", "a"]
+    assert np.array_equal(some.thumbnails, index.thumbnails[[3, 0]])
+    sha = row(index, "a/0.jpg")["sha256"]
+    less = index.reject({sha: "turned bad"})
+    assert less.rejected() == [("a/0.jpg", "turned bad")]
+    assert list(less.column("split")) == [None, "val", "test", "train"]
+    assert index.rejected() == []
+
+
+def test_written_and_read_back(root: Path, tmp_path: Path) -> None:
+    (root / "a" / "\u96ea \n.jpg").write_bytes((root / "a" / "0.jpg").read_bytes())
+    index = build(root, positive_class="a", group_pattern=r"^(\d)").with_column("split", ["train"] * 5)
+    index.write(tmp_path / "index.parquet")
+    back = Index.read(tmp_path / "index.parquet")
+    assert back.table.equals(index.table)
+    assert (back.root, back.class_names, back.positive_class) == (root, ("a", "b"), "a")
+    assert len(back.in_split("train")) == 5
+    with pytest.raises(DataError, match=r"nothing.parquet isn't an index that Raylight wrote"):
+        Index.read(tmp_path / "nothing.parquet")
+    pa.parquet.write_table(pa.table({"path": ["x"]}), tmp_path / "other.parquet")
+    with pytest.raises(DataError, match="isn't an index"):
+        Index.read(tmp_path / "other.parquet")
+
+
+def test_too_many_bad_files_stop_and_are_named(root: Path) -> None:
+    for number in range(8):
+        (root / "a" / f"bad{number}.jpg").write_bytes(b"")
+    index = build(root)
+    check_bad_fraction(index, DataConfig(max_bad_fraction=0.7))
+    with pytest.raises(DataError) as caught:
+        check_bad_fraction(index, DataConfig(max_bad_fraction=0.5))
+    message = str(caught.value)
+    assert "8 of 12 files" in message
+    assert "data.max_bad_fraction=0.5 allows 50.0%" in message
+    assert "'a/bad0.jpg': the file is empty" in message
+    assert "... and 3 more" in message
+    with pytest.raises(DataError, match="8 of 8 files"):
+        check_bad_fraction(index.select(index.column("status") == "bad"), DataConfig(max_bad_fraction=1.0))
+
+
+def test_progress_counts_every_file_once(root: Path) -> None:
+    done: list[int] = []
+    source = find_images(DataConfig(root=str(root)), root)
+    build_index(source, root.parent / "cache", 2, done.append)
+    assert sum(done) == 4
+    done.clear()
+    build_index(source, root.parent / "cache", 2, done.append)
+    assert sum(done) == 4
+
+
+def test_unwritable_cache_is_said(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"cache_dir=.*file can't be written: Not a directory"):
+        build_index(find_images(DataConfig(root=str(root)), root), tmp_path / "file", 1)
+
+
+@pytest.mark.real_data
+def test_real_photos_index_quickly(real_data: Path, tmp_path: Path) -> None:
+    source = find_images(DataConfig(root=str(real_data / "dogs-vs-cats")), tmp_path)
+    start = time.perf_counter()
+    index = build_index(source, tmp_path, 2)
+    cold = time.perf_counter() - start
+    start = time.perf_counter()
+    assert build_index(source, tmp_path, 2).table.equals(index.table)
+    assert time.perf_counter() - start < cold / 3
+    assert index.rejected() == []

@@ -1,0 +1,106 @@
+"""The run folder belongs to one run, its files appear whole, its status is true."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from raylight.errors import ConfigError, RunError
+from raylight.runs.run_dir import RunDir, recorded, state_of, write_atomically
+
+
+def test_a_folder_is_claimed_once(tmp_path: Path) -> None:
+    RunDir.claim(tmp_path / "run")
+    with pytest.raises(RunError, match="belongs to another run"):
+        RunDir.claim(tmp_path / "run")
+
+
+def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from raylight.runs.run_dir import RunDir\n"
+        "from raylight.errors import RunError\n"
+        "try: RunDir.claim(Path(sys.argv[1])); print('mine')\n"
+        "except RunError: print('taken')"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert sorted(process.communicate()[0].strip() for process in processes) == ["mine", "taken", "taken", "taken"]
+
+
+def test_opening_something_else_names_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"is not a run folder: it has no config\.yaml and no status\.json"):
+        RunDir.open(tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text("old")
+    limited = (
+        "import resource, sys, signal; from pathlib import Path; from raylight.runs.run_dir import write_atomically\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "write_atomically(Path(sys.argv[1]), b'x' * 5000)"
+    )
+    done = subprocess.run([sys.executable, "-c", limited, str(path)], capture_output=True, text=True, check=False)
+    assert "File too large" in done.stderr
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
+    run = RunDir.claim(tmp_path / "run")
+    run.write_json("metrics.json", {"test/auroc": {"value": float("nan"), "n": 3}})
+    assert json.loads((run / "metrics.json").read_text()) == {"test/auroc": {"value": None, "n": 3}}
+
+
+def test_the_status_tells_how_a_run_ended(tmp_path: Path) -> None:
+    run = RunDir.claim(tmp_path / "finished")
+    with recorded(run) as status:
+        status.enter("training")
+        assert state_of(run) == "running"
+    assert (state_of(run), status.exit_code) == ("finished", 0)
+
+    run = RunDir.claim(tmp_path / "mistake")
+    with recorded(run) as status:
+        raise ConfigError(["trainer.batch_size: too large"])
+    assert status.exit_code == 2
+    assert "too large" in run.read_json("status.json")["reason"]
+    assert "Traceback" not in (run / "train.log").read_text()
+
+    run = RunDir.claim(tmp_path / "broken")
+    with recorded(run) as status:
+        raise ZeroDivisionError("oops")
+    assert status.exit_code == 1
+    assert "ZeroDivisionError: oops" in run.read_json("status.json")["traceback"]
+    assert "ZeroDivisionError: oops" in (run / "train.log").read_text()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_recorded_with_its_exit_code(signum: int, code: int, tmp_path: Path) -> None:
+    before = signal.getsignal(signum)
+    run = RunDir.claim(tmp_path / "run")
+    with recorded(run) as status:
+        os.kill(os.getpid(), signum)
+        time.sleep(5)
+    assert (status.exit_code, state_of(run)) == (code, "interrupted")
+    assert signal.getsignal(signum) == before
+
+
+def test_a_killed_run_is_not_running_any_more(tmp_path: Path) -> None:
+    code = (
+        "import sys, os, signal; from pathlib import Path; from raylight.runs.run_dir import RunDir, recorded\n"
+        "with recorded(RunDir.claim(Path(sys.argv[1]))): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=False)
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "running"
+    assert state_of(RunDir(tmp_path / "run")) == "interrupted"
+
+
+def test_an_atomic_write_replaces(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", b"one")
+    write_atomically(tmp_path / "a", b"two")
+    assert (tmp_path / "a").read_bytes() == b"two"

@@ -1,0 +1,160 @@
+"""Frozen layers are computed once, and training on their outputs is the same training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from raylight.config.schema import FinetuneConfig, LossConfig, ModelConfig, PhaseConfig
+from raylight.data.augment import Augmenter
+from raylight.data.batches import Batches, Samples
+from raylight.models.build import build_network
+from raylight.models.preprocessing import Preprocessing
+from raylight.models.staged import StagedNetwork
+from raylight.training.classifier import Classifier
+from raylight.training.features import FeatureStore
+from raylight.training.phases import plan_phases
+
+MODEL = ModelConfig(name="mobilenet_v2", family="torchvision", image_size=64, normalize="imagenet")
+
+
+def images(n: int = 24) -> Samples:
+    pixels = np.random.default_rng(1).integers(0, 256, (n, 64, 64, 3), dtype=np.uint8)
+    return Samples(pixels, np.arange(n), np.arange(n) % 2, tuple(f"hash{i}" for i in range(n)))
+
+
+def network() -> StagedNetwork:
+    """Random weights, but BatchNorm statistics of the data: else the signal fades away below the head."""
+    torch.manual_seed(0)
+    net = build_network(MODEL, 2)
+    pixels = torch.from_numpy(images().store)
+    with torch.no_grad():
+        for _ in range(30):
+            net.train()(Preprocessing.from_config(MODEL).normalise(pixels))
+    return net
+
+
+def store(folder: Path, net: StagedNetwork, views: int = 1) -> FeatureStore:
+    return FeatureStore(
+        folder, "images", net, Preprocessing.from_config(MODEL), "fp32", 2, views, lambda done, total: None
+    )
+
+
+def losses(train_from: str, cache: bool, folder: Path) -> list[float]:
+    """Six steps of training, from features or from images."""
+    net, data = network(), images()
+    phases = plan_phases(
+        net, FinetuneConfig(phases=[PhaseConfig(train_from=train_from)], cache=cache), 1, "features.17"
+    )
+    classifier = Classifier(
+        net,
+        Preprocessing.from_config(MODEL),
+        phases,
+        lambda groups, **rate: torch.optim.SGD(groups, lr=1e-3, **rate),
+        None,
+        LossConfig(),
+        None,
+        2,
+        1,
+        channels_last=True,
+        seed=1,
+    )
+    stage = phases[0].input_stage
+    assert (stage > 0) == cache
+    inputs = store(folder, net).features(data, stage, None) if cache else data
+    optimizer = classifier.configure_optimizers()
+    classifier.train()
+    found = []
+    for epoch in range(2):
+        for batch in Batches(inputs, 8, seed=1, epoch=epoch, shuffle=True):
+            loss = torch.nn.functional.cross_entropy(classifier(batch.inputs), batch.targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+    return found
+
+
+@pytest.mark.parametrize("train_from", ["head", "last_blocks"])
+def test_cached_and_recomputed_training_have_the_same_losses(train_from: str, tmp_path: Path) -> None:
+    cached, recomputed = losses(train_from, True, tmp_path), losses(train_from, False, tmp_path)
+    assert cached == pytest.approx(recomputed, abs=1e-4)
+    assert len(set(cached)) > 1
+
+
+def test_frozen_layers_do_not_change(tmp_path: Path) -> None:
+    """Neither weights nor BatchNorm's statistics, whatever train() is called."""
+    net = network()
+    before = {name: value.clone() for name, value in net.state_between(0, net.head_start).items()}
+    phases = plan_phases(net, FinetuneConfig(phases=[PhaseConfig(train_from="head")], cache=False), 1, None)
+    classifier = Classifier(
+        net, Preprocessing.from_config(MODEL), phases, torch.optim.Adam, None, LossConfig(), None, 2, 1, True, 1
+    )
+    optimizer = classifier.configure_optimizers()
+    classifier.train()
+    for batch in Batches(images(), 8):
+        torch.nn.functional.cross_entropy(classifier(batch.inputs), batch.targets).backward()
+        optimizer.step()
+    after = net.state_between(0, net.head_start)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert any(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_rows_that_are_there_are_not_computed_again(tmp_path: Path) -> None:
+    net, data = network(), images()
+    computed: list[int] = []
+
+    def features(part: Samples) -> Samples:
+        counting = FeatureStore(
+            tmp_path,
+            "images",
+            net,
+            Preprocessing.from_config(MODEL),
+            "fp32",
+            1,
+            1,
+            lambda done, total: computed.append(done),
+        )
+        return counting.features(part, net.head_start, None)
+
+    half = Samples(data.store, data.rows[:12], data.targets[:12], data.keys[:12])
+    first = features(half)
+    whole = features(data)
+    assert computed == [12, 12]
+    assert np.array_equal(whole.store[whole.rows[:12]], first.store[first.rows])
+    features(data)
+    assert computed == [12, 12]
+
+
+def test_a_damaged_store_is_computed_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    net, data = network(), images(4)
+    first = np.array(store(tmp_path, net).features(data, net.head_start, None).store)
+    (file,) = tmp_path.glob("*/features.npy")
+    file.write_bytes(file.read_bytes()[:200])
+    again = store(tmp_path, net).features(data, net.head_start, None)
+    assert "damaged" in caplog.text
+    assert np.array_equal(again.store, first)
+
+
+def test_other_weights_have_other_features(tmp_path: Path) -> None:
+    net, data = network(), images(4)
+    first = np.array(store(tmp_path, net).features(data, net.head_start, None).store)
+    with torch.no_grad():
+        next(net.parameters()).normal_()
+    second = store(tmp_path, net).features(data, net.head_start, None).store
+    assert not np.allclose(first, second)
+
+
+def test_each_view_is_an_augmented_picture(tmp_path: Path) -> None:
+    from torchvision.transforms import v2
+
+    net, data = network(), images(4)
+    augmenter = Augmenter([v2.RandomAffine(30)], seed=1)
+    found = store(tmp_path, net, views=3).features(data, net.head_start, augmenter)
+    assert found.rows.shape == (4, 3)
+    assert len(np.unique(found.store[found.rows[0]], axis=0)) == 3
+    picture = augmenter(torch.from_numpy(data.store[0]).permute(2, 0, 1), data.keys[0], 2)
+    with torch.no_grad():
+        expected = net.eval().run(Preprocessing.from_config(MODEL).normalise(picture[None]), 0, net.head_start)
+    assert np.allclose(found.store[found.rows[0, 2]], expected[0], atol=1e-4)
