@@ -396,6 +396,15 @@ def test_the_result_is_the_callers_own() -> None:
         assert decode_image(data, CROP).any()
 
 
+def test_pixels_go_where_they_are_wanted() -> None:
+    rows = np.full((3, 48, 48, 3), 9, np.uint8)
+    assert decode_image(TRUNCATED["grey"], CROP, rows[1]).base is rows
+    assert np.array_equal(rows[1], decode_image(TRUNCATED["grey"], CROP))
+    with pytest.raises(BadImageError):
+        decode_image(TRUNCATED["grey"][:-50], CROP, rows[2])
+    assert (rows[[0, 2]] == 9).all()
+
+
 def test_pillows_settings_stay_as_they_were() -> None:
     before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
     for data in (*TRUNCATED.values(), *BOMBS.values()):

@@ -51,7 +51,7 @@ def losses(train_from: str, cache: bool, folder: Path) -> list[float]:
         net,
         Preprocessing.from_config(MODEL),
         phases,
-        lambda groups, **rate: torch.optim.SGD(groups, lr=1e-3, **rate),
+        lambda groups, **rate: torch.optim.SGD(groups, lr=1e-4, **rate),
         None,
         LossConfig(),
         None,

@@ -106,7 +106,9 @@ class DecodeSpec:
         return left, top, left + side, top + side
 
 
-def decode_image(data: bytes, spec: DecodeSpec) -> UInt8[np.ndarray, "height width 3"]:
+def decode_image(
+    data: bytes, spec: DecodeSpec, out: UInt8[np.ndarray, "height width 3"] | None = None
+) -> UInt8[np.ndarray, "height width 3"]:
     """Decodes, turns upright and resizes one image file, with an antialiased bilinear filter.
 
     Thread-safe; nearly all of it runs outside Python's global lock. Takes at most 1 GB of memory.
@@ -114,9 +116,10 @@ def decode_image(data: bytes, spec: DecodeSpec) -> UInt8[np.ndarray, "height wid
     Args:
         data: the content of the file.
         spec: the shape of the result.
+        out: where to put the pixels; ``None`` makes a new array. Left alone when the file is refused.
 
     Returns:
-        RGB, 0 to 255, ``spec.size`` pixels high and wide; an array of its own.
+        RGB, 0 to 255, ``spec.size`` pixels high and wide.
 
     Raises:
         BadImageError: the file isn't a whole image of an accepted kind; the message is the reason.
@@ -127,9 +130,10 @@ def decode_image(data: bytes, spec: DecodeSpec) -> UInt8[np.ndarray, "height wid
         pixels, orientation = _decode_jpeg(data, spec)
     else:
         pixels, orientation = _decode_other(data, spec)
-    if pixels.shape[2] == 1:
-        pixels = np.broadcast_to(pixels, (spec.size, spec.size, 3))
-    return np.array(_upright(pixels, orientation), order="C")
+    if out is None:
+        out = np.empty((spec.size, spec.size, 3), np.uint8)
+    out[...] = _upright(pixels, orientation)  # one channel spreads to three
+    return out
 
 
 def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size size channel"], int]:
@@ -305,7 +309,9 @@ def _orientation(picture: "Image") -> int:
     return value if value in range(1, 9) else 1
 
 
-def _upright(pixels: UInt8[np.ndarray, "size size 3"], orientation: int) -> UInt8[np.ndarray, "size size 3"]:
+def _upright(
+    pixels: UInt8[np.ndarray, "size size channel"], orientation: int
+) -> UInt8[np.ndarray, "size size channel"]:
     """Undoes the camera's position. On a square result this equals turning the whole picture first."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)

@@ -130,7 +130,7 @@ def _decode_rows(
     reasons: list[str | None] = [None] * len(paths)
     for row, (path, digest) in enumerate(zip(paths, digests, strict=True)):
         try:
-            pixels[row] = decode_image(_read(path, digest), spec)
+            decode_image(_read(path, digest), spec, pixels[row])
         except BadImageError as error:
             reasons[row] = str(error)
     return pixels, reasons
