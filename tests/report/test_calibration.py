@@ -136,10 +136,8 @@ def test_what_was_chosen_is_what_evaluation_finds():
     for rule in ("youden", "f1", "recall>=0.95", "precision>=0.8", "specificity>=0.9"):
         decision = choose_threshold(sample, rule)
         found = evaluate(sample, decision.threshold, n_resamples=2)
-        if rule == "youden":
-            value = found["recall"].value + found["specificity"].value - 1
-        else:
-            value = found[decision.metric].value
+        youden = found["recall"].value + found["specificity"].value - 1
+        value = youden if rule == "youden" else found[decision.metric].value
         assert decision.value == pytest.approx(value), rule
         assert decision.met
     decision = choose_threshold(sample, "recall>=0.95")

@@ -55,8 +55,8 @@ MAX_BYTES: Final = 1_000_000_000
 BYTES_PER_PIXEL: Final = {"JPEG2000": 25, "WEBP": 21, "AVIF": 16}
 """Most memory that decoding took, measured; 12 for what else Pillow opens."""
 
-MAX_SCANS: Final = 100
-"""Most scans of a progressive JPEG; encoders write about ten, and each costs a pass over the picture."""
+MAX_SCANNED: Final = 2_000_000_000
+"""Pixels times scans of a progressive JPEG: encoders write about ten scans, each a pass over the picture."""
 
 RESIZER: Final = "cykooz" if importlib.util.find_spec("cykooz_resizer") else "pillow"
 """What resizes JPEG pictures: SIMD code where its package exists for the platform, else Pillow, much slower.
@@ -142,8 +142,8 @@ def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size
     header = read_jpeg_header(data)
     factor = _scale_down(header, spec)
     _check_size(header.width, header.height, 9 / factor**2 + (9 if header.held_whole else 0))
-    if header.progressive and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
-        raise BadImageError(f"a progressive JPEG of {scans} scans; at most {MAX_SCANS} are read")
+    if header.progressive and (scans := data.count(b"\xff\xda")) * header.width * header.height > MAX_SCANNED:
+        raise BadImageError(f"a progressive JPEG of {scans} scans of {header.width} x {header.height} pixels")
     if header.components not in (1, 3, 4):
         raise BadImageError(f"a JPEG with {header.components} channels; expected 1, 3 or 4")
     if header.unknown_jfif_at is not None:

@@ -8,6 +8,7 @@ a few blocks exist at a time. Leaves keeping the pixels to :mod:`raylight.data.c
 import contextlib
 import functools
 import hashlib
+import io
 import itertools
 import logging
 from collections import deque
@@ -147,7 +148,8 @@ def _block(
 
 def _read(path: str, digest: str) -> bytes:
     try:
-        data = Path(path).read_bytes()
+        with io.FileIO(path) as file:
+            data = file.readall()
     except OSError as error:
         raise BadImageError(f"{PASSING_REASONS[0]}: {error.strerror or error}") from error
     if digest and hashlib.sha256(data).hexdigest() != digest:

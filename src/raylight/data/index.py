@@ -268,7 +268,9 @@ class _Known(NamedTuple):
             return np.full(len(paths), -1)
         found = pc.index_in(pa.array(shown, pa.string()), value_set=self.facts.column("path")).fill_null(-1)
         rows = np.array(found.to_numpy(), dtype=np.int64)
-        now = np.array(list(pool.map(lambda path: _size_and_time(root / path), paths)), dtype=np.int64)
+        parts = (paths[start : start + 256] for start in range(0, len(paths), 256))
+        looks = pool.map(lambda part: [_size_and_time(root / path) for path in part], parts)
+        now = np.array([look for part in looks for look in part], dtype=np.int64)
         before = [self.facts.column(name).fill_null(_NEVER).to_numpy() for name in ("bytes", "mtime_ns")]
         same = (np.stack(before, axis=1)[rows] == now).all(axis=1) & (now[:, 1] != _NEVER)
         return np.where((rows >= 0) & same, rows, -1)
