@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,6 +19,7 @@ from raylight.config.launch import load_config
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError, DataError, RunError
 from raylight.runs.run_dir import RunDir, Status, recorded, state_of
+from raylight.runs.sweep_dir import OVERRIDES_FILE, earlier_run, unused
 
 if TYPE_CHECKING:
     from raylight.data.batches import Samples
@@ -64,19 +65,37 @@ class Costs:
 def run_job(config: DictConfig) -> Outcome:
     """Run one Hydra job in its run folder; whatever happens is in ``status.json`` and ``train.log``.
 
+    In a resumed sweep, a job that has finished before isn't run again, and one that was stopped goes on in its folder.
     The run folder's path is the last line printed.
 
     Raises:
         SystemExit: the job was interrupted, so that a sweep doesn't go on with the next one.
     """
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     _console_log()
-    run = RunDir.claim(Path(HydraConfig.get().runtime.output_dir))
+    job = HydraConfig.get()
+    folder, overrides = Path(job.runtime.output_dir), list(job.overrides.task)
+    earlier = earlier_run(Path(config.resume), overrides) if config.resume else None
+    state = state_of(earlier) if earlier else None
+    if earlier is not None and state == "finished":
+        log.info("%s has finished before; it isn't run again.", earlier.path)
+        return Outcome(0, earlier.path, earlier.read_json("metrics.json")["provenance"]["selected_value"])
+    if earlier is not None and state == "running":
+        log.error("%s is still being trained by another process; it is left to that.", earlier.path)
+        return Outcome(1, earlier.path, None)
+    if job.mode == RunMode.MULTIRUN and config.logger.group is None:
+        config.logger.group = folder.parent.name
+    run = earlier or RunDir.claim(unused(folder) if config.resume else folder)
+    config.resume = None
     objective: list[float] = []
     with recorded(run) as status:
-        run.write_text("config.yaml", OmegaConf.to_yaml(config, resolve=True))
-        run.write_json("overrides.json", list(HydraConfig.get().overrides.task))
+        run.write_json(OVERRIDES_FILE, [text for text in overrides if not text.startswith("resume=")])
+        if earlier is None:
+            run.write_text("config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        else:
+            config = cast("DictConfig", OmegaConf.load(run / "config.yaml"))
         objective.append(train(load_config(config), run, status))
     print(run.path, flush=True)  # noqa: T201 - the command's result
     if status.exit_code >= 128:
@@ -280,7 +299,7 @@ def _train_and_report(
     tags = [config.data.name, config.model.name, config.finetune.name]
     with (
         tracking(config.logger, run.path, {str(key): value for key, value in resolved.items()}, tags) as tracker,
-        progress("frozen layers", config.trainer.progress) as on_progress,
+        progress("frozen layers", config.trainer.progress, closing_line=False) as on_progress,
     ):
         store = FeatureStore(
             folder=Path(config.finetune.cache_dir or cache_dir).expanduser() / "features",
@@ -462,8 +481,8 @@ def _console_log() -> None:
     log.propagate = False
 
 
-def progress(label: str, mode: str) -> Any:
+def progress(label: str, mode: str, closing_line: bool = True) -> Any:
     """A progress bar on a terminal, a line at the end elsewhere; yields ``on_progress(done, total)``."""
     from raylight.runs.progress import progress_bar
 
-    return progress_bar(label, mode)
+    return progress_bar(label, mode, closing_line)

@@ -232,7 +232,7 @@ def test_two_phases_of_fine_tuning_run_from_cached_features(augment: str, train:
     history = list(csv.DictReader((run / "history.csv").open()))
     assert [row["phase"] for row in history] == ["0", "0", "1", "1"]
     assert [float(row["learning_rate"]) for row in history] == [1e-3, 1e-3, 1e-5, 1e-5]
-    assert "Computing the frozen layers below" in done.stdout
+    assert "Computed the frozen layers below" in done.stdout
     assert OmegaConf.load(run / "config.yaml").finetune.views == 2
 
 

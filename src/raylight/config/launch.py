@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from raylight.config.check import config_problems, inside_free_node, known_keys, nearest, value_problem
+from raylight.config.resuming import resumed_arguments
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError
 
@@ -36,7 +37,7 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any]) -> int:
     _absolute_config_path(arguments.config_path)
     if _runs_jobs(arguments):
         try:
-            sys.argv[1:] = checked_arguments(conf_dir, sys.argv[1:])
+            sys.argv[1:] = checked_arguments(conf_dir, resumed_arguments(sys.argv[1:]))
         except ConfigError as error:
             print(error, file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
             return error.exit_code
@@ -48,7 +49,11 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any]) -> int:
         objective: float | None = outcome.objective
         return objective
 
-    hydra.main(version_base="1.3", config_path=str(conf_dir), config_name="train")(job)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir), config_name="train")(job)()
+    except SystemExit as end:
+        # The end of a sweep speaks for jobs in other processes, too; an interrupted job ends it early.
+        return int(end.code or 0)
     return exit_codes[0] if len(exit_codes) == 1 else int(any(exit_codes))
 
 
@@ -71,6 +76,7 @@ def register_schema() -> None:
         for entry in settings.defaults
     ]
     settings.job.chdir = False
+    settings.callbacks = {"sweep_table": {"_target_": "raylight.report.sweep_callback.SweepTableCallback"}}
     settings.help.app_name = "Raylight"
     settings.help.header = "Raylight trains and compares image classifiers: python train.py [SETTING=VALUE ...]"
     settings.help.template = HELP

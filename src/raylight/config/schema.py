@@ -297,3 +297,5 @@ class RunConfig:
     """Packages besides raylight, torch, torchvision, torchmetrics and pytorch_lightning that ``_target_`` may name."""
     notes: str | None = None
     """Free text, shown in the report."""
+    resume: str | None = None
+    """Folder of a sweep to go on with; its finished jobs aren't run again. Alone, it repeats the sweep's own command."""

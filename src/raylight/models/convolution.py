@@ -100,7 +100,7 @@ def round_to(weight: Float[Tensor, "out in height width"], dtype: torch.dtype) -
     """Round weights to bfloat16 such that the sum over each kernel stays right.
 
     Neighbouring pixels are nearly alike, so what matters most of a kernel is its sum; rounding each weight to the
-    nearest leaves the sum's error to chance. Here single weights go to the other neighbour where that mends the sum. It
+    nearest leaves the sum's error to chance. Here up to three weights of a kernel move a step to mend it. That
     halves the error that rounding MobileNetV2's weights causes.
     """
     if dtype != torch.bfloat16 or weight.shape[2:].numel() == 1:

@@ -6,7 +6,8 @@ a batch are left to ``program``.
 """
 
 import operator
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -33,7 +34,7 @@ def fused_graph(stages: Sequence[nn.Module], example: Float[Tensor, "1 ..."]) ->
     _drop_idle(graph)
     _fold_batch_norm(graph)
     ShapeProp(graph).propagate(example)
-    if torch.backends.mkldnn.is_available():  # it isn't on every platform
+    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # not everywhere
         _fuse_convolutions(graph)
     return graph
 
@@ -66,26 +67,39 @@ class _Chain(nn.Module):
         return values
 
 
+_TRACING = threading.Lock()
+"""Tracing replaces ``nn.Module.__call__`` for the whole process; two at a time could leave it replaced."""
+
+
 class _Tracer(fx.Tracer):
     """Looks into every module but torch's own and those that were found untraceable."""
 
     def __init__(self, whole: set[nn.Module]) -> None:
         super().__init__()
         self.whole = whole
+        self.thread = threading.get_ident()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return m in self.whole or super().is_leaf_module(m, module_qualified_name)
 
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if threading.get_ident() != self.thread:  # such as augmentation in the loader's thread
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
 
 def _trace(stages: Sequence[nn.Module]) -> fx.GraphModule:
     whole: set[nn.Module] = set()
-    for stage in stages:
-        try:
-            _Tracer(set()).trace(_Chain([stage]))
-        except Exception:
-            whole.add(stage)
-    chain = _Chain(stages)
-    return fx.GraphModule(chain, _Tracer(whole).trace(chain))
+    with _TRACING:
+        for stage in stages:
+            try:
+                _Tracer(set()).trace(_Chain([stage]))
+            except Exception:  # tracing runs a stage's own code on stand-ins, which may fail in any way
+                whole.add(stage)
+        chain = _Chain(stages)
+        return fx.GraphModule(chain, _Tracer(whole).trace(chain))
 
 
 def _put(graph: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:

@@ -54,10 +54,11 @@ def read_state(path: str) -> Mapping[str, Tensor]:
         raise WeightsError(
             f"model.weights: {path} holds a {type(state).__name__}, not a state dict (names with tensors)"
         )
+    found: Mapping[str, Tensor] = state
     for prefix in ("network.", "module."):
-        if all(name.startswith(prefix) for name in state):
-            state = _renamed(state, rf"^{re.escape(prefix)}", "")
-    return state
+        if all(name.startswith(prefix) for name in found):
+            found = _renamed(found, rf"^{re.escape(prefix)}", "")
+    return found
 
 
 def torchvision_state(name: str) -> Mapping[str, Tensor]:

@@ -185,7 +185,8 @@ def heat_of(
     import torch
 
     images = preprocessing.normalise(torch.from_numpy(pixels[None]))
-    return grad_cam(network, images, np.array([given]))[0]
+    heat: Float[np.ndarray, "size size"] = grad_cam(network, images, np.array([given]))[0]
+    return heat
 
 
 def overlaid(

@@ -199,6 +199,14 @@ class RunFacts:
         return sum(row[split] for row in self.counts.values())
 
     @cached_property
+    def shared_groups(self) -> set[str]:
+        """Groups of which some images are in test and others in train or validation."""
+        usable = self.index.usable()
+        rows = list(zip(usable.column("group"), usable.column("split"), strict=True))
+        tested = {group for group, split in rows if split == "test" and group is not None}
+        return tested & {group for group, split in rows if split in ("train", "val")}
+
+    @cached_property
     def audit(self) -> Mapping[str, Any] | None:
         """``audit.json`` of the data, where the run has one."""
         path = self.run / "audit.json"
@@ -217,13 +225,13 @@ def worth_knowing(facts: RunFacts) -> list[str]:
         majority = int(shares.argmax())
         if accuracy.low <= shares[majority]:
             notes.append(
-                f"Always answering {test.class_names[majority]} would be right for {shares[majority]:.1%} of the test "
+                f"Always answering {test.class_names[majority]} would be right for {100 * shares[majority]:.1f} % of the test "
                 "images; the accuracy's interval doesn't exclude that this network is no better."
             )
         if accuracy.high - accuracy.low > 0.1:
             notes.append(
-                f"{len(test)} test images fix the accuracy only to between {accuracy.low:.1%} and {accuracy.high:.1%}; "
-                "a difference from another run within that range may be chance."
+                f"{len(test)} test images fix the accuracy only to between {100 * accuracy.low:.1f} % and "
+                f"{100 * accuracy.high:.1f} %; a difference from another run within that range may be chance."
             )
     chosen = facts.chosen
     if chosen["epochs_trained"] > 1 and chosen["selected_epoch"] == chosen["epochs_trained"] - 1:
@@ -234,7 +242,15 @@ def worth_knowing(facts: RunFacts) -> list[str]:
     row = chosen_row(facts)
     gap = row.get("train/accuracy", 0.0) - row.get("val/accuracy", 1.0)
     if gap > 0.1:
-        notes.append(f"Accuracy is {gap:.0%} higher on training images than on validation ones: it overfits.")
+        notes.append(
+            f"Accuracy is {100 * gap:.0f} points higher on training images than on validation ones: it overfits."
+        )
+    if facts.shared_groups:
+        shared = len(facts.shared_groups)
+        notes.append(
+            f"{shared} group{'s' * (shared > 1)} (patients or objects) of the test images also "
+            f"{'appear' if shared > 1 else 'appears'} in train or validation: the result may be too good."
+        )
     if facts.decision.get("met") is False:
         notes.append(
             f"No threshold reached {facts.decision['rule']} on validation; the nearest one was taken "

@@ -8,6 +8,7 @@ figure never loses the report. Leaves out reading the folder (``run_facts``) and
 import hashlib
 import json
 import logging
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -123,7 +124,7 @@ def render_report(facts: RunFacts, network: StagedNetwork | None = None) -> str:
         except Exception as error:  # whatever broke, the other sections are worth having
             log.warning("The report's section %r failed (%s: %s).", section.title, type(error).__name__, error)
             log.debug("The report's section %r failed.", section.title, exc_info=True)
-            body = Markup('<p class="broken">This section couldn\'t be made ({}: {}).</p>').format(  # noqa: S704 - escapes
+            body = Markup('<p class="broken">This section couldn\'t be made ({}: {}).</p>').format(
                 type(error).__name__, error
             )
         rendered.append((section.name, section.title, body))
@@ -179,15 +180,18 @@ def _asked(facts: RunFacts) -> dict[str, Any]:
 
     defaults = OmegaConf.to_container(OmegaConf.structured(RunConfig), resolve=True)
     asked, usual = dict(_flat(facts.settings)), dict(_flat(defaults))
-    typed = {text.lstrip("+~").partition("=")[0].split("@")[0] for text in facts.overrides or []}
-    changed: dict[str, list[dict[str, str]]] = {}
-    for key, value in asked.items():
-        if value != usual.get(key):
-            group, _, name = key.rpartition(".") if key.count(".") else ("run", "", key)
-            row = {"name": name, "value": _plain(value), "usual": _plain(usual.get(key)), "typed": key in typed}
-            top = group.partition(".")[0]
-            row["name"] = key.removeprefix(f"{top}.")
-            changed.setdefault(top, []).append(row)
+    typed = [text.lstrip("+~").partition("=")[0] for text in facts.overrides or []]
+    changed = [
+        {
+            "group": key.rpartition(".")[0],
+            "name": key.rpartition(".")[2],
+            "value": _plain(value),
+            "usual": _plain(usual.get(key)),
+            "typed": any(name == key or name.startswith(f"{key}.") for name in typed),
+        }
+        for key, value in asked.items()
+        if value != usual.get(key)
+    ]
     return {
         "overrides": facts.overrides,
         "changed": changed,
@@ -197,13 +201,21 @@ def _asked(facts: RunFacts) -> dict[str, Any]:
 
 
 def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Settings by dotted name; lists stay whole."""
-    if not isinstance(value, dict) or not value:
+    """Settings by dotted name; lists and ``_target_`` nodes stay whole."""
+    if not isinstance(value, dict) or not value or "_target_" in value:
         return [(prefix, value)]
     return [pair for key, inner in value.items() for pair in _flat(inner, f"{prefix}.{key}" if prefix else str(key))]
 
 
 def _plain(value: Any) -> str:
+    """A setting as people write it; a ``_target_`` node as the call that it stands for."""
+    if isinstance(value, dict) and "_target_" in value:
+        arguments = [f"{k}={_plain(v)}" for k, v in value.items() if k not in ("_target_", "_partial_")]
+        return f"{value['_target_']}({', '.join(arguments)})"
+    if isinstance(value, dict):
+        return " ".join(f"{k}={_plain(v)}" for k, v in value.items() if v is not None) or "{}"
+    if isinstance(value, list) and any(isinstance(part, dict) for part in value):
+        return ", ".join(map(_plain, value))
     return "–" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -218,7 +230,6 @@ def _data(facts: RunFacts) -> dict[str, Any]:
         (name, [(path, jpeg(pixels)) for path, pixels in found if pixels is not None]) for name, found in drawn.items()
     ]
     totals = {split: facts.total(split) for split in SPLITS}
-    groups = {group for group in index.column("group") if group is not None}
     rejected = index.rejected()
     return {
         "name": facts.config.data.name,
@@ -227,7 +238,8 @@ def _data(facts: RunFacts) -> dict[str, Any]:
         "balance": [(name, counts[name], sum(counts[name].values())) for name in names[:ROWS]],
         "more_classes": len(names) - len(names[:ROWS]),
         "totals": totals,
-        "groups": len(groups),
+        "groups": len({group for group in index.column("group") if group is not None}),
+        "shared": len(facts.shared_groups),
         "sizes": _sizes(facts),
         "rejected": rejected[:ROWS],
         "n_rejected": len(rejected),
@@ -253,12 +265,12 @@ def _sizes(facts: RunFacts) -> dict[str, Any]:
     width, height = np.array(usable.column("width")), np.array(usable.column("height"))
     labels = usable.targets()
     area = width * height / 1e6
-    most_width, most_height = _round_up(int(width.max())), _round_up(int(height.max()))
+    across, up = _ticks(int(width.max())), _ticks(int(height.max()))
     # A grid of 56 by 30 cells bounds the drawing however many files there are; each cell keeps its classes apart.
     cells = Counter(
         zip(
-            (width / most_width * 56).round().astype(int).tolist(),
-            (height / most_height * 30).round().astype(int).tolist(),
+            (width / across[-1] * 56).round().astype(int).tolist(),
+            (height / up[-1] * 30).round().astype(int).tolist(),
             labels.tolist(),
             strict=True,
         )
@@ -277,19 +289,18 @@ def _sizes(facts: RunFacts) -> dict[str, Any]:
         "modes": Counter(usable.column("mode")).most_common(),
         "kinds": Counter(Path(path).suffix.lower() or "none" for path in usable.column("path")).most_common(),
         "input": facts.preprocessing.size,
-        "most": (most_width, most_height),
+        "across": [(tick, round(560 * tick / across[-1])) for tick in across],
+        "up": [(tick, round(300 - 300 * tick / up[-1])) for tick in up],
         "dots": dots,
         "classes": facts.index.class_names if coloured else [],
     }
 
 
-def _round_up(pixels: int) -> int:
-    """The end of an axis: the next multiple of 1, 2 or 5 times a power of ten that divides it into few steps."""
-    step = 10 ** max(len(str(pixels)) - 1, 1)
-    for part in (step // 5, step // 2, step):
-        if part and pixels <= 5 * part:
-            return -(-pixels // part) * part
-    return -(-pixels // step) * step
+def _ticks(most: int) -> list[int]:
+    """Round numbers from 0 to the first that isn't below ``most``, 4 to 7 of them."""
+    power = 10 ** (len(str(most)) - 1)
+    step = next(step for step in (power // 5, power // 2, power, 2 * power) if step and most <= 6 * step)
+    return list(range(0, -(-most // step) * step + 1, step))
 
 
 def _charts(facts: RunFacts, names: tuple[str, ...], alts: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -305,7 +316,11 @@ def _charts(facts: RunFacts, names: tuple[str, ...], alts: Mapping[str, str]) ->
         except (OSError, ValueError) as error:
             log.warning("The report's figure %s failed (%s: %s).", name, type(error).__name__, error)
             charts.append({"uri": "", "width": 0, "height": 0, "error": f"{type(error).__name__}: {error}"})
-        charts[-1] |= {"name": name.replace("_", " "), "words": CHART_WORDS[name], "alt": alts.get(name, CHART_WORDS[name])}
+        charts[-1] |= {
+            "name": name.replace("_", " "),
+            "words": CHART_WORDS[name],
+            "alt": alts.get(name, CHART_WORDS[name]),
+        }
     return charts
 
 
@@ -315,7 +330,8 @@ def _training(facts: RunFacts) -> dict[str, Any]:
         raise RunError(f"{facts.run / 'history.csv'} is missing or empty")
     first, last = history[0], history[-1]
     alts = {
-        name: f"{name.capitalize()} by epoch: " + ", ".join(
+        name: f"{name.capitalize()} by epoch: "
+        + ", ".join(
             f"{words} from {first[f'{split}/{name}']:.3f} to {last[f'{split}/{name}']:.3f}"
             for split, words in (("train", "training"), ("val", "validation"))
             if f"{split}/{name}" in first and f"{split}/{name}" in last
@@ -463,7 +479,7 @@ def _provenance(facts: RunFacts) -> dict[str, Any]:
     contents = "\n".join(sorted(digest or "" for digest in facts.index.column("sha256"))).encode()
     return {
         "command": facts.command,
-        "overrides": facts.overrides,
+        "started_as": None if facts.overrides is None else shlex.join(["python", "train.py", *facts.overrides]),
         "folder": str(facts.run.path.resolve()),
         "data_root": str(facts.index.root),
         "started": facts.status["started"],

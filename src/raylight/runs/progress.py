@@ -10,12 +10,13 @@ log = logging.getLogger("raylight")
 
 
 @contextlib.contextmanager
-def progress_bar(label: str, mode: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(label: str, mode: str, closing_line: bool = True) -> Iterator[Callable[[int, int], None]]:
     """Yield ``on_progress(done, total)``; a stage that never calls it shows nothing.
 
     Args:
         label: what is being done, like "decoding".
         mode: ``auto``, ``lines`` or ``off`` (``trainer.progress``).
+        closing_line: whether to say at the end how long it took.
     """
     begin = time.perf_counter()
     last = (0, 0)
@@ -40,6 +41,6 @@ def progress_bar(label: str, mode: str) -> Iterator[Callable[[int, int], None]]:
 
         yield on_progress
     done, _ = last
-    if done and mode != "off":
+    if done and closing_line and mode != "off":
         seconds = time.perf_counter() - begin
         log.info("%s: %d images in %.1f s (%.0f images/s)", label, done, seconds, done / max(seconds, 1e-9))

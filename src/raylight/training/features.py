@@ -7,6 +7,7 @@ share what any of them computed. What is above the freeze boundary isn't handled
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,12 +134,7 @@ class FeatureStore:
         done: Bool[np.ndarray, " row"],
     ) -> None:
         engine = self._engine(stage)
-        log.info(
-            "Computing the frozen layers below %s once for %d images%s.",
-            self.network.stage_names[stage],
-            len(missing),
-            f", {views} views each" if views > 1 else "",
-        )
+        begin = time.perf_counter()
         for start in range(0, len(missing), 512):
             block = missing[start : start + 512]
             for view in range(views):
@@ -152,6 +148,15 @@ class FeatureStore:
             store.flush()  # type: ignore[attr-defined]  # a memory map
             self._mark(folder, done)
             self.on_progress(start + len(block), len(missing))
+        seconds = time.perf_counter() - begin
+        log.info(
+            "Computed the frozen layers below %s for %d images%s, once and for all: %.1f s (%.0f images/s)",
+            self.network.stage_names[stage],
+            len(missing),
+            f" in {views} views" if views > 1 else "",
+            seconds,
+            len(missing) * views / max(seconds, 1e-9),
+        )
 
     def _engine(self, stage: int) -> InferenceEngine:
         return InferenceEngine(

@@ -1,0 +1,199 @@
+"""A small sweeper on current Optuna: asks for a trial, launches it as a job, tells what came out.
+
+The search space is what the command line and ``hydra.sweeper.params`` sweep over; what is maximized or minimized is what a
+job returns: the monitored validation metric at its chosen checkpoint. The study lives in SQLite, so that the same command
+goes on where a killed one stopped. A job that fails is a failed trial. Hydra imports this module at each start; Optuna is
+imported when a study begins.
+"""
+
+import logging
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from hydra_plugins.raylight_optuna_sweeper import config as _registers  # noqa: F401
+
+log = logging.getLogger("raylight")
+
+
+class OptunaSweeper(Sweeper):
+    """See ``config.OptunaSweeperConfig`` for the settings."""
+
+    def __init__(
+        self,
+        n_trials: int,
+        n_jobs: int,
+        direction: str | None,
+        storage: str | None,
+        study_name: str,
+        seed: int | None,
+        n_startup_trials: int,
+        params: DictConfig | dict[str, str],
+    ) -> None:
+        if n_trials < 1 or n_jobs < 1:
+            raise HydraException(f"hydra.sweeper: n_trials={n_trials} and n_jobs={n_jobs} must be at least 1")
+        if direction not in (None, "minimize", "maximize"):
+            raise HydraException(f"hydra.sweeper.direction: {direction!r} is neither minimize nor maximize")
+        self.n_trials, self.n_jobs = n_trials, n_jobs
+        self.direction, self.storage, self.study_name = direction, storage, study_name
+        self.seed, self.n_startup_trials = seed, n_startup_trials
+        self.params = dict(params)
+        self.launcher: Launcher | None = None
+        self.hydra_context: HydraContext | None = None
+        self.config: DictConfig | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra's way of handing over what a sweep needs."""
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the trials that the study lacks.
+
+        Args:
+            arguments: the command line's overrides; those that sweep span the search space, the others go to each job.
+
+        Returns:
+            The best value; None where no trial finished.
+
+        Raises:
+            HydraException: nothing is swept over, or a setting that doesn't exist.
+        """
+        import optuna
+        from optuna.trial import TrialState
+
+        assert self.config is not None
+        fixed, space = self._space(arguments)
+        folder = Path(str(self.config.hydra.sweep.dir)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        _speak()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(
+            storage=self.storage or f"sqlite:///{folder / 'optuna.db'}",
+            sampler=optuna.samplers.TPESampler(seed=self.seed, n_startup_trials=self.n_startup_trials),
+            study_name=self.study_name,
+            direction=self.direction or self._monitored_direction(),
+            load_if_exists=True,
+        )
+        for stale in study.get_trials(states=(TrialState.RUNNING,)):
+            # Its process was killed. The same values are tried again; the job goes on in its folder if that is known.
+            study.tell(stale.number, state=TrialState.FAIL)
+            study.set_user_attr(f"stopped_{stale.number}", True)
+            study.enqueue_trial(stale.params)
+        while (missing := self.n_trials - self._done(study)) > 0:
+            self._run(study, space, fixed, min(missing, self.n_jobs))
+        return self._report(study, folder)
+
+    def _space(self, arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+        """Overrides for every job, and distributions by key."""
+        from hydra_plugins.raylight_optuna_sweeper.space import distribution
+        from raylight.config.check import value_problem
+
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        texts = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        fixed, space = {}, {}
+        for override in parser.parse_overrides(texts):
+            key = override.get_key_element()
+            fixed.pop(key, None)
+            space.pop(key, None)  # the command line comes last and wins
+            if override.is_sweep_override():
+                space[key] = distribution(override)
+            else:
+                fixed[key] = override.input_line or f"{key}={override.get_value_element_as_str()}"
+        if not space:
+            raise HydraException(
+                "hydra/sweeper=optuna has nothing to search: sweep over a setting, for example "
+                "'optimizer.lr=tag(log,interval(1e-4,1e-1))' or model=cnn2,cnn5"
+            )
+        groups = set(self.hydra_context.config_loader.list_groups(""))
+        unknown = [
+            problem
+            for key in space
+            if key.split("@")[0] not in groups
+            and (problem := value_problem(key.lstrip("+"), "${...}"))
+            and "there is no such setting" in problem
+        ]
+        if unknown:
+            raise HydraException("\n".join(["hydra.sweeper.params:", *(f"  - {problem}" for problem in unknown)]))
+        return list(fixed.values()), space
+
+    def _run(self, study: Any, space: dict[str, Any], fixed: list[str], n: int) -> None:
+        """Ask for some trials, launch them together, tell their results."""
+        from hydra_plugins.raylight_optuna_sweeper.space import written
+
+        assert self.launcher is not None
+        trials = [study.ask(fixed_distributions=space) for _ in range(n)]
+        jobs = [[*fixed, *(f"{key}={written(value)}" for key, value in trial.params.items())] for trial in trials]
+        for number, job in zip((trial.number for trial in trials), jobs, strict=True):
+            log.info("trial %d of %d: %s", number + 1, self.n_trials, " ".join(job[len(fixed) :]))
+        self.validate_batch_is_legal(jobs)
+        results = self.launcher.launch(jobs, initial_job_idx=trials[0].number)
+        for trial, result in zip(trials, results, strict=True):
+            self._tell(study, trial, result)
+
+    @staticmethod
+    def _tell(study: Any, trial: Any, result: JobReturn) -> None:
+        from optuna.trial import TrialState
+
+        value = result.return_value if result.status == JobStatus.COMPLETED else None
+        if value is None or not math.isfinite(float(value)):
+            study.tell(trial, state=TrialState.FAIL)
+            log.info("trial %d failed", trial.number + 1)
+        else:
+            study.tell(trial, float(value))
+            log.info("trial %d: %.4f; best so far %.4f", trial.number + 1, float(value), study.best_value)
+
+    def _done(self, study: Any) -> int:
+        """Trials that count: all that ended by themselves."""
+        return sum(
+            trial.state.is_finished() and f"stopped_{trial.number}" not in study.user_attrs
+            for trial in study.get_trials()
+        )
+
+    def _report(self, study: Any, folder: Path) -> float | None:
+        """Say which trial was best, in words and in ``optuna.yaml``."""
+        from optuna.trial import TrialState
+
+        states = [trial.state.name.lower() for trial in study.get_trials()]
+        facts: dict[str, Any] = {
+            "study": study.study_name,
+            "direction": study.direction.name.lower(),
+            "trials": {state: states.count(state) for state in sorted(set(states))},
+        }
+        finished = study.get_trials(states=(TrialState.COMPLETE,))
+        if finished:
+            best = study.best_trial
+            facts |= {"best_trial": best.number, "best_value": best.value, "best_params": dict(best.params)}
+            words = " ".join(f"{key}={value}" for key, value in best.params.items())
+            log.info("Best of %d trials: %.4f with %s", len(finished), best.value, words)
+        OmegaConf.save(OmegaConf.create(facts), folder / "optuna.yaml")
+        return study.best_value if finished else None
+
+    def _monitored_direction(self) -> str:
+        assert self.config is not None
+        return (
+            "minimize" if OmegaConf.select(self.config, "trainer.monitor_mode", default="min") == "min" else "maximize"
+        )
+
+
+def _speak() -> None:
+    """Let our messages be read before the first job has set up logging."""
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)

@@ -1,0 +1,237 @@
+"""Sweeps as a user runs them: one table at the end, failures that stop nobody, going on after a kill, Optuna, agents."""
+
+import csv
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from tests.conftest import ROOT, last_line
+
+Train = Callable[..., subprocess.CompletedProcess[str]]
+SHORT = (
+    "trainer=debug",
+    "data.limit=40",
+    "model.image_size=32",
+    "model.dense=[8]",
+    "decode=threads",
+    "report.enabled=false",
+    "report.plots=false",
+)
+
+
+def rows_of(sweep: Path) -> list[dict[str, str]]:
+    with (sweep / "comparison.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def status_of(run: Path) -> dict[str, object]:
+    status: dict[str, object] = json.loads((run / "status.json").read_text() or "{}")
+    return status
+
+
+@pytest.fixture(scope="module")
+def resumed(
+    train: Train, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[subprocess.CompletedProcess[str], Path, str]:
+    """A sweep of three jobs, killed in its second one and resumed; the third can't be trained. Also: when the first ended."""
+    folder = tmp_path_factory.mktemp("killed")
+    sweep = folder / "the sweep"
+    command = [sys.executable, str(ROOT / "train.py"), "-m", f"hydra.sweep.dir='{sweep}'"]
+    command += ["trainer.batch_size=8,500", "seed=1,2", "data.split_seed=1", *SHORT, "trainer.max_epochs=5"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    history = sweep / "1-demo-cnn2" / "history.csv"
+    end = time.monotonic() + 120
+    while not history.is_file() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert status_of(sweep / "1-demo-cnn2")["state"] == "running", "the kill came too late"
+    ended = str(status_of(sweep / "0-demo-cnn2")["updated"])
+    return train(f"resume={shlex.quote(str(sweep))}", cwd=folder), sweep, ended
+
+
+def test_a_killed_sweep_goes_on_by_its_folder_alone(
+    resumed: tuple[subprocess.CompletedProcess[str], Path, str],
+) -> None:
+    done, sweep, ended = resumed
+    assert last_line(done) == sweep, done.stdout + done.stderr
+    assert sorted(path.name for path in sweep.glob("*-demo-cnn2")) == [f"{n}-demo-cnn2" for n in range(4)]
+    assert "0-demo-cnn2 has finished before; it isn't run again." in done.stdout
+    assert status_of(sweep / "0-demo-cnn2")["updated"] == ended
+    assert status_of(sweep / "1-demo-cnn2")["state"] == "finished"
+    with (sweep / "1-demo-cnn2" / "history.csv").open() as file:
+        assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(5))
+    assert json.loads((sweep / "1-demo-cnn2" / "overrides.json").read_text())[:3] == [
+        "trainer.batch_size=8",
+        "seed=2",
+        "data.split_seed=1",
+    ]
+    assert OmegaConf.load(sweep / "1-demo-cnn2" / "config.yaml").logger.group == sweep.name
+
+
+def test_failed_jobs_stop_nobody_and_make_the_sweep_fail(
+    resumed: tuple[subprocess.CompletedProcess[str], Path, str],
+) -> None:
+    done, sweep, _ = resumed
+    assert done.returncode == 1
+    good, bad = rows_of(sweep)
+    assert (good["trainer.batch_size"], good["jobs"], good["finished"]) == ("8", "2", "2")
+    accuracies = [
+        json.loads((sweep / f"{n}-demo-cnn2" / "metrics.json").read_text())["test/accuracy"]["value"] for n in (0, 1)
+    ]
+    assert float(good["test/accuracy"]) == pytest.approx(sum(accuracies) / 2)
+    assert float(good["test/accuracy_low"]) <= min(accuracies)
+    assert (bad["jobs"], bad["finished"], bad["test/accuracy"]) == ("2", "0", "")
+    assert "trainer.batch_size: 500 is larger than the" in bad["failures"]
+    assert "trainer.batch_size=500 seed=1: failed: trainer.batch_size: 500 is larger" in done.stdout
+
+
+def test_the_table_is_in_a_wandb_run_of_its_own(resumed: tuple[subprocess.CompletedProcess[str], Path, str]) -> None:
+    _, sweep, _ = resumed
+    (table,) = (sweep / "wandb").glob("offline-run-*/files/media/table/comparison_*.table.json")
+    logged = json.loads(table.read_text())
+    assert logged["columns"][:2] == ["configuration", "trainer.batch_size"]
+    assert [row[0] for row in logged["data"]] == ["trainer.batch_size=8", "trainer.batch_size=500"]
+
+
+def test_what_is_not_a_sweep_is_not_resumed(train: Train, tmp_path: Path) -> None:
+    done = train("+resume=elsewhere", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "resume: 'elsewhere' is not the folder of a sweep" in done.stderr
+
+
+def test_jobs_in_other_processes_get_the_same_table_and_exit_code(train: Train, tmp_path: Path) -> None:
+    done = train("-m", "hydra/launcher=submitit_local", "trainer.batch_size=8,500", "logger=csv", *SHORT, cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    good, bad = rows_of(last_line(done))
+    assert float(good["test/accuracy"]) >= 0
+    assert "500 is larger" in bad["failures"]
+
+
+SEARCH = """
+import sys
+from dataclasses import dataclass
+import hydra
+from hydra.core.config_store import ConfigStore
+from raylight.config.schema import RunConfig
+
+ConfigStore.instance().store(name="app", node=RunConfig)
+
+@hydra.main(version_base="1.3", config_path=None, config_name="app")
+def app(config):
+    # What run_job returns to a sweeper: the validation metric, or None when the job failed.
+    if config.data.limit == 3:
+        return None
+    return (config.loss.focal_gamma - 2) ** 2 + config.data.limit
+
+app()
+"""
+"""A stand-in for training whose best settings are known: ``data.limit=1 loss.focal_gamma=2``."""
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    (tmp_path / "app.py").write_text(SEARCH)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        always = ["-m", "hydra/sweeper=optuna", f"hydra.sweep.dir={tmp_path / 'study'}"]
+        return subprocess.run(
+            [sys.executable, "app.py", *always, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def test_optuna_finds_the_best_and_a_resumed_study_goes_on(
+    search: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    import optuna
+    from optuna.trial import TrialState
+
+    space = ["loss.focal_gamma=interval(0.5,8.0)", "hydra.sweeper.params={data.limit: 'range(1,4)'}", "seed=7"]
+    done = search(*space, "hydra.sweeper.n_trials=20", "hydra.sweeper.n_startup_trials=8")
+    assert done.returncode == 0, done.stderr
+    storage = f"sqlite:///{tmp_path / 'study' / 'optuna.db'}"
+    study = optuna.load_study(study_name="raylight", storage=storage)
+    states = {trial.state for trial in study.get_trials() if trial.params["data.limit"] == 3}
+    assert states <= {TrialState.FAIL}
+    assert {trial.state for trial in study.get_trials()} >= {TrialState.COMPLETE}
+    found = OmegaConf.load(tmp_path / "study" / "optuna.yaml")
+    assert found.direction == "minimize"  # as the configured val/loss asks
+    assert found.best_params["data.limit"] == 1
+    assert found.best_params["loss.focal_gamma"] == pytest.approx(2, abs=0.8)
+    killed = study.ask({"data.limit": optuna.distributions.IntDistribution(1, 3)})
+    done = search(*space, "hydra.sweeper.n_trials=22")
+    assert done.returncode == 0, done.stderr
+    trials = optuna.load_study(study_name="raylight", storage=storage).get_trials()
+    assert len(trials) == 23
+    assert trials[killed.number].state == TrialState.FAIL
+    assert trials[killed.number + 1].params["data.limit"] == killed.params["data.limit"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["seed=7"], "has nothing to search"),
+        (["hydra.sweeper.params={trainer.bach_size: '8,16'}"], "did you mean 'trainer.batch_size'?"),
+        (["seed=1,2", "hydra.sweeper.direction=up"], "'up' is neither minimize nor maximize"),
+    ],
+)
+def test_optuna_refuses_what_cannot_be_searched(
+    search: Callable[..., subprocess.CompletedProcess[str]], overrides: list[str], message: str
+) -> None:
+    done = search(*overrides)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("seed=1,2", "CategoricalDistribution(choices=('1', '2'))"),
+        ("model.dense=[8],[16,8]", "CategoricalDistribution(choices=('[8]', '[16,8]'))"),
+        ("seed=range(2,9,3)", "IntDistribution(high=8, log=False, low=2, step=3)"),
+        ("seed=interval(1,64)", "IntDistribution(high=64, log=False, low=1, step=1)"),
+        ("seed=tag(log,interval(1e-4,1e-1))", "FloatDistribution(high=0.1, log=True, low=0.0001, step=None)"),
+    ],
+)
+def test_hydras_grammar_becomes_a_search_space(text: str, expected: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from hydra_plugins.raylight_optuna_sweeper.space import distribution
+
+    assert str(distribution(OverridesParser.create().parse_override(text))) == expected
+
+
+def test_an_agents_command_line_trains(train: Train, tmp_path: Path) -> None:
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
+
+    sweep = load_sweep_config(str(ROOT / "experiments" / "wandb_sweep" / "sweep.yaml"))
+    assert sweep is not None
+    values = {
+        name: {"value": options.get("value", options.get("values", [options.get("min")])[0])}
+        if "value" not in options
+        else options
+        for name, options in sweep["parameters"].items()
+    }
+    flags = create_sweep_command_args({"args": values})["args_no_hyphens"]
+    command = create_sweep_command(sweep["command"])
+    position = command.index("${args_no_hyphens}")
+    assert command[:position] == ["${env}", "python", sweep["program"]]
+    done = train(*flags, *command[position + 1 :], *SHORT, "logger=csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = last_line(done)
+    assert OmegaConf.load(run / "config.yaml").optimizer.lr == sweep["parameters"]["optimizer.lr"]["min"]
+    # What the search follows is what a run's summary holds.
+    from raylight.report.results import Selection, _summary
+
+    assert sweep["metric"]["name"] in _summary({}, Selection("val/loss", 0.5, 1, 2))
