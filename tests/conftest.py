@@ -40,7 +40,7 @@ def train(own_cache: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=220,
+            timeout=500,
             check=False,
         )
 

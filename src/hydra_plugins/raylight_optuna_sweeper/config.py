@@ -1,6 +1,6 @@
 """What can be set under ``hydra.sweeper`` with ``hydra/sweeper=optuna``."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hydra.core.config_store import ConfigStore
 
@@ -24,7 +24,7 @@ class OptunaSweeperConfig:
     """Seed of the sampler; ``null`` draws one."""
     n_startup_trials: int = 10
     """Trials drawn at random before TPE learns from them."""
-    params: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] | None = None
     """The search space, in the grammar of Hydra's overrides: ``optimizer.lr: tag(log, interval(1e-4, 1e-1))``."""
 
 

@@ -38,7 +38,7 @@ class OptunaSweeper(Sweeper):
         study_name: str,
         seed: int | None,
         n_startup_trials: int,
-        params: DictConfig | dict[str, str],
+        params: DictConfig | dict[str, str] | None,
     ) -> None:
         if n_trials < 1 or n_jobs < 1:
             raise HydraException(f"hydra.sweeper: n_trials={n_trials} and n_jobs={n_jobs} must be at least 1")
@@ -47,7 +47,7 @@ class OptunaSweeper(Sweeper):
         self.n_trials, self.n_jobs = n_trials, n_jobs
         self.direction, self.storage, self.study_name = direction, storage, study_name
         self.seed, self.n_startup_trials = seed, n_startup_trials
-        self.params = dict(params)
+        self.params = dict(params or {})
         self.launcher: Launcher | None = None
         self.hydra_context: HydraContext | None = None
         self.config: DictConfig | None = None
