@@ -1,6 +1,7 @@
 """What can be set under ``hydra.sweeper`` with ``hydra/sweeper=optuna``."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
@@ -24,7 +25,7 @@ class OptunaSweeperConfig:
     """Seed of the sampler; ``null`` draws one."""
     n_startup_trials: int = 10
     """Trials drawn at random before TPE learns from them."""
-    params: dict[str, str] | None = None
+    params: Any = None
     """The search space, in the grammar of Hydra's overrides: ``optimizer.lr: tag(log, interval(1e-4, 1e-1))``."""
 
 

@@ -210,7 +210,7 @@ def _resize(
         picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         resized = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
         return resized.reshape(size, size, -1)
-    from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer  # type: ignore[import-untyped]
+    from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 
     left, top, right, bottom = box
     x, y = _reach(left, right, pixels.shape[1], size), _reach(top, bottom, pixels.shape[0], size)
