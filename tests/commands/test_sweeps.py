@@ -118,19 +118,40 @@ def test_jobs_in_other_processes_get_the_same_table_and_exit_code(train: Train, 
 
 
 SEARCH = """
-import sys
-from dataclasses import dataclass
+import os
 import hydra
 from hydra.core.config_store import ConfigStore
 from raylight.config.schema import RunConfig
 
 ConfigStore.instance().store(name="app", node=RunConfig)
 
+def train(config):
+    import pytorch_lightning as pl
+    import torch
+    from raylight.training.pruning import pruning_callbacks
+
+    class Model(pl.LightningModule):
+        def training_step(self, batch, batch_idx):
+            self.log("val/loss", config.loss.focal_gamma + 1 / (1 + self.current_epoch), on_epoch=True, on_step=False)
+
+        def configure_optimizers(self):
+            return None
+
+    trainer = pl.Trainer(
+        max_epochs=6, callbacks=pruning_callbacks("val/loss"), logger=False, enable_checkpointing=False, accelerator="cpu",
+        enable_progress_bar=False, enable_model_summary=False,
+    )
+    trainer.fit(Model(), torch.utils.data.DataLoader([0]))
+    print("epochs trained:", trainer.current_epoch)
+    return float(trainer.callback_metrics["val/loss"])
+
 @hydra.main(version_base="1.3", config_path=None, config_name="app")
 def app(config):
     # What run_job returns to a sweeper: the validation metric, or None when the job failed.
     if config.data.limit == 3:
         return None
+    if os.environ.get("STAND_IN_FOR_TRAINING"):
+        return train(config)
     return (config.loss.focal_gamma - 2) ** 2 + config.data.limit
 
 app()
@@ -158,7 +179,7 @@ def test_optuna_finds_the_best_and_a_resumed_study_goes_on(
     from optuna.trial import TrialState
 
     space = ["loss.focal_gamma=interval(0.5,8.0)", "hydra.sweeper.params={data.limit: 'range(1,4)'}", "seed=7"]
-    done = search(*space, "hydra.sweeper.n_trials=20", "hydra.sweeper.n_startup_trials=8")
+    done = search(*space, "hydra.sweeper.n_trials=14", "hydra.sweeper.n_startup_trials=6")
     assert done.returncode == 0, done.stderr
     storage = f"sqlite:///{tmp_path / 'study' / 'optuna.db'}"
     study = optuna.load_study(study_name="raylight", storage=storage)
@@ -170,12 +191,32 @@ def test_optuna_finds_the_best_and_a_resumed_study_goes_on(
     assert found.best_params["data.limit"] == 1
     assert found.best_params["loss.focal_gamma"] == pytest.approx(2, abs=0.8)
     killed = study.ask({"data.limit": optuna.distributions.IntDistribution(1, 3)})
-    done = search(*space, "hydra.sweeper.n_trials=22")
+    done = search(*space, "hydra.sweeper.n_trials=16")
     assert done.returncode == 0, done.stderr
     trials = optuna.load_study(study_name="raylight", storage=storage).get_trials()
-    assert len(trials) == 23
+    assert len(trials) == 17
     assert trials[killed.number].state == TrialState.FAIL
     assert trials[killed.number + 1].params["data.limit"] == killed.params["data.limit"]
+
+
+def test_a_hopeless_trial_is_pruned(
+    search: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import optuna
+
+    monkeypatch.setenv("STAND_IN_FOR_TRAINING", "1")
+    # Drawn at random: some are worse than the median of the two before.
+    done = search("loss.focal_gamma=interval(0.5,8.0)", "hydra.sweeper.n_trials=6", "hydra.sweeper.n_startup_trials=2")
+    assert done.returncode == 0, done.stderr
+    trials = optuna.load_study(
+        study_name="raylight", storage=f"sqlite:///{tmp_path / 'study' / 'optuna.db'}"
+    ).get_trials()
+    pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
+    assert pruned
+    kept = [trial.params["loss.focal_gamma"] for trial in trials if trial.state.name == "COMPLETE"]
+    assert all(trial.params["loss.focal_gamma"] > min(kept) for trial in pruned)
+    assert all(len(trial.intermediate_values) == 3 for trial in pruned)  # two epochs are never pruned
+    assert done.stdout.count("epochs trained: 3") == len(pruned)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +241,7 @@ def test_optuna_refuses_what_cannot_be_searched(
         ("seed=1,2", "CategoricalDistribution(choices=('1', '2'))"),
         ("model.dense=[8],[16,8]", "CategoricalDistribution(choices=('[8]', '[16,8]'))"),
         ("seed=range(2,9,3)", "IntDistribution(high=8, log=False, low=2, step=3)"),
-        ("seed=interval(1,64)", "IntDistribution(high=64, log=False, low=1, step=1)"),
+        ("seed=int(interval(1,64))", "IntDistribution(high=64, log=False, low=1, step=1)"),
         ("seed=tag(log,interval(1e-4,1e-1))", "FloatDistribution(high=0.1, log=True, low=0.0001, step=None)"),
     ],
 )

@@ -186,13 +186,15 @@ class Residual(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(4))
         self.pointwise = nn.Conv2d(8, 8, 1)
+        self.last = nn.Conv2d(8, 8, 1)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         values = values + self.convs[0](values)
+        values = torch.add(values, self.pointwise(values), alpha=3)
         kept = self.convs[1](values)
         values = torch.relu(kept + self.convs[2](values))
         values = values + kept
-        values = self.pointwise(values.mean((2, 3), keepdim=True)) + values  # broadcast
+        values = self.last(values.mean((2, 3), keepdim=True)) + values  # broadcast
         return self.convs[3](values) + self.convs[3](kept)  # one module, called twice
 
 

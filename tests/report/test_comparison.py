@@ -3,6 +3,7 @@
 import csv
 import hashlib
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 import pyarrow as pa
@@ -217,3 +218,24 @@ def test_pictures_that_have_gone_are_counted_not_guessed(two: tuple[Path, Path],
     assert page.count("data:image/jpeg;base64,") == 8
     assert "1 pictures can" in page
     assert "the file can't be read any more" in page
+
+
+def test_the_page_opens_alone_and_fits_a_phone(two: tuple[Path, Path], tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="install the dev extra for the browser test")
+    browser = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := which(name))), None)
+    if browser is None:
+        pytest.skip("install chromium (apt-get install chromium) for the browser test")
+    page_file = write_study(study_of(two), tmp_path / "out")["comparison.html"]
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = chromium.new_page(viewport={"width": 390, "height": 800})
+        said, asked = [], []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(page_file.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0 && image.alt)")
+        assert page.evaluate("document.images.length") == 10
+        chromium.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [page_file.as_uri()]

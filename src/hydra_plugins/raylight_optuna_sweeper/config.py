@@ -25,6 +25,10 @@ class OptunaSweeperConfig:
     """Seed of the sampler; ``null`` draws one."""
     n_startup_trials: int = 10
     """Trials drawn at random before TPE learns from them."""
+    prune: bool = True
+    """Stop a trial whose monitored metric is worse than the median of the earlier trials at the same epoch."""
+    prune_after: int = 2
+    """Epochs of each trial that are never pruned."""
     params: Any = None
     """The search space, in the grammar of Hydra's overrides: ``optimizer.lr: tag(log, interval(1e-4, 1e-1))``."""
 

@@ -1,7 +1,7 @@
 """From overrides that sweep to Optuna's distributions.
 
-``a,b`` and ``choice(a, b)`` are choices, ``range(1, 9, 2)`` a grid of numbers, ``interval(1e-4, 1e-1)`` anything between,
-whole numbers where both ends are; ``tag(log, ...)`` searches range and interval on a logarithmic scale.
+``a,b`` and ``choice(a, b)`` are choices, ``range(1, 9, 2)`` a grid of numbers, ``interval(1e-4, 1e-1)`` anything between
+and ``int(interval(8, 64))`` any whole number; ``tag(log, ...)`` searches range and interval on a logarithmic scale.
 """
 
 from typing import Any

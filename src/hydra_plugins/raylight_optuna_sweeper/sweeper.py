@@ -2,10 +2,11 @@
 
 The search space is what the command line and ``hydra.sweeper.params`` sweep over; what is maximized or minimized is what a
 job returns: the monitored validation metric at its chosen checkpoint. The study lives in SQLite, so that the same command
-goes on where a killed one stopped. A job that fails is a failed trial. Hydra imports this module at each start; Optuna is
-imported when a study begins.
+goes on where a killed one stopped. A job that fails is a failed trial; one that does worse than the median of the others
+is pruned (``raylight.training.pruning``). Hydra imports this module at each start; Optuna is imported when a study begins.
 """
 
+import json
 import logging
 import math
 import sys
@@ -38,6 +39,8 @@ class OptunaSweeper(Sweeper):
         study_name: str,
         seed: int | None,
         n_startup_trials: int,
+        prune: bool,
+        prune_after: int,
         params: DictConfig | dict[str, str] | None,
     ) -> None:
         if n_trials < 1 or n_jobs < 1:
@@ -47,6 +50,7 @@ class OptunaSweeper(Sweeper):
         self.n_trials, self.n_jobs = n_trials, n_jobs
         self.direction, self.storage, self.study_name = direction, storage, study_name
         self.seed, self.n_startup_trials = seed, n_startup_trials
+        self.prune, self.prune_after = prune, prune_after
         self.params = dict(params or {})
         self.launcher: Launcher | None = None
         self.hydra_context: HydraContext | None = None
@@ -81,8 +85,9 @@ class OptunaSweeper(Sweeper):
         OmegaConf.save(self.config, folder / "multirun.yaml")
         _speak()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        storage = self.storage or f"sqlite:///{folder / 'optuna.db'}"
         study = optuna.create_study(
-            storage=self.storage or f"sqlite:///{folder / 'optuna.db'}",
+            storage=storage,
             sampler=optuna.samplers.TPESampler(seed=self.seed, n_startup_trials=self.n_startup_trials),
             study_name=self.study_name,
             direction=self.direction or self._monitored_direction(),
@@ -94,7 +99,7 @@ class OptunaSweeper(Sweeper):
             study.set_user_attr(f"stopped_{stale.number}", True)
             study.enqueue_trial(stale.params)
         while (missing := self.n_trials - self._done(study)) > 0:
-            self._run(study, space, fixed, min(missing, self.n_jobs))
+            self._run(study, storage, space, fixed, min(missing, self.n_jobs))
         return self._report(study, folder)
 
     def _space(self, arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
@@ -131,7 +136,7 @@ class OptunaSweeper(Sweeper):
             raise HydraException("\n".join(["hydra.sweeper.params:", *(f"  - {problem}" for problem in unknown)]))
         return list(fixed.values()), space
 
-    def _run(self, study: Any, space: dict[str, Any], fixed: list[str], n: int) -> None:
+    def _run(self, study: Any, storage: str, space: dict[str, Any], fixed: list[str], n: int) -> None:
         """Ask for some trials, launch them together, tell their results."""
         from hydra_plugins.raylight_optuna_sweeper.space import written
 
@@ -141,6 +146,11 @@ class OptunaSweeper(Sweeper):
         for number, job in zip((trial.number for trial in trials), jobs, strict=True):
             log.info("trial %d of %d: %s", number + 1, self.n_trials, " ".join(job[len(fixed) :]))
         self.validate_batch_is_legal(jobs)
+        if self.prune:
+            jobs = [
+                [*job, _address(storage, study.study_name, trial.number, self.n_startup_trials, self.prune_after)]
+                for trial, job in zip(trials, jobs, strict=True)
+            ]
         results = self.launcher.launch(jobs, initial_job_idx=trials[0].number)
         for trial, result in zip(trials, results, strict=True):
             self._tell(study, trial, result)
@@ -150,9 +160,13 @@ class OptunaSweeper(Sweeper):
         from optuna.trial import TrialState
 
         value = result.return_value if result.status == JobStatus.COMPLETED else None
+        ended = next(one for one in study.get_trials() if one.number == trial.number)
         if value is None or not math.isfinite(float(value)):
             study.tell(trial, state=TrialState.FAIL)
             log.info("trial %d failed", trial.number + 1)
+        elif "pruned_at" in ended.user_attrs:
+            study.tell(trial, state=TrialState.PRUNED)
+            log.info("trial %d was pruned after epoch %d", trial.number + 1, ended.user_attrs["pruned_at"])
         else:
             study.tell(trial, float(value))
             log.info("trial %d: %.4f; best so far %.4f", trial.number + 1, float(value), study.best_value)
@@ -197,3 +211,10 @@ def _speak() -> None:
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
     log.setLevel(logging.INFO)
+
+
+def _address(storage: str, study: str, number: int, startup: int, warmup: int) -> str:
+    """An override that tells a job's process which trial it is, whatever launches it."""
+    value = {"storage": storage, "study": study, "number": number, "startup": startup, "warmup": warmup}
+    quoted = json.dumps(value).replace("\\", "\\\\").replace("'", "\\'")
+    return f"+hydra.job.env_set.RAYLIGHT_OPTUNA_TRIAL='{quoted}'"

@@ -115,13 +115,9 @@ def _uses(graph: fx.GraphModule, node: fx.Node) -> int:
 def _drop_idle(graph: fx.GraphModule) -> None:
     """Remove dropout, stochastic depth and identities, which do nothing in eval."""
     for node in list(graph.graph.nodes):
-        module = module_of(graph, node)
-        idle = isinstance(module, nn.Identity | nn.modules.dropout._DropoutNd)
-        idle |= type(module).__name__ == "StochasticDepth"
-        idle |= node.op == "call_function" and getattr(node.target, "__name__", "") in (
-            "dropout",
-            "stochastic_depth",
-        )
+        idle = isinstance(module_of(graph, node), nn.Identity | nn.modules.dropout._DropoutNd)
+        if node.op == "call_function" and getattr(node.target, "__name__", "") in ("dropout", "stochastic_depth"):
+            idle = False in (*node.args, *node.kwargs.values())  # training=False; or a share of 0
         if idle:
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
@@ -165,6 +161,9 @@ def _activation(graph: fx.GraphModule, node: fx.Node | None) -> Activation | Non
     return None
 
 
+_SUMS = (operator.add, operator.iadd, torch.add)
+
+
 def _fuse_convolutions(graph: fx.GraphModule) -> None:
     for node in list(graph.graph.nodes):
         conv = module_of(graph, node)
@@ -174,7 +173,7 @@ def _fuse_convolutions(graph: fx.GraphModule) -> None:
             continue
         last, other = node, None
         user = only_user(node)
-        if user is not None and user.target in (operator.add, operator.iadd, torch.add) and len(user.args) == 2:
+        if user is not None and user.target in _SUMS and len(user.args) == 2 and not user.kwargs:
             summand = cast("fx.Node", user.args[1] if user.args[0] is node else user.args[0])
             if summand is not node and _same_shape(summand, node):
                 last, other = user, summand

@@ -1,0 +1,59 @@
+"""Stopping a trial of a hyperparameter search that does worse than the others did at the same epoch.
+
+The sweeper puts the trial's address into the environment of its job; each epoch's monitored value is told to the study,
+and the median of the earlier trials decides. A pruned job ends as a stopped-early one does: with its best checkpoint and
+its result. Leaves out the search itself (``hydra_plugins.raylight_optuna_sweeper``).
+"""
+
+import json
+import logging
+import os
+from typing import Any
+
+import pytorch_lightning as pl
+
+TRIAL_VARIABLE = "RAYLIGHT_OPTUNA_TRIAL"
+"""JSON: ``storage`` (URL), ``study`` (name), ``number`` (of the trial), ``startup`` (trials that are never pruned, nor
+anything before they have ended), ``warmup`` (epochs that are never pruned)."""
+
+log = logging.getLogger(__name__)
+
+
+class Pruning(pl.Callback):
+    """Reports the monitored metric of each epoch to a trial, and stops training where its pruner says so."""
+
+    def __init__(self, trial: Any, monitor: str) -> None:
+        self.trial, self.monitor = trial, monitor
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The epoch is validated by now: Lightning runs validation inside it."""
+        if self.monitor not in trainer.callback_metrics:
+            return
+        self.trial.report(float(trainer.callback_metrics[self.monitor]), trainer.current_epoch)
+        if self.trial.should_prune():
+            self.trial.set_user_attr("pruned_at", trainer.current_epoch)
+            log.info("Pruned after epoch %d: other trials were better by then.", trainer.current_epoch)
+            trainer.should_stop = True
+
+
+def pruning_callbacks(monitor: str) -> list[pl.Callback]:
+    """The callback of the trial that this job is; none where it isn't one.
+
+    Args:
+        monitor: the metric that the search follows.
+    """
+    address = os.environ.get(TRIAL_VARIABLE)
+    if not address:
+        return []
+    import optuna
+
+    where = json.loads(address)
+    study = optuna.load_study(study_name=where["study"], storage=where["storage"], pruner=_pruner(where))
+    frozen = next(trial for trial in study.get_trials(deepcopy=False) if trial.number == where["number"])
+    return [Pruning(optuna.trial.Trial(study, frozen._trial_id), monitor)]
+
+
+def _pruner(where: dict[str, Any]) -> Any:
+    import optuna
+
+    return optuna.pruners.MedianPruner(n_startup_trials=where["startup"], n_warmup_steps=where["warmup"])
