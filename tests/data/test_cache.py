@@ -349,7 +349,7 @@ def test_a_full_disk_is_an_error_with_figures_and_a_remedy(images: Path, tmp_pat
 
 def test_a_cache_folder_that_is_a_file(images: Path, tmp_path: Path) -> None:
     (tmp_path / "occupied").touch()
-    with pytest.raises(RaylightError, match=r"can't be written: .*cache_dir=FOLDER.*data\.feed=stream"):
+    with pytest.raises(RaylightError, match=r"can't be written: .*cache_dir=FOLDER"):
         build(index_of(images), tmp_path / "occupied")
 
 

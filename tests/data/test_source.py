@@ -141,7 +141,7 @@ def test_missing_root_says_how_to_get_place_and_check_the_data(tmp_path: Path, m
     assert "│   ├── NORMAL/" in message
     assert "Get them from https://www.kaggle.com/datasets/khoongweihao/" in message
     assert "data.download=true" in message
-    assert f"raylight audit data=xray data.root={tmp_path}/datasets/xray" in message
+    assert f"python train.py data=xray data.root={tmp_path}/datasets/xray trainer=debug" in message
 
 
 def test_what_was_found_instead_is_said(tmp_path: Path) -> None:

@@ -65,7 +65,6 @@ def run(images: Path, train: Callable[..., Any], tmp_path_factory: pytest.TempPa
         "logger=none",
         "report.enabled=false",
         "report.plots=false",
-        "audit.enabled=false",
         cwd=tmp_path_factory.mktemp("work"),
     )
     assert done.returncode == 0, done.stdout + done.stderr

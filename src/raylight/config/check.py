@@ -25,7 +25,6 @@ TRUSTED_PACKAGES = ("raylight", "torch", "torchvision", "torchmetrics", "pytorch
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.kind": ("demo", "folder"),
     "data.layout": ("auto", "split_folders", "class_folders", "flat", "csv"),
-    "data.feed": ("cache", "stream"),
     "decode.engine": ("ray", "threads"),
     "model.family": ("convnet", "torchvision"),
     "model.resize": ("stretch", "crop"),
@@ -33,8 +32,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.head": ("softmax", "sigmoid"),
     "model.padding": ("same", "valid"),
     "model.pool": ("flatten", "average"),
-    "trainer.accelerator": ("cpu", "gpu", "auto"),
-    "trainer.strategy": ("single", "ddp", "ray"),
     "trainer.precision": ("auto", "32", "bf16"),
     "trainer.channels_last": ("auto", "true", "false"),
     "trainer.monitor_mode": ("min", "max"),
@@ -61,7 +58,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "finetune.views": (1, 1000),
     "loss.label_smoothing": (0.0, 0.99),
     "loss.focal_gamma": (0.0, 100.0),
-    "trainer.num_workers": (1, 4096),
     "trainer.max_epochs": (1, 10**6),
     "trainer.batch_size": (1, 10**6),
     "trainer.threads": (1, 4096),
@@ -255,10 +251,6 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
         )
     elif (metric in ("loss", "ece", "brier")) != (trainer.monitor_mode == "min"):
         yield f"trainer.monitor_mode: {trainer.monitor_mode!r} would keep the worst {trainer.monitor}"
-    if data.feed == "stream" and len(finetune.phases) and finetune.cache and finetune.requires_weights:
-        yield "data.feed: stream keeps nothing on disk, but finetune.cache=true does; set finetune.cache=false"
-    if trainer.num_workers > 1 and trainer.strategy == "single":
-        yield "trainer.num_workers: one process trains with trainer.strategy=single; choose trainer=ddp or trainer=ray"
     if trainer.averaging == "swa" and len(finetune.phases) > 1:
         yield "trainer.averaging: swa replaces the scheduler and can't span two phases; use ema or a single phase"
     try:
@@ -287,7 +279,7 @@ def _root_problems(data: DataConfig) -> Iterator[str]:
     fetch = " Or let Raylight fetch them with data.download=true." if data.archive_url or data.kaggle else ""
     yield (
         f"data.root: {found}.{origin}{fetch} Place them as ROOT/CLASS/*.jpg or ROOT/{{train,test}}/CLASS/*.jpg, set "
-        f"data.root=ROOT, and check them with: raylight audit data={data.name} data.root=ROOT"
+        f"data.root=ROOT, and try them with: python train.py data={data.name} data.root=ROOT trainer=debug"
     )
 
 

@@ -55,8 +55,6 @@ class DataConfig:
     """Where a person gets the data set; named when it is missing."""
     medical: bool = False
     """Marks reports as research only."""
-    feed: str = "cache"
-    """``cache`` trains from decoded images on disk, ``stream`` straight from Ray Data in bounded memory."""
 
 
 @dataclass
@@ -177,12 +175,6 @@ class TrainerConfig:
 
     name: str = "cpu"
     """Name of the option."""
-    accelerator: str = "cpu"
-    """``cpu``, ``gpu``, or ``auto``."""
-    strategy: str = "single"
-    """``single`` process, ``ddp`` (several processes, one machine) or ``ray`` (Ray Train)."""
-    num_workers: int = 1
-    """Training processes for ``ddp`` and ``ray``."""
     max_epochs: int = 10
     """Epochs in all phases together."""
     batch_size: int = 32
@@ -255,18 +247,8 @@ class ReportConfig:
     """Write ``report.html``."""
     plots: bool = True
     """Draw ``plots/*.png``."""
-    shortcuts: bool = False
-    """Also measure what the network sees: masked centre, border only, 8 pixels, histogram."""
     gradcam: bool = True
     """Show where the network looked on the report's example images."""
-
-
-@dataclass
-class AuditConfig:
-    """Checks of the data before a run."""
-
-    enabled: bool = True
-    """Audit at the start of each run; the result is kept by content."""
 
 
 @dataclass
@@ -288,7 +270,6 @@ class RunConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
-    audit: AuditConfig = field(default_factory=AuditConfig)
     seed: int = 1
     """Seed of weights, order, augmentation and split."""
     cache_dir: str = "${oc.env:RAYLIGHT_CACHE,${oc.env:HOME,.}/.cache/raylight}"

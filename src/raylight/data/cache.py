@@ -3,7 +3,7 @@
 Covers finding, building and trusting a cache. The contents of the files, the shape and the version of the
 decoding code name its folder, ``<cache_dir>/images/<key>``; paths, labels and splits don't matter. A cache is
 whole under its name or not there: it is built under a lock, in a folder of another name, which is renamed at
-the end. Leaves data sets that must not be written to disk to ``data.feed=stream``.
+the end.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from raylight.data.engines import PASSING_REASONS
 from raylight.data.index import Index
 from raylight.errors import DataError, RaylightError
 
-_REMEDY = "Make room, keep it elsewhere with cache_dir=FOLDER, or train without it: data.feed=stream"
+_REMEDY = "Make room, or keep it elsewhere with cache_dir=FOLDER"
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def cached_images(
     """
     paths = _paths_by_content(index)
     if not paths:
-        raise DataError(f"No image in {index.root} can be used; `raylight audit` says what is wrong with each")
+        raise DataError(f"No image in {index.root} can be used")
     digests = sorted(paths)
     folder = cache_dir / "images" / cache_key(digests, spec)
     cache, _ = _find(folder, digests, spec)

@@ -233,7 +233,7 @@ def check_bad_fraction(index: Index, data: DataConfig) -> None:
                 f"{len(rejected):,} of {len(index):,} files in {index.root} can't be used ({share:.1%}; "
                 f"data.max_bad_fraction={data.max_bad_fraction:g} allows {data.max_bad_fraction:.1%}):",
                 *shown,
-                f"Mend or remove them, or allow more. `raylight audit {index.root}` lists them all.",
+                "Mend or remove them, or allow more with data.max_bad_fraction=SHARE.",
             ]
         )
     )

@@ -474,8 +474,12 @@ def _nothing_found(data: DataConfig, root: Path, problem: str) -> DataError:
     if data.archive_url or data.kaggle:
         source = data.archive_url or f"Kaggle's {data.kaggle} (needs an account and `pip install raylight[download]`)"
         lines.append(f"or let data.download=true fetch {source}")
-    target = f"data={data.name} data.root={root}" if data.homepage or data.kind == "demo" else str(root)
-    lines.append(f"Check what you have with: raylight audit {target}")
+    target = (
+        f"data={data.name} data.root={root}"
+        if data.homepage or data.kind == "demo"
+        else f"data=folder data.root={root}"
+    )
+    lines.append(f"Check what you have with: python train.py {target} trainer=debug")
     return DataError("\n".join(lines))
 
 

@@ -1,7 +1,7 @@
 """``raylight evaluate``: a run judged again, on its own test images or on a folder that it never saw.
 
 The network, the temperature and the threshold are the run's; nothing is fitted here. Images that the run trained on or
-chose by are left out of any folder, by their content; near-duplicates of them aren't looked for (``raylight audit``).
+chose by are left out of any folder, by their content; near-duplicates of them aren't looked for.
 """
 
 import hashlib

@@ -32,6 +32,7 @@ from raylight.runs.run_dir import RunDir
 from raylight.training.classifier import Classifier
 from raylight.training.cpu_settings import CpuSettings
 from raylight.training.loaders import EpochLoaders
+from raylight.training.pruning import pruning_callbacks
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ def fit(
         enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
-    callbacks: list[Callback] = [*_averaging(config), history, best]
+    callbacks: list[Callback] = [*_averaging(config), *pruning_callbacks(monitor), history, best]
     if logger:
         callbacks.append(LearningRateMonitor("epoch"))
     if config.patience is not None:
@@ -154,7 +155,7 @@ def fit(
         callbacks.append(RichProgressBar())
     _quieten()
     trainer = pl.Trainer(
-        accelerator=config.accelerator,
+        accelerator="cpu",
         devices=1,
         precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
         max_epochs=config.max_epochs,
