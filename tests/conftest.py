@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import run_forked
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -31,11 +33,21 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def train(own_cache: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run ``python train.py`` in a folder, as a user does."""
+    """Run ``python train.py`` in a folder, in a process that needn't import the libraries again."""
 
     def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return run_forked(ROOT / "train.py", arguments, cwd, {**os.environ, **environment}, timeout=500)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def python(own_cache: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a script of the project with a Python of its own, as a user does."""
+
+    def run(script: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, str(ROOT / "train.py"), *arguments],
+            [sys.executable, str(ROOT / script), *arguments],
             cwd=cwd,
             env={**os.environ, **environment},
             capture_output=True,

@@ -171,12 +171,14 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
 
     from raylight.models.build import build_network
     from raylight.runs.environment import environment
+    from raylight.runs.machine import keep_freed_memory
     from raylight.training.cpu_settings import choose_settings
 
     threads_before = torch.get_num_threads()
     settings = choose_settings(config.trainer)
     torch.set_num_threads(settings.threads)
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     pl.seed_everything(config.seed, verbose=False)
     _fix_choices(config, settings)
     run.write_text("config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True))

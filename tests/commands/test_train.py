@@ -20,10 +20,10 @@ SHORT = ("trainer.max_epochs=2", "data.limit=40", "model.image_size=32", "decode
 
 
 @pytest.fixture(scope="module")
-def finished(train: Train, tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+def finished(python: Train, tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
     """A run with all defaults but its length: Ray decodes, W&B logs offline."""
     folder = tmp_path_factory.mktemp("defaults")
-    done = train("trainer.max_epochs=6", cwd=folder)
+    done = python("train.py", "trainer.max_epochs=6", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return done, last_line(done)
 

@@ -6,7 +6,6 @@ a few blocks exist at a time. Leaves keeping the pixels to :mod:`raylight.data.c
 """
 
 import contextlib
-import functools
 import hashlib
 import io
 import itertools
@@ -24,7 +23,7 @@ from jaxtyping import Bool, Int64, UInt8
 from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.decode import DecodeSpec, decode_image
 from raylight.errors import BadImageError, RaylightError
-from raylight.runs.machine import usable_cpus
+from raylight.runs.machine import keep_freed_memory, usable_cpus
 from raylight.runs.ray_session import ray_session
 
 THREAD_BLOCK: Final = 4_000_000
@@ -126,7 +125,7 @@ def _decode_rows(
     paths: Sequence[str], digests: Sequence[str], spec: DecodeSpec
 ) -> tuple[UInt8[np.ndarray, "file height width 3"], list[str | None]]:
     """Reads and decodes files one after the other; a file that can't be used leaves zeros and a reason."""
-    _keep_freed_memory()
+    keep_freed_memory()
     pixels = np.zeros((len(paths), spec.size, spec.size, 3), np.uint8)
     reasons: list[str | None] = [None] * len(paths)
     for row, (path, digest) in enumerate(zip(paths, digests, strict=True)):
@@ -155,16 +154,6 @@ def _read(path: str, digest: str) -> bytes:
     if digest and hashlib.sha256(data).hexdigest() != digest:
         raise BadImageError(PASSING_REASONS[1])
     return data
-
-
-@functools.cache
-def _keep_freed_memory() -> None:
-    """Makes the C library keep the memory of one picture for the next, which saves a tenth of the time.
-
-    glibc returns large blocks to the kernel at once until it has seen one of that size freed; then it takes
-    them to be short-lived (mallopt(3), dynamic M_MMAP_THRESHOLD). Elsewhere this does nothing.
-    """
-    np.empty(31 << 20, np.uint8)
 
 
 def _with_threads(

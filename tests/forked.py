@@ -1,0 +1,61 @@
+"""Commands run in processes forked from one that has imported the heavy libraries already.
+
+A user waits for these imports once a command; a suite of some forty commands would wait for them forty times. What runs is
+the same: a process of its own, with its own arguments, folder, environment, output files and exit code. Tests of start-up,
+of signals and of the first whole run start Python anew.
+"""
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PRELOADED = ["matplotlib.pyplot", "optuna", "pandas", "pytorch_lightning", "scipy.stats", "sklearn.metrics", "torchvision", "wandb"]
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(PRELOADED)
+
+
+def run_forked(
+    script: Path, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python SCRIPT ARGUMENTS`` and wait for its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [str(Path(folder) / name) for name in ("stdout", "stderr")]
+        process = _context.Process(target=_as_command, args=(script, [*arguments], str(cwd), dict(environment), outputs))
+        process.start()
+        process.join(timeout)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired([str(script), *arguments], timeout)
+        assert process.exitcode is not None
+        return subprocess.CompletedProcess(
+            [sys.executable, str(script), *arguments],
+            process.exitcode,
+            *(Path(output).read_text(errors="surrogateescape") for output in outputs),
+        )
+
+
+def _as_command(script: Path, arguments: list[str], cwd: str, environment: dict[str, str], outputs: list[str]) -> None:
+    """What Python does between its start and its end, in a child that was forked."""
+    for descriptor, output in enumerate(outputs, start=1):
+        file = os.open(output, os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, descriptor)
+        os.close(file)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = [str(script), *arguments]
+    sys.path.insert(0, str(script.parent))
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
