@@ -5,10 +5,11 @@ PHOTOS ?= datasets/catsdogs
 FILMS ?= datasets/xray
 VENV := .venv
 BIN := $(VENV)/bin
-UV := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+# Compiled once here, since some machines forbid Python to keep what it compiles, and then each start takes seconds longer.
+UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint pytest reproduce constraints clean
+.PHONY: help train test lint pytest reproduce gallery constraints clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -29,6 +30,9 @@ pytest: $(VENV)/ready-dev
 
 reproduce: $(VENV)/ready  ## Run every published system (PHOTOS=DIR FILMS=DIR ARGS="--seeds 1,2,3 --weights DIR")
 	$(BIN)/python experiments/published/reproduce.py --photos $(PHOTOS) --films $(FILMS) $(ARGS)
+
+gallery: $(VENV)/ready-dev  ## Build a sweep, its reports and their screenshots from the demo data into gallery/
+	$(BIN)/python experiments/gallery/build.py $(ARGS)
 
 constraints: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --all-extras --no-annotate --no-header --no-emit-index-url pyproject.toml > constraints.new
