@@ -3,13 +3,14 @@ PYTHON ?= python3
 ARGS ?=
 PHOTOS ?= datasets/catsdogs
 FILMS ?= datasets/xray
+WEIGHTS ?= weights
 VENV := .venv
 BIN := $(VENV)/bin
 # Compiled once here, since some machines forbid Python to keep what it compiles, and then each start takes seconds longer.
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint pytest reproduce gallery constraints clean
+.PHONY: help train test lint pytest fuzz soak reproduce bench bench-transfer gallery constraints clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -28,11 +29,23 @@ lint: $(VENV)/ready-dev
 pytest: $(VENV)/ready-dev
 	$(BIN)/pytest $(ARGS)
 
+fuzz: $(VENV)/ready-dev  ## Break 20,000 images and decode them (ARGS="--inputs 20000 --seed 1 --table")
+	$(BIN)/python -m experiments.reliability.fuzz $(ARGS)
+
+soak: $(VENV)/ready-dev  ## Kill random runs, sweeps and cache builds and resume them (ARGS="--minutes 10 --seed 1 --table")
+	$(BIN)/python -m experiments.reliability.soak $(ARGS)
+
 reproduce: $(VENV)/ready  ## Run every published system (PHOTOS=DIR FILMS=DIR ARGS="--seeds 1,2,3 --weights DIR")
 	$(BIN)/python experiments/published/reproduce.py --photos $(PHOTOS) --films $(FILMS) $(ARGS)
 
 gallery: $(VENV)/ready-dev  ## Build a sweep, its reports and their screenshots from the demo data into gallery/
 	$(BIN)/python experiments/gallery/build.py $(ARGS)
+
+bench: $(VENV)/ready  ## Speed against what people write (PHOTOS=DIR FILMS=DIR WEIGHTS=DIR ARGS="--only decode,epochs")
+	$(BIN)/python experiments/speed/bench.py --photos $(PHOTOS) --films $(FILMS) --weights $(WEIGHTS) $(ARGS)
+
+bench-transfer: $(VENV)/ready  ## What caching frozen layers saves (PHOTOS=DIR WEIGHTS=DIR ARGS="--epochs-of-plain 10")
+	$(BIN)/python experiments/transfer/bench.py --photos $(PHOTOS) --weights $(WEIGHTS) $(ARGS)
 
 constraints: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --all-extras --no-annotate --no-header --no-emit-index-url pyproject.toml > constraints.new

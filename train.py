@@ -9,7 +9,7 @@ from raylight.config.launch import main
 
 def job(config: Any) -> Any:
     """One checked job; the stages are imported only now."""
-    from raylight.pipeline import run_job
+    from raylight.pipeline.job import run_job
 
     return run_job(config)
 

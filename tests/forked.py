@@ -15,7 +15,16 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-PRELOADED = ["matplotlib.pyplot", "optuna", "pandas", "pytorch_lightning", "scipy.stats", "sklearn.metrics", "torchvision", "wandb"]
+PRELOADED = [
+    "matplotlib.pyplot",
+    "optuna",
+    "pandas",
+    "pytorch_lightning",
+    "scipy.stats",
+    "sklearn.metrics",
+    "torchvision",
+    "wandb",
+]
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(PRELOADED)

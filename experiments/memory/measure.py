@@ -1,6 +1,6 @@
 """Peak anonymous memory of the training process, and whether it grows with the number of images.
 
-    python experiments/memory/measure.py --photos DIR [--times 1,10] [--model cnn4] [--batches 40]
+    python experiments/memory/measure.py --photos DIR [--times 1,10] [--model cnn4] [--batches 40 | --whole] [--json]
 
 Makes copies of the photos whose contents differ in a trailing byte or two (else the cache would keep one image for all
 of them), trains one epoch on each size, and samples RssAnon of the training process (not of Ray's workers) ten times a
@@ -8,6 +8,7 @@ second. Pages of the mapped cache belong to the system and aren't counted.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -24,13 +25,20 @@ def main() -> None:
     parser.add_argument("--times", default="1,10", help="how often each photo is taken, comma-separated")
     parser.add_argument("--model", default="cnn4", help="a model with 224 pixel input")
     parser.add_argument("--batches", type=int, default=40, help="training batches of the one epoch")
+    parser.add_argument("--whole", action="store_true", help="all batches of the epoch")
+    parser.add_argument("--json", action="store_true", help="a line of JSON a size instead of a table")
     arguments = parser.parse_args()
-    print("| images | peak RssAnon of the training process | seconds |\n| --- | --- | --- |")
+    batches = "null" if arguments.whole else str(arguments.batches)
+    if not arguments.json:
+        print("| images | peak RssAnon of the training process | seconds |\n| --- | --- | --- |")
     for times in map(int, arguments.times.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             count = copy_photos(arguments.photos, Path(folder) / "photos", times)
-            peak, seconds = train(Path(folder), arguments.model, arguments.batches)
-        print(f"| {count:,} | {peak / 1e9:.2f} GB | {seconds:.0f} |", flush=True)
+            peak, seconds = train(Path(folder), arguments.model, batches)
+        if arguments.json:
+            print(json.dumps({"images": count, "peak_gb": peak / 1e9, "seconds": seconds}), flush=True)
+        else:
+            print(f"| {count:,} | {peak / 1e9:.2f} GB | {seconds:.0f} |", flush=True)
 
 
 def copy_photos(source: Path, target: Path, times: int) -> int:
@@ -45,7 +53,7 @@ def copy_photos(source: Path, target: Path, times: int) -> int:
     return len(photos) * times
 
 
-def train(folder: Path, model: str, batches: int) -> tuple[float, float]:
+def train(folder: Path, model: str, batches: str) -> tuple[float, float]:
     """Train one epoch; the highest RssAnon in bytes, and the seconds it took."""
     command = [
         sys.executable,

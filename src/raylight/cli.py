@@ -21,7 +21,47 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as
 
 @app.callback()
 def describe() -> None:
-    """Evaluate, predict with, compare, export and resume runs."""
+    """Audit data; evaluate, predict with, compare, show, export and resume runs."""
+
+
+@app.command()
+def audit(
+    target: Annotated[
+        str,
+        typer.Argument(metavar="PATH | data=NAME | RUN", help="A folder of images, an option of conf/data, or a run."),
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[data.SETTING=VALUE]...", help="Such as data.root=PATH.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write audit.json and audit.html into this folder.")] = None,
+) -> None:
+    """Look for what makes results untrustworthy: in a data set before training, or in what a run's network goes by.
+
+    Exit codes: 0 clean, 1 there are findings, 2 the data or the run can't be used.
+    """
+    from raylight.serving.audit import audit_target
+
+    _guarded(lambda: audit_target(target, settings or [], out))
+
+
+@app.command()
+def labels(
+    target: Annotated[
+        str,
+        typer.Argument(metavar="SWEEP | PATH | data=NAME", help="The sweep of a cross-validation, or images."),
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[data.SETTING=VALUE]...", help="Such as data.root=PATH.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for label_errors.csv and label_errors.html.")] = None,
+) -> None:
+    """List labels that are probably wrong, judged by models that never saw the image.
+
+    Exit codes: 0 none is suspected, 1 some are, 2 the images or runs can't be used.
+    """
+    from raylight.serving.audit import audit_labels
+
+    _guarded(lambda: audit_labels(target, settings or [], out))
 
 
 @app.command()
@@ -89,12 +129,28 @@ def export(
 
 
 @app.command()
+def serve(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, shown side by side.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 7860,
+    max_mb: Annotated[float, typer.Option(help="Size of an uploaded picture at most, in megabytes.")] = 20.0,
+) -> None:
+    """Open a page: drop a picture, see its class, how sure that is, and where the network looked.
+
+    Exit codes: 0 stopped by Ctrl-C, 1 failed, 2 a run, the address or the port can't be used.
+    """
+    from raylight.serving.app import serve_runs
+
+    _guarded(lambda: serve_runs(runs, host, port, max_mb))
+
+
+@app.command()
 def resume(run: RunFolder) -> None:
     """Go on with an interrupted run, in the same folder.
 
     Exit codes: those of train.py.
     """
-    from raylight.pipeline import resume_run
+    from raylight.pipeline.job import resume_run
 
     _guarded(lambda: resume_run(run))
 

@@ -1,16 +1,25 @@
-"""What the README tells people to type is understood, and what it names is there."""
+"""What the README tells people to type does what it says, and what it names is there.
 
+The commands run as they stand there, on a small data set in the place of PATH, cut short by settings added at their end.
+"""
+
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from raylight.cli import app
-from raylight.config.launch import checked_arguments, register_schema
-from raylight.errors import ConfigError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, last_line
+from tests.forked import run_forked
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
@@ -20,17 +29,97 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python train.py") and "--cfg" not in c])
-def test_each_training_command_is_a_good_config(command: str, tmp_path: Path) -> None:
-    """With a folder for PATH; data sets that aren't here are the only complaint allowed."""
-    register_schema()
-    try:
-        arguments = shlex.split(command.replace("PATH", str(tmp_path)))[2:]
+TRAINING = [command for command in COMMANDS if command.startswith("python train.py")]
+CUT = (
+    "trainer=debug",
+    "trainer.batch_size=4",
+    "decode=threads",
+    "logger=none",
+    "report.enabled=false",
+    "report.plots=false",
+)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Films and photos, each with two classes in folders, in train and test."""
+    root, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for split, count in (("train", 16), ("test", 4)):
+        for label in ("films/{}/NORMAL", "films/{}/PNEUMONIA", "photos/{}/cat", "photos/{}/dog"):
+            folder = root / label.format(split)
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """State dicts in the place of downloaded ones."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    def path(model: str) -> str:
+        import torch
+        import torchvision
+
+        torch.manual_seed(0)
+        torch.save(torchvision.models.get_model(model).state_dict(), folder / f"{model}.pt")
+        return str(folder / f"{model}.pt")
+
+    return path
+
+
+@pytest.mark.parametrize("command", TRAINING)
+def test_each_training_command_runs(
+    command: str,
+    images: Path,
+    weights: Callable[[str], str],
+    train: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+) -> None:
+    arguments = shlex.split(command.replace("PATH", str(images / "photos")))[2:]
+    if "--cfg" not in arguments:
+        arguments += CUT
+        pretrained = re.search(r"resnet18|mobilenet_v2|mobilenet|efficientnet_b0", command)
+        if pretrained:
+            name = {"mobilenet": "mobilenet_v2"}.get(pretrained[0], pretrained[0])
+            arguments += [f"model.weights={weights(name)}", "model.image_size=64"]
+        else:
+            arguments += ["model.image_size=32", "data.limit=40"]
+        if "finetune=two_phase" in arguments:
+            arguments.append("trainer.max_epochs=6")
         if "data=xray" in arguments:
-            arguments.append(f"data.root={tmp_path}")
-        checked_arguments(ROOT / "conf", arguments)
-    except ConfigError as error:
-        pytest.fail(str(error))
+            arguments.append(f"data.root={images / 'films'}")
+    done = train(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "--cfg" in arguments:
+        assert "max_epochs: 10" in done.stdout
+    else:
+        written = last_line(done)
+        assert (written / ("comparison.csv" if "-m" in arguments else "metrics.json")).is_file()
+
+
+@pytest.fixture(scope="module")
+def run_folder(
+    train: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    done = train(*CUT, "model.image_size=32", "data.limit=40", cwd=tmp_path_factory.mktemp("run"))
+    return last_line(done)
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if re.match(r"raylight (evaluate|predict|compare|export|resume) ", c)]
+)
+def test_each_command_on_a_run_works(command: str, run_folder: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").symlink_to(images / "photos")
+    Image.open(next(images.rglob("*.png"))).save(tmp_path / "photo.jpg")
+    second = tmp_path / "second"
+    shutil.copytree(run_folder, second)
+    arguments = shlex.split(command.replace("RUN RUN", f"RUN '{second}'").replace("RUN", shlex.quote(str(run_folder))))
+    done = run_forked(Path(sys.executable).with_name("raylight"), arguments[1:], tmp_path, os.environ, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip() or done.stderr.strip()
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("raylight ")])

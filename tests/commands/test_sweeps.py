@@ -219,6 +219,51 @@ def test_a_hopeless_trial_is_pruned(
     assert done.stdout.count("epochs trained: 3") == len(pruned)
 
 
+def test_a_search_of_real_training_prunes_and_goes_on(train: Train, tmp_path: Path) -> None:
+    """A learning rate of 50 learns nothing; the study knows, and a second call runs only what is missing."""
+    import optuna
+
+    sweep = tmp_path / "search"
+    search = ("-m", "hydra/sweeper=optuna", f"hydra.sweep.dir={sweep}", "optimizer.lr=50,0.001", "logger=csv", *SHORT)
+    search += ("trainer.max_epochs=4", "hydra.sweeper.seed=1", "hydra.sweeper.n_startup_trials=1")
+    search += ("hydra.sweeper.prune_after=1",)
+    done = train(*search, "hydra.sweeper.n_trials=3", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    storage = f"sqlite:///{sweep / 'optuna.db'}"
+    trials = optuna.load_study(study_name="raylight", storage=storage).get_trials()
+    states = {trial.params["optimizer.lr"]: trial.state.name for trial in trials}
+    assert states == {"0.001": "COMPLETE", "50": "PRUNED"}
+    (pruned,) = (trial for trial in trials if trial.state.name == "PRUNED")
+    with (sweep / f"{pruned.number}-demo-cnn2" / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
+    found = OmegaConf.load(sweep / "optuna.yaml")
+    assert (found.best_params, found.pruned_after_epoch) == ({"optimizer.lr": "0.001"}, {pruned.number: 1})
+    assert (
+        "Stopped early, because others were better at the same epoch: job 2 (epoch 1)"
+        in (sweep / "comparison.md").read_text()
+    )
+    before = {path.name for path in sweep.glob("*-demo-cnn2")}
+    done = train(*search, "hydra.sweeper.n_trials=4", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in sweep.glob("*-demo-cnn2")} - before == {"3-demo-cnn2"}
+    assert len(rows_of(sweep)) == 2
+
+
+def test_folds_sweep_like_anything_else(train: Train, tmp_path: Path) -> None:
+    command = ("-m", "data.folds=3", "data.fold=0,1,2", f"hydra.sweep.dir={tmp_path / 'folds'}", "logger=csv", *SHORT)
+    done = train(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = rows_of(last_line(done))
+    assert (row["jobs"], row["finished"]) == ("3", "3")
+    assert float(row["test/accuracy_sd"]) >= 0
+    assert float(row["seconds"]) > 0
+    assert float(row["peak_memory_gb"]) > 0.1
+    again = train(*command, cwd=tmp_path)  # the same command into the same folder: nothing is left to do
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("it isn't run again") == 3
+    assert rows_of(last_line(again)) == [row]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

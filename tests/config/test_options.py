@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from raylight.config.check import config_problems
-from raylight.config.launch import load_config, register_schema
+from raylight.config.launch import checked_arguments, load_config, register_schema
 from raylight.config.schema import RunConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -43,7 +43,8 @@ def test_every_option_composes_and_builds(option: str, tmp_path: Path) -> None:
 
     from raylight.data.augment import build_augmenter
 
-    run = compose(*needs(option, tmp_path))
+    register_schema()
+    run = compose(*checked_arguments(CONF, needs(option, tmp_path)))  # as typed on the command line
     weight = torch.nn.Parameter(torch.zeros(3))
     optimizer = instantiate(run.optimizer)([weight])
     schedule = instantiate(run.scheduler)(optimizer)

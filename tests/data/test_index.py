@@ -63,6 +63,24 @@ def test_what_is_known_of_a_file(root: Path) -> None:
     assert np.abs(index.thumbnails[position] - shown).mean() < 6
 
 
+def test_what_is_odd_about_a_good_file_is_noted(root: Path) -> None:
+    frames = [picture(number) for number in range(3)]
+    for name in ("moving.gif", "moving.png", "moving.webp", "pages.tif"):
+        frames[0].save(root / "a" / name, save_all=True, append_images=frames[1:])
+    grey = np.asarray(picture(4).convert("L"), np.uint16)
+    Image.fromarray(grey << 4).save(root / "b" / "twelve bits.png")
+    Image.fromarray(grey << 8).save(root / "b" / "sixteen bits.png")
+    first = "only the first of its pictures is used (an animation, or pages)"
+    assert build(root).noted() == [
+        ("a/moving.gif", first),
+        ("a/moving.png", first),
+        ("a/moving.webp", first),
+        ("a/pages.tif", first),
+        ("b/twelve bits.png", "of its 16 bits only the lower 12 are used, so that it is nearly black"),
+    ]
+    assert build(root).rejected() == []
+
+
 def test_every_kind_of_bad_file_is_found_with_its_reason(root: Path) -> None:
     whole = (root / "a" / "0.jpg").read_bytes()
     (root / "a" / "empty.jpg").write_bytes(b"")

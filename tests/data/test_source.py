@@ -211,6 +211,7 @@ def test_group_pattern(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "group"),
     [
+        ("person12_virus_34.jpeg", "person12"),
         ("IM-0011-0001-0002.jpeg", "IM-0011"),
         ("IM-0011-0001.jpeg", "IM-0011"),
         ("NORMAL2-IM-0011-0001.jpeg", "NORMAL2-IM-0011"),

@@ -39,6 +39,7 @@ def make_index(
             "sha256": [hashlib.sha256(str(number).encode()).hexdigest() for number in numbers],
             "status": ["bad" if number in bad else "ok" for number in range(n)],
             "reason": pa.array([None] * n, pa.string()),
+            "note": pa.array([None] * n, pa.string()),
         },
         schema=INDEX_SCHEMA,
     )

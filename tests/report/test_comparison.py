@@ -19,6 +19,7 @@ from raylight.data.index import INDEX_SCHEMA, Index
 from raylight.models.preprocessing import Preprocessing
 from raylight.report.comparison import IncomparableError, study_of
 from raylight.report.comparison_files import write_study
+from raylight.report.intervals import wilson
 from raylight.report.predictions import Predictions
 from raylight.report.results import Selection, write_results
 from raylight.runs.run_dir import RunDir
@@ -182,8 +183,21 @@ def test_the_folds_of_a_cross_validation_are_joined(tmp_path: Path) -> None:
 def test_missing_folds_are_told(tmp_path: Path) -> None:
     with pytest.raises(IncomparableError, match=r"0, 1, 2, .* has 0, 2"):
         study_of([*folds(tmp_path, "small", set()), *folds(tmp_path, "tiny", set(), (0, 2))])
-    with pytest.raises(IncomparableError, match="of one configuration"):
-        study_of(folds(tmp_path / "again", "small", set()))
+
+
+def test_the_folds_of_one_configuration_are_its_cross_validated_result(tmp_path: Path) -> None:
+    study = study_of(folds(tmp_path, "small", {3, 14}))
+    (whole,) = study.entrants
+    accuracy = whole.estimates["accuracy"]
+    assert (accuracy.value, accuracy.n) == (pytest.approx(28 / 30), 30)
+    assert (accuracy.low, accuracy.high) == pytest.approx(wilson(28, 30))
+    assert not study.pairs
+    page = write_study(study, tmp_path / "out")["comparison.html"].read_text()
+    assert "The folds joined" in page
+    assert "Every two of them" not in page
+
+    some = study_of(folds(tmp_path / "some", "small", set(), (0, 2)))
+    assert any("Of 3 folds 1 isn't there" in note for note in some.notes)
 
 
 def test_the_files_show_the_images_that_only_one_gets_right(two: tuple[Path, Path], tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from raylight.report.evaluation import LABELS, METRICS, as_json, confusion_matrix, evaluate
+from raylight.config.metric_names import LABELS, METRICS
+from raylight.report.evaluation import as_json, confusion_matrix, evaluate
 from raylight.report.predictions import UNKNOWN, Predictions
 from raylight.report.resampling import WeightedMetrics
 from raylight.training.metrics import metric_collection

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from scipy.stats import t
 
+from raylight.config.metric_names import METRICS
 from raylight.errors import RunError
-from raylight.report.evaluation import METRICS
 from raylight.report.sweep_files import flat_rows, markdown, write_sweep
 from raylight.report.sweep_table import parameters_of, spread, sweep_table
 from raylight.runs.run_dir import RunDir
@@ -122,6 +122,18 @@ def test_the_files_hold_the_numbers_and_the_failures(sweep: Path) -> None:
     assert "http" not in page.replace("http-equiv", "")
     assert (sweep / "accuracy_time.png").is_file()
     assert (sweep / "accuracy_parameters.png").is_file()
+
+
+def test_medical_data_and_pruned_trials_are_told(sweep: Path) -> None:
+    assert "Research only" not in write_sweep(sweep_table(sweep))["html"].read_text()
+    (sweep / "2-demo-cnn2" / "config.yaml").write_text("data: {medical: true}\n")
+    (sweep / "optuna.yaml").write_text(
+        "direction: minimize\nbest_value: 0.25\nbest_params: {optimizer.lr: 0.01}\npruned_after_epoch: {3: 1, 5: 4}\n"
+    )
+    page = write_sweep(sweep_table(sweep))["html"].read_text()
+    assert "<strong>Research only.</strong>" in page
+    assert "job 3 (epoch 1), 5 (epoch 4)" in page
+    assert "best was optimizer.lr=0.01, with 0.2500" in page
 
 
 def test_a_sweep_without_any_result_still_has_its_table(tmp_path: Path) -> None:

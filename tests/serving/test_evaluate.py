@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
+from raylight.config.metric_names import METRICS
 from raylight.data.index import Index
-from raylight.report.evaluation import METRICS, Estimate
+from raylight.report.evaluation import Estimate
 from raylight.report.intervals import wilson
 from raylight.serving.evaluate import shift
 from tests.serving.conftest import draw, move_images
@@ -47,6 +48,20 @@ def test_a_second_look_gives_the_runs_numbers(raylight: Command, run: Path, tmp_
             assert [one[name] for name in ("path", "label", "predicted")] == [
                 two[name] for name in ("path", "label", "predicted")
             ]
+
+
+def test_every_further_look_at_test_is_counted(raylight: Command, copied_run: Path, tmp_path: Path) -> None:
+    before = metrics(copied_run)["provenance"]["looks_at_test"]
+
+    again = raylight("evaluate", copied_run)
+    draw(tmp_path / "foreign", "left", 4, 9)
+    draw(tmp_path / "foreign", "right", 4, 9)
+    raylight("evaluate", copied_run, "--data", tmp_path / "foreign")  # other images: no look at the run's own
+
+    provenance = metrics(copied_run)["provenance"]
+    assert f"This was look {before + 1} at the run's test images" in again.stdout
+    assert provenance["looks_at_test"] == before + 1
+    assert (provenance["looks"][0]["by"], provenance["looks"][-1]["by"]) == ("train", "evaluate")
 
 
 def test_moved_images_are_found_by_their_content(

@@ -28,8 +28,10 @@ test_images.__test__ = False  # type: ignore[attr-defined]
 
 
 def test_onnx_file_gives_the_runs_probabilities(raylight: Command, run: Path, images: Path, tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip(
+        "onnxruntime", reason="checking an ONNX file needs onnxruntime: pip install raylight[export]"
+    )
+    pytest.importorskip("onnxscript", reason="writing an ONNX file needs onnxscript: pip install raylight[export]")
     out = tmp_path / "new" / "model.onnx"
 
     done = raylight("export", run, "--out", out)

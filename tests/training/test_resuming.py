@@ -1,5 +1,6 @@
 """A run that was stopped and resumed ends like one that never stopped: before, at and after the switch of phases."""
 
+import ast
 import os
 import signal
 import threading
@@ -11,9 +12,12 @@ import torch
 import torchvision
 from omegaconf import OmegaConf
 
+import raylight
 from raylight.config.launch import load_config
 from raylight.config.schema import RunConfig
-from raylight.pipeline import resume_run, train
+from raylight.data.index import Index
+from raylight.pipeline.job import resume_run
+from raylight.pipeline.run import train
 from raylight.runs.run_dir import RunDir, recorded, state_of
 
 
@@ -111,3 +115,57 @@ def test_a_finished_run_is_left_alone(undisturbed: RunDir, capsys: pytest.Captur
     before = (undisturbed / "metrics.json").stat().st_mtime_ns
     assert resume_run(undisturbed.path) == 0
     assert (undisturbed / "metrics.json").stat().st_mtime_ns == before
+
+
+class Evil:
+    """Unpickling this writes a file."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple[object, tuple[Path, str]]:
+        return (Path.write_text, (self.proof, "executed"))
+
+
+def test_a_moved_run_keeps_its_best_checkpoint_and_other_images_or_code_are_refused(
+    settings: RunConfig, undisturbed: RunDir, tmp_path: Path
+) -> None:
+    """One stopped run, moved: what it is resumed with is refused until it is what it was."""
+    run = run_until(settings, tmp_path / "run", 3)
+    moved = RunDir(tmp_path / "another place")
+    run.path.rename(moved.path)
+    index, last = moved / "index.parquet", moved / "checkpoints" / "last.ckpt"
+    whole, checkpoint = index.read_bytes(), last.read_bytes()
+
+    table = Index.read(index)
+    changed = ["0" * 64, *table.column("sha256")[1:]]
+    table.with_column("sha256", changed).write(index)
+    assert resume_run(moved.path) == 2
+    assert "1 of the images in" in moved.read_json("status.json")["reason"]
+    index.write_bytes(whole)
+
+    torch.save({"epoch": Evil(tmp_path / "proof")}, last)
+    assert resume_run(moved.path) == 1
+    assert "could run code from it" in moved.read_json("status.json")["reason"]
+    assert not (tmp_path / "proof").exists()
+    last.write_bytes(checkpoint[: len(checkpoint) // 2])
+    assert resume_run(moved.path) == 1
+    assert "delete it to train from the beginning" in moved.read_json("status.json")["reason"]
+
+    last.write_bytes(checkpoint)
+    # What was best lies in the new place; the old one doesn't exist any more.
+    assert resume_run(moved.path) == 0
+    assert (moved / "predictions.csv").read_bytes() == (undisturbed / "predictions.csv").read_bytes()
+    assert (moved / "history.csv").read_text().count("\n") == (undisturbed / "history.csv").read_text().count("\n")
+
+
+def test_nothing_in_the_program_loads_pickles() -> None:
+    root = Path(raylight.__file__).parent
+    for file in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call):
+                name, words = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+                assert name not in ("pickle.load", "pickle.loads", "joblib.load", "torch.hub.load"), file
+                assert name != "torch.load" or words.get("weights_only") == "True", file
+                assert words.get("allow_pickle", "False") == "False", file
+                assert name not in ("yaml.load", "eval", "exec"), file

@@ -52,6 +52,7 @@ class OptunaSweeper(Sweeper):
         self.seed, self.n_startup_trials = seed, n_startup_trials
         self.prune, self.prune_after = prune, prune_after
         self.params = dict(params or {})
+        self.prefixes: dict[str, str] = {}
         self.launcher: Launcher | None = None
         self.hydra_context: HydraContext | None = None
         self.config: DictConfig | None = None
@@ -112,13 +113,15 @@ class OptunaSweeper(Sweeper):
         texts = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
         fixed, space = {}, {}
         for override in parser.parse_overrides(texts):
-            key = override.get_key_element()
+            written_key = override.get_key_element()
+            key = written_key.lstrip("+")  # how Hydra is to take it is no part of a parameter's name
             fixed.pop(key, None)
             space.pop(key, None)  # the command line comes last and wins
             if override.is_sweep_override():
                 space[key] = distribution(override)
+                self.prefixes[key] = written_key.removesuffix(key)
             else:
-                fixed[key] = override.input_line or f"{key}={override.get_value_element_as_str()}"
+                fixed[key] = override.input_line or f"{written_key}={override.get_value_element_as_str()}"
         if not space:
             raise HydraException(
                 "hydra/sweeper=optuna has nothing to search: sweep over a setting, for example "
@@ -129,7 +132,7 @@ class OptunaSweeper(Sweeper):
             problem
             for key in space
             if key.split("@")[0] not in groups
-            and (problem := value_problem(key.lstrip("+"), "${...}"))
+            and (problem := value_problem(key, "${...}"))
             and "there is no such setting" in problem
         ]
         if unknown:
@@ -142,7 +145,10 @@ class OptunaSweeper(Sweeper):
 
         assert self.launcher is not None
         trials = [study.ask(fixed_distributions=space) for _ in range(n)]
-        jobs = [[*fixed, *(f"{key}={written(value)}" for key, value in trial.params.items())] for trial in trials]
+        jobs = [
+            [*fixed, *(f"{self.prefixes[key]}{key}={written(value)}" for key, value in trial.params.items())]
+            for trial in trials
+        ]
         for number, job in zip((trial.number for trial in trials), jobs, strict=True):
             log.info("trial %d of %d: %s", number + 1, self.n_trials, " ".join(job[len(fixed) :]))
         self.validate_batch_is_legal(jobs)
@@ -187,6 +193,9 @@ class OptunaSweeper(Sweeper):
             "study": study.study_name,
             "direction": study.direction.name.lower(),
             "trials": {state: states.count(state) for state in sorted(set(states))},
+            "pruned_after_epoch": {
+                trial.number: trial.user_attrs["pruned_at"] for trial in study.get_trials(states=(TrialState.PRUNED,))
+            },
         }
         finished = study.get_trials(states=(TrialState.COMPLETE,))
         if finished:

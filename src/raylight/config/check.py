@@ -1,13 +1,12 @@
 """Finds every problem of a config before any work starts.
 
-Covers names, types, values and combinations that can be judged without reading an image, and binds each
-``_target_`` node to the signature that it calls. What only the data can tell (too few images, a missing class) is
+Covers names, types, values and combinations that can be judged without reading an image; the code that a config may
+name is judged in ``raylight.config.targets``. What only the data can tell (too few images, a missing class) is
 checked by the data rooms.
 """
 
 import difflib
-import importlib
-import inspect
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from raylight.config.decision_rule import parse_rule
+from raylight.config.metric_names import LOWER_IS_BETTER, METRICS
 from raylight.config.schema import DataConfig, RunConfig
 from raylight.config.shapes import smallest_image_size
-
-TRUSTED_PACKAGES = ("raylight", "torch", "torchvision", "torchmetrics", "pytorch_lightning")
+from raylight.config.targets import secret_problem, target_problems
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.kind": ("demo", "folder"),
@@ -72,20 +71,8 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 """Smallest and largest value of each number, both allowed."""
 
-METRICS = [
-    "loss",
-    "accuracy",
-    "balanced_accuracy",
-    "precision",
-    "recall",
-    "specificity",
-    "f1",
-    "auroc",
-    "average_precision",
-    "mcc",
-    "ece",
-    "brier",
-]
+MONITORED = ("loss", *METRICS)
+"""Validation metrics that can choose a checkpoint."""
 
 
 def known_keys(node: Any = RunConfig, prefix: str = "") -> Iterator[str]:
@@ -110,7 +97,7 @@ def nearest(name: str, candidates: list[str]) -> str:
 
 def value_problem(key: str, value: Any) -> str | None:
     """What is wrong with one value at one dotted key: an unknown name or a wrong type; None when it fits."""
-    keys = set(known_keys())
+    keys = _known()
     if key not in keys:
         if inside_free_node(key):
             return None
@@ -120,12 +107,23 @@ def value_problem(key: str, value: Any) -> str | None:
     hint = _hint_at(key)
     if is_dataclass(hint):
         return None if isinstance(value, Mapping | DictConfig) else f"{key}: is a section, not a value; set {key}.NAME"
-    schema = OmegaConf.structured(RunConfig)
     try:
-        OmegaConf.update(schema, key, value)
+        OmegaConf.update(_schema(), key, value)
     except OmegaConfBaseException:
         return f"{key}: {value!r} is not {_expected(hint)}"
     return None
+
+
+@functools.cache
+def _known() -> frozenset[str]:
+    return frozenset(known_keys())
+
+
+@functools.cache
+def _schema() -> Container:
+    """A config to try values on, one after the other; making one takes long."""
+    schema: Container = OmegaConf.structured(RunConfig)
+    return schema
 
 
 def config_problems(config: DictConfig) -> list[str]:
@@ -137,7 +135,7 @@ def config_problems(config: DictConfig) -> list[str]:
     problems = [
         problem
         for key, value in _leaves(OmegaConf.to_container(config, resolve=False))
-        if (problem := value_problem(key, value))
+        if (problem := value_problem(key, value) or secret_problem(key, value))
     ]
     if problems:
         return problems
@@ -152,7 +150,7 @@ def config_problems(config: DictConfig) -> list[str]:
         *_range_problems(typed),
         *_combination_problems(run),
         *_place_problems(run),
-        *_target_problems(run),
+        *target_problems(run, nearest),
     ]
 
 
@@ -170,9 +168,10 @@ def _is_free(key: str) -> bool:
 
 def inside_free_node(key: str) -> bool:
     """Whether a key lies in a node whose arguments the schema doesn't list: a ``_target_`` node or a phase."""
-    return key.split(".")[0] in ("optimizer", "scheduler") or key.startswith(("augment.transforms", "finetune.phases"))
+    return key.startswith(("optimizer.", "scheduler.", "augment.transforms", "finetune.phases"))
 
 
+@functools.cache
 def _hint_at(key: str) -> Any:
     node: Any = RunConfig
     for name in key.split("."):
@@ -243,13 +242,13 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
     if finetune.phases and finetune.phases[-1].epochs is not None and fixed != trainer.max_epochs:
         yield f"trainer.max_epochs: {trainer.max_epochs}, but the phases of finetune add up to {fixed}"
     split, _, metric = trainer.monitor.partition("/")
-    if split != "val" or metric not in METRICS:
-        valid = [f"val/{name}" for name in METRICS]
+    if split != "val" or metric not in MONITORED:
+        valid = [f"val/{name}" for name in MONITORED]
         yield (
             f"trainer.monitor: {trainer.monitor!r} can't choose a checkpoint; only validation may "
-            f"(val/ and one of {', '.join(METRICS)}){nearest(trainer.monitor, valid)}"
+            f"(val/ and one of {', '.join(MONITORED)}){nearest(trainer.monitor, valid)}"
         )
-    elif (metric in ("loss", "ece", "brier")) != (trainer.monitor_mode == "min"):
+    elif (metric in ("loss", *LOWER_IS_BETTER)) != (trainer.monitor_mode == "min"):
         yield f"trainer.monitor_mode: {trainer.monitor_mode!r} would keep the worst {trainer.monitor}"
     if trainer.averaging == "swa" and len(finetune.phases) > 1:
         yield "trainer.averaging: swa replaces the scheduler and can't span two phases; use ema or a single phase"
@@ -281,59 +280,3 @@ def _root_problems(data: DataConfig) -> Iterator[str]:
         f"data.root: {found}.{origin}{fetch} Place them as ROOT/CLASS/*.jpg or ROOT/{{train,test}}/CLASS/*.jpg, set "
         f"data.root=ROOT, and try them with: python train.py data={data.name} data.root=ROOT trainer=debug"
     )
-
-
-def _target_problems(run: RunConfig) -> Iterator[str]:
-    trusted = (*TRUSTED_PACKAGES, *run.allowed_targets)
-    nodes: list[tuple[str, Any, tuple[Any, ...]]] = [("optimizer", run.optimizer, (None,))]
-    if run.scheduler is not None:
-        nodes.append(("scheduler", run.scheduler, (None,)))
-    nodes += [(f"augment.transforms[{position}]", node, ()) for position, node in enumerate(run.augment.transforms)]
-    for key, node, leading in nodes:
-        yield from _node_problems(key, node, trusted, leading)
-
-
-def _node_problems(key: str, node: Any, trusted: tuple[str, ...], leading: tuple[Any, ...]) -> Iterator[str]:
-    """Problems of one ``_target_`` node and of those nested in its arguments."""
-    if not isinstance(node, Mapping) or "_target_" not in node:
-        yield f"{key}: needs a _target_, the dotted name of the class that builds it"
-        return
-    target = str(node["_target_"])
-    package = target.split(".")[0]
-    if package not in trusted:
-        yield (
-            f"{key}._target_: {target!r} is not from a trusted package ({', '.join(trusted)}); "
-            f"add it with allowed_targets=[{package}] if you trust its code"
-        )
-        return
-    module_name, _, attribute = target.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError:
-        yield f"{key}._target_: there is no module {module_name!r}"
-        return
-    callee = getattr(module, attribute, None)
-    if not callable(callee):
-        names = [name for name in dir(module) if not name.startswith("_")]
-        yield f"{key}._target_: {module_name} has no {attribute!r}{nearest(attribute, names)}"
-        return
-    arguments = {str(name): value for name, value in node.items() if not str(name).startswith("_")}
-    try:
-        signature = inspect.signature(callee)
-    except ValueError:
-        return
-    parameters = [name for name in signature.parameters if name not in ("self", "args", "kwargs")]
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    unknown = [name for name in arguments if name not in parameters and not open_ended]
-    for name in unknown:
-        yield f"{key}.{name}: {target} takes no such argument{nearest(name, parameters)}"
-    if not unknown:
-        try:
-            signature.bind(*leading, **arguments)
-        except TypeError as error:
-            yield f"{key}: {target}: {error}"
-    for name, value in arguments.items():
-        for position, inner in enumerate(value if isinstance(value, list) else [value]):
-            if isinstance(inner, Mapping) and "_target_" in inner:
-                suffix = f"[{position}]" if isinstance(value, list) else ""
-                yield from _node_problems(f"{key}.{name}{suffix}", inner, trusted, ())

@@ -5,16 +5,19 @@ Each job of a multirun reports how it ended instead of raising, so that the othe
 """
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from raylight.config.check import config_problems, inside_free_node, known_keys, nearest, value_problem
 from raylight.config.resuming import resumed_arguments
 from raylight.config.schema import RunConfig
+from raylight.config.targets import allow, hydra_problems
 from raylight.errors import ConfigError
 
 
@@ -32,6 +35,8 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any]) -> int:
     import hydra
     from hydra._internal.utils import get_args_parser
 
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # until the job has an answer of its own
     register_schema()
     arguments = get_args_parser().parse_args()
     _absolute_config_path(arguments.config_path)
@@ -49,8 +54,20 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any]) -> int:
         objective: float | None = outcome.objective
         return objective
 
+    # What a job can do wrong is in its run folder; an error of Hydra's own is to arrive here, not on the terminal.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir), config_name="train")(job)()
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(  # noqa: T201 - the answer to a user's mistake
+            f"The run folder can't be made ({place}{error.strerror}). Work in another folder, or choose one with "
+            "hydra.run.dir=PATH (a sweep: hydra.sweep.dir=PATH).",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:  # before the job's own handling of signals
+        return 130
     except SystemExit as end:
         # The end of a sweep speaks for jobs in other processes, too; an interrupted job ends it early.
         return int(end.code or 0)
@@ -124,6 +141,8 @@ def checked_arguments(conf_dir: Path, arguments: list[str]) -> list[str]:
     parsed = get_args_parser().parse_args(arguments)
     config_dir = str(Path(parsed.config_path).resolve()) if parsed.config_path else str(conf_dir)
     config_name = parsed.config_name or "train"
+    own_config = config_dir == str(conf_dir)
+    hydra_sections: list[DictConfig] = []
     problems: list[str] = []
     accepted: list[Override] = []
     rewritten: dict[str, str] = {}
@@ -149,11 +168,21 @@ def checked_arguments(conf_dir: Path, arguments: list[str]) -> list[str]:
             raise ConfigError([f"--config-name: there is no {config_name}.yaml in {config_dir}"])
         for overrides in _compositions(accepted, rewritten):
             try:
-                config = compose(config_name, overrides=overrides)
+                config = compose(config_name, overrides=overrides, return_hydra_config=True)
             except HydraException as error:
                 problems.append(_plain(error))
                 continue
+            with open_dict(config):
+                hydra_section = config.pop("hydra")
+            if any(override.key_or_group == "allowed_targets" for override in accepted) or own_config:
+                allow(list(config.get("allowed_targets", [])))
+            hydra_sections.append(hydra_section)
             problems += [problem for problem in config_problems(config) if problem not in problems]
+    if hydra_sections and not own_config:
+        asked = [str(override.input_line) for override in accepted if override.key_or_group.startswith("hydra")]
+        with initialize_config_dir(str(conf_dir), version_base="1.3"):
+            usual = compose("train", overrides=asked, return_hydra_config=True).hydra
+        problems += hydra_problems(hydra_sections[0], usual)
     if problems:
         raise ConfigError(problems)
     return [rewritten.get(text, text) for text in arguments]

@@ -1,7 +1,8 @@
-"""Going on with a sweep: what ``resume=SWEEP_FOLDER`` on the command line means for Hydra.
+"""Going on with a run or a sweep: what ``run=RUN_FOLDER`` and ``resume=SWEEP_FOLDER`` mean for Hydra.
 
-Covers the command line alone: the sweep goes into its old folder, and repeats its own command when no other one is
-given. Which of its jobs are finished already is seen by each job (``pipeline.run_job``).
+Covers the command line alone: a run goes on in its folder with its own settings; a sweep goes into its old folder, and
+repeats its own command when no other one is given. The same command into the same folder goes on as well. Which of its
+jobs are finished already is seen by each job (``pipeline.run_job``).
 """
 
 from pathlib import Path
@@ -12,40 +13,71 @@ from raylight.errors import ConfigError
 
 COMMAND_FILE = "multirun.yaml"
 """Where a sweeper writes the command that it was given."""
+STATUS_FILE = "status.json"
+"""What every run folder has."""
 
 
 def resumed_arguments(arguments: list[str]) -> list[str]:
-    """Write ``resume=FOLDER`` out in Hydra's words.
+    """Write ``run=FOLDER`` or ``resume=FOLDER`` out in Hydra's words.
 
     Args:
         arguments: what follows ``train.py``.
 
     Returns:
-        The arguments for Hydra: ``-m``, the sweep's folder, and the sweep's own overrides where none are given. The
-        same arguments where nothing is to be resumed.
+        The arguments for Hydra: for a run its folder; for a sweep ``-m``, its folder, and its own overrides where none
+        are given. The same arguments where nothing is to be resumed.
 
     Raises:
-        ConfigError: the folder isn't a sweep's.
+        ConfigError: the folder isn't a run's or a sweep's, or a run's isn't alone on the command line.
     """
     from hydra._internal.utils import get_args_parser
 
-    overrides = get_args_parser().parse_args(arguments).overrides
-    asked = [text for text in overrides if text.lstrip("+").startswith("resume=")]
-    value = asked[-1].partition("=")[2].strip("'\"") if asked else ""
-    if value in ("", "null"):
-        return arguments
+    parsed = get_args_parser().parse_args(arguments)
+    overrides = parsed.overrides
+    _, run = _asked("run", overrides)
+    if run:
+        return _run_resumed(run, arguments)
+    asked, value = _asked("resume", overrides)
+    if not value:
+        return [*arguments, *_started_again(overrides)] if parsed.multirun else arguments
     folder = Path(value).expanduser().resolve()
     if not (folder / COMMAND_FILE).is_file():
         raise ConfigError(
             [
                 f"resume: {value!r} is not the folder of a sweep: it has no {COMMAND_FILE}. A sweep's folder is what "
-                "python train.py -m prints last; a single run goes on with: raylight resume RUN"
+                "python train.py -m prints last; a single run goes on with run=RUN"
             ]
         )
     kept = [argument for argument in arguments if argument not in asked]
     own = _command_of(folder) if len(asked) == len(overrides) else []
     multirun = [] if any(argument in ("-m", "--multirun") for argument in kept) else ["-m"]
     return [*multirun, *kept, *own, f"resume={_quoted(folder)}", f"hydra.sweep.dir={_quoted(folder)}"]
+
+
+def _asked(setting: str, overrides: list[str]) -> tuple[list[str], str]:
+    """The overrides of a setting, and the value of the last one; empty where that is nothing."""
+    asked = [text for text in overrides if text.lstrip("+").startswith(f"{setting}=")]
+    value = asked[-1].partition("=")[2].strip("'\"") if asked else ""
+    return asked, "" if value == "null" else value
+
+
+def _started_again(overrides: list[str]) -> list[str]:
+    """``resume=`` for a sweep that is started once more into its own folder; a search goes on by its own study."""
+    _, value = _asked("hydra.sweep.dir", overrides)
+    folder = Path(value).expanduser().resolve()
+    searches = any(text.startswith("hydra/sweeper=") for text in overrides)
+    return [f"resume={_quoted(folder)}"] if value and not searches and (folder / COMMAND_FILE).is_file() else []
+
+
+def _run_resumed(value: str, arguments: list[str]) -> list[str]:
+    folder = Path(value).expanduser().resolve()
+    if len(arguments) > 1:
+        raise ConfigError(["run: goes on with a run as it was begun, so nothing else can be set beside it"])
+    if not (folder / STATUS_FILE).is_file():
+        raise ConfigError(
+            [f"run: {value!r} is not a run folder: it has no {STATUS_FILE}. RUN is what train.py prints last"]
+        )
+    return [f"run={_quoted(folder)}", f"hydra.run.dir={_quoted(folder)}"]
 
 
 def _command_of(folder: Path) -> list[str]:

@@ -249,6 +249,8 @@ class ReportConfig:
     """Draw ``plots/*.png``."""
     gradcam: bool = True
     """Show where the network looked on the report's example images."""
+    shortcuts: bool = False
+    """Test the network on images without their centre, their detail, ...: what does it go by? Costs some predictions."""
 
 
 @dataclass
@@ -278,5 +280,7 @@ class RunConfig:
     """Packages besides raylight, torch, torchvision, torchmetrics and pytorch_lightning that ``_target_`` may name."""
     notes: str | None = None
     """Free text, shown in the report."""
+    run: str | None = None
+    """Folder of an interrupted run to go on with, in place and with its own settings; stands alone on the command line."""
     resume: str | None = None
     """Folder of a sweep to go on with; its finished jobs aren't run again. Alone, it repeats the sweep's own command."""

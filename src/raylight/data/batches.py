@@ -114,7 +114,9 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         order = self.order()
         chunks = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
-        yield from _ahead((self._batch(chunk) for chunk in chunks[: len(self)]), self.prefetch, self.clock)
+        batches = (self._batch(chunk) for chunk in chunks[: len(self)])
+        # Features are there at once; a thread that fetched them would cost more than it saved.
+        yield from _ahead(batches, self.prefetch, self.clock) if self.samples.are_images else _timed(batches, self.clock)
 
     def _batch(self, positions: Int64[np.ndarray, " batch"]) -> Batch:
         samples = self.samples
@@ -139,6 +141,18 @@ class Batches:
 _END: Any = object()
 
 
+def _timed(source: Iterator[Batch], clock: WaitClock) -> Iterator[Batch]:
+    """The items of a source, with the time that making them takes counted as waiting."""
+    while True:
+        begin = time.perf_counter()
+        item = next(source, None)
+        clock.waited += time.perf_counter() - begin
+        if item is None:
+            return
+        clock.batches += 1
+        yield item
+
+
 def _ahead(source: Iterator[Batch], depth: int, clock: WaitClock) -> Iterator[Batch]:
     """Draw from a source in a thread, at most ``depth`` items ahead; its exceptions are raised here."""
     ready: queue.Queue[Any] = queue.Queue(depth)
@@ -157,14 +171,15 @@ def _ahead(source: Iterator[Batch], depth: int, clock: WaitClock) -> Iterator[Ba
     started = threading.Event()
 
     def work() -> None:
-        # One thread here: a second team of OpenMP threads would fight with the network's for the same cores.
-        torch.set_num_threads(1)
-        started.set()
         try:
+            # One thread here: a second team of OpenMP threads would fight with the network's for the same cores.
+            torch.set_num_threads(1)
+            started.set()
             for item in source:
                 if not put(item):
                     return
         except BaseException as error:
+            started.set()
             put(error)
             return
         put(_END)

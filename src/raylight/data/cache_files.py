@@ -90,7 +90,7 @@ def write_cache(
         header = _header((len(digests), spec.size, spec.size, 3))
         output.write(header)
         output.flush()
-        _reserve(output, len(header) + len(digests) * spec.size * spec.size * 3)
+        reserve(output, len(header) + len(digests) * spec.size * spec.size * 3)
         reasons = _decode_all(output, len(header), digests, paths, spec, decode, ray, on_progress)
         rows = _close_gaps(output, digests, reasons, spec)
         output.flush()
@@ -196,8 +196,12 @@ def _header(shape: tuple[int, ...]) -> bytes:
     return stream.getvalue()
 
 
-def _reserve(output: BinaryIO, size: int) -> None:
-    """Takes the whole file's room on the disk now, where the system can, instead of failing near the end."""
+def reserve(output: BinaryIO, size: int) -> None:
+    """Takes the whole file's room on the disk now, where the system can, instead of failing near the end.
+
+    Raises:
+        OSError: there is no room.
+    """
     try:
         os.posix_fallocate(output.fileno(), 0, size)
     except (AttributeError, OSError) as error:

@@ -9,7 +9,8 @@ How each kind of file is treated:
 =========================  =================================================================================
 JPEG                       strictly: a warning of libjpeg is a refusal. Scaled by 1/2, 1/4 or 1/8 while
                            decoding where what is left is still at least as large as needed.
-PNG                        checksums of all chunks are verified.
+PNG                        checksums of all chunks are verified, and that no row is missing.
+TIFF                       the strips cover the picture; those with a checksum, or of JPEG, are verified.
 EXIF, XMP orientation      applied.
 grey, 1 bit, palette       to three channels.
 transparency               laid on white.
@@ -35,12 +36,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from raylight.data.jpeg_header import JpegHeader, read_jpeg_header
+from raylight.data.unchecked import check_covered, check_png_rows, check_tiff_strips
 from raylight.errors import BadImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CODE_VERSION: Final = 1
+CODE_VERSION: Final = 2
 """Raised with every change here that changes a pixel; part of every cache key."""
 
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -243,10 +245,15 @@ def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "siz
     try:
         with pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
             _check_size(picture.width, picture.height, BYTES_PER_PIXEL.get(picture.format or "", 12))
+            check_covered(picture)
             if picture.format == "PNG":
                 with pillow.open(io.BytesIO(data), formats=FORMATS) as again:
                     again.verify()
+            elif picture.format == "TIFF":
+                check_tiff_strips(data, picture)
             picture.load()
+            if picture.format == "PNG":
+                check_png_rows(data, picture)
             return _resize_picture(_plain(picture), spec), _orientation(picture)
     except (BadImageError, MemoryError):
         raise

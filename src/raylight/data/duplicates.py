@@ -31,6 +31,10 @@ LEAST_DETAIL = 2.0
 """Grey levels (root mean square of the Laplacian at 16 x 16) below which a picture counts as blank."""
 
 _BLOCK = 2048
+_REMEMBERED = 4
+_remembered: dict[bytes, Int64[np.ndarray, " file"]] = {}
+"""What ``duplicate_groups`` found lately: the split of a run, its audit and its leakage check ask for the same."""
+
 _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -85,6 +89,8 @@ def near_duplicates(
 def duplicate_groups(index: Index) -> Int64[np.ndarray, " file"]:
     """A number for each file; files with the same content, or of the same picture, share it.
 
+    Asked again about the same contents in the same order, the process remembers the answer.
+
     Raises:
         ValueError: the index has no thumbnails, as when it was read from a run folder.
     """
@@ -94,12 +100,21 @@ def duplicate_groups(index: Index) -> Int64[np.ndarray, " file"]:
     if len(index.thumbnails) != len(index):
         raise ValueError(f"{len(index)} files with {len(index.thumbnails)} thumbnails: build the index from its files")
     hashes = index.column("sha256")
+    asked = hashlib.blake2b("\n".join(map(str, hashes)).encode(), digest_size=16)
+    asked.update(np.ascontiguousarray(index.thumbnails).data)
+    key = asked.digest()
+    if key in _remembered:
+        return _remembered[key].copy()
     first_of: dict[str, int] = {}
     edges = [(first_of.setdefault(sha, position), position) for position, sha in enumerate(hashes) if sha is not None]
     edges += [(pair.first, pair.second) for pair in near_duplicates(index.thumbnails)]
     ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
     graph = coo_array((np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1])), shape=(len(index), len(index)))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+    groups = np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+    while len(_remembered) >= _REMEMBERED:
+        _remembered.pop(next(iter(_remembered)))
+    _remembered[key] = groups
+    return groups.copy()
 
 
 def _coarse_detail(thumbnails: UInt8[np.ndarray, "file 32 32 3"]) -> Float[np.ndarray, "file feature"]:

@@ -48,17 +48,19 @@ INDEX_SCHEMA = pa.schema(
         ("sha256", pa.string()),
         ("status", pa.string()),
         ("reason", pa.string()),
+        ("note", pa.string()),
     ]
 )
 """Columns of the index. ``path`` is relative to the root; ``group`` names the patient or object, where known; ``split`` is
 train, val, test or null; ``width`` and ``height`` are as stored, before any rotation; ``mode`` and ``format`` as
-Pillow calls them; ``status`` is ok or bad; ``reason`` says why a file is bad."""
+Pillow calls them; ``status`` is ok or bad; ``reason`` says why a file is bad, ``note`` what is odd about a good
+one."""
 
 THUMBNAIL_SIZE = 32
 LARGEST_FILE = 500_000_000
 """Bytes. What is larger isn't a picture that anybody trains on, and isn't read into memory."""
 
-_MEMORY_VERSION = 1
+_MEMORY_VERSION = 2
 _FACTS = pa.schema(
     [("path", pa.string()), ("mtime_ns", pa.int64())]
     + [INDEX_SCHEMA.field(name) for name in INDEX_SCHEMA.names[INDEX_SCHEMA.names.index("bytes") :]]
@@ -121,6 +123,13 @@ class Index:
         bad = self.table.filter(pc.equal(self.table.column("status"), "bad"))
         return list(zip(bad.column("path").to_pylist(), bad.column("reason").to_pylist(), strict=True))
 
+    def noted(self) -> list[tuple[str, str]]:
+        """Path and note of each usable file that is odd: an animation of which one picture is used, for example."""
+        odd = self.table.filter(
+            pc.and_(pc.equal(self.table.column("status"), "ok"), self.table.column("note").is_valid())
+        )
+        return list(zip(odd.column("path").to_pylist(), odd.column("note").to_pylist(), strict=True))
+
     def reject(self, reasons: Mapping[str, str]) -> "Index":
         """Marks more files as bad.
 
@@ -165,6 +174,8 @@ class Index:
         try:
             table = pq.read_table(path)
             about = json.loads((table.schema.metadata or {})[b"raylight"])
+            if "note" not in table.column_names:  # written before there were notes
+                table = table.append_column("note", pa.nulls(len(table), pa.string()))
             table = table.replace_schema_metadata(None).cast(INDEX_SCHEMA)
             return cls(
                 Path(about["root"]),
@@ -252,6 +263,7 @@ class _Facts(NamedTuple):
     sha256: str | None = None
     status: str = "bad"
     reason: str | None = None
+    note: str | None = None
 
 
 class _Known(NamedTuple):
@@ -384,11 +396,13 @@ def _read_file(root: Path, path: str) -> tuple[_Facts, UInt8[np.ndarray, "32 32 
         thumbnail = decode_image(data, DecodeSpec(THUMBNAIL_SIZE, "stretch"))
     except BadImageError as error:
         return facts._replace(reason=str(error)), None
+    if facts.note is None and str(facts.mode).startswith("I;16") and thumbnail.max() < 16:
+        facts = facts._replace(note="of its 16 bits only the lower 12 are used, so that it is nearly black")
     return facts._replace(status="ok"), thumbnail
 
 
 def _header(data: bytes) -> dict[str, Any]:
-    """Size, mode and format as the header has them; nothing where it can't be made out."""
+    """Size, mode, format and note as the header has them; nothing where it can't be made out."""
     from PIL import Image
 
     try:
@@ -398,6 +412,10 @@ def _header(data: bytes) -> dict[str, Any]:
                 "height": picture.height,
                 "mode": picture.mode,
                 "format": "JPEG" if picture.format == "MPO" else picture.format,
+                # The further pictures of a JPEG are previews of the first one.
+                "note": "only the first of its pictures is used (an animation, or pages)"
+                if picture.format != "MPO" and getattr(picture, "is_animated", False)
+                else None,
             }
     except Exception:  # whatever is wrong with the file, decoding it gives the reason
         return {}

@@ -113,7 +113,7 @@ class _Cutter:
         self.targets = index.targets()
         self.hashes = index.column("sha256")
         self.shipped = index.column("split")
-        self.together = _together(index, data.group_duplicates)
+        self.together = together(index, data.group_duplicates)
 
     def holdout(self) -> list[str]:
         """A split of each file: test and val are cut where none is shipped."""
@@ -219,8 +219,13 @@ class _Cutter:
         return _Group(min(self.hashes[member] for member in members), tuple(members), tuple(counts))
 
 
-def _together(index: Index, duplicates: bool) -> Int64[np.ndarray, " file"]:
-    """A number for each file; files that must not be divided share it."""
+def together(index: Index, duplicates: bool) -> Int64[np.ndarray, " file"]:
+    """A number for each file; files that must not be divided share it.
+
+    Args:
+        index: with thumbnails, where ``duplicates``.
+        duplicates: files of nearly the same picture stay together, besides those of a group and of one content.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -150,14 +150,22 @@ def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
     all_here = threading.Barrier(count + 1)
 
     def start() -> None:
-        torch.get_num_threads()
-        torch.set_num_threads(1)
-        torch.set_flush_denormal(True)
+        try:
+            torch.get_num_threads()
+            torch.set_num_threads(1)
+            torch.set_flush_denormal(True)
+        except BaseException:
+            all_here.abort()
+            raise
         all_here.wait()
 
     with ThreadPoolExecutor(count, thread_name_prefix="raylight-inference", initializer=start) as pool:
-        for _ in range(count):
-            pool.submit(int)
-        all_here.wait()
+        try:
+            for _ in range(count):
+                pool.submit(int)
+            all_here.wait()
+        except BaseException:  # a thread that can't be started must not leave the others waiting
+            all_here.abort()
+            raise
         torch.set_num_threads(before)
         yield pool

@@ -143,7 +143,9 @@ def study_of(runs: Sequence[Path]) -> Study:
     if len(facts) < 2:
         raise IncomparableError(f"A comparison needs two runs, {len(facts)} with a result is given.")
     joined = _folds(facts)
-    notes = ["P-values are corrected for the number of pairs (Holm), each metric by itself."]
+    notes = []
+    if joined is None or len(joined) > 1:
+        notes.append("P-values are corrected for the number of pairs (Holm), each metric by itself.")
     if joined is not None:
         entrants = [
             _joined(name, folds) for name, folds in zip(_names([f[0] for f in joined], True), joined, strict=True)
@@ -152,6 +154,9 @@ def study_of(runs: Sequence[Path]) -> Study:
             "The folds of each cross-validation are joined: every image is judged by the network that didn't train on it. "
             "That network's checkpoint and calibration were chosen on the same images, which flatters all alike."
         )
+        folds_of, held = int(joined[0][0].config.data.folds or 0), _held(joined[0])
+        if missing := [fold for fold in range(folds_of) if fold not in held]:
+            notes.append(f"Of {folds_of} folds {_listed(missing)} isn't there: this is the result on the others' images.")
         if any(len({one.threshold for one in folds}) > 1 for folds in joined):
             notes.append("The folds chose different decision thresholds; here 0.5 decides for all.")
     else:
@@ -159,6 +164,9 @@ def study_of(runs: Sequence[Path]) -> Study:
     _check_same_images(entrants)
     entrants = [entrants[0], *(_in_order_of(entrants[0], other) for other in entrants[1:])]
     grouped = entrants[0].images.groups is not None
+    if len(entrants) == 1:
+        notes.append("Intervals are 95 %" + (", and count groups instead of images." if grouped else "."))
+        return Study(tuple(entrants), (), tuple(notes))
     notes.append(
         "The p-value of accuracy is McNemar's exact test, from the images on which two models disagree"
         + (", counting groups instead of images" if grouped else "")
@@ -259,7 +267,7 @@ def _folds(facts: Sequence[RunFacts]) -> list[list[RunFacts]] | None:
     """The runs by configuration, when they are the folds of cross-validations; None when they aren't.
 
     Raises:
-        IncomparableError: a fold is missing or comes twice.
+        IncomparableError: a fold that one configuration has is missing in another, or comes twice.
     """
     if any(one.config.data.fold is None for one in facts):
         return None
@@ -268,12 +276,8 @@ def _folds(facts: Sequence[RunFacts]) -> list[list[RunFacts]] | None:
         groups.setdefault(_identity(one), []).append(one)
     if all(len(folds) == 1 for folds in groups.values()):
         return None  # one fold of each: an ordinary comparison on the test images
-    held = [sorted(int(one.config.data.fold or 0) for one in folds) for folds in groups.values()]
+    held = [_held(folds) for folds in groups.values()]
     names = _names([folds[0] for folds in groups.values()], True)
-    if len(groups) < 2:
-        raise IncomparableError(
-            f"These are the folds {_listed(held[0])} of one configuration ({names[0]}); comparing needs the folds of another."
-        )
     for name, folds in zip(names, held, strict=True):
         if folds != held[0] or len(set(folds)) < len(folds):
             raise IncomparableError(
@@ -281,6 +285,11 @@ def _folds(facts: Sequence[RunFacts]) -> list[list[RunFacts]] | None:
                 "Give each fold of each configuration once."
             )
     return list(groups.values())
+
+
+def _held(folds: Sequence[RunFacts]) -> list[int]:
+    """The folds that were held out, in order."""
+    return sorted(int(one.config.data.fold or 0) for one in folds)
 
 
 def _identity(facts: RunFacts) -> tuple[tuple[str, str], ...]:

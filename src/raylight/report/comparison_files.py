@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raylight.config.metric_names import LABELS, LOWER_IS_BETTER, METRICS
 from raylight.report.comparison import Entrant, Pair, Study, right
-from raylight.report.evaluation import LABELS, LOWER_IS_BETTER, METRICS
 from raylight.report.paired import Difference
 from raylight.report.pictures import SAMPLE, OriginalFiles, jpeg
 from raylight.report.plots import interval_text
@@ -100,7 +100,8 @@ def print_study(study: Study) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     console.print(_entrants_table(study))
-    console.print(_pairs_table(study))
+    if study.pairs:
+        console.print(_pairs_table(study))
     for pair in study.pairs:
         console.print(verdict(pair), markup=False)
     if len(study.pairs) == 1:
@@ -150,6 +151,8 @@ def markdown(study: Study) -> str:
     for one in study.entrants:
         cells = [interval_text(one.estimates[name]) for name in SHOWN]
         lines.append(_line([one.name, *cells, count(one.parameters), seconds(one.seconds)]))
+    if not study.pairs:
+        return "\n".join([*lines, "", *(f"{note}\n" for note in study.notes)]).rstrip() + "\n"
     head = [
         "pair (second minus first)",
         "only first right",
@@ -189,7 +192,8 @@ def _entrants_table(study: Study) -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{len(study.entrants)} models on {len(study.entrants[0].images)} images", title_justify="left")
+    models, images = len(study.entrants), len(study.entrants[0].images)
+    table = Table(title=f"{models} model{'s' * (models > 1)} on {images} images", title_justify="left")
     table.add_column("model", overflow="fold")
     for name in (*(LABELS[name] + " ↓" * (name in LOWER_IS_BETTER) for name in SHOWN), "parameters", "training"):
         table.add_column(name, justify="right")

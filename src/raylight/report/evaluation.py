@@ -25,44 +25,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
+from raylight.config.metric_names import METRICS
 from raylight.report import intervals
 from raylight.report.intervals import NOWHERE, Interval
 from raylight.report.predictions import UNKNOWN, Predictions, Verdicts
 from raylight.report.resampling import WeightedMetrics, bootstrap, calibration_bins, left_out_weights
 from raylight.report.unseen import widen, with_unseen
-
-LABELS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "precision": "precision",
-    "recall": "recall",
-    "specificity": "specificity",
-    "f1": "F1",
-    "auroc": "AUROC",
-    "average_precision": "average precision",
-    "mcc": "Matthews correlation",
-    "ece": "calibration error",
-    "brier": "Brier score",
-}
-"""The metrics as people write them."""
-
-LOWER_IS_BETTER = ("ece", "brier")
-"""Metrics whose best value is 0."""
-
-METRICS = (
-    "accuracy",
-    "balanced_accuracy",
-    "precision",
-    "recall",
-    "specificity",
-    "f1",
-    "auroc",
-    "average_precision",
-    "mcc",
-    "ece",
-    "brier",
-)
-"""Names of the metrics, in the order of every table."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.stats import binomtest
 
+from raylight.config.metric_names import METRICS
 from raylight.errors import RunError
-from raylight.report.evaluation import METRICS
 from raylight.report.intervals import NOWHERE, Interval, bca, proportion
 from raylight.report.predictions import Predictions
 from raylight.report.resampling import WeightedMetrics, bootstrap, left_out_weights

@@ -10,6 +10,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +34,7 @@ SAMPLE = 160
 """Height and width of a sample of the data, in pixels."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Example:
     """A test image and what became of it.
 
@@ -43,8 +44,8 @@ class Example:
         predicted: the class that it was given.
         probability: of the class that it was given.
         right: whether they are the same.
-        picture: as a data URI; None where the file can't be read.
-        heat: the same under its Grad-CAM heat; None without one.
+        pixels: None where the file can't be read.
+        heated: the same under its Grad-CAM heat; None without one.
     """
 
     path: str
@@ -52,8 +53,18 @@ class Example:
     predicted: str
     probability: float
     right: bool
-    picture: str | None
-    heat: str | None
+    pixels: UInt8[np.ndarray, "size size 3"] | None
+    heated: UInt8[np.ndarray, "size size 3"] | None
+
+    @cached_property
+    def picture(self) -> str | None:
+        """The pixels as a data URI."""
+        return None if self.pixels is None else jpeg(self.pixels)
+
+    @cached_property
+    def heat(self) -> str | None:
+        """The heated pixels as a data URI."""
+        return None if self.heated is None else jpeg(self.heated)
 
 
 @dataclass
@@ -74,8 +85,8 @@ class OriginalFiles:
     def __post_init__(self) -> None:
         self._hashes = dict(zip(self.index.column("path"), self.index.column("sha256"), strict=True))
 
-    def pixels(self, path: str, size: int) -> UInt8[np.ndarray, "size size 3"] | None:
-        """One image, square, as the network sees it but ``size`` pixels high; None where it can't be shown."""
+    def content(self, path: str) -> bytes | None:
+        """One file's bytes, as they were when it was indexed; None where they can't be had any more."""
         try:
             content = (self.index.root / path).read_bytes()
         except OSError as error:
@@ -84,11 +95,29 @@ class OriginalFiles:
         if hashlib.sha256(content).hexdigest() != self._hashes.get(path):
             self.missing["changed since the run"] += 1
             return None
+        return content
+
+    def pixels(self, path: str, size: int) -> UInt8[np.ndarray, "size size 3"] | None:
+        """One image, square, as the network sees it but ``size`` pixels high; None where it can't be shown."""
+        content = self.content(path)
+        if content is None:
+            return None
         try:
             return decode_image(content, DecodeSpec(size, self.resize))
         except BadImageError as error:
             self.missing[str(error)] += 1
             return None
+
+    @property
+    def missing_words(self) -> str | None:
+        """One sentence on the pictures that couldn't be shown; None where there were none."""
+        if not self.missing:
+            return None
+        n = sum(self.missing.values())
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in self.missing.most_common(3))
+        return (
+            f"{n} picture{'s' * (n > 1)} can't be shown: the originals in {self.index.root} can't be read ({reasons})."
+        )
 
 
 def sample_paths(index: Index, per_class: int, classes: Iterable[str], seed: int = 0) -> dict[str, list[str]]:
@@ -159,11 +188,11 @@ def examples(
     for i in map(int, chosen):
         path, given = test.paths[i], int(predicted[i])
         view = files.pixels(path, VIEW)
-        heat = None
+        heated = None
         if network is not None and view is not None:
             seen = files.pixels(path, preprocessing.size)
             assert seen is not None  # its bytes were good a moment ago
-            heat = jpeg(overlaid(view, heat_of(network, preprocessing, seen, given)))
+            heated = overlaid(view, heat_of(network, preprocessing, seen, given))
         shown.append(
             Example(
                 path=path,
@@ -171,8 +200,8 @@ def examples(
                 predicted=test.class_names[given],
                 probability=float(test.probabilities[i, given]),
                 right=given == int(test.labels[i]),
-                picture=None if view is None else jpeg(view),
-                heat=heat,
+                pixels=view,
+                heated=heated,
             )
         )
     return shown

@@ -5,6 +5,7 @@ nothing to close. ``draw_plots`` writes them as PNG. Colours are Okabe and Ito's
 apart; text is sized to be read at a width of 600 pixels. Leaves out pictures of images.
 """
 
+import io
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from raylight.config.metric_names import LABELS, LOWER_IS_BETTER
 from raylight.report.calibration import reliability
-from raylight.report.evaluation import LABELS, LOWER_IS_BETTER, Estimate, confusion_matrix, evaluate
+from raylight.report.evaluation import Estimate, confusion_matrix, evaluate
 from raylight.report.predictions import Predictions, Verdicts
+from raylight.runs.run_dir import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,11 +78,12 @@ def draw_plots(
 
 def save(figure: "Figure", path: Path) -> Path:
     """Write a figure in the format that the file's name says; returns the path."""
+    content = io.BytesIO()
     with warnings.catch_warnings():
         # Class names may be written in a script that the font lacks; the figure shows boxes, as browsers do.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(path, dpi=DPI)
-    return path
+        figure.savefig(content, dpi=DPI, format=path.suffix[1:])
+    return write_atomically(path, content.getvalue())
 
 
 def training_figures(history: History, best_epoch: int | None = None) -> "dict[str, Figure]":

@@ -7,15 +7,20 @@ The temperature and the decision threshold are chosen on validation; test is the
 import csv
 import hashlib
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from raylight.config.decision_rule import parse_rule
+from raylight.config.metric_names import LABELS
 from raylight.config.schema import RunConfig
+from raylight.data.leakage import SharedFile
 from raylight.report.calibration import Decision, calibrated, choose_threshold, fit_temperature
-from raylight.report.evaluation import LABELS, Estimate, as_json, evaluate
+from raylight.report.evaluation import Estimate, as_json, evaluate
 from raylight.report.plots import draw_plots
 from raylight.report.predictions import Predictions, write_csv
 from raylight.runs.run_dir import RunDir
@@ -70,6 +75,7 @@ def write_results(
     preprocessing: Mapping[str, Any],
     selection: Selection,
     costs: Mapping[str, Any],
+    shared: Sequence[SharedFile] = (),
 ) -> Results:
     """Judge a run and write ``metrics.json``, ``predictions.csv``, ``preprocessing.json`` and ``plots/``.
 
@@ -80,6 +86,7 @@ def write_results(
         preprocessing: how images reach the network; classes, temperature and threshold are added to it.
         selection: what chose the checkpoint.
         costs: seconds by stage and the like, written into ``metrics.json`` under ``cost``.
+        shared: test images whose patient or picture training has met; metrics are also given without them.
     """
     val, test = predictions.subset("val"), predictions.subset("test")
     temperature = fit_temperature(val) if config.decision.calibrate and len(val) else 1.0
@@ -98,6 +105,7 @@ def write_results(
     judged_test = judged.subset("test")
     estimates = evaluate(judged_test, threshold)
     val_estimates = evaluate(judged.subset("val"), threshold) if len(val) else {}
+    unshared = _unshared(judged_test, threshold, shared)
     before = {name: estimate for name, estimate in evaluate(test, threshold).items() if name in ("ece", "brier")}
     run.write_json(
         "metrics.json",
@@ -105,8 +113,10 @@ def write_results(
             **as_json(estimates, "test/"),
             **as_json(before, "test/uncalibrated_"),
             **as_json(val_estimates, "val/"),
+            **as_json(unshared, "test_unshared/"),
             "decision": _decision_json(decision, temperature),
-            "provenance": _provenance(judged_test, selection),
+            "provenance": _provenance(judged_test, selection, len(val) > 0),
+            "leakage": {"test_files_shared": len(shared), "files": [asdict(one) for one in shared]},
             "cost": dict(costs),
         },
     )
@@ -139,7 +149,7 @@ def write_results(
         decision=decision,
         temperature=temperature,
         plots=plots,
-        lines=_lines(estimates, judged_test, selection),
+        lines=(*_lines(estimates, judged_test, selection), *_leakage_lines(unshared, shared)),
         summary=_summary(estimates, selection),
     )
 
@@ -167,7 +177,56 @@ def _decision_json(decision: Decision | None, temperature: float) -> dict[str, A
     }
 
 
-def _provenance(test: Predictions, selection: Selection) -> dict[str, Any]:
+def _unshared(test: Predictions, threshold: float | None, shared: Sequence[SharedFile]) -> dict[str, Estimate]:
+    """The metrics without the test images that training has met; none where there are no such images, or no others."""
+    met = {one.path for one in shared}
+    rest = test.where(np.array([path not in met for path in test.paths], dtype=bool))
+    return evaluate(rest, threshold) if shared and len(rest) else {}
+
+
+def _leakage_lines(unshared: Mapping[str, Estimate], shared: Sequence[SharedFile]) -> Iterator[str]:
+    if not shared:
+        return
+    first = shared[0]
+    yield (
+        f"{len(shared)} test images show a patient or a picture that training has met (metrics.json, leakage), such as "
+        f"{first.path}, like {first.partner}."
+    )
+    if unshared:
+        accuracy = unshared["accuracy"]
+        yield (
+            f"  accuracy without them {accuracy.value:.3f}   95 % interval {accuracy.low:.3f} to {accuracy.high:.3f}   "
+            f"n = {accuracy.n}"
+        )
+
+
+def count_look(run: RunDir, by: str) -> int:
+    """Note in ``metrics.json`` that the run's own test images were looked at once more.
+
+    Args:
+        run: its folder.
+        by: the command that looked.
+
+    Returns:
+        How often they have been looked at by now.
+
+    Raises:
+        RunError: there is no ``metrics.json``, or a broken one.
+        OSError: it can't be written.
+    """
+    metrics = run.read_json("metrics.json")
+    provenance = metrics["provenance"]
+    provenance["looks_at_test"] = int(provenance["looks_at_test"]) + 1
+    provenance["looks"] = [*provenance.get("looks", [_look("train")]), _look(by)]
+    run.write_json("metrics.json", metrics)
+    return int(provenance["looks_at_test"])
+
+
+def _look(by: str) -> dict[str, str]:
+    return {"by": by, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def _provenance(test: Predictions, selection: Selection, has_val: bool) -> dict[str, Any]:
     names = "\n".join(sorted(test.paths)).encode("utf-8", "surrogateescape")
     return {
         "test_files_sha256": hashlib.sha256(names).hexdigest(),
@@ -176,7 +235,9 @@ def _provenance(test: Predictions, selection: Selection) -> dict[str, Any]:
         "selected_value": selection.value,
         "selected_epoch": selection.epoch,
         "epochs_trained": selection.epochs,
+        "threshold_and_temperature_from": "val" if has_val else None,
         "looks_at_test": 1,
+        "looks": [_look("train")],
     }
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from raylight.config.metric_names import LABELS, METRICS
 from raylight.config.schema import RunConfig
 from raylight.data.index import Index
 from raylight.models.preprocessing import Preprocessing
-from raylight.report.evaluation import LABELS, METRICS
 from raylight.report.predictions import UNKNOWN, Predictions, read_csv
 from raylight.report.results import read_history
 from raylight.runs.run_dir import RunDir
@@ -147,6 +147,12 @@ class RunFacts:
         cost: Mapping[str, Any] = self.metrics["cost"]
         return cost
 
+    @property
+    def images_per_second(self) -> float | None:
+        """Training images a second within the epochs, validation included; None where no time was taken."""
+        seconds = sum(row.get("seconds", 0.0) for row in self.history)
+        return self.total("train") * len(self.history) / seconds if seconds else None
+
     @cached_property
     def index(self) -> Index:
         """The table of files."""
@@ -206,6 +212,16 @@ class RunFacts:
         tested = {group for group, split in rows if split == "test" and group is not None}
         return tested & {group for group, split in rows if split in ("train", "val")}
 
+    @property
+    def met_before(self) -> list[Mapping[str, Any]]:
+        """Test images whose patient or picture training has met, each with path, partner, why and detail."""
+        return list(self.metrics.get("leakage", {}).get("files", ()))
+
+    @property
+    def shortcuts_known(self) -> bool:
+        """Whether the network was tested for shortcuts."""
+        return (self.run / "shortcuts.json").is_file()
+
     @cached_property
     def audit(self) -> Mapping[str, Any] | None:
         """``audit.json`` of the data, where the run has one."""
@@ -245,7 +261,13 @@ def worth_knowing(facts: RunFacts) -> list[str]:
         notes.append(
             f"Accuracy is {100 * gap:.0f} points higher on training images than on validation ones: it overfits."
         )
-    if facts.shared_groups:
+    if facts.met_before:
+        unshared = facts.measured("test_unshared").get("accuracy")
+        notes.append(
+            f"{len(facts.met_before)} test images show a patient or a picture that training has met"
+            + (f"; without them accuracy is {unshared.words}, n = {unshared.n}." if unshared else ".")
+        )
+    elif facts.shared_groups:
         shared = len(facts.shared_groups)
         notes.append(
             f"{shared} group{'s' * (shared > 1)} (patients or objects) of the test images also "

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from raylight.config.metric_names import LOWER_IS_BETTER
 from raylight.config.schema import RunConfig
 from raylight.errors import RunError
 from raylight.models.staged import StagedNetwork
 from raylight.report import intervals
-from raylight.report.evaluation import LOWER_IS_BETTER, confusion_matrix
+from raylight.report.evaluation import confusion_matrix
 from raylight.report.pictures import (
     SAMPLE,
     Example,
@@ -113,6 +114,7 @@ def render_report(facts: RunFacts, network: StagedNetwork | None = None) -> str:
         Section("data", "The data", lambda: _data(facts)),
         Section("training", "Training", lambda: _training(facts)),
         Section("result", "The result", lambda: _result(facts)),
+        *([Section("shortcuts", "What it goes by", lambda: _shortcuts(facts))] if facts.shortcuts_known else []),
         Section("images", "The images", lambda: _images(facts, network)),
         Section("cost", "Cost", lambda: _cost(facts)),
         Section("provenance", "Provenance", lambda: _provenance(facts)),
@@ -244,19 +246,10 @@ def _data(facts: RunFacts) -> dict[str, Any]:
         "rejected": rejected[:ROWS],
         "n_rejected": len(rejected),
         "samples": [(name, pictures) for name, pictures in samples if pictures],
-        "missing": _missing(files),
+        "missing": files.missing_words,
         "resize": facts.preprocessing.resize,
         "audit": facts.audit,
     }
-
-
-def _missing(files: OriginalFiles) -> str | None:
-    """One sentence on the pictures that can't be shown."""
-    if not files.missing:
-        return None
-    n = sum(files.missing.values())
-    reasons = "; ".join(f"{reason}: {count}" for reason, count in files.missing.most_common(3))
-    return f"{n} picture{'s' * (n > 1)} can't be shown: the originals in {files.index.root} can't be read ({reasons})."
 
 
 def _sizes(facts: RunFacts) -> dict[str, Any]:
@@ -392,6 +385,9 @@ def _result(facts: RunFacts) -> dict[str, Any]:
         "positive": test.positive_class if len(test.class_names) == 2 else None,
         "threshold": facts.threshold,
         "grouped": test.groups is not None,
+        "unshared": list(facts.measured("test_unshared").values()),
+        "shared": facts.met_before[:ROWS],
+        "n_shared": len(facts.met_before),
     }
 
 
@@ -439,7 +435,7 @@ def _images(facts: RunFacts, network: StagedNetwork | None) -> dict[str, Any]:
         found = {name: shown(name) for name, _, _ in kinds}
     return {
         "kinds": [(title, words, found[name]) for name, title, words in kinds],
-        "missing": _missing(files),
+        "missing": files.missing_words,
         "no_heat": no_heat,
         "n_errors": len(facts.test) - facts.right,
         "n": len(facts.test),
@@ -448,16 +444,25 @@ def _images(facts: RunFacts, network: StagedNetwork | None) -> dict[str, Any]:
     }
 
 
+def _shortcuts(facts: RunFacts) -> dict[str, Any]:
+    found = facts.run.read_json("shortcuts.json")
+    return {
+        "checks": [found["real"], *(check for check in found["checks"] if check["name"] != "gradcam_border")],
+        "heat": next((check for check in found["checks"] if check["name"] == "gradcam_border"), None),
+        "chance": found["chance"],
+        "n": found["real"]["n"],
+        "note": found["note"],
+    }
+
+
 def _cost(facts: RunFacts) -> dict[str, Any]:
     cost, seconds = facts.cost, dict(facts.cost["seconds"])
-    in_epochs = sum(row.get("seconds", 0.0) for row in facts.history)
-    images = facts.total("train") * len(facts.history)
     trainer, environment = facts.config.trainer, facts.environment
     return {
         "total": sum(seconds.values()),
         "longest": max([*seconds.values(), 1e-9]),
         "stages": list(seconds.items()),
-        "images_per_second": images / in_epochs if in_epochs else None,
+        "images_per_second": facts.images_per_second,
         "epochs": len(facts.history),
         "waiting": cost.get("waiting_share"),
         "peak_memory_gb": cost.get("peak_memory_gb"),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raylight.report.evaluation import LABELS, LOWER_IS_BETTER, METRICS
+from raylight.config.metric_names import LABELS, LOWER_IS_BETTER, METRICS
 from raylight.report.study_page import Costed, count, decimal, draw_costs, render, seconds
 from raylight.report.sweep_table import Row, Spread, SweepTable
 from raylight.runs.run_dir import write_atomically
@@ -47,7 +47,7 @@ def write_sweep(table: SweepTable) -> dict[str, Path]:
         best=best_rows(table),
         charts=draw_costs(points, table.folder),
         words=words,
-        bar=_bar,
+        medical=_medical(table),
     )
     contents = {"csv": text.getvalue(), "md": markdown(table), "html": page}
     return {
@@ -178,6 +178,13 @@ def summary(table: SweepTable) -> Mapping[str, float]:
     }
 
 
+def _medical(table: SweepTable) -> bool:
+    """Whether a job has been given medical data."""
+    from raylight.report.run_facts import RunFacts
+
+    return any(RunFacts(job.run).config.data.medical for job in table.jobs if (job.run / "config.yaml").is_file())
+
+
 def _memory(row: Row) -> str:
     return "–" if row.memory_gb is None else f"{decimal(row.memory_gb, 2)} GB"
 
@@ -185,14 +192,3 @@ def _memory(row: Row) -> str:
 def _plain(text: str) -> str:
     """Text without meaning for Rich: ``[32,64]`` is a list, no style."""
     return text.replace("[", "\\[")
-
-
-def _bar(metric: Spread) -> dict[str, float] | None:
-    """Where a metric of 0 to 1 and its interval lie on a scale, in percent."""
-    if metric.mean is None or metric.low is None or metric.high is None:
-        return None
-    return {
-        "left": 100 * max(metric.low, 0),
-        "width": 100 * (metric.high - max(metric.low, 0)),
-        "at": 100 * min(max(metric.mean, 0), 1),
-    }

@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raylight.config.metric_names import METRICS
 from raylight.errors import RunError
-from raylight.report.evaluation import METRICS
 from raylight.report.unseen import RANGES
 from raylight.runs.run_dir import STATUS_FILE, RunDir, state_of
 from raylight.runs.sweep_dir import overrides_of, run_folders
 
 REPEATS = ("seed", "data.fold")
 """Settings that repeat a configuration instead of making another one."""
+
+SEARCH_FILE = "optuna.yaml"
+"""Where a search sums itself up."""
 
 METHOD = (
     "Mean ± standard deviation over the seeds (and folds) of a configuration. The 95 % interval of several runs allows for "
@@ -178,7 +181,7 @@ def sweep_table(folder: Path) -> SweepTable:
     rows = tuple(_row({name: dict(key).get(name, "–") for name in differing}, of) for key, of in grouped.items())
     first = dict(next(iter(grouped)))
     fixed = {name: value for name, value in first.items() if name not in differing}
-    return SweepTable(folder, rows, fixed, tuple(_notes(rows)))
+    return SweepTable(folder, rows, fixed, (*_notes(rows), *_search_notes(folder)))
 
 
 def read_job(run: RunDir) -> Job:
@@ -283,6 +286,29 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     unfinished = sum(job.state != "finished" for job in jobs)
     if unfinished:
         notes.append(f"{unfinished} of {len(jobs)} jobs have no result; means are over the others.")
+    return notes
+
+
+def _search_notes(folder: Path) -> list[str]:
+    """What a search says of its trials, where the sweep was one."""
+    from omegaconf import OmegaConf
+
+    path = folder / SEARCH_FILE
+    if not path.is_file():
+        return []
+    found: Any = OmegaConf.to_container(OmegaConf.load(path))
+    notes = []
+    if "best_params" in found:
+        chosen = " ".join(f"{name}={value}" for name, value in found["best_params"].items())
+        notes.append(
+            f"A search by the validation metric that chooses checkpoints ({found['direction']}d): best was {chosen}, with "
+            f"{found['best_value']:.4f}. Many trials on one validation split flatter the best one; test doesn't know of them."
+        )
+    if found["pruned_after_epoch"]:
+        pruned = ", ".join(f"{number} (epoch {epoch})" for number, epoch in found["pruned_after_epoch"].items())
+        notes.append(
+            f"Stopped early, because others were better at the same epoch: job {pruned}. What they reached is of less training."
+        )
     return notes
 
 

@@ -5,21 +5,24 @@ name or not at all. What the files mean is the business of the rooms that write 
 """
 
 import contextlib
+import errno
 import json
 import logging
 import math
 import os
 import socket
+import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from raylight.errors import RaylightError, RunError
+from raylight.runs.hold import LOG_FILE, held, is_held
 from raylight.runs.signals import Stopped, stopping_politely
 
 STATUS_FILE = "status.json"
@@ -61,6 +64,8 @@ class RunDir:
             RunError: it isn't one.
         """
         missing = [name for name in ("config.yaml", STATUS_FILE) if not (path / name).is_file()]
+        if missing == ["config.yaml"]:
+            raise RunError(f"{path} was stopped before its config was written: there is nothing to go on with.")
         if missing:
             raise RunError(
                 f"{path} is not a run folder: it has no {' and no '.join(missing)}. A run folder is what train.py "
@@ -125,6 +130,7 @@ class Status:
     started: float
     exit_code: int = 0
     stage: str = "starting"
+    _begin: float = field(default_factory=time.monotonic)  # unlike the clock, never set
 
     def write(self, state: str, reason: str | None = None, trace: str | None = None) -> None:
         """Write the status.
@@ -141,7 +147,7 @@ class Status:
                 "stage": self.stage,
                 "started": _iso(self.started),
                 "updated": _iso(time.time()),
-                "seconds": round(time.time() - self.started, 2),
+                "seconds": round(time.monotonic() - self._begin, 2),
                 "exit_code": None if state == "running" else self.exit_code,
                 "reason": reason,
                 "traceback": trace,
@@ -158,12 +164,15 @@ class Status:
 
 
 def state_of(run: RunDir) -> str:
-    """The true state of a run; a ``running`` whose process is gone (on this host) is ``interrupted``."""
+    """The true state of a run: a ``running`` that nobody works on any more is ``interrupted``."""
     status = run.read_json(STATUS_FILE)
     state = str(status["state"])
-    if state != "running" or status["host"] != socket.gethostname():
+    if state != "running":
         return state
-    alive = _process_started(status["pid"]) == status["process_started"] is not None
+    alive = is_held(run.path)
+    if alive is None:
+        here = status["host"] == socket.gethostname()
+        alive = not here or _process_started(status["pid"]) == status["process_started"] is not None
     return "running" if alive else "interrupted"
 
 
@@ -171,34 +180,97 @@ def state_of(run: RunDir) -> str:
 def recorded(run: RunDir) -> Iterator[Status]:
     """Keep ``status.json`` and ``train.log`` true from the first line to the last, however the run ends.
 
-    Nothing is raised: the caller reads ``exit_code``. A user's mistake is logged as its sentence, anything else with
-    its traceback.
+    What happens inside isn't raised: the caller reads ``exit_code``. A user's mistake, a full disk or too little memory is
+    logged as its sentence, anything else with its traceback.
+
+    Raises:
+        RunError: another process works on the same run, or its folder can't be written.
     """
+    try:
+        with held(run.path), _logged_to(run / LOG_FILE) as log, stopping_politely() as signals:
+            _remove_leftovers(run.path)
+            status = Status(run, time.time())
+            status.write("running")
+            try:
+                yield status
+                signals.end_at_once()
+                ending: tuple[str, str | None, str | None] = ("finished", None, None)
+            except Stopped as stop:
+                status.exit_code = stop.exit_code
+                log.warning("The run was %s while %s.", stop.reason, status.stage)
+                ending = ("interrupted", stop.reason, None)
+            except RaylightError as error:
+                status.exit_code = error.exit_code
+                log.error("%s", error)
+                ending = ("failed", str(error), None)
+            except Exception as error:
+                status.exit_code = 1
+                sentence = _shortage(error)
+                if sentence:
+                    log.error("The run failed while %s: %s", status.stage, sentence)
+                else:
+                    log.exception("The run failed while %s.", status.stage)
+                ending = ("failed", sentence or f"{type(error).__name__}: {error}", traceback.format_exc())
+            signals.end_at_once()
+            try:
+                status.write(*ending)
+            except OSError as error:
+                status.exit_code = status.exit_code or 1
+                log.error("%s can't be written: %s", run / STATUS_FILE, error.strerror)
+    except OSError as error:
+        raise RunError(f"The run folder {run.path} can't be written: {error.strerror}.") from error
+
+
+def _shortage(error: Exception) -> str | None:
+    """A sentence for what the machine lacks; None for every other error."""
+    text = str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = f" ({error.filename})" if error.filename else ""
+        return f"the disk is full{place}. Make room, and go on with: raylight resume RUN"
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and error.filename:
+        return f"{error.filename} can't be written or read: {error.strerror}."
+    lacks_memory = ("allocate memory", "std::bad_alloc", "can't start new thread")
+    if isinstance(error, MemoryError) or any(words in text for words in lacks_memory):
+        return (
+            "there is not enough memory. Lower trainer.batch_size or model.image_size, or give the process more; then go on "
+            "with: raylight resume RUN"
+        )
+    return None
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that says once that it can't be written, instead of a traceback a line."""
+
+    silent = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class's name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.silent:
+            self.silent = True
+            print(f"{self.baseFilename} can't be written: {error.strerror}", file=sys.stderr)  # noqa: T201 - the log itself is full
+
+
+@contextlib.contextmanager
+def _logged_to(path: Path) -> Iterator[logging.Logger]:
     log = logging.getLogger("raylight")
-    handler = logging.FileHandler(run / "train.log", encoding="utf-8", errors="surrogateescape")
+    handler = _LogFile(path, encoding="utf-8", errors="surrogateescape")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log.addHandler(handler)
-    status = Status(run, time.time())
-    status.write("running")
     try:
-        with stopping_politely():
-            yield status
-            status.write("finished")
-    except Stopped as stop:
-        status.exit_code = stop.exit_code
-        log.warning("The run was %s while %s.", stop.reason, status.stage)
-        status.write("interrupted", stop.reason)
-    except RaylightError as error:
-        status.exit_code = error.exit_code
-        log.error("%s", error)
-        status.write("failed", str(error))
-    except Exception as error:
-        status.exit_code = 1
-        log.exception("The run failed while %s.", status.stage)
-        status.write("failed", f"{type(error).__name__}: {error}", traceback.format_exc())
+        yield log
     finally:
         log.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # a full disk has been told of
+            handler.close()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes the unfinished files of a process that was killed; the folder is held, so nobody is writing them."""
+    for place in (folder, folder / "checkpoints", folder / "plots"):
+        for unfinished in place.glob(".*.tmp"):
+            unfinished.unlink(missing_ok=True)
 
 
 def _finite(value: Any) -> Any:

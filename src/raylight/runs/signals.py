@@ -22,27 +22,37 @@ class Stopped(BaseException):
         super().__init__(self.reason)
 
 
+class Signals:
+    """How a process answers signals within ``stopping_politely``."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def end_at_once(self) -> None:
+        """From now on the first signal, too, ends the process: nothing is left to be saved."""
+        self._asked = True
+
+    def stop(self, signum: int, frame: Any) -> None:
+        """The handler: the first signal raises ``Stopped``, a second one ends the process."""
+        if self._asked:
+            os._exit(128 + signum)
+        self._asked = True
+        raise Stopped(signum)
+
+
 @contextlib.contextmanager
-def stopping_politely() -> Iterator[None]:
+def stopping_politely() -> Iterator[Signals]:
     """Within this context the first signal raises ``Stopped``; a second one ends the process at once.
 
     Outside the main thread, where Python allows no signal handlers, nothing changes.
     """
+    signals = Signals()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield signals
         return
-    asked = False
-
-    def stop(signum: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            os._exit(128 + signum)
-        asked = True
-        raise Stopped(signum)
-
-    before = {signum: signal.signal(signum, stop) for signum in (signal.SIGINT, signal.SIGTERM)}
+    before = {signum: signal.signal(signum, signals.stop) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield signals
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)

@@ -1,7 +1,7 @@
 """Weights & Biases: one run a job, finished however the job ends.
 
-Covers starting and finishing, and what is logged besides the metrics that Lightning logs: plots, the summary with
-intervals, artifacts. Without W&B (logger=csv, none) nothing here imports it.
+Covers starting and finishing, and what is logged besides the metrics that Lightning logs: plots, curves, tables with
+pictures, the summary with intervals, artifacts. Without W&B (logger=csv, none) nothing here imports it.
 """
 
 import contextlib
@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float, Int
+
 from raylight.config.schema import LoggerConfig
+from raylight.errors import RaylightError
+from raylight.runs.run_dir import write_atomically
+
+_PATIENCE = 60.0
+"""Seconds to wait for W&B's server."""
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +57,61 @@ class Tracker:
 
             self.run.log({f"plots/{name}": wandb.Image(str(path)) for name, path in paths.items()})
 
-    def artifact(self, name: str, kind: str, files: Sequence[Path], aliases: Sequence[str]) -> None:
-        """Log files as a versioned artifact."""
+    def curves(
+        self,
+        labels: Int[np.ndarray, " image"],
+        predicted: Int[np.ndarray, " image"],
+        probabilities: Float[np.ndarray, "image class"],
+        class_names: Sequence[str],
+    ) -> None:
+        """Log ROC, precision-recall and the confusion matrix as charts that W&B draws, to lay runs over each other.
+
+        Args:
+            labels: true classes, as positions in ``class_names``.
+            predicted: classes decided on.
+            probabilities: of each class.
+            class_names: in the order of the columns.
+        """
+        if self.run is None:
+            return
+        from wandb import plot
+
+        names, truth, claimed = list(class_names), labels.tolist(), probabilities.tolist()
+        matrix = plot.confusion_matrix(y_true=truth, preds=predicted.tolist(), class_names=names)
+        charts: dict[str, Any] = {"test/confusion_matrix": matrix}
+        if len(set(truth)) == len(names):  # the other two aren't defined for a class that doesn't occur
+            charts["test/roc"] = plot.roc_curve(truth, claimed, names)
+            charts["test/precision_recall"] = plot.pr_curve(truth, claimed, names)
+        self.run.log(charts)
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Log a table; pixels in it become pictures."""
         if self.run is None:
             return
         import wandb
 
-        artifact = wandb.Artifact(name, type=kind)
+        def cell(value: Any) -> Any:
+            return wandb.Image(value, file_type="jpg") if isinstance(value, np.ndarray) else value
+
+        self.run.log({name: wandb.Table(columns=list(columns), data=[[cell(value) for value in row] for row in rows])})
+
+    def artifact(
+        self, kind: str, of: str | None, files: Sequence[Path], aliases: Sequence[str], facts: Mapping[str, Any]
+    ) -> None:
+        """Log files as a versioned artifact.
+
+        Args:
+            kind: its type, and the beginning of its name.
+            of: the rest of its name; None takes the W&B run's id, so that no other run writes versions of it.
+            files: in it, flat.
+            aliases: besides ``latest``.
+            facts: its metadata.
+        """
+        if self.run is None:
+            return
+        import wandb
+
+        artifact = wandb.Artifact(f"{kind}-{of or self.run.id}", type=kind, metadata=dict(facts))
         for path in files:
             artifact.add_file(str(path))
         self.run.log_artifact(artifact, aliases=list(aliases))
@@ -88,7 +144,7 @@ def tracking(
     mode = os.environ.get("WANDB_MODE", logger.mode)
     tracker = Tracker()
     try:
-        tracker.run = wandb.init(
+        tracker.run = _begun(
             project=logger.project,
             entity=logger.entity,
             group=logger.group,
@@ -96,11 +152,13 @@ def tracking(
             tags=[*logger.tags, *tags],
             dir=str(run_folder),
             config=dict(config),
-            mode=mode,  # type: ignore[arg-type]
+            mode=mode,
             id=_run_id(run_folder / "wandb" / "raylight-run-id"),
             resume="allow",
             reinit="finish_previous",
-            settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
+            settings=wandb.Settings(
+                silent=True, console="off", disable_git=True, save_code=False, init_timeout=_PATIENCE
+            ),
         )
         tracker.run.define_metric("epoch")
         yield tracker
@@ -117,9 +175,27 @@ def tracking(
                 os.environ[name] = value
 
 
+def _begun(**arguments: Any) -> Any:
+    """``wandb.init``, whose troubles with the network or the account are the user's to mend.
+
+    Raises:
+        RaylightError: W&B can't be reached, or doesn't let us in.
+    """
+    import wandb
+
+    try:
+        return wandb.init(**arguments)
+    except wandb.errors.Error as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RaylightError(
+            f"W&B can't be used online: {reason}. Keep the run on this machine with logger.mode=offline (upload it later with: "
+            "wandb sync RUN/wandb/offline-run-*), or do without W&B: logger=csv"
+        ) from error
+
+
 def _run_id(path: Path) -> str:
     """The W&B run of a run folder: made up once, so that a resumed run goes on in the same one."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(os.urandom(6).hex())
+        write_atomically(path, os.urandom(6).hex().encode())
     return path.read_text()

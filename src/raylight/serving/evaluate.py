@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from raylight.config.metric_names import LABELS, METRICS
 from raylight.config.schema import DataConfig
 from raylight.data.source import SourceFile, find_images
 from raylight.errors import ConfigError, DataError, RunError
-from raylight.report.evaluation import LABELS, METRICS, Estimate, as_json, evaluate
+from raylight.report.evaluation import Estimate, as_json, evaluate
 from raylight.report.intervals import Interval
 from raylight.report.predictions import Predictions, write_csv
+from raylight.report.results import count_look
 from raylight.runs.machine import usable_cpus
 from raylight.runs.progress import progress_bar
 from raylight.runs.run_dir import STATUS_FILE, RunDir
@@ -95,6 +97,8 @@ def evaluate_run(run: Path, data: Path | None, out: Path | None) -> int:
     notes = list(images.notes)
     if rejected:
         notes.append(f"{len(rejected)} of {len(images.paths)} files can't be used and were left out.")
+    if data is None:
+        notes.append(_counted(predictor.run))
     estimates = evaluate(predictions, predictor.threshold)
     shifts = {} if data is None else {name: shift(estimates[name], own[name]) for name in METRICS if name in own}
     notes += _agreement(estimates, own) if data is None else _summary(shifts)
@@ -258,6 +262,15 @@ def _own_estimates(run: RunDir) -> dict[str, Estimate]:
         name: Estimate(number(facts["value"]), number(facts["low"]), number(facts["high"]), int(facts["n"]), "")
         for name, facts in own.items()
     }
+
+
+def _counted(run: RunDir) -> str:
+    """Note in the run that its test images were looked at again, and say so."""
+    try:
+        looks = count_look(run, "evaluate")
+    except OSError as error:
+        return f"That the test images were looked at again can't be noted in {run.path} ({error.strerror})."
+    return f"This was look {looks} at the run's test images; choosing anything by it would flatter the result."
 
 
 def _moved(root: Path, rejected: Sequence[tuple[str, str]], total: int) -> str:

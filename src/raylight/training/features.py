@@ -7,9 +7,10 @@ share what any of them computed. What is above the freeze boundary isn't handled
 import hashlib
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,16 @@ from jaxtyping import Bool, Float, Int64, UInt8
 
 from raylight.data.augment import Augmenter
 from raylight.data.batches import Samples
+from raylight.data.cache_files import reserve
+from raylight.errors import RaylightError
 from raylight.models.inference import InferenceEngine
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.staged import StagedNetwork
 
 FEATURES_VERSION = 1
 """Part of every key; raised when the same settings would give other numbers."""
+
+_UNFINISHED = ".done.tmp.npy"
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +57,7 @@ class FeatureStore:
     threads: int
     views: int
     on_progress: Callable[[int, int], None]
+    _engines: dict[int, InferenceEngine] = field(default_factory=dict, repr=False)
 
     def features(self, images: Samples, stage: int, augmenter: Augmenter | None) -> Samples:
         """What enters a stage for each image, read from the store and computed where it isn't there yet.
@@ -115,12 +121,24 @@ class FeatureStore:
                     return store, done
                 log.warning("The feature store %s has the wrong size and is computed anew.", folder)
         marks.unlink(missing_ok=True)
-        size = self.preprocessing.size
-        shape = self._engine(stage).output_shape((size, size, 3))
-        store = np.lib.format.open_memmap(path, "w+", np.float32, (n_rows, *shape))
-        done = np.zeros(n_rows, bool)
-        self._mark(folder, done)
-        return store, done
+        (folder / _UNFINISHED).unlink(missing_ok=True)
+        side = self.preprocessing.size
+        shape = (n_rows, *self._engine(stage).output_shape((side, side, 3)))
+        size = 4 * math.prod(shape)
+        try:
+            with path.open("w+b") as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+                # Taken now: on a full disk this is an error, where touching a mapped page would kill the process.
+                reserve(file, file.tell() + size)
+            done = np.zeros(n_rows, bool)
+            self._mark(folder, done)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise RaylightError(
+                f"The frozen layers' outputs need {size:,} bytes in {folder}: {error.strerror}. Make room, keep them elsewhere "
+                "with finetune.cache_dir=FOLDER, or compute them at each step with finetune.cache=false"
+            ) from error
+        return np.load(path, mmap_mode="r+"), done
 
     def _compute(
         self,
@@ -159,13 +177,15 @@ class FeatureStore:
         )
 
     def _engine(self, stage: int) -> InferenceEngine:
-        return InferenceEngine(
-            self.network, 0, stage, self.preprocessing, precision=self.precision, threads=self.threads
-        )
+        if stage not in self._engines:
+            self._engines[stage] = InferenceEngine(
+                self.network, 0, stage, self.preprocessing, precision=self.precision, threads=self.threads
+            )
+        return self._engines[stage]
 
     @staticmethod
     def _mark(folder: Path, done: Bool[np.ndarray, " row"]) -> None:
-        temporary = folder / ".done.tmp.npy"
+        temporary = folder / _UNFINISHED
         np.save(temporary, done)
         temporary.replace(folder / "done.npy")
 

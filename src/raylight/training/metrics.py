@@ -44,6 +44,8 @@ from torchmetrics.classification import (
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 from torchmetrics.utilities.data import dim_zero_cat
 
+from raylight.config.metric_names import METRICS
+
 CALIBRATION_BINS = 15
 """Bins of equal width of the expected calibration error (L1), torchmetrics' own default."""
 
@@ -99,9 +101,11 @@ def metric_collection(n_classes: int, positive: int, prefix: str | None = None) 
         >>> round(metrics.compute()["val/recall"].item(), 2)
         0.5
     """
+    meanings = _binary() if n_classes == 2 else _multiclass(n_classes)
+    metrics = {name: meanings[name] for name in METRICS}
     if n_classes == 2:
         return ClassificationMetrics(
-            _binary(),
+            metrics,
             positive,
             prefix=prefix,
             compute_groups=[
@@ -110,7 +114,7 @@ def metric_collection(n_classes: int, positive: int, prefix: str | None = None) 
             ],
         )
     return ClassificationMetrics(
-        _multiclass(n_classes),
+        metrics,
         None,
         prefix=prefix,
         compute_groups=[

@@ -21,7 +21,6 @@ from pytorch_lightning.callbacks import (
     EarlyStopping,
     EMAWeightAveraging,
     LearningRateMonitor,
-    ModelCheckpoint,
     RichProgressBar,
     StochasticWeightAveraging,
 )
@@ -29,6 +28,7 @@ from pytorch_lightning.callbacks import (
 from raylight.config.schema import TrainerConfig
 from raylight.errors import RunError
 from raylight.runs.run_dir import RunDir
+from raylight.training.checkpoints import BestCheckpoint, WholeFiles
 from raylight.training.classifier import Classifier
 from raylight.training.cpu_settings import CpuSettings
 from raylight.training.loaders import EpochLoaders
@@ -136,7 +136,7 @@ def fit(
         log.warning("There are no validation images: the checkpoint is chosen by train/loss, which flatters it.")
     bars = _shows_bars(config)
     history = History(run, lines=not bars and config.progress != "off")
-    best = ModelCheckpoint(
+    best = BestCheckpoint(
         dirpath=run.folder("checkpoints"),
         filename="best",
         monitor=monitor,
@@ -160,6 +160,7 @@ def fit(
         precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
         max_epochs=config.max_epochs,
         callbacks=callbacks,
+        plugins=[WholeFiles()],
         logger=logger,
         default_root_dir=str(run.path),
         num_sanity_val_steps=0,

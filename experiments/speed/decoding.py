@@ -1,0 +1,103 @@
+"""Decode and resize, on one core: ours against Pillow as ImageFolder uses it, Ray's read_images, and bare libjpeg-turbo.
+
+    python experiments/speed/decoding.py FOLDER [--size 224] [--images 1000]
+
+Each way goes over the same files in turns, three times; the fastest turn counts. ``read_images`` runs as its documentation
+tells, on all cores, and is compared with ours on all cores through Ray. Prints one line of JSON with images a second.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+def main() -> None:
+    """Measure all ways."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--size", type=int, default=224, help="height and width, in pixels")
+    parser.add_argument("--images", type=int, default=1000, help="files at most")
+    arguments = parser.parse_args()
+    files = sorted(path for path in arguments.folder.rglob("*") if path.suffix.lower() in SUFFIXES)[: arguments.images]
+    ways = {"ours": ours, "pillow": pillow, "libjpeg_turbo_alone": bare}
+    best = dict.fromkeys(ways, 0.0)
+    for _ in range(3):
+        for name, way in ways.items():
+            best[name] = max(best[name], len(files) / timed(way, files, arguments.size))
+    ray_ours, ray_theirs = through_ray(files, arguments.size)
+    found = {"images": len(files), **best, "ours_through_ray": ray_ours, "ray_read_images": ray_theirs}
+    print(json.dumps({name: round(value, 1) for name, value in found.items()}))
+
+
+def timed(work: Callable[[Sequence[Path], int], None], files: Sequence[Path], size: int) -> float:
+    """Seconds of one turn."""
+    begin = time.perf_counter()
+    work(files, size)
+    return time.perf_counter() - begin
+
+
+def ours(files: Sequence[Path], size: int) -> None:
+    """One thread of ``decode=threads``."""
+    from raylight.data.decode import DecodeSpec, decode_image
+
+    spec, pixels = DecodeSpec(size, "stretch"), np.empty((size, size, 3), np.uint8)
+    for file in files:
+        decode_image(file.read_bytes(), spec, pixels)
+
+
+def pillow(files: Sequence[Path], size: int) -> None:
+    """What ImageFolder's loader and ``transforms.Resize`` do."""
+    from torchvision.datasets.folder import default_loader
+    from torchvision.transforms import Resize
+
+    resize = Resize((size, size))
+    for file in files:
+        np.asarray(resize(default_loader(str(file))))
+
+
+def bare(files: Sequence[Path], _: int) -> None:
+    """Reading and decoding at full size, nothing else: what no decoder of whole pictures can beat."""
+    import simplejpeg
+
+    for file in files:
+        data = file.read_bytes()
+        if simplejpeg.is_jpeg(data):
+            simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=False)
+
+
+def through_ray(files: Sequence[Path], size: int) -> tuple[float, float]:
+    """Images a second of both in one warm session."""
+    import ray
+
+    from raylight.config.schema import DecodeConfig, RayConfig
+    from raylight.data.decode import DecodeSpec
+    from raylight.data.engines import decode_files
+    from raylight.runs.ray_session import ray_session
+
+    def with_ours(some: Sequence[Path]) -> None:
+        for _ in decode_files(some, DecodeSpec(size, "stretch"), DecodeConfig(), RayConfig(), lambda _: None):
+            pass
+
+    def with_theirs(some: Sequence[Path]) -> None:
+        images = ray.data.read_images([str(file) for file in some], size=(size, size), mode="RGB")
+        for _ in images.iter_batches(batch_size=64, batch_format="numpy"):
+            pass
+
+    with ray_session(RayConfig()):
+        rates = []
+        for way in (with_ours, with_theirs):
+            way(files[:32])  # workers start
+            begin = time.perf_counter()
+            way(files)
+            rates.append(len(files) / (time.perf_counter() - begin))
+    return rates[0], rates[1]
+
+
+if __name__ == "__main__":
+    main()

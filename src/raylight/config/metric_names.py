@@ -1,0 +1,25 @@
+"""The metrics that there are, by name: the one list that settings, training and every table go by.
+
+Leaves out what they mean (``training.metrics``) and their intervals (``report.evaluation``).
+"""
+
+LABELS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "specificity": "specificity",
+    "f1": "F1",
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "mcc": "Matthews correlation",
+    "ece": "calibration error",
+    "brier": "Brier score",
+}
+"""The metrics as people write them, in the order of every table."""
+
+METRICS = tuple(LABELS)
+"""As settings and files write them."""
+
+LOWER_IS_BETTER = ("ece", "brier")
+"""Metrics whose best value is 0."""

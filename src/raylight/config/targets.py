@@ -1,0 +1,174 @@
+"""Which code a config may name, so that somebody else's config can be run without running somebody else's code.
+
+A ``_target_`` node may build an optimizer, a schedule or a transform of a trusted package, and nothing else: the same
+packages hold functions that run commands or load pickles. Further packages are named by ``allowed_targets``, which
+counts only where the user gave it: on the command line, in the option files of this program, or in the environment.
+Binds the arguments of each node to the signature that it calls.
+"""
+
+import importlib
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from omegaconf import Container, OmegaConf
+
+from raylight.config.schema import RunConfig
+
+TRUSTED_PACKAGES = ("raylight", "torch", "torchvision", "torchmetrics", "pytorch_lightning")
+
+ALLOWING = "RAYLIGHT_ALLOWED_TARGETS"
+"""Environment variable with the further packages, separated by commas, that the user trusts."""
+
+_KINDS = {
+    "optimizer": "torch.optim.optimizer.Optimizer",
+    "scheduler": "torch.optim.lr_scheduler.LRScheduler",
+    "transform": "torch.nn.modules.module.Module",
+}
+_SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
+
+Nearest = Callable[[str, list[str]], str]
+
+
+def allow(packages: list[str]) -> None:
+    """Remember that the user trusts these packages, for this process and those that it starts."""
+    os.environ[ALLOWING] = ",".join(dict.fromkeys([*_allowed(), *packages]))
+
+
+def target_problems(run: RunConfig, nearest: Nearest) -> Iterator[str]:
+    """Problems of all ``_target_`` nodes of a config.
+
+    Args:
+        run: the config.
+        nearest: makes a "did you mean" clause of a name and the candidates.
+    """
+    unconfirmed = [package for package in run.allowed_targets if package not in _allowed()]
+    if unconfirmed:
+        yield (
+            f"allowed_targets: this config comes with trust in {', '.join(unconfirmed)} of its own; if you trust their code, "
+            f"say so with allowed_targets=[{','.join(unconfirmed)}] or {ALLOWING}={','.join(unconfirmed)}"
+        )
+        return
+    nodes: list[tuple[str, str, Any, tuple[Any, ...]]] = [("optimizer", "optimizer", run.optimizer, (None,))]
+    if run.scheduler is not None:
+        nodes.append(("scheduler", "scheduler", run.scheduler, (None,)))
+    nodes += [
+        (f"augment.transforms[{place}]", "transform", node, ()) for place, node in enumerate(run.augment.transforms)
+    ]
+    for key, kind, node, leading in nodes:
+        yield from _node_problems(key, kind, node, (*TRUSTED_PACKAGES, *run.allowed_targets), leading, nearest)
+
+
+def hydra_problems(section: Container, usual: Container) -> Iterator[str]:
+    """Problems of Hydra's own section: callbacks, launchers, log handlers, environment variables are code that runs at once.
+
+    Args:
+        section: as composed from a config that isn't this program's own.
+        usual: as composed from this program's own, with the same command line.
+    """
+    found, expected = _plain_section(section), _plain_section(usual)
+    for key in sorted(found.keys() | expected.keys()):
+        if found.get(key) != expected.get(key):
+            yield f"hydra.{key}: a config from elsewhere can't set this, on which Hydra acts; give it on the command line"
+
+
+def _plain_section(section: Container) -> dict[str, Any]:
+    """Hydra's section without what it notes of the command line and of where configs lie."""
+    values = OmegaConf.to_container(section, resolve=False)
+    assert isinstance(values, dict)
+    values["job"] = {
+        name: value for name, value in values["job"].items() if name in ("chdir", "env_set", "env_copy", "config")
+    }
+    return {
+        str(name): value for name, value in values.items() if name not in ("runtime", "overrides", "mode", "verbose")
+    }
+
+
+def secret_problem(key: str, value: Any) -> str | None:
+    """What is wrong with a value that reads a secret from the environment: it would be written into every record of the run."""
+    if not isinstance(value, str) or "oc.env:" not in value:
+        return None
+    for part in value.split("oc.env:")[1:]:
+        name = part.split(",")[0].split("}")[0].strip()
+        if any(word in name.upper() for word in _SECRET):
+            return f"{key}: reads {name} from the environment, and it would be written into the run folder, reports and W&B"
+    return None
+
+
+def _allowed() -> list[str]:
+    return [name for name in os.environ.get(ALLOWING, "").split(",") if name]
+
+
+def _node_problems(
+    key: str, kind: str, node: Any, trusted: tuple[str, ...], leading: tuple[Any, ...], nearest: Nearest
+) -> Iterator[str]:
+    """Problems of one ``_target_`` node and of those nested in its arguments."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        yield f"{key}: needs a _target_, the dotted name of the class that builds it"
+        return
+    target = str(node["_target_"])
+    package = target.split(".")[0]
+    if package not in trusted:
+        yield (
+            f"{key}._target_: {target!r} is not from a trusted package ({', '.join(trusted)}); "
+            f"add it with allowed_targets=[{package}] if you trust its code"
+        )
+        return
+    module_name, _, attribute = target.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError:
+        yield f"{key}._target_: there is no module {module_name!r}"
+        return
+    callee = getattr(module, attribute, None)
+    if not callable(callee):
+        names = [name for name in dir(module) if not name.startswith("_")]
+        yield f"{key}._target_: {module_name} has no {attribute!r}{nearest(attribute, names)}"
+        return
+    if package in TRUSTED_PACKAGES and not _is_kind(callee, kind):
+        yield f"{key}._target_: {target!r} is no class of a kind of {kind} ({_KINDS[kind]}), and nothing else may be called"
+        return
+    arguments = {str(name): value for name, value in node.items() if not str(name).startswith("_")}
+    positional = list(node.get("_args_", []))
+    yield from _binding_problems(key, target, callee, (*leading, *positional), arguments, nearest)
+    for name, value in (*arguments.items(), ("_args_", positional)):
+        for inner_key, inner in _nested_nodes(f"{key}.{name}", value):
+            yield from _node_problems(inner_key, kind, inner, trusted, (), nearest)
+
+
+def _is_kind(callee: Any, kind: str) -> bool:
+    bases = getattr(callee, "__mro__", ())
+    return any(f"{base.__module__}.{base.__qualname__}" == _KINDS[kind] for base in bases)
+
+
+def _binding_problems(
+    key: str, target: str, callee: Any, leading: tuple[Any, ...], arguments: Mapping[str, Any], nearest: Nearest
+) -> Iterator[str]:
+    try:
+        signature = inspect.signature(callee)
+    except ValueError:
+        return
+    parameters = [name for name in signature.parameters if name not in ("self", "args", "kwargs")]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    unknown = [name for name in arguments if name not in parameters and not open_ended]
+    for name in unknown:
+        yield f"{key}.{name}: {target} takes no such argument{nearest(name, parameters)}"
+    if not unknown:
+        try:
+            signature.bind(*leading, **arguments)
+        except TypeError as error:
+            yield f"{key}: {target}: {error}"
+
+
+def _nested_nodes(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The nearest ``_target_`` nodes within an argument, at any depth."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            yield key, value
+            return
+        for name, inner in value.items():
+            yield from _nested_nodes(f"{key}.{name}", inner)
+    elif isinstance(value, list | tuple):
+        for place, inner in enumerate(value):
+            yield from _nested_nodes(f"{key}[{place}]", inner)

@@ -1,0 +1,164 @@
+"""The images of a run: found, indexed, split, decoded and audited; those of test only once training has ended."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raylight.config.schema import RunConfig
+from raylight.errors import ConfigError, DataError
+from raylight.runs.progress import progress_bar
+from raylight.runs.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from raylight.data.batches import Samples
+    from raylight.data.cache import ImageCache
+    from raylight.data.index import Index
+    from raylight.models.preprocessing import Preprocessing
+    from raylight.training.trainer import FinishedTraining
+
+log = logging.getLogger("raylight")
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set, decoded.
+
+    Attributes:
+        index: every file with its class and split.
+        cache: the decoded pixels.
+        preprocessing: from files to pixels, and from pixels to the network's input.
+    """
+
+    index: Index
+    cache: ImageCache
+    preprocessing: Preprocessing
+
+    def of(self, split: str) -> Samples:
+        """The images of ``train`` or ``val``."""
+        if split == "test":
+            raise ValueError("test images need a FinishedTraining: see of_test")
+        return self._of(split)
+
+    def of_test(self, finished: FinishedTraining) -> Samples:
+        """The test images, to be had only once training has ended."""
+        from raylight.training.trainer import FinishedTraining
+
+        if not isinstance(finished, FinishedTraining):
+            raise TypeError("test images can be had only once training has ended")
+        return self._of("test")
+
+    def _of(self, split: str) -> Samples:
+        import numpy as np
+
+        from raylight.data.batches import Samples
+
+        part = self.index.in_split(split)
+        keys = tuple(part.column("sha256"))
+        rows = np.array([self.cache.rows[key] for key in keys], dtype=np.int64)
+        return Samples(self.cache.pixels, rows, part.targets(), keys)
+
+
+def indexed(config: RunConfig, cache_dir: Path) -> Index:
+    """Find, index and split the images.
+
+    Raises:
+        DataError: there are none, too many are bad, or they can't be split as wanted.
+    """
+    from raylight.data.index import build_index, check_bad_fraction
+    from raylight.data.source import find_images
+    from raylight.data.split import assign_splits
+    from raylight.runs.machine import usable_cpus
+
+    source = find_images(config.data, cache_dir)
+    index = build_index(source, cache_dir, config.decode.workers or usable_cpus())
+    check_bad_fraction(index, config.data)
+    seed = config.seed if config.data.split_seed is None else config.data.split_seed
+    return assign_splits(index, config.data, seed)
+
+
+def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Images:
+    """Decode what isn't in the cache yet; files that turn out bad are marked so, and the index is written down.
+
+    Raises:
+        DataError: too many files are bad, or a resumed run's images aren't what they were.
+        ConfigError: the settings don't fit the number of images or classes.
+    """
+    from raylight.data.cache import cached_images
+    from raylight.data.index import check_bad_fraction
+    from raylight.models.preprocessing import Preprocessing
+
+    preprocessing = Preprocessing.from_config(config.model)
+    with progress_bar("decoding", config.trainer.progress) as on_progress:
+        cache = cached_images(index, preprocessing.decode_spec, config.decode, config.ray, cache_dir, on_progress)
+    if cache.rejected:
+        index = index.reject(cache.rejected)
+        check_bad_fraction(index, config.data)
+    _check_unchanged(run, index)
+    index.write(run / "index.parquet")
+    _write_rejected(run, index)
+    _check_sizes(config, index)
+    return Images(index, cache, preprocessing)
+
+
+def audited(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> None:
+    """Say what is wrong with the data before anything is learnt from it; what the index knows is enough for that."""
+    from raylight.report.audit import TOLD_AT_ONCE, audit_index, audit_lines
+
+    audit = audit_index(index, config.data.name, cache_dir, cameras=False)
+    run.write_json("audit.json", audit.as_json())
+    for line in audit_lines(audit, brief=True, without=TOLD_AT_ONCE):
+        log.info("%s", line)
+
+
+def _write_rejected(run: RunDir, index: Index) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "reason"])
+    writer.writerows(index.rejected())
+    run.write_text("rejected.csv", text.getvalue())
+    rejected = index.rejected()
+    if rejected:
+        log.warning("%d of %d files can't be used (rejected.csv):", len(rejected), len(index))
+        for path, reason in rejected[:5]:
+            log.warning("  %s: %s", path, reason)
+    if noted := index.noted():
+        log.warning("%d files are odd, but used (index.parquet, note):", len(noted))
+        for path, note in noted[:5]:
+            log.warning("  %s: %s", path, note)
+
+
+def _check_unchanged(run: RunDir, index: Index) -> None:
+    """Refuses to go on with a run on other images than those it began with."""
+    from raylight.data.index import Index
+    from raylight.training.checkpoints import LAST
+
+    if not (run / "checkpoints" / LAST).is_file() or not (run / "index.parquet").is_file():
+        return
+    then, now = (
+        {row["path"]: (row["sha256"], row["split"], row["status"]) for row in table.to_pylist()}
+        for table in (Index.read(run / "index.parquet").table, index.table)
+    )
+    changed = sorted(path for path in then.keys() | now.keys() if then.get(path) != now.get(path))
+    if changed:
+        named = ", ".join(map(repr, changed[:3])) + (", ..." if len(changed) > 3 else "")
+        raise DataError(
+            f"{len(changed)} of the images in {index.root} aren't what they were when {run.path} began ({named}). Going on "
+            "would mix two data sets: bring them back, or begin anew: python train.py --config-path RUN --config-name config"
+        )
+
+
+def _check_sizes(config: RunConfig, index: Index) -> None:
+    n_train = len(index.in_split("train"))
+    if config.trainer.batch_size > n_train:
+        raise ConfigError(
+            [f"trainer.batch_size: {config.trainer.batch_size} is larger than the {n_train} training images"]
+        )
+    if config.model.head == "sigmoid" and len(index.class_names) != 2:
+        raise ConfigError([f"model.head: sigmoid needs two classes, the data has {len(index.class_names)}"])
+    if not len(index.in_split("test")):
+        raise DataError("There are no test images; set data.test_fraction above 0 or ship a test folder.")

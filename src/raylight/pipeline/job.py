@@ -1,0 +1,130 @@
+"""A job in its run folder: claimed or taken up again, recorded however it ends, its path printed last."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from raylight.config.launch import load_config
+from raylight.errors import RaylightError, RunError
+from raylight.pipeline.run import train
+from raylight.runs.run_dir import RunDir, recorded, state_of
+from raylight.runs.sweep_dir import OVERRIDES_FILE, earlier_run, unused
+
+log = logging.getLogger("raylight")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        exit_code: see ``train.py --help``.
+        run: its folder.
+        objective: the monitored validation metric at the chosen checkpoint, for sweepers; None when it failed.
+    """
+
+    exit_code: int
+    run: Path
+    objective: float | None
+
+
+def run_job(config: DictConfig) -> Outcome:
+    """Run one Hydra job in its run folder; whatever happens is in ``status.json`` and ``train.log``.
+
+    In a resumed sweep, a job that has finished before isn't run again, and one that was stopped goes on in its folder.
+    The run folder's path is the last line printed.
+
+    Raises:
+        SystemExit: the job was interrupted, so that a sweep doesn't go on with the next one.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    _console_log()
+    job = HydraConfig.get()
+    folder, overrides = Path(job.runtime.output_dir), list(job.overrides.task)
+    try:
+        outcome = (
+            _resumed(Path(config.run)) if config.run else _run(config, folder, overrides, job.mode == RunMode.MULTIRUN)
+        )
+    except RaylightError as error:  # of the run folder itself; whatever else goes wrong is in it
+        log.error("%s", error)
+        return Outcome(error.exit_code, folder, None)
+    if outcome.exit_code >= 128:
+        raise SystemExit(outcome.exit_code)
+    return outcome
+
+
+def _resumed(path: Path) -> Outcome:
+    return Outcome(resume_run(path), path, None)
+
+
+def _run(config: DictConfig, folder: Path, overrides: list[str], is_part_of_sweep: bool) -> Outcome:
+    earlier = earlier_run(Path(config.resume), overrides) if config.resume else None
+    state = state_of(earlier) if earlier else None
+    if earlier is not None and state == "finished":
+        log.info("%s has finished before; it isn't run again.", earlier.path)
+        return Outcome(0, earlier.path, earlier.read_json("metrics.json")["provenance"]["selected_value"])
+    if earlier is not None and state == "running":
+        log.error("%s is still being trained by another process; it is left to that.", earlier.path)
+        return Outcome(1, earlier.path, None)
+    if is_part_of_sweep and config.logger.group is None:
+        config.logger.group = folder.parent.name
+    run = earlier or RunDir.claim(unused(folder) if config.resume else folder)
+    config.resume = None
+    objective: list[float] = []
+    with recorded(run) as status:
+        run.write_json(OVERRIDES_FILE, [text for text in overrides if not text.startswith("resume=")])
+        if earlier is None:
+            run.write_text("config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        else:
+            config = cast("DictConfig", OmegaConf.load(run / "config.yaml"))
+        objective.append(train(load_config(config), run, status))
+    print(run.path, flush=True)  # noqa: T201 - the command's result
+    return Outcome(status.exit_code, run.path, objective[0] if objective else None)
+
+
+def resume_run(path: Path) -> int:
+    """Go on with an interrupted run where its last whole epoch ended, in the same folder.
+
+    Args:
+        path: the run folder.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        RunError: it isn't a run folder, or the run still goes on.
+        ConfigError: its data or weights have moved.
+    """
+    _console_log()
+    run = RunDir.open(path)
+    state = state_of(run)
+    if state == "running":
+        raise RunError(f"{path} is still being trained; wait for it, or stop it first.")
+    if state == "finished":
+        log.info("%s is finished already; there is nothing to resume.", path)
+        return 0
+    config = OmegaConf.load(run / "config.yaml")
+    assert isinstance(config, DictConfig)
+    settings = load_config(config)
+    with recorded(run) as status:
+        train(settings, run, status)
+    print(run.path, flush=True)  # noqa: T201 - the command's result
+    return status.exit_code
+
+
+def _console_log() -> None:
+    """Our messages on standard output, one line each; the libraries' chatter only when it warns."""
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False

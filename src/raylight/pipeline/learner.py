@@ -1,0 +1,191 @@
+"""What learns: the network, how the processor runs it, its batches and its cached features."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from raylight.config.schema import RunConfig
+from raylight.data.augment import build_augmenter
+from raylight.data.batches import Batches, Samples
+from raylight.models.build import build_network, class_logits
+from raylight.models.freezing import freeze
+from raylight.models.staged import StagedNetwork
+from raylight.pipeline.images import Images
+from raylight.runs.environment import environment
+from raylight.runs.machine import keep_freed_memory
+from raylight.runs.run_dir import RunDir
+from raylight.training.classifier import Classifier, classification_loss
+from raylight.training.cpu_settings import CpuSettings, Work, choose_settings, measured_settings
+from raylight.training.features import FeatureStore
+from raylight.training.loaders import EpochLoaders
+from raylight.training.phases import Phase, plan_phases
+
+log = logging.getLogger("raylight")
+
+
+@dataclass(frozen=True)
+class Learner:
+    """All that training needs, and judging after it.
+
+    Attributes:
+        network: in its start state; training changes it.
+        classifier: trains it.
+        settings: how the processor is used.
+        phases: which stages train when.
+        store: features of frozen stages.
+        loaders: batches of train and val.
+        chosen: the whole config, with what was chosen for this machine.
+    """
+
+    network: StagedNetwork
+    classifier: Classifier
+    settings: CpuSettings
+    phases: tuple[Phase, ...]
+    store: FeatureStore
+    loaders: EpochLoaders
+    chosen: dict[str, Any]
+
+
+@contextmanager
+def processor_as_it_was() -> Iterator[None]:
+    """Give torch its number of threads back, so that one job of a sweep doesn't set it for the next."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def build_learner(
+    config: RunConfig, run: RunDir, images: Images, cache_dir: Path, on_progress: Callable[[int, int], None]
+) -> Learner:
+    """Seed everything, build the network and choose how it is run; the choice goes into the run's config.
+
+    Args:
+        config: what was chosen for this machine is written into it.
+        run: gets ``config.yaml`` and ``environment.json``.
+        images: to learn from.
+        cache_dir: where features and measured settings are kept.
+        on_progress: told how many images' features are done.
+
+    Raises:
+        WeightsError: the network's weights can't be had.
+        ConfigError: the recipe doesn't fit the network.
+    """
+    torch.set_flush_denormal(True)
+    keep_freed_memory()
+    pl.seed_everything(config.seed, verbose=False)
+    names = images.index.class_names
+    network = build_network(config.model, len(names))
+    phases = plan_phases(network, config.finetune, config.trainer.max_epochs, config.model.last_blocks_from)
+    settings = _cpu_settings(config, network, images, phases, cache_dir)
+    torch.set_num_threads(settings.threads)
+    _fix_choices(config, settings)
+    structured = OmegaConf.structured(config)
+    run.write_text("config.yaml", OmegaConf.to_yaml(structured, resolve=True))
+    run.write_json("environment.json", environment())
+    log.info(
+        "%s: %.2f M parameters; precision %s (%s)",
+        config.model.name,
+        sum(parameter.numel() for parameter in network.parameters()) / 1e6,
+        settings,
+        settings.reason,
+    )
+    train_images = images.of("train")
+    classifier = Classifier(
+        network=network,
+        preprocessing=images.preprocessing,
+        phases=phases,
+        optimizer=instantiate(config.optimizer),
+        scheduler=_scheduler(config),
+        loss=config.loss,
+        class_weights=_class_weights(config, train_images, len(names)),
+        n_classes=len(names),
+        positive=names.index(images.index.positive_class),
+        channels_last=settings.channels_last,
+        seed=config.seed,
+    )
+    store = FeatureStore(
+        folder=Path(config.finetune.cache_dir or cache_dir).expanduser() / "features",
+        images_key=images.cache.folder.name,
+        network=network,
+        preprocessing=images.preprocessing,
+        precision=settings.inference_precision,
+        threads=settings.threads,
+        views=config.finetune.views,
+        on_progress=on_progress,
+    )
+    loaders = EpochLoaders(
+        train=train_images,
+        val=images.of("val"),
+        phases=phases,
+        features=store.features,
+        augmenter=build_augmenter(config.augment.transforms, config.seed),
+        batch_size=config.trainer.batch_size,
+        seed=config.seed,
+        limit=config.trainer.limit_batches,
+    )
+    chosen = OmegaConf.to_container(structured, resolve=True)
+    assert isinstance(chosen, dict)
+    return Learner(
+        network, classifier, settings, phases, store, loaders, {str(key): value for key, value in chosen.items()}
+    )
+
+
+def _cpu_settings(
+    config: RunConfig, network: StagedNetwork, images: Images, phases: tuple[Phase, ...], cache_dir: Path
+) -> CpuSettings:
+    """By the processor's flags, or timed where the longest phase trains from images for long enough."""
+    by_flags = choose_settings(config.trainer)
+    phase = max(phases, key=lambda phase: phase.epochs)
+    if phase.input_stage or config.trainer.limit_batches is not None:
+        return by_flags
+    freeze(network, phase.boundary)
+    batches = Batches(images.of("train"), config.trainer.batch_size)
+    batch = next(iter(batches))
+    work = Work(
+        network=network,
+        boundary=phase.boundary,
+        preprocessing=images.preprocessing,
+        loss=lambda outputs, targets: classification_loss(class_logits(outputs), targets, config.loss, None),
+        images=batch.inputs,
+        targets=batch.targets,
+        steps=len(batches) * phase.epochs,
+    )
+    return measured_settings(config.trainer, by_flags, work, cache_dir / "cpu_settings")
+
+
+def _scheduler(config: RunConfig) -> Any:
+    """Builds a phase's schedule; schedules with a length get the phase's, since each phase has one of its own."""
+    if config.scheduler is None:
+        return None
+    lengths = [name for name in ("T_max", "epochs", "total_iters") if name in config.scheduler]
+    several = len(config.finetune.phases) > 1
+
+    def build(optimizer: Any, epochs: int) -> Any:
+        return instantiate(config.scheduler)(optimizer, **(dict.fromkeys(lengths, epochs) if several else {}))
+
+    return build
+
+
+def _class_weights(config: RunConfig, train_images: Samples, n_classes: int) -> Any:
+    if config.loss.class_weights is None:
+        return None
+    counts = np.bincount(train_images.targets, minlength=n_classes)
+    return torch.tensor(len(train_images) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32)
+
+
+def _fix_choices(config: RunConfig, settings: CpuSettings) -> None:
+    """Write what was chosen for this machine into the config, so that repeating the run repeats it."""
+    config.trainer.precision = settings.precision
+    config.trainer.channels_last = str(settings.channels_last).lower()
+    config.trainer.threads = settings.threads

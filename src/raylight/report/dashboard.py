@@ -1,0 +1,116 @@
+"""What a dashboard is told of a finished run: the result and its cost, figures, predictions with pictures, artifacts.
+
+Leaves out how it is told (``runs.tracking``), curves by epoch (Lightning's) and the run's own page (``run_report``).
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from raylight.config.schema import RunConfig
+from raylight.errors import RunError
+from raylight.models.staged import StagedNetwork
+from raylight.report.pictures import Example, OriginalFiles, examples, telling_images
+from raylight.report.results import Results, Selection
+from raylight.report.run_facts import SPLITS, RunFacts
+from raylight.report.sweep_table import parameters_of
+from raylight.runs.run_dir import RunDir
+from raylight.runs.tracking import Tracker
+
+log = logging.getLogger("raylight")
+
+KINDS = {"errors": "confident error", "uncertain": "least certain", "correct": "correct"}
+"""What the kinds of telling images are called in the table."""
+
+COLUMNS = ["kind", "picture", "grad_cam", "label", "predicted", "probability", "right", "path"]
+
+
+def show_result(
+    tracker: Tracker,
+    config: RunConfig,
+    run: RunDir,
+    network: StagedNetwork,
+    results: Results,
+    selection: Selection,
+    checkpoint: Path,
+) -> None:
+    """Tell a dashboard how a run ended; a disk or a server that fails it is logged, and doesn't lose the run.
+
+    Args:
+        tracker: told nothing more where it has no dashboard.
+        config: the run's settings.
+        run: its folder, with results.
+        network: the chosen one.
+        results: as written.
+        selection: what chose the checkpoint.
+        checkpoint: the chosen one's file.
+    """
+    if tracker.run is None:
+        return
+    import wandb
+
+    try:
+        _tell(tracker, config, run, network, results, selection, checkpoint)
+    except (OSError, wandb.Error) as error:
+        log.error(
+            "W&B wasn't told all of the result (%s: %s); the run folder holds it whole.", type(error).__name__, error
+        )
+        log.debug("W&B wasn't told all of the result.", exc_info=True)
+
+
+def _tell(
+    tracker: Tracker,
+    config: RunConfig,
+    run: RunDir,
+    network: StagedNetwork,
+    results: Results,
+    selection: Selection,
+    checkpoint: Path,
+) -> None:
+    facts = RunFacts(run)
+    tracker.summary({**results.summary, **cost_summary(facts)})
+    tracker.images(results.plots)
+    tracker.curves(facts.test.labels, facts.predicted, facts.test.probabilities, facts.test.class_names)
+    tracker.table("predictions", COLUMNS, sample_rows(facts, network))
+    if config.logger.artifacts:
+        model = {"epoch": selection.epoch, selection.monitor: selection.value, "classes": list(facts.test.class_names)}
+        tracker.artifact("model", None, [checkpoint], ["best", f"epoch-{selection.epoch}"], model)
+        seed = config.seed if config.data.split_seed is None else config.data.split_seed
+        split = {name: facts.total(name) for name in SPLITS}
+        tracker.artifact("split", config.data.name, [run / "index.parquet"], [f"seed-{seed}"], split)
+
+
+def sample_rows(facts: RunFacts, network: StagedNetwork | None, each: int = 8) -> list[list[Any]]:
+    """A row an image, as ``COLUMNS``: pictures are pixels, None where the file can't be read or there is no heat.
+
+    Args:
+        facts: of a run with results.
+        network: the chosen one, for Grad-CAM; None leaves it out.
+        each: images of a kind at most.
+    """
+    files = OriginalFiles(facts.index, facts.preprocessing.resize)
+    chosen = telling_images(facts.test, facts.threshold, each)
+
+    def shown(name: str, looking: StagedNetwork | None) -> list[Example]:
+        return examples(facts.test, facts.threshold, chosen[name], files, looking, facts.preprocessing)
+
+    try:
+        found = {name: shown(name, network if facts.config.report.gradcam else None) for name in KINDS}
+    except RunError:  # a network without a feature map: its predictions are worth showing
+        found = {name: shown(name, None) for name in KINDS}
+    return [
+        [KINDS[name], e.pixels, e.heated, e.label, e.predicted, e.probability, e.right, e.path]
+        for name, shown_examples in found.items()
+        for e in shown_examples
+    ]
+
+
+def cost_summary(facts: RunFacts) -> dict[str, float]:
+    """What a run cost, flat: parameters, seconds of each stage, training images a second, memory."""
+    found: dict[str, float | None] = {
+        "cost/parameters": parameters_of(facts.run),
+        "cost/images_per_second": facts.images_per_second,
+        "cost/peak_memory_gb": facts.cost.get("peak_memory_gb"),
+        **{f"cost/seconds_{stage}": seconds for stage, seconds in facts.cost["seconds"].items()},
+    }
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,67 @@
+"""Who works on a run folder: a lock on its log, which the kernel frees however its holder ends.
+
+A process number can be reused, a clock can be set, a container gets a new host name each time: none of them tells
+whether a run still goes on. A lock does, also for another machine that sees the folder.
+"""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from raylight.errors import RunError
+
+if sys.platform != "win32":  # there nobody can tell, and the caller looks at the process
+    import fcntl
+
+LOG_FILE = "train.log"
+
+_PATIENCE = 1.0
+"""Seconds to wait for somebody who only looks whether the lock is taken."""
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds a run folder as long as this context, or this process, lives.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    descriptor = os.open(folder / LOG_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while _take(descriptor, shared=False) is False:
+            if time.monotonic() > deadline:
+                raise RunError(f"{folder} is still being trained by another process; wait for it, or stop it first.")
+            time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool | None:
+    """Whether a process holds a run folder; None where the file system has no locks."""
+    try:
+        descriptor = os.open(folder / LOG_FILE, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        taken = _take(descriptor, shared=True)
+        return None if taken is None else not taken
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, shared: bool) -> bool | None:
+    """Tries to take a lock; None where there are none."""
+    if sys.platform == "win32":
+        return None
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return None
+    return True

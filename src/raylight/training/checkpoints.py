@@ -1,0 +1,68 @@
+"""Checkpoints that are whole or not there, and that a run finds again wherever its folder lies.
+
+Leaves out when one is written and which one is best: Lightning's ``ModelCheckpoint`` decides that.
+"""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from raylight.errors import RunError
+from raylight.runs.run_dir import RunDir, write_atomically
+
+LAST = "last.ckpt"
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it; Lightning's own way goes through the system's temporary folder."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint that appears whole or not at all.
+
+        Raises:
+            OSError: the disk is full or the folder can't be written; the checkpoint before it is still there.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_atomically(Path(path), content.getvalue())
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the best and the last epoch of a run whose folder may have been moved since it was stopped."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what was best, with the paths of where the folder lies now."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        moved = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **moved, "dirpath": self.dirpath, "best_k_models": best})
+
+
+def last_checkpoint(run: RunDir) -> Path | None:
+    """The checkpoint that a run goes on from; None where it has to begin anew.
+
+    Raises:
+        RunError: there is one, but it is damaged or holds more than tensors and plain values.
+    """
+    path = run / "checkpoints" / LAST
+    if not path.is_file():
+        return None
+    try:
+        torch.load(path, "cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise RunError(
+            f"{path} holds more than tensors and plain values and isn't loaded, since that could run code from it. It is none "
+            "of Raylight's, or damaged: delete it to train from the beginning."
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RunError(f"{path} is damaged ({reason}): delete it to train from the beginning.") from error
+    return path

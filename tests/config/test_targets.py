@@ -1,0 +1,120 @@
+"""Somebody else's config: nothing in it runs code, reads secrets, or widens its own rights."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from raylight.config.launch import checked_arguments, load_config, register_schema
+from raylight.config.schema import RunConfig
+from raylight.config.targets import ALLOWING
+from raylight.errors import ConfigError
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+ADAM = {"_target_": "torch.optim.Adam", "_partial_": True}
+
+
+@pytest.fixture(autouse=True)
+def nothing_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ALLOWING, "")
+
+
+def problems(**changes: Any) -> str:
+    config = OmegaConf.structured(RunConfig)
+    for key, value in {"data.kind": "demo", "optimizer": ADAM, "model.channels": [4], **changes}.items():
+        OmegaConf.update(config, key, value, force_add=True)
+    try:
+        load_config(config)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def test_the_config_is_good_without_the_attack() -> None:
+    assert problems() == ""
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.exec",
+        "subprocess.Popen",
+        "torch.hub.load",
+        "torch.load",
+        "torch.utils.collect_env.run",
+        "torch.utils.cpp_extension.load_inline",
+        "torch.serialization.load",
+        "raylight.runs.run_dir.write_atomically",
+        "torch.nn.Linear",
+        "torch.os.system",
+    ],
+)
+@pytest.mark.parametrize("where", ["optimizer", "scheduler", "augment.transforms"])
+def test_nothing_but_optimizers_schedules_and_transforms_is_built(where: str, target: str) -> None:
+    if (where, target) == ("augment.transforms", "torch.nn.Linear"):
+        pytest.skip("a module is a transform, if a useless one")
+    node: Any = {"_target_": target}
+    found = problems(**{where: [node] if where == "augment.transforms" else node})
+    assert where in found
+    assert any(words in found for words in ("not from a trusted package", "nothing else may be called", "no module"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"transforms": [{"_target_": "torch.hub.load"}]},
+        {"transforms": [[{"_target_": "os.system"}]]},
+        {"transforms": [{"deeper": {"_target_": "os.system"}}]},
+        {"_args_": [[{"_target_": "os.system"}]]},
+        {"transforms": [{"_target_": "torchvision.transforms.v2.Lambda", "lambd": {"_target_": "builtins.eval"}}]},
+    ],
+)
+def test_nested_nodes_are_held_to_the_same_rule(arguments: dict[str, Any]) -> None:
+    node = {"_target_": "torchvision.transforms.v2.RandomApply", **arguments}
+    assert "augment.transforms[0]." in problems(**{"augment.transforms": [node]})
+
+
+def test_a_config_does_not_widen_its_own_rights(monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = {"allowed_targets": ["builtins"], "optimizer": {"_target_": "builtins.print"}}
+    assert "comes with trust in builtins of its own" in problems(**foreign)
+    monkeypatch.setenv(ALLOWING, "builtins")
+    assert "allowed_targets" not in problems(**foreign)
+
+
+def test_the_command_line_may_widen_them(tmp_path: Path) -> None:
+    register_schema()
+    with pytest.raises(ConfigError, match=r"not from a trusted package .*allowed_targets=\[collections\]"):
+        checked_arguments(CONF, ["optimizer._target_=collections.OrderedDict"])
+    checked_arguments(CONF, ["optimizer._target_=collections.OrderedDict", "allowed_targets=[collections]"])
+
+
+HOSTILE = """
+defaults: [schema, _self_]
+optimizer: {_target_: torch.optim.Adam, _partial_: true}
+model: {channels: [4]}
+data: {kind: demo}
+"""
+
+
+@pytest.mark.parametrize(
+    ("addition", "message"),
+    [
+        ("hydra: {callbacks: {mine: {_target_: os.system, command: id}}}", "hydra.callbacks: a config from elsewhere"),
+        ("hydra: {launcher: {_target_: subprocess.Popen}}", "hydra.launcher: a config from elsewhere"),
+        ("hydra: {job_logging: {handlers: {x: {(): os.system}}}}", "hydra.job_logging: a config from elsewhere"),
+        ("hydra: {job: {env_set: {LD_PRELOAD: ./evil.so}}}", "hydra.job: a config from elsewhere"),
+        ("allowed_targets: [os]", "comes with trust in os of its own"),
+        ("notes: ${oc.env:AWS_SECRET_ACCESS_KEY}", "notes: reads AWS_SECRET_ACCESS_KEY from the environment"),
+        ("notes: 'hello ${oc.env:WANDB_API_KEY,none}'", "notes: reads WANDB_API_KEY"),
+    ],
+)
+def test_a_foreign_config_file_is_refused_before_hydra_acts_on_it(addition: str, message: str, tmp_path: Path) -> None:
+    register_schema()
+    (tmp_path / "config.yaml").write_text(HOSTILE)
+    checked_arguments(CONF, ["--config-path", str(tmp_path), "--config-name", "config"])
+    (tmp_path / "config.yaml").write_text(HOSTILE + addition + "\n")
+    with pytest.raises(ConfigError) as refused:
+        checked_arguments(CONF, ["--config-path", str(tmp_path), "--config-name", "config"])
+    assert message in str(refused.value)

@@ -1,0 +1,64 @@
+"""What a dashboard is told of a run, and what becomes of the run when it can't be told. What W&B makes of it:
+``tests/commands/test_wandb.py``."""
+
+import logging
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raylight.report.dashboard import COLUMNS, cost_summary, sample_rows, show_result
+from raylight.report.results import Selection
+from raylight.report.run_facts import RunFacts
+from raylight.runs.tracking import Tracker, tracking
+
+
+def test_rows_hold_pixels_and_heat_of_every_kind(finished: Any) -> None:
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in sample_rows(RunFacts(finished.run), finished.network, 3)]
+    assert {row["kind"] for row in rows} == {"confident error", "least certain", "correct"}
+    assert all(row["picture"].shape == row["grad_cam"].shape == (256, 256, 3) for row in rows)
+    assert all((row["label"] == row["predicted"]) == row["right"] for row in rows)
+    without = [dict(zip(COLUMNS, row, strict=True)) for row in sample_rows(RunFacts(finished.run), None, 3)]
+    assert [row["path"] for row in without] == [row["path"] for row in rows]
+    assert all(row["grad_cam"] is None for row in without)
+
+
+def test_costs_are_flat_numbers(finished: Any) -> None:
+    cost = cost_summary(RunFacts(finished.run))
+    assert (cost["cost/seconds_training"], cost["cost/peak_memory_gb"]) == (75.0, 1.25)
+    assert cost["cost/images_per_second"] == pytest.approx(16 * 3 / 1.5)  # 16 usable training images, 3 epochs of 0.5 s
+    assert cost["cost/parameters"] == sum(parameter.numel() for parameter in finished.network.parameters())
+
+
+def test_a_failing_disk_loses_the_dashboard_not_the_run(finished: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """W&B writes tables into a temporary folder first; here that has gone."""
+    from wandb.sdk.data_types._private import MEDIA_TMP
+
+    results: Any = SimpleNamespace(summary={}, plots={})
+    config = RunFacts(finished.run).config
+    selection = Selection("val/loss", 0.5, 1, 2)
+    with (
+        caplog.at_level(logging.ERROR, "raylight"),
+        tracking(config.logger, finished.run.path, {}, []) as tracker,
+    ):
+        shutil.rmtree(MEDIA_TMP.name)
+        try:
+            show_result(tracker, config, finished.run, finished.network, results, selection, Path("best.ckpt"))
+        finally:
+            Path(MEDIA_TMP.name).mkdir()
+    assert "W&B wasn't told all of the result (FileNotFoundError" in caplog.text
+    assert tracker.exit_code == 0
+
+
+def test_a_class_that_does_not_occur_has_no_roc_and_warns_nobody(recwarn: pytest.WarningsRecorder) -> None:
+    told: dict[str, Any] = {}
+    recorder: Any = SimpleNamespace(log=told.update)
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6]])
+    Tracker(recorder).curves(np.array([0, 0]), np.array([0, 1]), probabilities, ("cat", "dog"))
+    assert set(told) == {"test/confusion_matrix"}
+    Tracker(recorder).curves(np.array([0, 1]), np.array([0, 1]), probabilities, ("cat", "dog"))
+    assert set(told) == {"test/confusion_matrix", "test/roc", "test/precision_recall"}
+    assert not [warning for warning in recwarn if "Undefined" in str(warning.category)]
