@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+# Not wandb: its temporary folder would be the same for all, and the first process to end would remove it.
 PRELOADED = [
     "matplotlib.pyplot",
     "optuna",
@@ -23,7 +24,6 @@ PRELOADED = [
     "scipy.stats",
     "sklearn.metrics",
     "torchvision",
-    "wandb",
 ]
 
 _context = multiprocessing.get_context("forkserver")
@@ -36,7 +36,9 @@ def run_forked(
     """Run ``python SCRIPT ARGUMENTS`` and wait for its end."""
     with tempfile.TemporaryDirectory() as folder:
         outputs = [str(Path(folder) / name) for name in ("stdout", "stderr")]
-        process = _context.Process(target=_as_command, args=(script, [*arguments], str(cwd), dict(environment), outputs))
+        process = _context.Process(
+            target=_as_command, args=(script, [*arguments], str(cwd), dict(environment), outputs)
+        )
         process.start()
         process.join(timeout)
         if process.is_alive():

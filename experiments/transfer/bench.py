@@ -102,6 +102,7 @@ class Bench:
         """The command, cold and warm, against the plain loop."""
         cold, run = self.command("cold", "transfer_mobilenet_frozen")
         warm, _ = self.command("warm", "transfer_mobilenet_frozen")
+        threads, _ = self.command("threads", "transfer_mobilenet_frozen", "decode=threads", cache="other")
         plain = json.loads(
             subprocess.run(
                 [sys.executable, str(PLAIN_LOOP), "--run", str(run), "--epochs", str(epochs)],
@@ -124,6 +125,7 @@ class Bench:
                 whole / cold,
                 "30",
             ),
+            Row("the same with decode=threads", f"{threads:.1f} s", theirs, whole / threads, "30"),
             Row("whole command again, images and features cached", f"{warm:.1f} s", theirs, whole / warm, ""),
         ]
 

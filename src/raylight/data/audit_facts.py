@@ -23,8 +23,6 @@ HEADER_BYTES = 262_144
 MAKER_TAGS = (0x010F, 0x0110, 0x0131)
 """EXIF tags that name the camera or scanner: Make, Model, Software (JEITA CP-3451)."""
 
-_GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-
 
 @dataclass(frozen=True, eq=False)
 class SideFacts:
@@ -51,15 +49,15 @@ def side_facts(index: Index, makers: Sequence[str] | None = None) -> SideFacts:
         makers: camera or scanner of each file; None leaves the column out.
     """
     width, height, size = (np.array(index.column(name), np.float64) for name in ("width", "height", "bytes"))
-    grey = index.thumbnails.astype(np.float32) @ _GREY
+    brightness, contrast = index.grey_levels()
     numbers = {
         "width": width,
         "height": height,
         "aspect ratio": width / height,
         "file size": size,
         "bytes per pixel": size / (width * height),
-        "brightness": grey.mean(axis=(1, 2), dtype=np.float64),
-        "contrast": grey.std(axis=(1, 2), dtype=np.float64),
+        "brightness": brightness,
+        "contrast": contrast,
     }
     texts: dict[str, Sequence[str]] = {
         "file format": list(index.column("format")),

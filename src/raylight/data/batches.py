@@ -116,7 +116,9 @@ class Batches:
         chunks = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         batches = (self._batch(chunk) for chunk in chunks[: len(self)])
         # Features are there at once; a thread that fetched them would cost more than it saved.
-        yield from _ahead(batches, self.prefetch, self.clock) if self.samples.are_images else _timed(batches, self.clock)
+        yield from (
+            _ahead(batches, self.prefetch, self.clock) if self.samples.are_images else _timed(batches, self.clock)
+        )
 
     def _batch(self, positions: Int64[np.ndarray, " batch"]) -> Batch:
         samples = self.samples

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
-from raylight.data.index import Index
+from raylight.data.index import GREY, Index
 
 CANDIDATE_CORRELATION = 0.90
 """Of detail at 16 x 16; among 25,000 films of one kind perhaps one pair in a million gets past."""
@@ -34,8 +34,6 @@ _BLOCK = 2048
 _REMEMBERED = 4
 _remembered: dict[bytes, Int64[np.ndarray, " file"]] = {}
 """What ``duplicate_groups`` found lately: the split of a run, its audit and its leakage check ask for the same."""
-
-_GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -159,7 +157,7 @@ def _first_alike(
 
 
 def _grey(thumbnails: UInt8[np.ndarray, "file 32 32 3"]) -> Float[np.ndarray, "file 32 32"]:
-    return np.asarray(thumbnails.astype(np.float32) @ _GREY)
+    return np.asarray(thumbnails.astype(np.float32) @ GREY)
 
 
 def _laplacian(grey: Float[np.ndarray, "file height width"]) -> Float[np.ndarray, "file feature"]:

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock
-from jaxtyping import Bool, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 
 from raylight.config.schema import DataConfig
 from raylight.data.decode import CODE_VERSION, FORMATS, RESIZER, DecodeSpec, decode_image
@@ -57,6 +57,8 @@ Pillow calls them; ``status`` is ok or bad; ``reason`` says why a file is bad, `
 one."""
 
 THUMBNAIL_SIZE = 32
+GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""Weights of red, green and blue in a grey value (ITU-R BT.601)."""
 LARGEST_FILE = 500_000_000
 """Bytes. What is larger isn't a picture that anybody trains on, and isn't read into memory."""
 
@@ -112,11 +114,23 @@ class Index:
 
     def usable(self) -> "Index":
         """The files that can be decoded."""
-        return self.select(self.column("status") == "ok")
+        ok = self.column("status") == "ok"
+        return self if ok.all() else self.select(ok)
+
+    def grey_levels(self) -> tuple[Float[np.ndarray, " file"], Float[np.ndarray, " file"]]:
+        """Mean and deviation of each thumbnail's grey values, 0 to 255; block by block, so that memory stays flat."""
+        means, deviations = np.zeros(len(self.thumbnails)), np.zeros(len(self.thumbnails))
+        for start in range(0, len(self.thumbnails), _WINDOW):
+            block = slice(start, start + _WINDOW)
+            grey = self.thumbnails[block].astype(np.float32) @ GREY
+            means[block] = grey.mean(axis=(1, 2), dtype=np.float64)
+            deviations[block] = grey.std(axis=(1, 2), dtype=np.float64)
+        return means, deviations
 
     def in_split(self, split: str) -> "Index":
-        """The usable files of ``train``, ``val`` or ``test``."""
-        return self.select((self.column("status") == "ok") & (self.column("split") == split))
+        """The usable files of ``train``, ``val`` or ``test``, without their thumbnails, which would be copied."""
+        bare = replace(self, thumbnails=_no_thumbnails(0))
+        return bare.select((self.column("status") == "ok") & (self.column("split") == split))
 
     def rejected(self) -> list[tuple[str, str]]:
         """Path and reason of each file that can't be used."""

@@ -156,7 +156,9 @@ def study_of(runs: Sequence[Path]) -> Study:
         )
         folds_of, held = int(joined[0][0].config.data.folds or 0), _held(joined[0])
         if missing := [fold for fold in range(folds_of) if fold not in held]:
-            notes.append(f"Of {folds_of} folds {_listed(missing)} isn't there: this is the result on the others' images.")
+            notes.append(
+                f"Of {folds_of} folds {_listed(missing)} isn't there: this is the result on the others' images."
+            )
         if any(len({one.threshold for one in folds}) > 1 for folds in joined):
             notes.append("The folds chose different decision thresholds; here 0.5 decides for all.")
     else:

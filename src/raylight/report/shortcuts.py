@@ -123,7 +123,9 @@ def check_shortcuts(
 
     real = check("real", "the images as they are", verdicts.predicted)
     checks = [
-        check("centre_black", f"the middle {CENTRE * 100:.0f} % of height and width black", predict(_centre_black(test))),
+        check(
+            "centre_black", f"the middle {CENTRE * 100:.0f} % of height and width black", predict(_centre_black(test))
+        ),
         check("border_only", f"only the outermost {BORDER * 100:.0f} % on each side left", predict(_border_only(test))),
         check("coarse", f"{COARSE} by {COARSE} pixels", predict(_coarse(test))),
         check(

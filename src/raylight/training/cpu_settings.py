@@ -9,6 +9,7 @@ import copy
 import hashlib
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +32,9 @@ SHORT_RUN = 120.0
 
 BUDGET = 10.0
 """Seconds that measuring may take."""
+
+WORTH = 1.1
+"""How many times faster other settings must be than those by the flags: other programs disturb so short a measurement."""
 
 LOSS_TOLERANCE = 0.02
 """Largest difference of a step's loss from fp32's, as a share of it (at least of 1)."""
@@ -144,7 +148,8 @@ def measured_settings(trainer: TrainerConfig, by_flags: CpuSettings, work: Work,
         return by_flags
     batch = len(work.images)
     told = "; ".join(f"{settings} {batch / each:.1f} images/s" for settings, each in ranked)
-    best = replace(ranked[0][0], reason=told)
+    known, fastest = _fixed(by_flags), ranked[0]
+    best = replace(known if timings.get(known, math.inf) < WORTH * fastest[1] else fastest[0], reason=told)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(f".{time.monotonic_ns()}.tmp")
     temporary.write_text(json.dumps(asdict(best)))
