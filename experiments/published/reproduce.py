@@ -36,10 +36,10 @@ SYSTEMS = {
     "transfer_mobilenet_frozen": Published("photos", "0.985", "mobilenet_v2"),
     "transfer_mobilenet_finetuned": Published("photos", "0.985", "mobilenet_v2"),
     "catsdogs_resnet18": Published("photos", "accuracy and loss, not given", "resnet18"),
-    "catsdogs_best": Published("photos", "(beyond them)", "resnet18"),
+    "catsdogs_best": Published("photos", "(beyond them)", "mobilenet_v2"),
     "xray_cnn5": Published("films", "0.750, recall 0.900, F1 0.783"),
     "xray_resnet18": Published("films", "0.925, recall 0.900, F1 0.923", "resnet18"),
-    "xray_best": Published("films", "(beyond them)", "resnet18"),
+    "xray_best": Published("films", "(beyond them)", "mobilenet_v2"),
 }
 
 
@@ -88,6 +88,8 @@ def run(
     ]
     if weights is not None and system.weights is not None:
         command.append(f"model.weights={weights / system.weights}.pt")
+    if (folder / "config.yaml").is_file():  # a run that was stopped goes on
+        command = [sys.executable, str(ROOT / "train.py"), f"run={folder}"]
     print(f"{name}, seed {seed}", flush=True)
     return subprocess.run(command, check=False).returncode
 

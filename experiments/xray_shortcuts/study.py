@@ -52,7 +52,8 @@ def main() -> None:
                 f"hydra.run.dir={run}",
                 *settings,
             ]
-            subprocess.run(command, check=True)
+            going_on = [sys.executable, str(ROOT / "train.py"), f"run={run}"]  # one that was stopped
+            subprocess.run(going_on if (run / "config.yaml").is_file() else command, check=True)
         return run
 
     films = arguments.films.resolve()
