@@ -119,6 +119,7 @@ class Classifier(pl.LightningModule):
         for metric in (*self.train_metrics.values(), *self.val_metrics.values()):
             metric.sync_on_compute = False  # they are given what all processes have seen
         self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
+        self._losses: dict[str, list[tuple[Tensor, int]]] = {"train": [], "val": []}
         self._enter(phases[0])
 
     def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch class"]:
@@ -159,7 +160,7 @@ class Classifier(pl.LightningModule):
             loss = 0.0 * torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum()
         if self.trainer.world_size > 1:
             loss, images = self._weighted_by_share(loss, batch.targets)
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=images, sync_dist=True)
+        self._losses[split].append((loss.detach(), images))
         return loss
 
     def _weighted_by_share(
@@ -177,7 +178,7 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Enter the epoch's phase; a new phase has an optimizer of its own."""
         torch.manual_seed((self.seed * 1_000_003 + self.current_epoch + self.global_rank * 2**40) % 2**63)
-        self._seen["train"].clear()
+        self._forget("train")
         phase = phase_at(self.phases, self.current_epoch)
         if phase is not self.phase:
             self._enter(phase)
@@ -188,7 +189,8 @@ class Classifier(pl.LightningModule):
             strategy.setup_optimizers(self.trainer)
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's training metrics, as seen while training."""
+        """Log the epoch's training loss and metrics, as seen while training."""
+        self._log_loss("train")
         self._log_metrics("train")
         optimizer = self.optimizers()
         rates = optimizer.param_groups if not isinstance(optimizer, list) else optimizer[0].param_groups
@@ -196,10 +198,11 @@ class Classifier(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the validation before this one."""
-        self._seen["val"].clear()
+        self._forget("val")
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation metrics."""
+        """Log the validation loss and metrics."""
+        self._log_loss("val")
         self._log_metrics("val")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -225,6 +228,16 @@ class Classifier(pl.LightningModule):
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
         freeze(self.network, phase.boundary)
+
+    def _forget(self, split: str) -> None:
+        self._seen[split].clear()
+        self._losses[split].clear()
+
+    def _log_loss(self, split: str) -> None:
+        """Log the mean over the epoch's images: once, since logging costs more than a step of a small head."""
+        losses, images = zip(*self._losses[split], strict=True)
+        counts = torch.tensor(images, dtype=torch.float32, device=self.device)
+        self.log(f"{split}/loss", (torch.stack(losses) * counts).sum() / counts.sum(), sync_dist=True)
 
     def _log_metrics(self, split: str) -> None:
         seen = self._seen[split]
