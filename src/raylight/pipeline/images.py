@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError, DataError
+from raylight.runs.imports import imported_meanwhile
 from raylight.runs.progress import progress_bar
 from raylight.runs.run_dir import RunDir
 
@@ -101,7 +102,10 @@ def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Im
     if config.data.feed == "stream":
         source = Stream(index, spec, config.decode, config.ray, config.data.shuffle_buffer)
     else:
-        with progress_bar("decoding", config.trainer.progress) as on_progress:
+        with (
+            imported_meanwhile("raylight.pipeline.learner", "raylight.pipeline.verdict"),
+            progress_bar("decoding", config.trainer.progress) as on_progress,
+        ):
             source = cached_images(index, spec, config.decode, config.ray, cache_dir, on_progress)
         if source.rejected:
             index = index.reject(source.rejected)
