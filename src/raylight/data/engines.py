@@ -220,14 +220,16 @@ def _with_ray(
     """Runs Ray Data: a task for some blocks; Ray's own back-pressure bounds what waits in the object store."""
     if not paths:
         return
-    with ray_session(config, workers):
+    with ray_session(config, workers, ends_later=True):
         import pyarrow as pa
         import ray
 
         session: Any = ray
+        cpus = workers or int(session.cluster_resources()["CPU"])
+        # Workers import what they need while this process imports Ray Data; nobody waits for them.
+        warming = [session.remote(_warm_up).remote() for _ in range(min(cpus, usable_cpus()))]
         block = largest_block(spec.size * spec.size * 3, RAY_BLOCK)
         check_nodes_see(str(paths[0]))
-        cpus = workers or int(session.cluster_resources()["CPU"])
         tables = [
             pa.table(
                 {
@@ -250,6 +252,7 @@ def _with_ray(
             )
             try:
                 yield from _each_once(decoded.iter_batches(batch_size=None, batch_format="numpy"), len(paths), spec)
+                del warming
             except ray.exceptions.RayError as error:
                 first = str(error).strip().splitlines()[0]
                 raise RaylightError(f"Ray gave up decoding: {first} (decode=threads works without Ray)") from error
@@ -290,6 +293,12 @@ class _OpenFile:
             return os.open(self.name, os.O_WRONLY)
         except OSError:
             return None
+
+
+def _warm_up() -> None:
+    """Import what decoding needs; runs in Ray's workers."""
+    import ray.data
+    import simplejpeg  # noqa: F401
 
 
 def _decode_batch(

@@ -40,7 +40,7 @@ _QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": loggin
 
 
 @contextlib.contextmanager
-def ray_session(config: RayConfig, cpus: int | None = None) -> Iterator[None]:
+def ray_session(config: RayConfig, cpus: int | None = None, *, ends_later: bool = False) -> Iterator[None]:
     """Opens a Ray session, or joins the one that this process already has.
 
     With an address (``ray.address``, else the environment's ``RAY_ADDRESS``) a running cluster is joined, and
@@ -51,6 +51,7 @@ def ray_session(config: RayConfig, cpus: int | None = None) -> Iterator[None]:
     Args:
         config: address and size of the object store.
         cpus: tasks at a time in a local session; ``None`` takes every processor that this process may use.
+        ends_later: the session ends beside what the caller does next, which saves a second; the next one waits for it.
 
     Raises:
         RaylightError: no cluster answers at the address, it or one of its nodes runs other versions, or the store has
@@ -59,6 +60,7 @@ def ray_session(config: RayConfig, cpus: int | None = None) -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
+    _wait_for_the_last()
     if ray.is_initialized():
         yield
         return
@@ -73,6 +75,22 @@ def ray_session(config: RayConfig, cpus: int | None = None) -> Iterator[None]:
             _join(address)
             check_versions()
         yield
+        if ends_later:
+            _end_in_a_thread(stack.pop_all())
+
+
+_ending: list[threading.Thread] = []
+"""The thread that ends a session; the interpreter doesn't end before it has."""
+
+
+def _end_in_a_thread(session: contextlib.ExitStack) -> None:
+    _ending.append(threading.Thread(target=session.close, name="raylight-ray-ends"))
+    _ending[-1].start()
+
+
+def _wait_for_the_last() -> None:
+    while _ending:
+        _ending.pop().join()
 
 
 def store_bytes(config: RayConfig) -> int:

@@ -38,7 +38,7 @@ def scratch_folder(kind: str, settled: float) -> Iterator[Path]:
             _remove_if_abandoned(old, settled)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
-        with FileLock(folder / _IN_USE):
+        with FileLock(folder / _IN_USE, thread_local=False):  # another thread may end it
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
