@@ -8,6 +8,7 @@ from torch import Tensor
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError, WeightsError
 from raylight.models.backbones import build_torchvision
+from raylight.models.backward import without_slow_backward
 from raylight.models.convnet import build_convnet
 from raylight.models.staged import StagedNetwork
 from raylight.models.weights import load_state, read_state
@@ -29,17 +30,8 @@ def build_network(model: ModelConfig, n_classes: int) -> StagedNetwork:
             [f"model.head: 'sigmoid' tells two classes apart, the data has {n_classes}; use model.head=softmax"]
         )
     n_outputs = 1 if model.head == "sigmoid" else n_classes
-    if model.family == "torchvision":
-        return build_torchvision(model, n_outputs)
-    network = build_convnet(model, n_outputs)
-    if model.weights == "DEFAULT":
-        raise WeightsError(
-            f"model.weights=DEFAULT: there are no published weights for {model.name}; "
-            "use model.weights=null or model.weights=/path/to/state_dict.pt"
-        )
-    if model.weights is not None:
-        head = tuple(network.stage_names[network.head_start :])
-        load_state(network.network, read_state(model.weights), head, source=model.weights)
+    network = build_torchvision(model, n_outputs) if model.family == "torchvision" else _convnet(model, n_outputs)
+    without_slow_backward(network.network)
     return network
 
 
@@ -55,3 +47,16 @@ def class_probabilities(logits: Float[np.ndarray, "image output"]) -> Float[np.n
     wide = class_logits(torch.from_numpy(logits.astype(np.float64)))
     probabilities: Float[np.ndarray, "image class"] = wide.softmax(dim=1).numpy()
     return probabilities
+
+
+def _convnet(model: ModelConfig, n_outputs: int) -> StagedNetwork:
+    network = build_convnet(model, n_outputs)
+    if model.weights == "DEFAULT":
+        raise WeightsError(
+            f"model.weights=DEFAULT: there are no published weights for {model.name}; "
+            "use model.weights=null or model.weights=/path/to/state_dict.pt"
+        )
+    if model.weights is not None:
+        head = tuple(network.stage_names[network.head_start :])
+        load_state(network.network, read_state(model.weights), head, source=model.weights)
+    return network

@@ -8,7 +8,7 @@ a batch are left to ``program``.
 import operator
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as nnf
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from raylight.models.backward import Depthwise
 from raylight.models.convolution import Activation, FusedConvolution
 
 
@@ -56,6 +57,10 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
     return tuple(node.meta["tensor_meta"].shape)
 
 
+def _is_convolution(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+    return type(module) in (nn.Conv2d, Depthwise)
+
+
 class _Chain(nn.Module):
     def __init__(self, stages: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -80,7 +85,7 @@ class _Tracer(fx.Tracer):
         self.thread = threading.get_ident()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return m in self.whole or super().is_leaf_module(m, module_qualified_name)
+        return m in self.whole or isinstance(m, Depthwise) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -135,7 +140,7 @@ def _fold_batch_norm(graph: fx.GraphModule) -> None:
         if type(norm) is not nn.BatchNorm2d or not isinstance(before := node.args[0], fx.Node):
             continue
         conv = module_of(graph, before)
-        if type(conv) is not nn.Conv2d:
+        if not _is_convolution(conv):
             continue
         if len(before.users) > 1 or _uses(graph, before) > 1 or norm.running_mean is None or norm.running_var is None:
             continue
@@ -172,7 +177,7 @@ _SUMS = (operator.add, operator.iadd, torch.add)
 def _fuse_convolutions(graph: fx.GraphModule) -> None:
     for node in list(graph.graph.nodes):
         conv = module_of(graph, node)
-        if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        if not _is_convolution(conv) or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             continue
         if _uses(graph, node) > 1:
             continue

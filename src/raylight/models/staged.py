@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from raylight.models.backward import keep_format
+
 
 class StagedNetwork(nn.Module):
     """Runs all of a network's stages, or those from one position to another.
@@ -81,6 +83,8 @@ class StagedNetwork(nn.Module):
         """
         for position in range(len(self.stage_names))[start:stop]:
             values = self.stage(position)(values)
+            if self.training:
+                keep_format(values)
         return values
 
     def state_between(self, start: int, stop: int | None) -> dict[str, Tensor]:

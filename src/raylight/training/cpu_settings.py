@@ -42,7 +42,7 @@ LOSS_TOLERANCE = 0.02
 """Largest difference of a step's loss from fp32's, as a share of it (at least of 1)."""
 
 _STEPS = 2
-_VERSION = 1
+_VERSION = 2
 
 log = logging.getLogger(__name__)
 
