@@ -297,7 +297,6 @@ class _OpenFile:
 
 def _warm_up() -> None:
     """Import what decoding needs; runs in Ray's workers."""
-    import ray.data
     import simplejpeg  # noqa: F401
 
 
