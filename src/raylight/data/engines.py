@@ -297,6 +297,7 @@ class _OpenFile:
 
 def _warm_up() -> None:
     """Import what decoding needs; runs in Ray's workers."""
+    import ray.data  # noqa: F401
     import simplejpeg  # noqa: F401
 
 
