@@ -1,6 +1,6 @@
 """Peak anonymous memory of the training process, and whether it grows with the number of images.
 
-    python experiments/memory/measure.py --photos DIR [--times 1,10] [--model cnn4] [--batches 40 | --whole] [--json]
+    python experiments/memory/measure.py --photos DIR [--times 1,10] [--model cnn4] [--batches 40 | --whole] [--fixed] [--json]
 
 Makes copies of the photos whose contents differ in a trailing byte or two (else the cache would keep one image for all
 of them), trains one epoch on each size, and samples RssAnon of the training process (not of Ray's workers) ten times a
@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from raylight.models.inference import bf16_supported
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -26,6 +28,11 @@ def main() -> None:
     parser.add_argument("--model", default="cnn4", help="a model with 224 pixel input")
     parser.add_argument("--batches", type=int, default=40, help="training batches of the one epoch")
     parser.add_argument("--whole", action="store_true", help="all batches of the epoch")
+    parser.add_argument(
+        "--fixed",
+        action="store_true",
+        help="don't time settings: from a length on, runs take some steps in fp32 first, which need more memory than their own",
+    )
     parser.add_argument("--json", action="store_true", help="a line of JSON a size instead of a table")
     arguments = parser.parse_args()
     batches = "null" if arguments.whole else str(arguments.batches)
@@ -34,7 +41,7 @@ def main() -> None:
     for times in map(int, arguments.times.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             count = copy_photos(arguments.photos, Path(folder) / "photos", times)
-            peak, seconds = train(Path(folder), arguments.model, batches)
+            peak, seconds = train(Path(folder), arguments.model, batches, arguments.fixed)
         if arguments.json:
             print(json.dumps({"images": count, "peak_gb": peak / 1e9, "seconds": seconds}), flush=True)
         else:
@@ -53,7 +60,7 @@ def copy_photos(source: Path, target: Path, times: int) -> int:
     return len(photos) * times
 
 
-def train(folder: Path, model: str, batches: str) -> tuple[float, float]:
+def train(folder: Path, model: str, batches: str, is_fixed: bool) -> tuple[float, float]:
     """Train one epoch; the highest RssAnon in bytes, and the seconds it took."""
     command = [
         sys.executable,
@@ -68,6 +75,9 @@ def train(folder: Path, model: str, batches: str) -> tuple[float, float]:
         f"trainer.limit_batches={batches}",
         "logger=csv",
     ]
+    if is_fixed:
+        precision = "bf16" if bf16_supported() else "32"
+        command += [f"trainer.precision={precision}", "trainer.channels_last=true", "trainer.pieces=1"]
     begin, peak = time.monotonic(), 0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None:

@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from raylight.config.launch import load_config
+from raylight.data.index import Index
 from raylight.models.build import build_network, class_logits
 from raylight.runs.machine import keep_freed_memory
 
@@ -24,8 +25,6 @@ def main() -> None:
     """Time the epochs; random pixels train as fast as real ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="the Raylight run whose limit is sought")
-    parser.add_argument("--train", type=int, required=True, help="training images")
-    parser.add_argument("--val", type=int, required=True, help="validation images")
     parser.add_argument("--epochs", type=int, default=2)
     arguments = parser.parse_args()
     config = load_config(OmegaConf.load(arguments.run / "config.yaml"))
@@ -44,7 +43,8 @@ def main() -> None:
         whole = config.trainer.batch_size
         return list(zip(images.split(whole), targets.split(whole), strict=True))
 
-    train, val = batches(arguments.train), batches(arguments.val)
+    index = Index.read(arguments.run / "index.parquet")
+    train, val = (batches(len(index.in_split(split))) for split in ("train", "val"))
     seconds = []
     for _ in range(arguments.epochs):
         begin = time.perf_counter()

@@ -44,6 +44,38 @@ with ray_session(RayConfig()):
     print(ray.get(ray.remote(lambda: 6 * 7).remote()))
 """
 
+TWO_IN_A_ROW = """
+import time
+from raylight.config.schema import RayConfig
+from raylight.runs.ray_session import ray_session
+import ray
+addresses = []
+for _ in range(2):
+    with ray_session(RayConfig(object_store_gb=0.1), cpus=1, ends_later=True):
+        addresses.append(ray.get_runtime_context().gcs_address)
+        begun = time.monotonic()
+    print(time.monotonic() - begun)
+assert len(set(addresses)) == 2, "the second must not take over a session that ends"
+"""
+
+
+def test_a_session_that_ends_later_holds_up_the_next_one_and_nobody_else(tmp_path: Path) -> None:
+    marked = os.environ | {"RAYLIGHT_TEST_MARK": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", TWO_IN_A_ROW], env=marked, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(float, done.stdout.split())) < 0.5, "the caller waited for the end"
+    outlived = [process for process in psutil.process_iter() if has_mark(process, str(tmp_path))]
+    _, alive = psutil.wait_procs(outlived, timeout=5)
+    assert [process.cmdline()[:3] for process in alive] == []
+
+
+def has_mark(process: psutil.Process, mark: str) -> bool:
+    """Whether a process was started, by whomever, with that mark in its environment."""
+    try:
+        return process.environ().get("RAYLIGHT_TEST_MARK") == mark
+    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+        return False
+
 
 def test_a_session_is_joined_left_alone_and_gone_afterwards(tmp_path: Path) -> None:
     """One process starts a session, another joins it; the first's home stays empty."""

@@ -58,6 +58,7 @@ def losses(train_from: str, cache: bool, folder: Path) -> list[float]:
         2,
         1,
         channels_last=True,
+        pieces=1,
         seed=1,
     )
     stage = phases[0].input_stage

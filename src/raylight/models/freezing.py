@@ -80,6 +80,15 @@ def freeze(network: StagedNetwork, boundary: int) -> None:
     network.train(network.training)
 
 
+def looks_at_whole_batch(network: StagedNetwork, boundary: int) -> bool:
+    """Whether an image's output, in training, depends on the images beside it: BatchNorm among what isn't frozen."""
+    return any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for position in range(boundary, len(network.stage_names))
+        for module in network.stage(position).modules()
+    )
+
+
 def constant_until(network: StagedNetwork, boundary: int) -> int:
     """Position up to which everything is a constant function of the image.
 

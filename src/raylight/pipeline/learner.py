@@ -1,6 +1,7 @@
 """What learns: the network, how the processor runs it, its batches and its cached features."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from omegaconf import OmegaConf
 from raylight.config.schema import RunConfig
 from raylight.data.augment import build_augmenter
 from raylight.data.batches import Batches, Samples
+from raylight.errors import ConfigError
 from raylight.models.build import build_network, class_logits
-from raylight.models.freezing import freeze
+from raylight.models.freezing import freeze, looks_at_whole_batch
 from raylight.models.staged import StagedNetwork
 from raylight.pipeline.images import Images
 from raylight.runs.environment import environment
@@ -28,6 +30,8 @@ from raylight.training.cpu_settings import CpuSettings, Work, choose_settings, m
 from raylight.training.features import FeatureStore
 from raylight.training.loaders import EpochLoaders
 from raylight.training.phases import Phase, plan_phases
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 log = logging.getLogger("raylight")
 
@@ -56,13 +60,23 @@ class Learner:
 
 
 @contextmanager
-def processor_as_it_was() -> Iterator[None]:
-    """Give torch its number of threads back, so that one job of a sweep doesn't set it for the next."""
-    threads = torch.get_num_threads()
+def processor_as_it_was(accelerator: str) -> Iterator[None]:
+    """Give torch its number of threads back, so that one job of a sweep doesn't set it for the next.
+
+    A training on the processor sees no GPU meanwhile: torch's builds for GPUs ask for a driver at each optimizer step, a tenth
+    of what a small head's whole step takes.
+    """
+    threads, visible = torch.get_num_threads(), os.environ.get(_VISIBLE)
+    if accelerator == "cpu":
+        os.environ[_VISIBLE] = ""
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+        if visible is None:
+            os.environ.pop(_VISIBLE, None)
+        else:
+            os.environ[_VISIBLE] = visible
 
 
 def build_learner(
@@ -112,6 +126,7 @@ def build_learner(
         n_classes=len(names),
         positive=names.index(images.index.positive_class),
         channels_last=settings.channels_last,
+        pieces=settings.pieces,
         seed=config.seed,
     )
     store = FeatureStore(
@@ -146,6 +161,13 @@ def _cpu_settings(
 ) -> CpuSettings:
     """By the processor's flags, or timed where the longest phase trains from images for long enough."""
     by_flags = choose_settings(config.trainer)
+    if by_flags.pieces > 1 and _looks_at_whole_batch(network, phases):
+        raise ConfigError(
+            [
+                f"trainer.pieces: {by_flags.pieces}, but {config.model.name} has BatchNorm among the layers that train, which "
+                "normalises over the whole batch; leave it out, or freeze those layers (finetune=frozen)"
+            ]
+        )
     phase = max(phases, key=lambda phase: phase.epochs)
     on_gpu = config.trainer.accelerator == "gpu"
     if phase.input_stage or config.trainer.limit_batches is not None or on_gpu:
@@ -161,8 +183,13 @@ def _cpu_settings(
         images=batch.inputs,
         targets=batch.targets,
         steps=len(batches) * phase.epochs,
+        separable=config.trainer.launcher == "none" and not _looks_at_whole_batch(network, phases),
     )
     return measured_settings(config.trainer, by_flags, work, cache_dir / "cpu_settings")
+
+
+def _looks_at_whole_batch(network: StagedNetwork, phases: tuple[Phase, ...]) -> bool:
+    return any(looks_at_whole_batch(network, phase.boundary) for phase in phases)
 
 
 @dataclass(frozen=True)
@@ -201,3 +228,4 @@ def _fix_choices(config: RunConfig, settings: CpuSettings) -> None:
     config.trainer.precision = settings.precision
     config.trainer.channels_last = str(settings.channels_last).lower()
     config.trainer.threads = settings.threads
+    config.trainer.pieces = settings.pieces

@@ -53,7 +53,7 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
 
     with (
         streaming(config),
-        processor_as_it_was(),
+        processor_as_it_was(config.trainer.accelerator),
         progress_bar("frozen layers", config.trainer.progress, closing_line=False) as on_progress,
     ):
         learner = build_learner(config, run, images, cache_dir, on_progress)

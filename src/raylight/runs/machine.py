@@ -65,6 +65,12 @@ def keep_freed_memory() -> None:
         mallopt(mmap_max, 0)
 
 
+def give_back_freed_memory() -> None:
+    """Let the system have what this process has freed and kept: after work that needed more than what follows."""
+    if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
+
+
 def peak_memory_gb() -> float | None:
     """The most memory that this process has held so far, in GB (10^9 bytes), pages of mapped files included.
 

@@ -1,0 +1,39 @@
+"""Modules are imported beside other work, and what goes wrong in them is raised where they were asked for."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from raylight.runs.imports import imported_meanwhile
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_modules_are_there_at_the_end_and_the_caller_need_not_wait(folder: Path) -> None:
+    (folder / "waits_for_its_importer.py").write_text(
+        "import sys, time\nwhile 'raylight_test_goes_on' not in sys.modules: time.sleep(0.01)\n"
+    )
+    try:
+        with imported_meanwhile("waits_for_its_importer", "colorsys"):
+            sys.modules["raylight_test_goes_on"] = sys
+        assert {"waits_for_its_importer", "colorsys"} <= sys.modules.keys()
+    finally:
+        sys.modules.pop("raylight_test_goes_on", None)
+
+
+def test_what_importing_raises_arrives(folder: Path) -> None:
+    (folder / "does_not_import.py").write_text("raise OSError('libfoo.so is missing')")
+    with pytest.raises(OSError, match="libfoo"), imported_meanwhile("does_not_import"):
+        pass
+    with pytest.raises(ModuleNotFoundError, match="no_such_module_here"), imported_meanwhile("no_such_module_here"):
+        pass
+
+
+def test_the_callers_own_error_comes_first() -> None:
+    with pytest.raises(ZeroDivisionError), imported_meanwhile("no_such_module_here"):
+        _ = 1 / 0
