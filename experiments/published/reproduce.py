@@ -2,13 +2,15 @@
 
     python experiments/published/reproduce.py --photos DIR --films DIR [--weights DIR] [--seeds 1,2,3] [--only NAME,...]
 
-Each run is ``python train.py experiment=NAME``, nothing else; finished runs are kept and not run again. The table says
-how many images it stands on: numbers on a part of a data set aren't those of the whole.
+Each run is ``python train.py experiment=NAME``, nothing else; finished runs are kept and not run again. Rows of systems of
+which there is no run here stay in the table as they are. It says how many images it stands on: numbers on a part of a data
+set aren't those of the whole.
 """
 
 import argparse
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -66,8 +68,9 @@ def main() -> None:
             folder = arguments.out / name / f"seed{seed}"
             if not (folder / "metrics.json").is_file() and run(name, system, seed, folder, roots, arguments.weights):
                 failed.append(f"{name} seed {seed}")
-    table = write_table(arguments.out)
-    (HERE / "results.md").write_text(table)
+    results = HERE / "results.md"
+    table = write_table(arguments.out, results.read_text() if results.is_file() else "")
+    results.write_text(table)
     print(table)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
@@ -94,26 +97,33 @@ def run(
     return subprocess.run(command, check=False).returncode
 
 
-def write_table(out: Path) -> str:
-    """The table of all finished runs below a folder."""
+def write_table(out: Path, before: str) -> str:
+    """The table of all finished runs below a folder, and of what stood in the table before and has no run there."""
+    rows = {line.split("`")[1]: line for line in before.splitlines() if line.startswith("| `")}
+    counts = re.search(r"([\d,]+) photos and (\d+) films", before)
+    images = (
+        dict(zip(("photos", "films"), (int(n.replace(",", "")) for n in counts.groups()), strict=True))
+        if counts
+        else {}
+    )
     lines = [
         "| experiment | theirs | ours: test accuracy (mean ± spread over seeds) | 95 % interval of the first seed | n "
         "| recall | F1 | AUROC | val accuracy | parameters | epochs | seconds of the fastest run |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    images = {"photos": 0, "films": 0}
     for name, system in SYSTEMS.items():
-        runs = [json.loads(path.read_text()) for path in sorted((out / name).glob("seed*/metrics.json"))]
-        if not runs:
+        folders = [path.parent for path in sorted((out / name).glob("seed*/metrics.json"))]
+        if not folders:
+            lines += [rows[name]] if name in rows else []
             continue
-        folders = sorted((out / name).glob("seed*"))
-        images[system.data] = max(images[system.data], int(runs[0]["cost"]["images"]))
+        runs = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+        images[system.data] = max(images.get(system.data, 0), int(runs[0]["cost"]["images"]))
         first = runs[0]["test/accuracy"]
         seconds = [json.loads((folder / "status.json").read_text())["seconds"] for folder in folders]
         cells = [
             f"`{name}`",
             system.theirs,
-            spread([r["test/accuracy"]["value"] for r in runs]) + f" ({len(runs)} seeds)",
+            spread([r["test/accuracy"]["value"] for r in runs]) + f" ({len(runs)} seed{'s' * (len(runs) > 1)})",
             f"{first['low']:.3f} to {first['high']:.3f}",
             str(first["n"]),
             *(spread([r[f"test/{metric}"]["value"] for r in runs]) for metric in ("recall", "f1", "auroc")),
@@ -124,7 +134,7 @@ def write_table(out: Path) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     heading = (
-        f"# Published systems, repeated on {images['photos']:,} photos and {images['films']} films\n\n"
+        f"# Published systems, repeated on {images.get('photos', 0):,} photos and {images.get('films', 0)} films\n\n"
         "Theirs stood on 25,000 photos (and the same films); numbers on a part of a data set are not those of the "
         "whole. Ours: the test split, looked at once by the checkpoint that validation chose.\n\n"
     )
