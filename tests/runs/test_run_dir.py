@@ -1,5 +1,6 @@
 """The run folder belongs to one run, its files appear whole, its status is true."""
 
+import errno
 import json
 import os
 import signal
@@ -111,6 +112,29 @@ def test_an_atomic_write_replaces(tmp_path: Path) -> None:
     write_atomically(tmp_path / "a", b"one")
     write_atomically(tmp_path / "a", b"two")
     assert (tmp_path / "a").read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_second_name_keeps_its_content_when_the_first_gets_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "this file system has no hard links")
+
+    if not has_links:
+        monkeypatch.setattr(Path, "hardlink_to", refused)
+    run = RunDir.claim(tmp_path / "run")
+    run.write_text("best", "epoch 1")
+    for _ in range(2):  # the second time both names mean the same file already
+        run.write_again("best", "last")
+    assert ((run / "last").stat().st_ino == (run / "best").stat().st_ino) == has_links
+    run.write_text("best", "epoch 2")
+    assert ((run / "best").read_text(), (run / "last").read_text()) == ("epoch 2", "epoch 1")
+    run.write_again("best", "last")
+    assert (run / "last").read_text() == "epoch 2"
+    assert not list(run.path.glob("*.tmp")) + list(run.path.glob(".*.tmp"))
+    with pytest.raises(FileNotFoundError):
+        run.write_again("missing", "other")
 
 
 def test_what_a_finished_run_has_written_survives_a_power_cut(tmp_path: Path) -> None:

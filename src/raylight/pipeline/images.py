@@ -103,7 +103,7 @@ def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Im
         source = Stream(index, spec, config.decode, config.ray, config.data.shuffle_buffer)
     else:
         with (
-            imported_meanwhile("raylight.pipeline.learner", "raylight.pipeline.verdict"),
+            imported_meanwhile("raylight.pipeline.learner"),
             progress_bar("decoding", config.trainer.progress) as on_progress,
         ):
             source = cached_images(index, spec, config.decode, config.ray, cache_dir, on_progress)

@@ -89,6 +89,22 @@ class RunDir:
         """Write a file that appears whole or not at all."""
         return write_atomically(self.path / name, content)
 
+    def write_again(self, written: str, name: str) -> Path:
+        """Have a file of this folder under another name, too, which appears whole or not at all.
+
+        A hard link where the file system has them, so that nothing is written twice. Files here are replaced and never
+        changed, thus one name's next content isn't the other's.
+        """
+        source, path = self.path / written, self.path / name
+        temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp")
+        try:
+            temporary.hardlink_to(source)
+        except OSError:  # no hard links here; if it is anything else, copying says so
+            return write_atomically(path, source.read_bytes())
+        temporary.replace(path)
+        temporary.unlink(missing_ok=True)  # renaming does nothing where both are links to the same file already
+        return path
+
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file that appears whole or not at all."""
         return self.write_bytes(name, text.encode("utf-8", "surrogateescape"))

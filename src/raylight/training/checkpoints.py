@@ -21,7 +21,7 @@ LAST = "last.ckpt"
 class WholeFiles(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it; Lightning's own way goes through the system's temporary folder.
 
-    The best and the last checkpoint of one step are packed once: that takes as long as several steps of a head.
+    The best and the last checkpoint of one step are packed and written once: that takes as long as several steps of a head.
 
     Args:
         run: whose ``checkpoints`` they are.
@@ -30,7 +30,7 @@ class WholeFiles(TorchCheckpointIO):
     def __init__(self, run: RunDir) -> None:
         super().__init__()
         self.run = run
-        self._written: tuple[int, Path] | None = None
+        self._written: tuple[int, str] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint that appears whole or not at all.
@@ -38,14 +38,14 @@ class WholeFiles(TorchCheckpointIO):
         Raises:
             OSError: the disk is full or the folder can't be written; the checkpoint before it is still there.
         """
-        step = int(checkpoint["global_step"])
+        step, name = int(checkpoint["global_step"]), f"checkpoints/{Path(path).name}"
         if self._written is not None and self._written[0] == step:
-            packed = self._written[1].read_bytes()
-        else:
-            content = io.BytesIO()
-            torch.save(checkpoint, content)
-            packed = content.getvalue()
-        self._written = step, self.run.write_bytes(f"checkpoints/{Path(path).name}", packed)
+            self.run.write_again(self._written[1], name)
+            return
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        self.run.write_bytes(name, content.getvalue())
+        self._written = step, name
 
 
 class BestCheckpoint(ModelCheckpoint):

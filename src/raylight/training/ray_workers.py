@@ -123,6 +123,11 @@ class _DistantRun(RunDir):
         self.send(File(name, content))
         return path
 
+    def write_again(self, written: str, name: str) -> Path:
+        path = super().write_again(written, name)
+        self.send(File(name, path.read_bytes()))
+        return path
+
 
 def work(post: Any, packed: list[Any], accelerator: str, threads: int) -> None:
     """The life of a training process in a worker of Ray Train.
