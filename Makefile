@@ -49,7 +49,7 @@ bench-transfer: $(VENV)/ready  ## What caching frozen layers saves (PHOTOS=DIR W
 
 constraints: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --all-extras --no-annotate --no-header --no-emit-index-url pyproject.toml > constraints.new
-	(echo "$$(head -1 constraints.txt)"; cat constraints.new) > constraints.txt && rm constraints.new
+	(head -1 constraints.txt; cat constraints.new) > constraints.both && mv constraints.both constraints.txt && rm constraints.new
 
 clean:  ## Remove the environment and caches (not outputs/)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
