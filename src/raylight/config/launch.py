@@ -19,6 +19,7 @@ from raylight.config.resuming import resumed_arguments
 from raylight.config.schema import RunConfig
 from raylight.config.targets import allow, hydra_problems
 from raylight.errors import ConfigError
+from raylight.imports import few_collections
 
 
 def main(conf_dir: Path, run_job: Callable[[DictConfig], Any]) -> int:
@@ -42,7 +43,8 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any]) -> int:
     _absolute_config_path(arguments.config_path)
     if _runs_jobs(arguments):
         try:
-            sys.argv[1:] = checked_arguments(conf_dir, resumed_arguments(sys.argv[1:]))
+            with few_collections():
+                sys.argv[1:] = checked_arguments(conf_dir, resumed_arguments(sys.argv[1:]))
         except ConfigError as error:
             print(error, file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
             return error.exit_code
@@ -148,7 +150,9 @@ def checked_arguments(conf_dir: Path, arguments: list[str]) -> list[str]:
     rewritten: dict[str, str] = {}
     with initialize_config_dir(config_dir, version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        groups = set(_all_groups(loader))
+        # Hydra's own groups are many, and seldom asked for.
+        others = set() if any("hydra" in text for text in parsed.overrides) else {"hydra"}
+        groups = set(_all_groups(loader, others))
         for text in parsed.overrides:
             try:
                 override = OverridesParser.create().parse_override(text)
@@ -222,13 +226,14 @@ def _absolute_config_path(config_path: str | None) -> None:
     ]
 
 
-def _all_groups(loader: Any, parent: str = "") -> Iterator[str]:
+def _all_groups(loader: Any, but: set[str], parent: str = "") -> Iterator[str]:
     from hydra.core.object_type import ObjectType
 
     for name in loader.get_group_options(parent, results_filter=ObjectType.GROUP):
         group = f"{parent}/{name}" if parent else name
-        yield group
-        yield from _all_groups(loader, group)
+        if group not in but:
+            yield group
+            yield from _all_groups(loader, but, group)
 
 
 def _override_problems(override: Any, loader: Any, groups: set[str]) -> Iterator[str]:

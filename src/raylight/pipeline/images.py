@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError, DataError
-from raylight.runs.imports import imported_meanwhile
+from raylight.imports import imported_meanwhile
 from raylight.runs.progress import progress_bar
 from raylight.runs.run_dir import RunDir
 

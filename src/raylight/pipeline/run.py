@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from raylight.config.places import is_uri
 from raylight.config.schema import RunConfig
+from raylight.imports import few_collections
 from raylight.pipeline.costs import Costs
 from raylight.pipeline.images import audited, decoded, indexed, streaming
 from raylight.runs.run_dir import RunDir, Status
@@ -34,41 +36,42 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
 
         check_accelerator(config.trainer)
 
-    status.enter("indexing")
-    index = indexed(config, cache_dir)
-    costs.lap("index")
+    with contextlib.ExitStack() as job, contextlib.ExitStack() as start_up:
+        start_up.enter_context(few_collections())
+        status.enter("indexing")
+        index = indexed(config, cache_dir)
+        costs.lap("index")
 
-    status.enter("decoding")
-    images = decoded(config, run, index, cache_dir)
-    costs.lap("decode")
-    audited(config, run, images.index, cache_dir)
-    costs.lap("audit")
+        status.enter("decoding")
+        images = decoded(config, run, index, cache_dir)
+        costs.lap("decode")
+        audited(config, run, images.index, cache_dir)
+        costs.lap("audit")
 
-    status.enter("building the model")
-    from raylight.pipeline.learner import build_learner, processor_as_it_was
-    from raylight.runs.progress import progress_bar
-    from raylight.runs.tracking import tracking
-    from raylight.training.checkpoints import last_checkpoint
-    from raylight.training.distributed import run_training
+        status.enter("building the model")
+        from raylight.pipeline.learner import build_learner, processor_as_it_was
+        from raylight.runs.progress import progress_bar
+        from raylight.runs.tracking import tracking
+        from raylight.training.checkpoints import last_checkpoint
+        from raylight.training.distributed import run_training
 
-    with (
-        streaming(config),
-        processor_as_it_was(config.trainer.accelerator),
-        progress_bar("frozen layers", config.trainer.progress, closing_line=False) as on_progress,
-    ):
+        job.enter_context(streaming(config))
+        job.enter_context(processor_as_it_was(config.trainer.accelerator))
+        on_progress = job.enter_context(progress_bar("frozen layers", config.trainer.progress, closing_line=False))
         learner = build_learner(config, run, images, cache_dir, on_progress)
         tags = [config.data.name, config.model.name, config.finetune.name]
-        with tracking(config.logger, run.path, learner.chosen, tags) as tracker:
-            logger = tracker.lightning_logger()
-            costs.lap("start-up")
+        tracker = job.enter_context(tracking(config.logger, run.path, learner.chosen, tags))
+        logger = tracker.lightning_logger()
+        start_up.close()
+        costs.lap("start-up")
 
-            status.enter("training")
-            last = last_checkpoint(run)
-            learning = learner.classifier, learner.loaders, config.trainer, config.ray, learner.settings
-            finished = run_training(*learning, run, logger, last)
-            costs.lap("training")
+        status.enter("training")
+        last = last_checkpoint(run)
+        learning = learner.classifier, learner.loaders, config.trainer, config.ray, learner.settings
+        finished = run_training(*learning, run, logger, last)
+        costs.lap("training")
 
-            from raylight.pipeline.verdict import judge
+        from raylight.pipeline.verdict import judge
 
-            judge(config, run, status, costs, images, learner, finished, tracker)
+        judge(config, run, status, costs, images, learner, finished, tracker)
     return finished.monitor_value

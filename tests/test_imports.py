@@ -1,11 +1,12 @@
 """Modules are imported beside other work, and what goes wrong in them is raised where they were asked for."""
 
+import gc
 import sys
 from pathlib import Path
 
 import pytest
 
-from raylight.runs.imports import imported_meanwhile
+from raylight.imports import few_collections, imported_meanwhile
 
 
 @pytest.fixture
@@ -32,6 +33,16 @@ def test_what_importing_raises_arrives(folder: Path) -> None:
         pass
     with pytest.raises(ModuleNotFoundError, match="no_such_module_here"), imported_meanwhile("no_such_module_here"):
         pass
+
+
+def test_the_collector_is_as_it_was_afterwards() -> None:
+    before = gc.get_threshold()
+    with few_collections():
+        assert gc.get_threshold() > before
+    assert gc.get_threshold() == before
+    with pytest.raises(ZeroDivisionError), few_collections():
+        _ = 1 / 0
+    assert gc.get_threshold() == before
 
 
 def test_the_callers_own_error_comes_first() -> None:
