@@ -108,6 +108,12 @@ def history(run: RunDir) -> list[list[float]]:
     return [[float(value or "nan") for place, value in enumerate(row) if place != 2] for row in rows]
 
 
+def columns(run: RunDir) -> list[str]:
+    """What the columns of ``history`` are."""
+    names = (run / "history.csv").read_text().splitlines()[0].split(",")
+    return names[:2] + names[3:]
+
+
 def kill_one(name: str) -> Callable[[], None]:
     """Kills a training process, by what its command line contains; the last of those that were started."""
 
@@ -131,7 +137,11 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 def assert_same(run: RunDir, alone: RunDir) -> None:
     """The same training, and nothing else in the folder."""
     assert state_of(run) == "finished", run.read_json("status.json")
-    np.testing.assert_allclose(history(run), history(alone), atol=2e-4)
+    # Rounding may decide which of two images of nearly the same probability ranks first: one of AUROC's 1,024 pairs.
+    ranked = np.array(["auroc" in name or "average_precision" in name for name in columns(run)])
+    found, wanted = np.array(history(run)), np.array(history(alone))
+    np.testing.assert_allclose(found[:, ~ranked], wanted[:, ~ranked], atol=2e-4)
+    np.testing.assert_allclose(found[:, ranked], wanted[:, ranked], atol=2e-3)
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (run, alone))
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():

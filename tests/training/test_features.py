@@ -90,7 +90,7 @@ def test_frozen_layers_do_not_change(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in net.state_between(0, net.head_start).items()}
     phases = plan_phases(net, FinetuneConfig(phases=[PhaseConfig(train_from="head")], cache=False), 1, None)
     classifier = Classifier(
-        net, Preprocessing.from_config(MODEL), phases, torch.optim.Adam, None, LossConfig(), None, 2, 1, True, 1
+        net, Preprocessing.from_config(MODEL), phases, torch.optim.Adam, None, LossConfig(), None, 2, 1, True, 1, 1
     )
     optimizer = classifier.configure_optimizers()
     classifier.train()
