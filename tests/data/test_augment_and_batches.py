@@ -1,6 +1,8 @@
 """An epoch's order and pictures depend on (seed, epoch, image) alone; the loader's thread changes nothing."""
 
+import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,3 +85,28 @@ def test_leaving_in_the_middle_ends_the_thread_and_keeps_the_threads_of_torch() 
     iterator.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name == "raylight-batches"]
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="only Linux tells what was read from a disk")
+def test_images_are_read_from_disk_without_those_beside_them(tmp_path: Path) -> None:
+    """On memory file systems nothing is read from a disk at all, and the order is all that is tested."""
+    file = tmp_path / "images.npy"
+    store = np.lib.format.open_memmap(file, "w+", np.uint8, (400, 224, 224, 3))
+    store[:] = (np.arange(400) % 251).astype(np.uint8)[:, None, None, None]  # no holes
+    store.flush()
+    del store
+    with file.open("rb") as content:
+        os.fsync(content.fileno())
+        os.posix_fadvise(content.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def read_from_disk() -> int:
+        lines = Path("/proc/self/io").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes"))
+
+    rows = np.array([390, 3, 200, 77, 310, 151, 42, 260, 119, 350])
+    samples = Samples(np.load(file, mmap_mode="r"), rows, np.zeros(10, np.int64), ("",) * 10)
+    before = read_from_disk()
+    order = np.arange(10)[::-1]
+    found = [int(picture[0, 0, 0]) for picture in samples.pictures(order, order)]
+    assert found == (rows[order] % 251).tolist()
+    assert read_from_disk() - before < 4 * 10 * 224 * 224 * 3

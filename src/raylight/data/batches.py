@@ -9,7 +9,8 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,7 +131,14 @@ class Samples:
             read: positions in the order in which files are best read.
         """
         # One by one: fancy indexing of a memory map first copies, then torch would copy again.
-        return (self.store[row] for row in self.rows[wanted])
+        rows = self.rows[wanted]
+        with _read_at_random(self.store) as expect:
+            for row in rows[:_EXPECTED]:
+                expect(int(row))
+            for place, row in enumerate(rows):
+                if place + _EXPECTED < len(rows):
+                    expect(int(rows[place + _EXPECTED]))
+                yield self.store[row]
 
     def blocks(
         self, positions: Int64[np.ndarray, " chosen"], length: int | None = None
@@ -149,6 +157,35 @@ class Samples:
     def __reduce__(self) -> tuple[Any, ...]:
         store = _Mapped.of(self.store) if isinstance(self.store, np.memmap) else self.store
         return _samples, (store, self.rows, self.targets, self.keys)
+
+
+_EXPECTED = 64
+"""Images of which the system is told before they are read: some batches."""
+
+
+@contextmanager
+def _read_at_random(store: Shaped[np.ndarray, "row ..."]) -> Iterator[Callable[[int], None]]:
+    """Has the system read from a memory-mapped file what is asked for and no more; yields what tells it of a row to come.
+
+    Else it reads on beyond each row, megabytes on some machines: where memory is scarcer than the file is large, they push out
+    what will be needed, and an epoch reads the file dozens of times. See madvise(2).
+    """
+    mapped: Any = store.base
+    if not (isinstance(store, np.memmap) and isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_RANDOM")):
+        yield lambda row: None
+        return
+    first, length = int(store.offset) % mmap.ALLOCATIONGRANULARITY, int(store[0].nbytes)
+
+    def expect(row: int) -> None:
+        begin = first + row * length
+        page = begin // mmap.PAGESIZE * mmap.PAGESIZE
+        mapped.madvise(mmap.MADV_WILLNEED, page, begin + length - page)
+
+    mapped.madvise(mmap.MADV_RANDOM)
+    try:
+        yield expect
+    finally:
+        mapped.madvise(mmap.MADV_NORMAL)
 
 
 def _samples(store: Any, *rest: Any) -> Samples:
