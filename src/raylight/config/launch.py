@@ -150,9 +150,7 @@ def checked_arguments(conf_dir: Path, arguments: list[str]) -> list[str]:
     rewritten: dict[str, str] = {}
     with initialize_config_dir(config_dir, version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        # Hydra's own groups are many, and seldom asked for.
-        others = set() if any("hydra" in text for text in parsed.overrides) else {"hydra"}
-        groups = set(_all_groups(loader, others))
+        groups = set(_all_groups(loader))
         for text in parsed.overrides:
             try:
                 override = OverridesParser.create().parse_override(text)
@@ -160,6 +158,9 @@ def checked_arguments(conf_dir: Path, arguments: list[str]) -> list[str]:
                 problems.append(f"{text}: can't be read ({str(error).splitlines()[0]})")
                 continue
             found = list(_override_problems(override, loader, groups))
+            if found:  # Hydra's own groups are many, and seldom what is meant
+                groups |= {"hydra", *_all_groups(loader, "hydra")}
+                found = list(_override_problems(override, loader, groups))
             problems += found
             if not found:
                 accepted.append(override)
@@ -226,14 +227,15 @@ def _absolute_config_path(config_path: str | None) -> None:
     ]
 
 
-def _all_groups(loader: Any, but: set[str], parent: str = "") -> Iterator[str]:
+def _all_groups(loader: Any, parent: str = "") -> Iterator[str]:
+    """Groups below a parent, and those below them; without one, those below ``hydra`` are left out."""
     from hydra.core.object_type import ObjectType
 
     for name in loader.get_group_options(parent, results_filter=ObjectType.GROUP):
         group = f"{parent}/{name}" if parent else name
-        if group not in but:
+        if group != "hydra":
             yield group
-            yield from _all_groups(loader, but, group)
+            yield from _all_groups(loader, group)
 
 
 def _override_problems(override: Any, loader: Any, groups: set[str]) -> Iterator[str]:
