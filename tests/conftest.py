@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.forked import run_forked
+from tests.finished_run import finished, finished_template, run_of
+from tests.forked import ROOT, run_forked
+from tests.trained_run import copied_run, images, raylight, run, untrained
 
-ROOT = Path(__file__).resolve().parent.parent
+__all__ = ["copied_run", "finished", "finished_template", "images", "raylight", "run", "run_of", "untrained"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,8 +59,3 @@ def python(own_cache: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
-
-
-def last_line(done: subprocess.CompletedProcess[str]) -> Path:
-    """The run folder that a finished command printed."""
-    return Path(done.stdout.strip().splitlines()[-1])

@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
+
 # Not wandb: its temporary folder would be the same for all, and the first process to end would remove it.
 PRELOADED = [
     "matplotlib.pyplot",
@@ -70,3 +72,8 @@ def _as_command(script: Path, arguments: list[str], cwd: str, environment: dict[
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> Path:
+    """The run folder that a finished command printed."""
+    return Path(done.stdout.strip().splitlines()[-1])

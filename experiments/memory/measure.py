@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from raylight.models.inference import bf16_supported
+from raylight.cpu.engine import bf16_supported
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -25,7 +25,7 @@ import torch
 from experiments.reliability.commands import TINY, Commands, changed, differences, result_of, unfinished_files
 from PIL import Image
 
-from raylight.runs.hold import LOG_FILE
+from raylight.storage.locks import LOG_FILE
 
 WRONG = "WRONG"
 """How the outcome of a fault begins that led to something else than it should have."""

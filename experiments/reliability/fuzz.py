@@ -33,7 +33,7 @@ BYTES = 1_000_000_000
 PATIENCE = 30.0
 """Seconds of wall time after which a worker hangs, however busy the machine is."""
 FAULTS = ("crashed", "hung", "raised", "slow", "memory", "wrong")
-DECODER = "raylight.data.decode:decode_image"
+DECODER = "raylight.data.decode.image:decode_image"
 
 
 class Verdict(NamedTuple):
@@ -54,7 +54,7 @@ class Verdict(NamedTuple):
 
 def work(connection: Connection, decoder: str) -> None:
     """A worker's life: receive (data, whole), answer with a verdict, until the pipe is closed."""
-    from raylight.data.decode import DecodeSpec
+    from raylight.data.decode.image import DecodeSpec
     from raylight.errors import BadImageError
 
     module, _, name = decoder.partition(":")

@@ -66,9 +66,9 @@ import hashlib, sys
 from pathlib import Path
 from raylight.config.schema import DataConfig, DecodeConfig, RayConfig
 from raylight.data.cache import cached_images
-from raylight.data.decode import DecodeSpec
+from raylight.data.decode.image import DecodeSpec
 from raylight.data.index import build_index
-from raylight.data.source import find_images
+from raylight.data.sources.source import find_images
 cache_dir = Path(sys.argv[1])
 source = find_images(DataConfig(kind="demo"), cache_dir)
 index = build_index(source, cache_dir, 2)

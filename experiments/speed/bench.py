@@ -180,7 +180,7 @@ def fastest_peer_epoch(peer: dict[str, Any]) -> float:
 
 def with_interval(right: int, n: int) -> str:
     """A share with its 95 % interval (Wilson)."""
-    from raylight.report.intervals import wilson
+    from raylight.evaluation.intervals import wilson
 
     low, high = wilson(right, n)
     return f"{right / n:.3f} ({low:.3f} to {high:.3f}, n = {n})"

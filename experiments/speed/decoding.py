@@ -47,7 +47,7 @@ def timed(work: Callable[[Sequence[Path], int], None], files: Sequence[Path], si
 
 def ours(files: Sequence[Path], size: int) -> None:
     """One thread of ``decode=threads``."""
-    from raylight.data.decode import DecodeSpec, decode_image
+    from raylight.data.decode.image import DecodeSpec, decode_image
 
     spec, pixels = DecodeSpec(size, "stretch"), np.empty((size, size, 3), np.uint8)
     for file in files:
@@ -79,7 +79,7 @@ def through_ray(files: Sequence[Path], size: int) -> tuple[float, float]:
     import ray
 
     from raylight.config.schema import DecodeConfig, RayConfig
-    from raylight.data.decode import DecodeSpec
+    from raylight.data.decode.image import DecodeSpec
     from raylight.data.engines import decode_files
     from raylight.runs.ray_session import ray_session
 

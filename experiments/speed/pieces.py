@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import torch
 
 from raylight.config.schema import ModelConfig
+from raylight.cpu.engine import bf16_supported
 from raylight.models.build import build_network, class_logits
-from raylight.models.inference import bf16_supported
-from raylight.models.staged import StagedNetwork
+from raylight.models.stages import StagedNetwork
 from raylight.runs.machine import keep_freed_memory, usable_cpus
 
 DEFAULT = "cnn2:64,cnn3:150,cnn4:224,squeezenet1_1:224,alexnet:224,vgg11:224,convnext_tiny:224"

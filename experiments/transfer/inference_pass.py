@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from raylight.config.schema import ModelConfig
+from raylight.cpu.engine import InferenceEngine, bf16_supported
 from raylight.models.build import build_network
-from raylight.models.inference import InferenceEngine, bf16_supported
 from raylight.models.preprocessing import Preprocessing
 from raylight.runs.machine import usable_cpus
 

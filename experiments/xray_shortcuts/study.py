@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from raylight.data.decode import DecodeSpec, decode_image
-from raylight.report.comparison import study_of
-from raylight.report.intervals import wilson
-from raylight.report.shortcuts import BORDER, CENTRE
+from raylight.audit.shortcuts import BORDER, CENTRE
+from raylight.compare.study import study_of
+from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.evaluation.intervals import wilson
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent

@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from raylight.cli import app
-from tests.conftest import last_line
+from tests.forked import last_line
 
 SECRETS = {
     "WANDB_API_KEY": "local-0123456789abcdef0123456789abcdef01234567",

@@ -18,8 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from raylight.cli import app
-from tests.conftest import ROOT, last_line
-from tests.forked import run_forked
+from tests.forked import ROOT, last_line, run_forked
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = [

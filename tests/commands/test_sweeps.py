@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from tests.conftest import ROOT, last_line
+from tests.forked import ROOT, last_line
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
 SHORT = (

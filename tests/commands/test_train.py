@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from tests.conftest import ROOT, last_line
+from tests.forked import ROOT, last_line
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
 SHORT = ("trainer.max_epochs=2", "data.limit=40", "model.image_size=32", "decode=threads")

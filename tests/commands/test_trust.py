@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 import numpy as np
 from PIL import Image
 
-from tests.conftest import last_line
+from tests.forked import last_line
 
 
 def draw(path: Path, seed: int, bright: bool) -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.conftest import ROOT, last_line
+from tests.forked import ROOT, last_line
 
 SHORT = ("trainer.max_epochs=2", "data.limit=60", "model.image_size=32", "model.dense=[8]", "decode=threads", "seed=3")
 

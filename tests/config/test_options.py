@@ -62,7 +62,7 @@ def test_every_model_learns_from_a_batch_of_every_kind(model: str, n_classes: in
     """Two or more classes, mirrored images as they leave the loader."""
     from raylight.models.build import build_network
     from raylight.models.preprocessing import Preprocessing
-    from raylight.training.classifier import classification_loss
+    from raylight.training.module import classification_loss
 
     size = {"cnn2": 64, "cnn3": 150}.get(model, 96)
     run = compose(f"model={model}", "model.weights=null", f"model.image_size={size}")

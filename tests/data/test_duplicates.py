@@ -10,11 +10,11 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from raylight.config.schema import DataConfig
-from raylight.data.decode import DecodeSpec, decode_image
-from raylight.data.demo import draw_face
+from raylight.data.decode.image import DecodeSpec, decode_image
 from raylight.data.duplicates import DuplicatePair, duplicate_groups, near_duplicates
 from raylight.data.index import Index, build_index
-from raylight.data.source import find_images
+from raylight.data.sources.demo import draw_face
+from raylight.data.sources.source import find_images
 
 
 def thumbnail(picture: Image.Image, kind: str = "PNG", **settings: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data import engines
-from raylight.data.decode import DecodeSpec, decode_image
+from raylight.data.decode.image import DecodeSpec, decode_image
 from raylight.data.engines import DecodedBlock, decode_files
 from raylight.runs.ray_session import ray_session
 

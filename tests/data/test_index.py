@@ -13,7 +13,7 @@ from PIL import Image
 from raylight.config.schema import DataConfig
 from raylight.data import index as index_module
 from raylight.data.index import INDEX_SCHEMA, Index, build_index, check_bad_fraction
-from raylight.data.source import find_images
+from raylight.data.sources.source import find_images
 from raylight.errors import DataError
 
 

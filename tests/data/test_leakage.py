@@ -7,7 +7,7 @@ from PIL import Image
 from raylight.config.schema import DataConfig
 from raylight.data.leakage import SharedFile, shared_with_training
 from raylight.data.split import assign_splits
-from tests.data.test_audit import clean, draw, index_of
+from tests.audit.test_files import clean, draw, index_of
 
 
 def test_a_leaked_patient_and_a_leaked_picture(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from raylight.data.index import Index
 from raylight.errors import DataError
-from tests.conftest import last_line
-from tests.data.test_files import indexed
+from tests.forked import last_line
+from tests.storage.test_remote import indexed
 
 
 @pytest.fixture(scope="module")

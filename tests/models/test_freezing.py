@@ -8,7 +8,7 @@ from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError
 from raylight.models.build import build_network
 from raylight.models.freezing import boundary, constant_until, freeze
-from raylight.models.staged import StagedNetwork
+from raylight.models.stages import StagedNetwork
 
 
 def resnet18(**settings: object) -> StagedNetwork:

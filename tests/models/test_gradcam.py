@@ -10,7 +10,7 @@ from raylight.errors import RunError
 from raylight.models.build import build_network
 from raylight.models.freezing import freeze
 from raylight.models.gradcam import border_share, grad_cam, last_feature_map
-from raylight.models.staged import StagedNetwork
+from raylight.models.stages import StagedNetwork
 
 
 def red_and_green(weights):

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from raylight.report.dashboard import COLUMNS, cost_summary, sample_rows, show_result
+from raylight.report.facts import RunFacts
 from raylight.report.results import Selection
-from raylight.report.run_facts import RunFacts
 from raylight.runs.tracking import Tracker, tracking
 
 

@@ -7,14 +7,14 @@ import pytest
 
 from raylight.config.schema import RunConfig
 from raylight.data.leakage import SharedFile
+from raylight.evaluation.intervals import wilson
+from raylight.evaluation.predictions import Predictions
 from raylight.models.preprocessing import Preprocessing
-from raylight.report.intervals import wilson
-from raylight.report.predictions import Predictions
+from raylight.report.facts import RunFacts, worth_knowing
 from raylight.report.results import Selection, count_look, write_results
-from raylight.report.run_facts import RunFacts, worth_knowing
-from raylight.report.run_report import render_report
+from raylight.report.run_page import render_report
 from raylight.runs.run_dir import RunDir
-from tests.report.conftest import FinishedRun
+from tests.finished_run import FinishedRun
 
 
 def judged(run: RunDir, shared: tuple[SharedFile, ...]) -> tuple[dict, tuple[str, ...]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from raylight.report.run_report import write_report
+from raylight.report.run_page import write_report
 
 CHROMIUM = Path("/usr/bin/chromium")
 

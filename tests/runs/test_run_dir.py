@@ -16,9 +16,9 @@ from PIL import Image
 
 from raylight.config.schema import DataConfig
 from raylight.data.index import Index, build_index
-from raylight.data.source import find_images
+from raylight.data.sources.source import find_images
 from raylight.errors import ConfigError, RunError
-from raylight.report.predictions import Predictions, read_csv, write_csv
+from raylight.evaluation.predictions import Predictions, read_csv, write_csv
 from raylight.runs.run_dir import RunDir, recorded, state_of, write_atomically
 
 

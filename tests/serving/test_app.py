@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from raylight.data.index import Index
+from raylight.serving.explanation import Judge, examples
 from raylight.serving.predictor import Predictor
-from raylight.serving.verdict import Judge, examples
-from tests.serving.conftest import move_images
+from tests.trained_run import move_images
 
 CHROMIUM = Path("/usr/bin/chromium")
 

@@ -13,10 +13,10 @@ from typer.testing import Result
 
 from raylight.config.metric_names import METRICS
 from raylight.data.index import Index
-from raylight.report.evaluation import Estimate
-from raylight.report.intervals import wilson
+from raylight.evaluation.intervals import wilson
+from raylight.evaluation.metrics import Estimate
 from raylight.serving.evaluate import shift
-from tests.serving.conftest import draw, move_images
+from tests.trained_run import draw, move_images
 
 Command = Callable[..., Result]
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from typer.testing import Result
 
-from raylight.data.decode import DecodeSpec, decode_image
+from raylight.data.decode.image import DecodeSpec, decode_image
 from raylight.data.index import Index
 from raylight.serving import export
 from raylight.serving.predictor import Predictor
-from tests.serving.conftest import move_images
+from tests.trained_run import move_images
 
 Command = Callable[..., Result]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from raylight.report.predictions import read_csv
+from raylight.evaluation.predictions import read_csv
 
 Command = Callable[..., Result]
 

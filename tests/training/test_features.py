@@ -11,9 +11,9 @@ from raylight.data.augment import Augmenter
 from raylight.data.batches import Batches, Samples
 from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
-from raylight.models.staged import StagedNetwork
-from raylight.training.classifier import Classifier
+from raylight.models.stages import StagedNetwork
 from raylight.training.features import FeatureStore
+from raylight.training.module import Classifier
 from raylight.training.phases import plan_phases
 
 MODEL = ModelConfig(name="mobilenet_v2", family="torchvision", image_size=64, normalize="imagenet")

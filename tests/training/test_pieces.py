@@ -10,7 +10,7 @@ import pytest
 from raylight.config.schema import ModelConfig
 from raylight.models.build import build_network
 from raylight.models.freezing import boundary, looks_at_whole_batch
-from tests.conftest import last_line
+from tests.forked import last_line
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
 SHORT = ("trainer.max_epochs=3", "data.limit=40", "decode=threads", "logger=csv", "report.enabled=false")

@@ -18,10 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from raylight.config.decision_rule import parse_rule
 from raylight.config.metric_names import LOWER_IS_BETTER, METRICS
-from raylight.config.places import is_uri
 from raylight.config.schema import DataConfig, RunConfig
 from raylight.config.shapes import smallest_image_size
 from raylight.config.targets import secret_problem, target_problems
+from raylight.config.uris import is_uri
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.kind": ("demo", "folder"),

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from raylight.config.check import config_problems, inside_free_node, known_keys, nearest, value_problem
-from raylight.config.resuming import resumed_arguments
+from raylight.config.resume import resumed_arguments
 from raylight.config.schema import RunConfig
 from raylight.config.targets import allow, hydra_problems
 from raylight.errors import ConfigError
@@ -95,7 +95,7 @@ def register_schema() -> None:
         for entry in settings.defaults
     ]
     settings.job.chdir = False
-    settings.callbacks = {"sweep_table": {"_target_": "raylight.report.sweep_callback.SweepTableCallback"}}
+    settings.callbacks = {"sweep_table": {"_target_": "raylight.compare.sweep_callback.SweepTableCallback"}}
     settings.help.app_name = "Raylight"
     settings.help.header = "Raylight trains and compares image classifiers: python train.py [SETTING=VALUE ...]"
     settings.help.template = HELP

@@ -23,11 +23,11 @@ from jaxtyping import UInt8
 
 from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.cache_files import read_cache, write_cache
-from raylight.data.decode import CODE_VERSION, RESIZER, DecodeSpec
+from raylight.data.decode.image import CODE_VERSION, RESIZER, DecodeSpec
 from raylight.data.engines import PASSING_REASONS
 from raylight.data.index import Index
 from raylight.errors import DataError, RaylightError
-from raylight.runs.durable import sync
+from raylight.storage.atomic import sync
 
 if TYPE_CHECKING:
     from raylight.data.batches import Samples

@@ -19,9 +19,9 @@ import pyarrow as pa
 from jaxtyping import Int64, UInt8
 
 from raylight.config.schema import DecodeConfig, RayConfig
-from raylight.data.decode import DecodeSpec
+from raylight.data.decode.image import DecodeSpec
 from raylight.data.engines import PASSING_REASONS, DecodedBlock, Destination, decode_files
-from raylight.runs.durable import sync
+from raylight.storage.atomic import sync
 
 PIXELS: Final = "pixels.npy"
 SIDECAR: Final = "images.arrow"

@@ -1,6 +1,6 @@
 """Many files to pixels, on the cores of this machine or of a Ray cluster.
 
-Covers reading, decoding with :func:`raylight.data.decode.decode_image`, and quarantining what can't be used.
+Covers reading, decoding with :func:`raylight.data.decode.image.decode_image`, and quarantining what can't be used.
 Both engines call the same function on the same bytes, so their results are identical. Memory stays flat: only
 a few blocks exist at a time. Leaves keeping the pixels to :mod:`raylight.data.cache`, but Ray's workers write them to
 where they are kept themselves if they can: passing through the object store they would be copied twice more.
@@ -22,14 +22,14 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
-from raylight.config.places import is_uri
 from raylight.config.schema import DecodeConfig, RayConfig
-from raylight.data.decode import DecodeSpec, decode_image
-from raylight.data.files import Place, place
+from raylight.config.uris import is_uri
+from raylight.data.decode.image import DecodeSpec, decode_image
 from raylight.errors import BadImageError, RaylightError
 from raylight.runs.machine import keep_freed_memory, usable_cpus
 from raylight.runs.preflight import check_nodes_see, largest_block
 from raylight.runs.ray_session import ray_session
+from raylight.storage.remote import Place, place
 
 THREAD_BLOCK: Final = 4_000_000
 """Most decoded bytes in one block of a thread: handing it over costs little, so it may be small."""

@@ -31,11 +31,11 @@ from filelock import FileLock
 from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 
 from raylight.config.schema import DataConfig
-from raylight.data.decode import CODE_VERSION, FORMATS, RESIZER, DecodeSpec, decode_image
-from raylight.data.files import Place, RemotePath, place
-from raylight.data.source import Source, printable
+from raylight.data.decode.image import CODE_VERSION, FORMATS, RESIZER, DecodeSpec, decode_image
+from raylight.data.sources.source import Source, printable
 from raylight.errors import BadImageError, DataError
-from raylight.runs.durable import sync
+from raylight.storage.atomic import sync
+from raylight.storage.remote import Place, RemotePath, place
 
 INDEX_SCHEMA = pa.schema(
     [

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError, WeightsError
-from raylight.models.backbones import build_torchvision
-from raylight.models.backward import without_slow_backward
 from raylight.models.convnet import build_convnet
-from raylight.models.staged import StagedNetwork
+from raylight.models.depthwise import without_slow_backward
+from raylight.models.stages import StagedNetwork
+from raylight.models.torchvision import build_torchvision
 from raylight.models.weights import load_state, read_state
 
 

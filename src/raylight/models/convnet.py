@@ -11,7 +11,7 @@ from torch import nn
 from raylight.config.schema import ModelConfig
 from raylight.config.shapes import feature_map_size, smallest_image_size
 from raylight.errors import ConfigError
-from raylight.models.staged import StagedNetwork, flat_stages
+from raylight.models.stages import StagedNetwork, flat_stages
 
 
 def build_convnet(model: ModelConfig, n_outputs: int) -> StagedNetwork:

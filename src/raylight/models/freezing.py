@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from torch import nn
 
 from raylight.errors import ConfigError
-from raylight.models.staged import StagedNetwork
+from raylight.models.stages import StagedNetwork
 
 
 def boundary(network: StagedNetwork, train_from: str, last_blocks_from: str | None = None) -> int:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from raylight.errors import RunError
-from raylight.models.staged import StagedNetwork
+from raylight.models.stages import StagedNetwork
 
 
 def grad_cam(

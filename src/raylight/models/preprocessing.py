@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from raylight.config.schema import ModelConfig
-from raylight.data.decode import DecodeSpec
+from raylight.data.decode.image import DecodeSpec
 
 _STATISTICS = {
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),

@@ -19,8 +19,8 @@ from raylight.runs.run_dir import RunDir
 if TYPE_CHECKING:
     from raylight.data.batches import Samples
     from raylight.data.cache import ImageCache
-    from raylight.data.feed import Stream
     from raylight.data.index import Index
+    from raylight.data.stream import Stream
     from raylight.models.preprocessing import Preprocessing
     from raylight.training.messages import FinishedTraining
 
@@ -71,7 +71,7 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
         DataError: there are none, too many are bad, or they can't be split as wanted.
     """
     from raylight.data.index import build_index, check_bad_fraction
-    from raylight.data.source import find_images
+    from raylight.data.sources.source import find_images
     from raylight.data.split import assign_splits
     from raylight.runs.machine import usable_cpus
 
@@ -92,8 +92,8 @@ def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Im
         ConfigError: the settings don't fit the number of images or classes.
     """
     from raylight.data.cache import cached_images
-    from raylight.data.feed import Stream
     from raylight.data.index import check_bad_fraction
+    from raylight.data.stream import Stream
     from raylight.models.preprocessing import Preprocessing
 
     preprocessing = Preprocessing.from_config(config.model)
@@ -128,7 +128,7 @@ def streaming(config: RunConfig) -> AbstractContextManager[None]:
 
 def audited(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> None:
     """Say what is wrong with the data before anything is learnt from it; what the index knows is enough for that."""
-    from raylight.report.audit import TOLD_AT_ONCE, audit_index, audit_lines
+    from raylight.audit.dataset import TOLD_AT_ONCE, audit_index, audit_lines
 
     audit = audit_index(index, config.data.name, cache_dir, cameras=False)
     run.write_json("audit.json", audit.as_json())
@@ -137,7 +137,7 @@ def audited(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> No
 
 
 def _write_rejected(run: RunDir, index: Index) -> None:
-    from raylight.data.source import on_one_line
+    from raylight.data.sources.source import on_one_line
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -15,20 +15,20 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from raylight.config.schema import RunConfig
+from raylight.cpu.settings import CpuSettings, Work, choose_settings, measured_settings
 from raylight.data.augment import build_augmenter
 from raylight.data.batches import Batches, Samples
 from raylight.errors import ConfigError
 from raylight.models.build import build_network, class_logits
 from raylight.models.freezing import freeze, looks_at_whole_batch
-from raylight.models.staged import StagedNetwork
+from raylight.models.stages import StagedNetwork
 from raylight.pipeline.images import Images
 from raylight.runs.environment import environment
 from raylight.runs.machine import keep_freed_memory
 from raylight.runs.run_dir import RunDir
-from raylight.training.classifier import Classifier, classification_loss
-from raylight.training.cpu_settings import CpuSettings, Work, choose_settings, measured_settings
 from raylight.training.features import FeatureStore
 from raylight.training.loaders import EpochLoaders
+from raylight.training.module import Classifier, classification_loss
 from raylight.training.phases import Phase, plan_phases
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from raylight.config.places import is_uri
 from raylight.config.schema import RunConfig
+from raylight.config.uris import is_uri
 from raylight.imports import few_collections
 from raylight.pipeline.costs import Costs
 from raylight.pipeline.images import audited, decoded, indexed, streaming
@@ -32,7 +32,7 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
     if config.data.root and not is_uri(config.data.root):
         config.data.root = str(Path(config.data.root).expanduser().resolve())
     if config.trainer.accelerator == "gpu":
-        from raylight.training.distributed import check_accelerator
+        from raylight.training.distributed.launch import check_accelerator
 
         check_accelerator(config.trainer)
 
@@ -53,7 +53,7 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
         from raylight.runs.progress import progress_bar
         from raylight.runs.tracking import tracking
         from raylight.training.checkpoints import last_checkpoint
-        from raylight.training.distributed import run_training
+        from raylight.training.distributed.launch import run_training
 
         job.enter_context(streaming(config))
         job.enter_context(processor_as_it_was(config.trainer.accelerator))
@@ -71,7 +71,7 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
         finished = run_training(*learning, run, logger, last)
         costs.lap("training")
 
-        from raylight.pipeline.verdict import judge
+        from raylight.pipeline.judge import judge
 
         judge(config, run, status, costs, images, learner, finished, tracker)
     return finished.monitor_value

@@ -11,11 +11,10 @@ from typing import Any
 
 from raylight.config.schema import RunConfig
 from raylight.errors import RunError
-from raylight.models.staged import StagedNetwork
-from raylight.report.pictures import Example, OriginalFiles, examples, telling_images
+from raylight.models.stages import StagedNetwork
+from raylight.report.facts import SPLITS, RunFacts, parameters_of
+from raylight.report.images import Example, OriginalFiles, examples, telling_images
 from raylight.report.results import Results, Selection
-from raylight.report.run_facts import SPLITS, RunFacts
-from raylight.report.sweep_table import parameters_of
 from raylight.runs.run_dir import RunDir
 from raylight.runs.tracking import Tracker
 

@@ -6,8 +6,8 @@ From the same facts as the report. Leaves out everything that needs pictures.
 import re
 from pathlib import Path
 
-from raylight.report.page_templates import page_templates
-from raylight.report.run_facts import SPLITS, RunFacts, worth_knowing
+from raylight.report.facts import SPLITS, RunFacts, worth_knowing
+from raylight.report.templating import page_templates
 
 
 def write_model_card(facts: RunFacts) -> Path:

@@ -19,10 +19,10 @@ from raylight.config.decision_rule import parse_rule
 from raylight.config.metric_names import LABELS
 from raylight.config.schema import RunConfig
 from raylight.data.leakage import SharedFile
-from raylight.report.calibration import Decision, calibrated, choose_threshold, fit_temperature
-from raylight.report.evaluation import Estimate, as_json, evaluate
-from raylight.report.plots import draw_plots
-from raylight.report.predictions import Predictions, write_csv
+from raylight.evaluation.calibration import Decision, calibrated, choose_threshold, fit_temperature
+from raylight.evaluation.metrics import Estimate, as_json, evaluate
+from raylight.evaluation.predictions import Predictions, write_csv
+from raylight.report.figures import draw_plots
 from raylight.runs.run_dir import RunDir
 
 log = logging.getLogger(__name__)

@@ -69,7 +69,7 @@ def check_nodes_see(path: str) -> None:
     """
     import os
 
-    from raylight.config.places import is_uri
+    from raylight.config.uris import is_uri
 
     if len(_alive()) < 2 or is_uri(path) or not os.access(path, os.R_OK):
         return

@@ -21,7 +21,7 @@ from raylight.config.schema import RayConfig
 from raylight.errors import RaylightError
 from raylight.runs.machine import usable_cpus
 from raylight.runs.preflight import check_versions
-from raylight.runs.scratch import scratch_folder
+from raylight.storage.scratch import scratch_folder
 
 SMALLEST_STORE: Final = 80_000_000
 """Bytes below which Ray refuses to make an object store (75 MiB, rounded up)."""

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from raylight.errors import RaylightError, RunError
-from raylight.runs.durable import sync
-from raylight.runs.hold import LOG_FILE, held, is_held
 from raylight.runs.signals import Stopped, stopping_politely
+from raylight.storage.atomic import sync
+from raylight.storage.locks import LOG_FILE, held, is_held
 
 STATUS_FILE = "status.json"
 FOLDERS = ("checkpoints", "plots")

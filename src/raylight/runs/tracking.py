@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from raylight.config.schema import LoggerConfig
 from raylight.errors import RaylightError
 from raylight.runs.run_dir import write_atomically
-from raylight.runs.scratch import scratch_folder
+from raylight.storage.scratch import scratch_folder
 
 _PATIENCE = 60.0
 """Seconds to wait for W&B's server."""

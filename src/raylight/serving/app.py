@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from raylight.errors import BadImageError, ConfigError, RaylightError, RunError
-from raylight.report.page_templates import page_templates
-from raylight.report.run_facts import Measured
-from raylight.runs.scratch import scratch_folder
+from raylight.report.facts import Measured
+from raylight.report.templating import page_templates
 from raylight.runs.signals import Stopped, stopping_politely
+from raylight.serving.explanation import Judge, LabelledImage, examples
 from raylight.serving.gate import Gate
 from raylight.serving.predictor import UnusableRunError
-from raylight.serving.verdict import Judge, LabelledImage, examples
+from raylight.storage.scratch import scratch_folder
 
 log = logging.getLogger("raylight")
 
@@ -208,8 +208,8 @@ def _card(judge: Judge) -> str:
 
 
 def _thumbnail(judge: Judge, image: LabelledImage) -> Any:
-    from raylight.data.decode import DecodeSpec, decode_image
-    from raylight.report.pictures import SAMPLE
+    from raylight.data.decode.image import DecodeSpec, decode_image
+    from raylight.report.images import SAMPLE
 
     return decode_image(image.content, DecodeSpec(SAMPLE, judge.predictor.preprocessing.resize))
 

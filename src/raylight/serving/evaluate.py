@@ -17,17 +17,17 @@ from jaxtyping import Bool, Int64
 
 from raylight.config.metric_names import LABELS, METRICS
 from raylight.config.schema import DataConfig
-from raylight.data.files import Place
-from raylight.data.source import SourceFile, find_images, on_one_line
+from raylight.data.sources.source import SourceFile, find_images, on_one_line
 from raylight.errors import ConfigError, DataError, RunError
-from raylight.report.evaluation import Estimate, as_json, evaluate
-from raylight.report.intervals import Interval
-from raylight.report.predictions import Predictions, write_csv
+from raylight.evaluation.intervals import Interval
+from raylight.evaluation.metrics import Estimate, as_json, evaluate
+from raylight.evaluation.predictions import Predictions, write_csv
 from raylight.report.results import count_look
 from raylight.runs.machine import usable_cpus
 from raylight.runs.progress import progress_bar
 from raylight.runs.run_dir import STATUS_FILE, RunDir
 from raylight.serving.predictor import Predictor, UnusableRunError, read_index
+from raylight.storage.remote import Place
 
 SAME = 1e-6
 """Largest difference of a metric that counts as none; piecewise sums round in the seventh digit."""

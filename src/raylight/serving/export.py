@@ -23,7 +23,7 @@ from raylight.config.check import nearest
 from raylight.errors import ConfigError, RaylightError
 from raylight.models.build import class_logits
 from raylight.models.preprocessing import Preprocessing
-from raylight.models.staged import StagedNetwork
+from raylight.models.stages import StagedNetwork
 from raylight.serving.predictor import Predictor, UnusableRunError
 
 TOLERANCE = 1e-4

@@ -18,18 +18,18 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from raylight.config.schema import DecodeConfig, RayConfig, RunConfig
+from raylight.cpu.engine import InferenceEngine, bf16_supported
 from raylight.data.engines import decode_files
-from raylight.data.files import Place
 from raylight.data.index import Index
 from raylight.errors import ConfigError, DataError, RunError
+from raylight.evaluation.calibration import apply_temperature
+from raylight.evaluation.predictions import decide
 from raylight.models.build import build_network, class_probabilities
-from raylight.models.inference import InferenceEngine, bf16_supported
 from raylight.models.preprocessing import Preprocessing
-from raylight.models.staged import StagedNetwork
-from raylight.report.calibration import apply_temperature
-from raylight.report.predictions import decide
+from raylight.models.stages import StagedNetwork
 from raylight.runs.machine import usable_cpus
 from raylight.runs.run_dir import RunDir, state_of
+from raylight.storage.remote import Place
 
 log = logging.getLogger("raylight")
 

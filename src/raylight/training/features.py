@@ -19,13 +19,13 @@ import torch
 from filelock import FileLock
 from jaxtyping import Bool, Float, Int64, UInt8
 
+from raylight.cpu.engine import InferenceEngine
 from raylight.data.augment import Augmenter
 from raylight.data.batches import Samples
 from raylight.data.cache_files import reserve
 from raylight.errors import RaylightError
-from raylight.models.inference import InferenceEngine
 from raylight.models.preprocessing import Preprocessing
-from raylight.models.staged import StagedNetwork
+from raylight.models.stages import StagedNetwork
 
 FEATURES_VERSION = 1
 """Part of every key; raised when the same settings would give other numbers."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from raylight.config.schema import FinetuneConfig
 from raylight.models.freezing import boundary, constant_until
-from raylight.models.staged import StagedNetwork
+from raylight.models.stages import StagedNetwork
 
 
 @dataclass(frozen=True)

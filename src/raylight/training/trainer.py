@@ -27,13 +27,13 @@ from pytorch_lightning.callbacks import (
 )
 
 from raylight.config.schema import TrainerConfig
+from raylight.cpu.settings import CpuSettings
 from raylight.errors import RunError
 from raylight.runs.run_dir import RunDir
 from raylight.training.checkpoints import BestCheckpoint, WholeFiles
-from raylight.training.classifier import Classifier
-from raylight.training.cpu_settings import CpuSettings
 from raylight.training.loaders import EpochLoaders
 from raylight.training.messages import FinishedTraining
+from raylight.training.module import Classifier
 from raylight.training.pruning import pruning_callbacks
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""Several runs in one table or one test: recipes over seeds, folds, sweeps."""

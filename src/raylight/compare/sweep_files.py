@@ -1,0 +1,194 @@
+"""The table of a sweep as people read it: ``comparison.csv``, ``.md`` and ``.html``, on the terminal, and in W&B.
+
+Leaves out what the numbers are (``sweep_table``).
+"""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raylight.compare.sweep_table import Row, Spread, SweepTable
+from raylight.config.metric_names import LABELS, LOWER_IS_BETTER, METRICS
+from raylight.report.pages import Costed, count, decimal, draw_costs, render, seconds
+from raylight.runs.run_dir import write_atomically
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SHOWN = ("accuracy", "balanced_accuracy", "f1", "auroc", "ece")
+"""Metrics that fit on a terminal and a phone; the CSV file and the page's second table have all."""
+
+
+def write_sweep(table: SweepTable) -> dict[str, Path]:
+    """Write the table into the sweep's folder.
+
+    Returns:
+        The files by kind: csv, md, html.
+    """
+    text = io.StringIO()
+    rows = flat_rows(table)
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: "" if value is None else value for name, value in row.items()} for row in rows)
+    points = [
+        Costed(row.label, accuracy.mean, accuracy.low, accuracy.high, row.training_seconds, row.parameters)
+        for row in table.rows
+        if (accuracy := row.metrics["accuracy"]).mean is not None
+    ]
+    page = render(
+        "sweep.html",
+        table=table,
+        shown=SHOWN,
+        metrics=METRICS,
+        labels=LABELS,
+        lower_is_better=LOWER_IS_BETTER,
+        best=best_rows(table),
+        charts=draw_costs(points, table.folder),
+        words=words,
+        medical=_medical(table),
+    )
+    contents = {"csv": text.getvalue(), "md": markdown(table), "html": page}
+    return {
+        kind: write_atomically(table.folder / f"comparison.{kind}", content.encode("utf-8", "surrogateescape"))
+        for kind, content in contents.items()
+    }
+
+
+def flat_rows(table: SweepTable) -> list[dict[str, Any]]:
+    """The table in full, a flat row a configuration, None where there is no value."""
+    rows = []
+    for row in table.rows:
+        flat: dict[str, Any] = {"configuration": row.label}
+        flat |= {name: row.choices.get(name) for name in table.settings}
+        flat |= {"jobs": len(row.jobs), "finished": row.finished}
+        for name, metric in row.metrics.items():
+            flat[f"test/{name}"] = metric.mean
+            flat[f"test/{name}_sd"] = metric.deviation
+            flat[f"test/{name}_low"] = metric.low
+            flat[f"test/{name}_high"] = metric.high
+        flat["parameters"] = row.parameters
+        flat["training_seconds"] = row.training_seconds
+        flat["seconds"] = row.seconds
+        flat["peak_memory_gb"] = row.memory_gb
+        flat["failures"] = "; ".join(failures(row)) or None
+        flat["runs"] = " ".join(job.run.path.name for job in row.jobs)
+        rows.append(flat)
+    return rows
+
+
+def failures(row: Row) -> list[str]:
+    """Why jobs of a configuration have no result."""
+    return [
+        f"{job.repeats + ': ' if job.repeats else ''}{job.state}: {job.reason or 'no reason recorded'}"
+        for job in row.jobs
+        if job.state != "finished"
+    ]
+
+
+def best_rows(table: SweepTable) -> dict[str, str]:
+    """The label of the configuration with the best mean of each metric; none where only one has a value."""
+    best = {}
+    for name in METRICS:
+        means = {row.label: mean for row in table.rows if (mean := row.metrics[name].mean) is not None}
+        if len(means) > 1:
+            best[name] = (min if name in LOWER_IS_BETTER else max)(means, key=lambda label: means[label])
+    return best
+
+
+def words(metric: Spread) -> str:
+    """A metric in a cell: ``0.950 ± 0.012``, or without the deviation of a single run."""
+    if metric.mean is None:
+        return "–"
+    deviation = "" if metric.deviation is None else f" ± {metric.deviation:.3f}"
+    return f"{metric.mean:.3f}{deviation}"
+
+
+def interval(metric: Spread) -> str:
+    """The interval in a cell, a dash where there is none."""
+    return "–" if metric.low is None or metric.high is None else f"{metric.low:.3f} to {metric.high:.3f}"
+
+
+def jobs_words(row: Row) -> str:
+    """How many of a row's jobs have a result."""
+    return f"{row.finished}" if row.finished == len(row.jobs) else f"{row.finished} of {len(row.jobs)}"
+
+
+def markdown(table: SweepTable) -> str:
+    """The table in Markdown, every metric in a row of its own when there are few configurations to set side by side."""
+    head = ["configuration", "runs", *(LABELS[name] for name in SHOWN), "parameters", "training", "memory"]
+    lines = [f"# {table.folder.name}", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for row in table.rows:
+        cells = [row.label, jobs_words(row)]
+        cells += [
+            f"{words(row.metrics[name])}<br>{interval(row.metrics[name])}"
+            if row.metrics[name].mean is not None
+            else "–"
+            for name in SHOWN
+        ]
+        cells += [count(row.parameters), seconds(row.training_seconds), _memory(row)]
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    if table.fixed:
+        lines += ["", "For all: " + ", ".join(f"`{name}={value}`" for name, value in table.fixed.items()) + "."]
+    for row in table.rows:
+        lines += [f"{'' if lines[-1].startswith('- ') else chr(10)}- **{row.label}** {text}" for text in failures(row)]
+    return "\n".join([*lines, "", *(line for note in table.notes for line in (note, "")), ""]).rstrip() + "\n"
+
+
+def terminal(table: SweepTable) -> "Table":
+    """The table for Rich."""
+    from rich.table import Table
+
+    drawn = Table(title=f"Sweep {table.folder.name}", title_justify="left", show_lines=True)
+    drawn.add_column(
+        "configuration", min_width=min(40, max(len(word) for row in table.rows for word in row.label.split()))
+    )
+    drawn.add_column("runs", justify="right")
+    for name in SHOWN:
+        drawn.add_column(LABELS[name] + (" ↓" if name in LOWER_IS_BETTER else ""), justify="right")
+    for name in ("parameters", "training", "memory"):
+        drawn.add_column(name, justify="right")
+    best = best_rows(table)
+    for row in table.rows:
+        cells = []
+        for name in SHOWN:
+            metric = row.metrics[name]
+            text = words(metric) if metric.mean is None else f"{words(metric)}\n{interval(metric)}"
+            cells.append(f"[bold]{text}[/bold]" if best.get(name) == row.label else text)
+        drawn.add_row(
+            _plain(row.label),
+            jobs_words(row),
+            *cells,
+            count(row.parameters),
+            seconds(row.training_seconds),
+            _memory(row),
+            style="red" if not row.finished else None,
+        )
+    return drawn
+
+
+def summary(table: SweepTable) -> Mapping[str, float]:
+    """Flat numbers for a dashboard: each configuration's metrics under its label."""
+    return {
+        f"{row.label}/test/{name}": metric.mean
+        for row in table.rows
+        for name, metric in row.metrics.items()
+        if metric.mean is not None
+    }
+
+
+def _medical(table: SweepTable) -> bool:
+    """Whether a job has been given medical data."""
+    from raylight.report.facts import RunFacts
+
+    return any(RunFacts(job.run).config.data.medical for job in table.jobs if (job.run / "config.yaml").is_file())
+
+
+def _memory(row: Row) -> str:
+    return "–" if row.memory_gb is None else f"{decimal(row.memory_gb, 2)} GB"
+
+
+def _plain(text: str) -> str:
+    """Text without meaning for Rich: ``[32,64]`` is a list, no style."""
+    return text.replace("[", "\\[")

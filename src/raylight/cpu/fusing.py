@@ -1,0 +1,212 @@
+"""Finds in a network what can be computed together, and puts it together; the results stay the same.
+
+BatchNorm is folded into the convolution before it; activations and residual sums become part of the convolution that
+feeds them. Works on ``torch.fx`` graphs; a stage that can't be traced stays as it is. Types, weights' order and pieces of
+a batch are left to ``program``.
+"""
+
+import operator
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeGuard, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn import functional as nnf
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from raylight.cpu.convolution import Activation, FusedConvolution
+from raylight.models.depthwise import Depthwise
+
+
+def fused_graph(stages: Sequence[nn.Module], example: Float[Tensor, "1 ..."]) -> fx.GraphModule:
+    """A chain of stages as a graph of fewer operations.
+
+    Args:
+        stages: run in order, in eval mode; they become part of the graph and are changed.
+        example: what enters the first stage, for one image. Its values don't matter.
+
+    Returns:
+        A graph in float32 whose nodes know their values' shapes (``node.meta["tensor_meta"]``).
+    """
+    graph = _trace(stages)
+    _drop_idle(graph)
+    _fold_batch_norm(graph)
+    ShapeProp(graph).propagate(example)
+    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # not everywhere
+        _fuse_convolutions(graph)
+    return graph
+
+
+def module_of(graph: fx.GraphModule, node: Any) -> nn.Module | None:
+    """The module that a node calls; None for nodes that call none."""
+    if isinstance(node, fx.Node) and node.op == "call_module":
+        return graph.get_submodule(cast("str", node.target))
+    return None
+
+
+def only_user(node: fx.Node) -> fx.Node | None:
+    """The one node that uses a value; None when several do."""
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...]:
+    """Shape of a node's value for one image."""
+    return tuple(node.meta["tensor_meta"].shape)
+
+
+def _is_convolution(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+    return type(module) in (nn.Conv2d, Depthwise)
+
+
+class _Chain(nn.Module):
+    def __init__(self, stages: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, values: Tensor) -> Tensor:
+        for stage in self.stages:
+            values = stage(values)
+        return values
+
+
+_TRACING = threading.Lock()
+"""Tracing replaces ``nn.Module.__call__`` for the whole process; two at a time could leave it replaced."""
+
+
+class _Tracer(fx.Tracer):
+    """Looks into every module but torch's own and those that were found untraceable."""
+
+    def __init__(self, whole: set[nn.Module]) -> None:
+        super().__init__()
+        self.whole = whole
+        self.thread = threading.get_ident()
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return m in self.whole or isinstance(m, Depthwise) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if threading.get_ident() != self.thread:  # such as augmentation in the loader's thread
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+
+def _trace(stages: Sequence[nn.Module]) -> fx.GraphModule:
+    chain = _Chain(stages)
+    with _TRACING:
+        if (traced := _traced(chain)) is None:
+            whole = {stage for stage in stages if _traced(_Chain([stage])) is None}
+            traced = _Tracer(whole).trace(chain)
+    return fx.GraphModule(chain, traced)
+
+
+def _traced(chain: _Chain) -> fx.Graph | None:
+    """The graph of a chain; None where it can't be traced."""
+    try:
+        return _Tracer(set()).trace(chain)
+    except Exception:  # tracing runs a stage's own code on stand-ins, which may fail in any way
+        return None
+
+
+def _put(graph: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
+    parent, _, name = cast("str", node.target).rpartition(".")
+    setattr(graph.get_submodule(parent), name, module)
+
+
+def _uses(graph: fx.GraphModule, node: fx.Node) -> int:
+    """How often a graph calls the module that a node calls; a shared module can't be changed for one caller."""
+    return sum(other.op == "call_module" and other.target == node.target for other in graph.graph.nodes)
+
+
+def _drop_idle(graph: fx.GraphModule) -> None:
+    """Remove dropout, stochastic depth and identities, which do nothing in eval."""
+    for node in list(graph.graph.nodes):
+        idle = isinstance(module_of(graph, node), nn.Identity | nn.modules.dropout._DropoutNd)
+        if node.op == "call_function" and getattr(node.target, "__name__", "") in ("dropout", "stochastic_depth"):
+            idle = False in (*node.args, *node.kwargs.values())  # training=False; or a share of 0
+        if idle:
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+    graph.recompile()
+
+
+def _fold_batch_norm(graph: fx.GraphModule) -> None:
+    for node in list(graph.graph.nodes):
+        norm = module_of(graph, node)
+        if type(norm) is not nn.BatchNorm2d or not isinstance(before := node.args[0], fx.Node):
+            continue
+        conv = module_of(graph, before)
+        if not _is_convolution(conv):
+            continue
+        if len(before.users) > 1 or _uses(graph, before) > 1 or norm.running_mean is None or norm.running_var is None:
+            continue
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        node.replace_all_uses_with(before)
+        graph.graph.erase_node(node)
+    graph.recompile()
+
+
+def _activation(graph: fx.GraphModule, node: fx.Node | None) -> Activation | None:
+    match module_of(graph, node):
+        case nn.ReLU6():
+            return Activation("hardtanh", (0.0, 6.0))
+        case nn.ReLU():
+            return Activation("relu")
+        case nn.SiLU():
+            return Activation("swish")
+        case nn.Hardswish():
+            return Activation("hardswish")
+        case nn.Sigmoid():
+            return Activation("sigmoid")
+        case nn.GELU() as gelu:
+            return Activation("gelu", (), gelu.approximate)
+    if node is not None and node.op == "call_function" and node.target in (torch.relu, torch.relu_, nnf.relu):
+        return Activation("relu")
+    return None
+
+
+_SUMS = (operator.add, operator.iadd, torch.add)
+
+
+def _fuse_convolutions(graph: fx.GraphModule) -> None:
+    for node in list(graph.graph.nodes):
+        conv = module_of(graph, node)
+        if not _is_convolution(conv) or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+            continue
+        if _uses(graph, node) > 1:
+            continue
+        fused_nodes, other = [node], None
+        user = only_user(node)
+        if user is not None and user.target in _SUMS and len(user.args) == 2 and not user.kwargs:
+            summand = cast("fx.Node", user.args[1] if user.args[0] is node else user.args[0])
+            if summand is not node and _same_shape(summand, node):
+                fused_nodes.append(user)
+                other = summand
+        activation = _activation(graph, after := only_user(fused_nodes[-1]))
+        if after is not None and activation is not None and (other is None or activation.name == "relu"):
+            fused_nodes.append(after)
+        else:
+            activation = Activation()
+        _put(
+            graph,
+            node,
+            FusedConvolution(conv, activation, shape_of(cast("fx.Node", node.args[0])), adds=other is not None),
+        )
+        last = fused_nodes[-1]
+        with graph.graph.inserting_before(last):
+            fused = graph.graph.call_module(cast("str", node.target), (node.args[0], *([other] if other else [])))
+        fused.meta = dict(last.meta)
+        last.replace_all_uses_with(fused)
+        for dead in reversed(fused_nodes):
+            graph.graph.erase_node(dead)
+    graph.recompile()
+
+
+def _same_shape(first: Any, second: fx.Node) -> bool:
+    return isinstance(first, fx.Node) and "tensor_meta" in first.meta and shape_of(first) == shape_of(second)

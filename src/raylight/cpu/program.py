@@ -1,0 +1,251 @@
+"""A network rewritten for the processor: what is read, in which types, and in pieces of which size.
+
+Threads and memory maps are left to ``inference``.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import TensorMetadata
+
+from raylight.cpu.convolution import FusedConvolution
+from raylight.cpu.fusing import fused_graph, module_of, only_user, shape_of
+from raylight.models.preprocessing import Preprocessing
+
+CACHE_BYTES = 5_000_000
+"""Largest activation that a piece of a batch may have. Measured on MobileNetV2 and ResNet18 with 1 MB of second-level
+cache a core and 32 MB of third-level: smaller pieces cost more calls, larger ones leave the cache."""
+
+Read = Callable[[Shaped[np.ndarray, "row ..."], Int64[np.ndarray, " batch"]], Tensor]
+"""Makes the first operation's input from rows of a store."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a rewritten network, and how many images it takes at once."""
+
+    module: fx.GraphModule
+    piece: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """A rewritten network.
+
+    Attributes:
+        read: takes uint8[row, height, width, 3] for a network that begins with pixels, else float32[row, ...].
+        sections: run one after the other.
+        output_shape: of one image's output.
+    """
+
+    read: Read
+    sections: tuple[Section, ...]
+    output_shape: tuple[int, ...]
+
+    def __call__(
+        self, store: Shaped[np.ndarray, "row ..."], rows: Int64[np.ndarray, " batch"]
+    ) -> Float[Tensor, "batch ..."]:
+        """Outputs of some rows of a store, in their order."""
+        values = self.read(store, rows)
+        for section in self.sections:
+            pieces = [section.module(piece) for piece in torch.split(values, section.piece)]
+            values = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        return values.float()
+
+
+@torch.inference_mode()
+def rewrite(
+    stages: Sequence[nn.Module],
+    example: Float[Tensor, "1 ..."],
+    preprocessing: Preprocessing | None,
+    dtype: torch.dtype,
+    piece: int,
+) -> Program:
+    """Rewrite a chain of stages.
+
+    Args:
+        stages: run in order; not changed.
+        example: what enters the first stage, for one image. Its values don't matter.
+        preprocessing: of the pixels that will be read; None where features will.
+        dtype: float32 or bfloat16. Two parts stay in float32 anyway, since they cost little and decide most: the tail
+            after the last convolution or attention (pooling, dense layers), and where the second convolution is
+            depthwise, the first two.
+        piece: images at once where the cache allows it.
+    """
+    graph = fused_graph([copy.deepcopy(stage).eval() for stage in stages], example)
+    entry_dtype = _set_types(graph, dtype, begins_with_pixels=preprocessing is not None)
+    if preprocessing is None:
+        read = _features(entry_dtype)
+    else:
+        read = _centred_pixels(graph, preprocessing) or _normalised(preprocessing, entry_dtype)
+    sections = _sections(graph, piece, dtype)
+    for section in sections:
+        for module in section.module.modules():
+            if isinstance(module, FusedConvolution):
+                module.pack(section.piece)
+    return Program(read, sections, shape_of(_output(graph))[1:])
+
+
+def _output(graph: fx.GraphModule) -> fx.Node:
+    return cast("fx.Node", next(node for node in graph.graph.nodes if node.op == "output").args[0])
+
+
+def _entry(graph: fx.GraphModule) -> fx.Node:
+    return cast("fx.Node", next(node for node in graph.graph.nodes if node.op == "placeholder"))
+
+
+def _first_convolution(graph: fx.GraphModule) -> tuple[fx.Node, FusedConvolution] | None:
+    """The convolution that alone takes what enters."""
+    node = only_user(_entry(graph))
+    conv = module_of(graph, node)
+    if node is None or len(node.args) > 1 or not isinstance(conv, FusedConvolution):
+        return None
+    return node, conv
+
+
+_TAIL = (nn.Linear, nn.Flatten, nn.AdaptiveAvgPool2d, nn.ReLU, nn.Hardswish, nn.Tanh)
+
+
+def _set_types(graph: fx.GraphModule, dtype: torch.dtype, *, begins_with_pixels: bool) -> torch.dtype:
+    """Bring everything but a lead and a tail into a type; returns the type of what enters."""
+    tail, before_tail = list[fx.Node](), _output(graph)
+    while isinstance(module_of(graph, before_tail), _TAIL):
+        tail.append(before_tail)
+        before_tail = cast("fx.Node", before_tail.args[0])
+    lead = _lead(graph) if begins_with_pixels else []
+    for node in graph.graph.nodes:
+        if node in tail or node in lead:
+            continue
+        if node.op == "get_attr":
+            parent, _, name = str(node.target).rpartition(".")
+            owner = graph.get_submodule(parent)
+            value = getattr(owner, name)
+            if value.is_floating_point() and value.dtype != dtype:
+                delattr(owner, name)
+                owner.register_buffer(name, value.detach().to(dtype))
+        module = module_of(graph, node)
+        if isinstance(module, FusedConvolution):
+            module.dtype = dtype
+        elif module is not None:
+            module.to(dtype)
+    if lead:
+        _convert_after(graph, lead[-1], dtype)
+    if tail and before_tail.op != "placeholder":
+        _convert_after(graph, before_tail, torch.float32)
+    return torch.float32 if lead or before_tail.op == "placeholder" else dtype
+
+
+def _lead(graph: fx.GraphModule) -> list[fx.Node]:
+    """The first convolution and a depthwise one after it.
+
+    A depthwise convolution's rounding isn't averaged over channels, and the first sees the largest map. On MobileNetV2
+    these two cause most of bfloat16's error and are a twentieth of the work.
+    """
+    first = _first_convolution(graph)
+    second = only_user(first[0]) if first else None
+    conv = module_of(graph, second)
+    if first is None or second is None or not isinstance(conv, FusedConvolution) or not conv.is_depthwise:
+        return []
+    return [first[0], second]
+
+
+def _convert_after(graph: fx.GraphModule, node: fx.Node, dtype: torch.dtype) -> None:
+    with graph.graph.inserting_after(node):
+        converted = graph.graph.call_method("to", (node, dtype))
+    converted.meta = dict(node.meta)
+    node.replace_all_uses_with(converted, delete_user_cb=lambda user: user is not converted)
+
+
+def _features(dtype: torch.dtype) -> Read:
+    def read(store: Shaped[np.ndarray, "row ..."], rows: Int64[np.ndarray, " batch"]) -> Tensor:
+        values = torch.from_numpy(store[rows]).to(dtype)
+        return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
+
+    return read
+
+
+def _normalised(preprocessing: Preprocessing, dtype: torch.dtype) -> Read:
+    def read(store: Shaped[np.ndarray, "row ..."], rows: Int64[np.ndarray, " batch"]) -> Tensor:
+        return preprocessing.normalise(torch.from_numpy(store[rows])).to(dtype)
+
+    return read
+
+
+def _centred_pixels(graph: fx.GraphModule, preprocessing: Preprocessing) -> Read | None:
+    """Let the first convolution read pixels minus 128, which even bfloat16 holds exactly.
+
+    Normalisation moves into its weights and bias; its zero padding becomes a border of the mean colour, which is what
+    zero was before normalisation.
+
+    Returns:
+        What reads pixels into such images; None when the images don't enter one convolution alone.
+    """
+    first = _first_convolution(graph)
+    if first is None:
+        return None
+    conv = first[1]
+    mean = torch.tensor(preprocessing.mean, dtype=torch.float64).reshape(1, 3, 1, 1) * 255 - 128
+    std = torch.tensor(preprocessing.std, dtype=torch.float64).reshape(1, 3, 1, 1) * 255
+    above, left = conv.read_pixels(mean.float(), std.float())
+    border, dtype = mean.to(conv.dtype), conv.dtype
+
+    def read(store: Shaped[np.ndarray, "row ..."], rows: Int64[np.ndarray, " batch"]) -> Tensor:
+        height, width = store.shape[1:3]
+        centred = np.empty((len(rows), height, width, 3), np.int8)
+        for place, row in enumerate(rows):  # one by one: indexing with an array would copy the pixels once more
+            np.bitwise_xor(store[row], 128, out=centred[place].view(np.uint8))
+        shape = (len(rows), 3, height + 2 * above, width + 2 * left)
+        images = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+        images[:, :, :above], images[:, :, above + height :] = border, border
+        images[..., :left], images[..., left + width :] = border, border
+        images[:, :, above : above + height, left : left + width] = torch.from_numpy(centred).permute(0, 3, 1, 2)
+        return images
+
+    return read
+
+
+def _sections(graph: fx.GraphModule, piece: int, dtype: torch.dtype) -> tuple[Section, ...]:
+    """Cut a graph where a single value passes, and join neighbours that take pieces of the same size."""
+    nodes = [node for node in graph.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
+    place = {node: index for index, node in enumerate([_entry(graph), *nodes])}
+    last_use = {node: max((place.get(user, len(place)) for user in node.users), default=0) for node in place}
+    parts: list[tuple[list[fx.Node], int]] = []
+    part: list[fx.Node] = []
+    for index, node in enumerate(nodes, start=1):
+        part.append(node)
+        if all(last_use[value] <= index for value in place if place[value] < index) and _numbers(node):
+            largest = max(_numbers(value) for value in [*part, *part[0].all_input_nodes]) * dtype.itemsize
+            size = max(1, min(piece, 1 << (CACHE_BYTES // largest).bit_length() - 1)) if largest <= CACHE_BYTES else 1
+            if parts and parts[-1][1] == size:
+                parts[-1] = (parts[-1][0] + part, size)
+            else:
+                parts.append((part, size))
+            part = []
+    return tuple(Section(_part(graph, nodes), size) for nodes, size in parts)
+
+
+def _numbers(node: fx.Node) -> int:
+    """How many numbers one image's value holds; 0 for what isn't a tensor."""
+    meta = node.meta.get("tensor_meta")
+    return math.prod(meta.shape) if isinstance(meta, TensorMetadata) else 0
+
+
+def _part(graph: fx.GraphModule, nodes: Sequence[fx.Node]) -> fx.GraphModule:
+    part, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+
+    def copied(node: fx.Node) -> fx.Node:
+        if node not in copies:
+            copies[node] = part.node_copy(node) if node.op == "get_attr" else part.placeholder("values")
+        return copies[node]
+
+    for node in nodes:
+        copies[node] = part.node_copy(node, copied)
+    part.output(copies[nodes[-1]])
+    return fx.GraphModule(graph, part)

@@ -1,0 +1,337 @@
+"""The bytes of one image file to uint8[size, size, 3], or the reason why not.
+
+Covers every kind of file that Raylight accepts, in any pixel format, and refuses the rest with a reason. What
+comes out depends on the bytes and the :class:`DecodeSpec` alone. Leaves reading many files to
+:mod:`raylight.data.engines`, and normalisation and augmentation to the stages after the cache.
+
+How each kind of file is treated:
+
+=========================  =================================================================================
+JPEG                       strictly: a warning of libjpeg is a refusal. Scaled by 1/2, 1/4 or 1/8 while
+                           decoding where what is left is still at least as large as needed.
+PNG                        checksums of all chunks are verified, and that no row is missing.
+TIFF                       the strips cover the picture; those with a checksum, or of JPEG, are verified.
+EXIF, XMP orientation      applied.
+grey, 1 bit, palette       to three channels.
+transparency               laid on white.
+16 bits a channel          the upper 8 bits; of a 12-bit TIFF the upper 8 of the 12.
+32-bit integers, floats    refused: which values are black and white can't be known.
+CMYK                       to RGB without a colour profile; in JPEG files inverted, as Adobe writes them.
+animations, pages          the first picture.
+=========================  =================================================================================
+"""
+
+import contextlib
+import functools
+import importlib.util
+import io
+import math
+import re
+import threading
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from jaxtyping import UInt8
+
+from raylight.data.decode.integrity import check_covered, check_png_rows, check_tiff_strips
+from raylight.data.decode.jpeg_header import JpegHeader, read_jpeg_header
+from raylight.errors import BadImageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+CODE_VERSION: Final = 2
+"""Raised with every change here that changes a pixel; part of every cache key."""
+
+FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow may open besides JPEG: formats with a signature that compiled code decodes in this process."""
+
+MAX_PIXELS: Final = 178_956_970
+"""Largest picture, in pixels, that is decoded at all; beyond it Pillow, too, suspects a bomb."""
+
+MAX_BYTES: Final = 1_000_000_000
+"""Memory that one file may take; a larger picture is refused before any of it is decoded."""
+
+BYTES_PER_PIXEL: Final = {"JPEG2000": 25, "WEBP": 21, "AVIF": 16}
+"""Most memory that decoding took, measured; 12 for what else Pillow opens."""
+
+MAX_SCANNED: Final = 2_000_000_000
+"""Pixels times scans of a progressive JPEG: encoders write about ten scans, each a pass over the picture."""
+
+RESIZER: Final = "cykooz" if importlib.util.find_spec("cykooz_resizer") else "pillow"
+"""What resizes JPEG pictures: SIMD code where its package exists for the platform, else Pillow, much slower.
+
+Both compute the same filter; rounding differs by at most 1 of 255, so the name belongs to cache keys.
+"""
+
+_ORIENTATION_TAG: Final = 0x0112
+"""EXIF tag with the turning and mirroring that show the picture upright, 1 to 8 (JEITA CP-3451)."""
+
+_thread = threading.local()
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels of the stored picture; fractions count."""
+
+
+@dataclass(frozen=True)
+class DecodeSpec:
+    """The shape that every image gets.
+
+    Attributes:
+        size: height and width in pixels, at least 1.
+        resize: ``stretch`` resizes both sides to ``size``; ``crop`` resizes the shorter side to
+            ``round(size * 8 / 7)`` and cuts the centre, as ImageNet networks are evaluated.
+    """
+
+    size: int
+    resize: str
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size={self.size}: an image has at least 1 pixel a side")
+        if self.resize not in ("stretch", "crop"):
+            raise ValueError(f"resize={self.resize!r}: expected 'stretch' or 'crop'")
+
+    @property
+    def shorter_side(self) -> int:
+        """Length in pixels that the shorter side is resized to."""
+        return round(self.size * 8 / 7) if self.resize == "crop" else self.size
+
+    def box(self, width: float, height: float) -> Box:
+        """The part of a picture of that width and height that fills the result."""
+        if self.resize == "stretch":
+            return 0.0, 0.0, width, height
+        side = min(width, height) * self.size / self.shorter_side
+        left, top = (width - side) / 2, (height - side) / 2
+        return left, top, left + side, top + side
+
+
+def decode_image(
+    data: bytes, spec: DecodeSpec, out: UInt8[np.ndarray, "height width 3"] | None = None
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Decodes, turns upright and resizes one image file, with an antialiased bilinear filter.
+
+    Thread-safe; nearly all of it runs outside Python's global lock. Takes at most 1 GB of memory.
+
+    Args:
+        data: the content of the file.
+        spec: the shape of the result.
+        out: where to put the pixels; ``None`` makes a new array. Left alone when the file is refused.
+
+    Returns:
+        RGB, 0 to 255, ``spec.size`` pixels high and wide.
+
+    Raises:
+        BadImageError: the file isn't a whole image of an accepted kind; the message is the reason.
+    """
+    if not data:
+        raise BadImageError("the file is empty")
+    if data.startswith(b"\xff\xd8"):
+        pixels, orientation = _decode_jpeg(data, spec)
+    else:
+        pixels, orientation = _decode_other(data, spec)
+    if out is None:
+        out = np.empty((spec.size, spec.size, 3), np.uint8)
+    out[...] = _upright(pixels, orientation)  # one channel spreads to three
+    return out
+
+
+def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size size channel"], int]:
+    import simplejpeg
+
+    header = read_jpeg_header(data)
+    factor = _scale_down(header, spec)
+    _check_size(header.width, header.height, 9 / factor**2 + (9 if header.held_whole else 0))
+    if header.progressive and (scans := data.count(b"\xff\xda")) * header.width * header.height > MAX_SCANNED:
+        raise BadImageError(f"a progressive JPEG of {scans} scans of {header.width} x {header.height} pixels")
+    if header.components not in (1, 3, 4):
+        raise BadImageError(f"a JPEG with {header.components} channels; expected 1, 3 or 4")
+    if header.unknown_jfif_at is not None:
+        # This one warning says nothing about the picture, and would hide others.
+        data = b"".join((data[: header.unknown_jfif_at], b"\x01", data[header.unknown_jfif_at + 1 :]))
+    height, width = -(-header.height // factor), -(-header.width // factor)
+    try:
+        pixels: UInt8[np.ndarray, "height width channel"] = simplejpeg.decode_jpeg(
+            data,
+            colorspace={1: "GRAY", 3: "RGB", 4: "CMYK"}[header.components],
+            # Interpolating chroma is lost effort on a picture that is shrunk afterwards.
+            fastupsample=min(header.width, header.height) > spec.shorter_side,
+            min_height=height,
+            min_width=width,
+            strict=True,
+        )
+    except ValueError as error:
+        raise BadImageError(f"the JPEG is damaged or cut off: {error}") from error
+    if pixels.shape[:2] != (height, width):
+        raise BadImageError(f"the JPEG's header contradicts itself: {header.width} x {header.height} pixels")
+    if header.components == 4:
+        pixels = _cmyk_to_rgb(pixels)
+    pixels = _resize(pixels, spec.box(header.width / factor, header.height / factor), spec.size)
+    return pixels, _noted_orientation(header)
+
+
+def _noted_orientation(header: JpegHeader) -> int:
+    """Orientation in the notes of a JPEG file: EXIF's, else XMP's, else 1."""
+    for note in header.notes:
+        if note.startswith(b"Exif\0\0"):
+            exif = _pillow().Exif()
+            with contextlib.suppress(Exception):  # damaged EXIF: shown as it is stored, as viewers do
+                exif.load(note)
+                if (value := exif.get(_ORIENTATION_TAG)) in range(1, 9):
+                    return int(value)
+        elif found := re.match(rb'http://ns.adobe.com/xap/1.0/\0.*?tiff:Orientation(?:="|>)([1-8])', note, re.DOTALL):
+            return int(found[1])
+    return 1
+
+
+def _scale_down(header: JpegHeader, spec: DecodeSpec) -> int:
+    """The largest of 8, 4, 2, 1 by which the picture can shrink without getting smaller than needed.
+
+    These are the factors for which libjpeg-turbo has SIMD code; those between cost more than they save.
+    """
+    shorter = min(header.width, header.height)
+    return next(factor for factor in (8, 4, 2, 1) if factor == 1 or shorter >= factor * spec.shorter_side)
+
+
+def _cmyk_to_rgb(pixels: UInt8[np.ndarray, "height width 4"]) -> UInt8[np.ndarray, "height width 3"]:
+    from PIL import Image
+
+    height, width, _ = pixels.shape
+    return np.asarray(Image.frombuffer("CMYK", (width, height), pixels, "raw", "CMYK;I", 0, 1).convert("RGB"))
+
+
+def _resize(
+    pixels: UInt8[np.ndarray, "height width channel"], box: Box, size: int
+) -> UInt8[np.ndarray, "size size channel"]:
+    """Resizes what lies in ``box``; the filter sees beyond it, as if all were resized and then cut."""
+    if RESIZER == "pillow":
+        from PIL import Image
+
+        picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        resized = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
+        return resized.reshape(size, size, -1)
+    from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
+
+    left, top, right, bottom = box
+    x, y = _reach(left, right, pixels.shape[1], size), _reach(top, bottom, pixels.shape[0], size)
+    window = pixels[y, x]
+    height, width, channels = window.shape
+    kind = PixelType.U8 if channels == 1 else PixelType.U8x3
+    source, target = ImageData(width, height, kind, window.tobytes()), ImageData(size, size, kind)
+    if not hasattr(_thread, "resizer"):
+        _thread.resizer = Resizer()
+    _thread.resizer.resize(
+        source,
+        target,
+        ResizeOptions(
+            ResizeAlg.convolution(FilterType.bilinear),
+            use_alpha=False,
+            crop_box=CropBox(left - x.start, top - y.start, right - left, bottom - top),
+        ),
+    )
+    return np.frombuffer(target.get_buffer(), np.uint8).reshape(size, size, channels)
+
+
+def _reach(low: float, high: float, length: int, size: int) -> slice:
+    """The pixels of one axis that resizing ``low`` to ``high`` to ``size`` pixels can see."""
+    margin = math.ceil(max((high - low) / size, 1.0)) + 1
+    return slice(max(math.floor(low) - margin, 0), min(math.ceil(high) + margin, length))
+
+
+def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size size channel"], int]:
+    pillow = _pillow()
+    try:
+        with pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
+            _check_size(picture.width, picture.height, BYTES_PER_PIXEL.get(picture.format or "", 12))
+            check_covered(picture)
+            if picture.format == "PNG":
+                with pillow.open(io.BytesIO(data), formats=FORMATS) as again:
+                    again.verify()
+            elif picture.format == "TIFF":
+                check_tiff_strips(data, picture)
+            picture.load()
+            if picture.format == "PNG":
+                check_png_rows(data, picture)
+            return _resize_picture(_plain(picture), spec), _orientation(picture)
+    except (BadImageError, MemoryError):
+        raise
+    except pillow.UnidentifiedImageError as error:
+        raise BadImageError(f"not a whole image of an accepted format (JPEG, {', '.join(FORMATS)})") from error
+    except pillow.DecompressionBombError as error:
+        raise BadImageError(f"more than the {MAX_PIXELS:,} pixels that are decoded") from error
+    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them run into
+        raise BadImageError(f"damaged or cut off: {error or type(error).__name__}") from error
+
+
+@functools.cache
+def _pillow() -> Any:
+    """``PIL.Image`` without its warnings: what they speak of is refused here or documented above."""
+    from PIL import Image
+
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    return Image
+
+
+def _plain(picture: "Image") -> "Image":
+    """The same picture in mode ``L``, ``RGB`` or ``RGBa`` (colours multiplied by their opacity)."""
+    from PIL import Image
+
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
+        bits = 12 if getattr(picture, "tag_v2", {}).get(258) == (12,) else 16
+        return Image.fromarray((np.asarray(picture) >> (bits - 8)).astype(np.uint8))
+    if picture.mode in ("I", "F", "LAB"):
+        kind = {"I": "32-bit integer", "F": "floating-point", "LAB": "CIELAB"}[picture.mode]
+        raise BadImageError(f"{kind} pixels, whose range isn't known; convert to 8 or 16 bits a channel")
+    if picture.has_transparency_data:
+        return (picture if picture.mode == "RGBA" else picture.convert("RGBA")).convert("RGBa")
+    mode = "L" if picture.mode in ("1", "L") else "RGB"
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _resize_picture(picture: "Image", spec: DecodeSpec) -> UInt8[np.ndarray, "size size channel"]:
+    from PIL import Image
+
+    small = np.asarray(
+        picture.resize(
+            (spec.size, spec.size),
+            Image.Resampling.BILINEAR,
+            box=spec.box(picture.width, picture.height),
+            reducing_gap=3.0,  # whole-number shrinking first; from 3.0 on hardly to be told from the slow way
+        )
+    ).reshape(spec.size, spec.size, -1)
+    if picture.mode != "RGBa":
+        return small
+    see_through = 255 - small[..., 3:].astype(np.uint16)
+    return np.minimum(small[..., :3] + see_through, 255).astype(np.uint8)
+
+
+def _orientation(picture: "Image") -> int:
+    try:
+        value = picture.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # damaged EXIF says nothing about the picture; viewers show it as it is stored
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _upright(
+    pixels: UInt8[np.ndarray, "size size channel"], orientation: int
+) -> UInt8[np.ndarray, "size size channel"]:
+    """Undoes the camera's position. On a square result this equals turning the whole picture first."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def _check_size(width: int, height: int, bytes_per_pixel: float) -> None:
+    if width < 1 or height < 1:
+        raise BadImageError(f"no pixels: {width} x {height}")
+    limit = min(MAX_PIXELS, int(MAX_BYTES / bytes_per_pixel))
+    if width * height > limit:
+        raise BadImageError(f"{width} x {height} pixels: more than the {limit:,} that are decoded of its kind")

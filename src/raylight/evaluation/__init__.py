@@ -1,0 +1,1 @@
+"""Numbers only: predictions, metrics with their intervals, paired tests, calibration, decisions."""

@@ -1,0 +1,250 @@
+"""All metrics under many weightings of the images at once: the engine of the bootstrap.
+
+Covers drawing resamples as integer weights, stratified by class and clustered by group, and every metric of
+``training.metrics`` as a function of such weights, with the same definitions. A resample is a row of a weight
+matrix, so that counts, calibration and Brier score are one matrix product, and rankings (AUROC, average
+precision) are sorted once and then summed. Leaves out what becomes of the resampled values: ``intervals``,
+``evaluation``, ``paired``.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
+
+from raylight.evaluation.predictions import Verdicts
+
+CALIBRATION_BINS = 15
+"""Bins of equal width of the calibration error, as in ``training.metrics``."""
+
+CHUNK_ELEMENTS = 1 << 19
+"""Weights in work at a time: 2 MB of float32, which the caches of a core hold."""
+
+
+class WeightedMetrics:
+    """The metrics of one set of predictions, as a function of weights on its images."""
+
+    def __init__(self, verdicts: Verdicts) -> None:
+        labels, probabilities, positive = verdicts.labels, verdicts.probabilities, verdicts.positive
+        self.n_classes = verdicts.n_classes
+        self.positive = positive
+        classes = np.arange(self.n_classes)
+        truth = labels[:, None] == classes
+        chosen = verdicts.predicted[:, None] == classes
+        confidence, correct = verdicts.claims()
+        if self.n_classes == 2:
+            brier, ranked = (confidence - correct) ** 2, [positive]
+        else:
+            brier, ranked = ((probabilities - truth) ** 2).sum(axis=1), np.unique(labels).tolist()
+        gaps = calibration_bins(confidence)[:, None] == np.arange(CALIBRATION_BINS + 1)
+        # Everything that is a weighted sum over images, one column each.
+        columns = [truth & chosen, truth, chosen, gaps * (correct - confidence)[:, None], brier]
+        self._columns = np.column_stack(columns).astype(np.float64)
+        self._columns32 = self._columns.astype(np.float32)
+        self._rankings = [Ranking(probabilities[:, k], truth[:, k]) for k in ranked]
+
+    def __call__(self, weights: Float[np.ndarray, "resample image"]) -> dict[str, Float[np.ndarray, " resample"]]:
+        """The value of each metric for each row of weights; NaN where it isn't defined.
+
+        Args:
+            weights: how often each image counts, in each resample; float32 or float64, which is also the
+                precision of the sums.
+        """
+        total = weights.sum(axis=1)
+        k = self.n_classes
+        sums = weights @ (self._columns32 if weights.dtype == np.float32 else self._columns)
+        hits, true, chosen = sums[:, :k], sums[:, k : 2 * k], sums[:, 2 * k : 3 * k]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            decided = self._binary(hits, true, chosen) if k == 2 else _macro(hits, true, chosen, total)
+            areas = [ranking(weights) for ranking in self._rankings]
+            single = (true > 0).sum(axis=1) < 2
+            auroc = np.mean([area[0] for area in areas], axis=0)
+            precision = np.mean([area[1] for area in areas], axis=0)
+            return {
+                "accuracy": hits.sum(axis=1) / total,
+                **decided,
+                "auroc": np.where(single, np.nan, auroc),
+                "average_precision": np.where(single, np.nan, precision),
+                "mcc": _matthews(hits, true, chosen, total),
+                "ece": np.abs(sums[:, 3 * k : -1]).sum(axis=1) / total,
+                "brier": sums[:, -1] / total,
+            }
+
+    def _binary(self, hits: np.ndarray, true: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        yes, no = self.positive, 1 - self.positive
+        recall = hits[:, yes] / true[:, yes]
+        specificity = hits[:, no] / true[:, no]
+        return {
+            "balanced_accuracy": (recall + specificity) / 2,
+            "precision": hits[:, yes] / chosen[:, yes],
+            "recall": recall,
+            "specificity": specificity,
+            "f1": 2 * hits[:, yes] / (true[:, yes] + chosen[:, yes]),
+        }
+
+
+class Ranking:
+    """AUROC and average precision of one score, ties and weights included.
+
+    Args:
+        scores: higher means more likely positive.
+        positive: the truth.
+    """
+
+    def __init__(self, scores: Float[np.ndarray, " image"], positive: np.ndarray) -> None:
+        self._order = np.argsort(-scores, kind="stable")
+        ordered = scores[self._order]
+        self._positive = positive[self._order]
+        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        self._starts = None if len(starts) == len(scores) else starts
+
+    def __call__(
+        self, weights: Float[np.ndarray, "resample image"]
+    ) -> tuple[Float[np.ndarray, " resample"], Float[np.ndarray, " resample"]]:
+        """AUROC and average precision for each row of weights."""
+        every = weights[:, self._order]
+        positive = every * self._positive.astype(weights.dtype)
+        if self._starts is not None:
+            every = np.add.reduceat(every, self._starts, axis=1)
+            positive = np.add.reduceat(positive, self._starts, axis=1)
+        chosen = np.cumsum(every, axis=1)
+        hits = np.cumsum(positive, axis=1)
+        positives, negatives = hits[:, -1], chosen[:, -1] - hits[:, -1]
+        # Negatives at or above a score cost a positive there one win each, those in a tie half of it.
+        lost = chosen - hits - (every - positive) / 2
+        auroc = 1 - np.einsum("rs,rs->r", positive, lost) / (positives * negatives)
+        ratio = np.divide(hits, chosen, out=np.zeros_like(hits), where=chosen > 0)
+        return auroc, np.einsum("rs,rs->r", positive, ratio) / positives
+
+
+def bootstrap(
+    models: Sequence[WeightedMetrics],
+    labels: Int[np.ndarray, " image"],
+    groups: Int[np.ndarray, " image"] | None,
+    n_resamples: int,
+    seed: int,
+) -> list[dict[str, Float[np.ndarray, " resample"]]]:
+    """Every metric of one or several models on the same resamples: see ``resampling_weights``."""
+    # One thread: these products are small, and waking every core for each of them is slower.
+    with threadpool_limits(1, "blas"):
+        chunks = [
+            [model(weights) for model in models] for weights in resampling_weights(labels, groups, n_resamples, seed)
+        ]
+    return [
+        {name: np.concatenate([chunk[i][name] for chunk in chunks]) for name in chunks[0][i]}
+        for i in range(len(models))
+    ]
+
+
+def drawn(n: int, most: int) -> Int[np.ndarray, " image"]:
+    """Positions of at most ``most`` of n images, in order; the same ones for the same numbers."""
+    chosen: Int[np.ndarray, " image"] = np.sort(np.random.default_rng(0).permutation(n)[:most])
+    return chosen
+
+
+def resampling_weights(
+    labels: Int[np.ndarray, " image"],
+    groups: Int[np.ndarray, " image"] | None,
+    n_resamples: int,
+    seed: int,
+) -> Iterator[Float[np.ndarray, "resample image"]]:
+    """Bootstrap resamples as weights: how often each image was drawn.
+
+    Each class keeps its number of images (stratified). With groups, whole groups are drawn instead of images;
+    a group belongs to the class of most of its images, so class sizes then vary a little, as groups do.
+
+    Args:
+        labels: the class of each image.
+        groups: a number for the group of each image; ``None``: each image is drawn by itself.
+        n_resamples: how many rows over all chunks.
+        seed: the same seed gives the same weights.
+
+    Yields:
+        Chunks of rows, float32.
+    """
+    n = len(labels)
+    if groups is None:
+        unit_of_image, unit_labels = np.arange(n), labels
+    else:
+        _, unit_of_image = np.unique(groups, return_inverse=True)
+        unit_labels = _majority(labels, unit_of_image)
+    by_class = np.argsort(unit_labels, kind="stable")
+    sizes = np.unique(unit_labels, return_counts=True)[1]
+    n_units = len(unit_labels)
+    rng = np.random.default_rng(seed)
+    chunk = max(1, CHUNK_ELEMENTS // n)
+    for start in range(0, n_resamples, chunk):
+        rows = min(chunk, n_resamples - start)
+        drawn = np.empty((rows, n_units), np.int32)
+        first = 0
+        for size in sizes.tolist():
+            drawn[:, first : first + size] = rng.integers(first, first + size, (rows, size), np.int32)
+            first += size
+        drawn += np.arange(rows, dtype=np.int32)[:, None] * n_units
+        counts = np.bincount(drawn.ravel(), minlength=rows * n_units).reshape(rows, n_units)
+        weights = np.empty((rows, n_units), np.float32)
+        weights[:, by_class] = counts
+        yield weights if groups is None else weights[:, unit_of_image]
+
+
+def left_out_weights(
+    labels: Int[np.ndarray, " image"], groups: Int[np.ndarray, " image"] | None, most: int = 400
+) -> Float[np.ndarray, "left_out image"]:
+    """Jackknife weights: each row leaves out one image, or group, or a block of them where there are many.
+
+    Args:
+        labels: the class of each image; blocks hold all classes alike.
+        groups: a number for the group of each image, left out as a whole.
+        most: rows at most.
+    """
+    units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    unit_labels = labels if groups is None else _majority(labels, units)
+    blocks = np.empty(len(unit_labels), np.int64)
+    blocks[np.argsort(unit_labels, kind="stable")] = np.arange(len(unit_labels)) % most
+    rows = np.arange(min(most, len(unit_labels)))
+    kept: Float[np.ndarray, "left_out image"] = (blocks[units] != rows[:, None]).astype(np.float32)
+    return kept
+
+
+def calibration_bins(confidence: Float[np.ndarray, " image"]) -> Int[np.ndarray, " image"]:
+    """The bin of each probability; a probability of exactly 1 has one of its own, as in torchmetrics."""
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    bins: Int[np.ndarray, " image"] = np.searchsorted(edges, confidence, side="right") - 1
+    return bins
+
+
+def _majority(labels: np.ndarray, unit_of_image: np.ndarray) -> np.ndarray:
+    counts = np.zeros((unit_of_image.max() + 1, labels.max() + 1), np.int64)
+    np.add.at(counts, (unit_of_image, labels), 1)
+    majority: np.ndarray = counts.argmax(axis=1)
+    return majority
+
+
+def _macro(hits: np.ndarray, true: np.ndarray, chosen: np.ndarray, total: np.ndarray) -> dict[str, np.ndarray]:
+    """Averages over the classes that occur or are predicted; 0/0 counts as 0 (torchmetrics' rules)."""
+    present = true + chosen > 0
+    rest = total[:, None] - true
+
+    def mean(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+        ratio = np.where(denominator > 0, numerator / denominator, 0)
+        average: np.ndarray = (ratio * present).sum(axis=1) / present.sum(axis=1)
+        return average
+
+    recall = mean(hits, true)
+    return {
+        "balanced_accuracy": recall,
+        "precision": mean(hits, chosen),
+        "recall": recall,
+        "specificity": mean(rest - chosen + hits, rest),
+        "f1": mean(2 * hits, true + chosen),
+    }
+
+
+def _matthews(hits: np.ndarray, true: np.ndarray, chosen: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """The K-class correlation (Gorodkin 2004): NaN where one class occurs, 0 where one is predicted."""
+    covariance = hits.sum(axis=1) * total - (true * chosen).sum(axis=1)
+    spread_true = total**2 - (true**2).sum(axis=1)
+    spread_chosen = total**2 - (chosen**2).sum(axis=1)
+    value = np.where(spread_chosen > 0, covariance / np.sqrt(spread_true * spread_chosen), 0)
+    return np.where((true > 0).sum(axis=1) < 2, np.nan, value)

@@ -1,0 +1,123 @@
+"""Any of torchvision's classifiers, by name, with a new head and, where asked, its published weights.
+
+Detection, segmentation, video and quantised models are left out: torchvision lists them apart from its classifiers.
+"""
+
+from difflib import get_close_matches
+from typing import Any
+
+from torch import nn
+
+from raylight.config.schema import ModelConfig
+from raylight.errors import ConfigError
+from raylight.models.convnet import dense_layers
+from raylight.models.stages import StagedNetwork, find_stages, split_head
+from raylight.models.weights import load_state, read_state, torchvision_state
+
+_PROBE_SIZE = 96
+"""Pixels; small enough to be quick, large enough that pooling still has something to average."""
+
+
+def build_torchvision(model: ModelConfig, n_outputs: int) -> StagedNetwork:
+    """Build a torchvision classifier.
+
+    The last layer, and dropout directly before it, are replaced by ``model.dense`` layers and an output layer with
+    ``model.dropout`` before each: this is the head. Auxiliary classifiers are left out.
+
+    Args:
+        model: name, weights, image_size, dense and dropout are used.
+        n_outputs: width of the output layer.
+
+    Raises:
+        ConfigError: torchvision has no classifier of that name, or it can't take such images.
+        WeightsError: the weights can't be had or don't fit.
+    """
+    network = _random_network(model)
+    output = _output_layer(network)
+    head = _replace_head(network, output, model, n_outputs)
+    if model.weights is not None:
+        state = torchvision_state(model.name) if model.weights == "DEFAULT" else read_state(model.weights)
+        load_state(network, state, [output], source=f"{model.name}'s {model.weights}")
+    return _staged(network, head, model)
+
+
+def _random_network(model: ModelConfig) -> nn.Module:
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if model.name not in known:
+        close = get_close_matches(model.name, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"one of: {', '.join(known)}"
+        raise ConfigError([f"model.name: torchvision has no classifier {model.name!r}; {hint}"])
+    options: dict[str, Any] = {}
+    if model.name in ("googlenet", "inception_v3"):
+        # Their published weights expect -1..1; torchvision turns ImageNet's normalisation into it inside the network.
+        options = {
+            "aux_logits": False,
+            "init_weights": True,
+            "transform_input": model.normalize == "imagenet",
+        }
+    elif model.name.startswith("vit_"):
+        options = {"image_size": model.image_size}
+    elif model.name.startswith("maxvit_"):
+        options = {"input_size": (model.image_size, model.image_size)}
+    try:
+        network: nn.Module = models.get_model(model.name, weights=None, **options)
+    except (AssertionError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            [f"model.image_size: {model.name} can't take {model.image_size} pixels ({error}); it was made for 224"]
+        ) from error
+    return network
+
+
+def _output_layer(network: nn.Module) -> str:
+    layers: list[str] = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    return layers[-1]
+
+
+def _replace_head(network: nn.Module, output: str, model: ModelConfig, n_outputs: int) -> str:
+    """Put the new head in the output layer's place; returns the path of the head's first module."""
+    parent_name, _, name = output.rpartition(".")
+    parent = network.get_submodule(parent_name)
+    siblings = list(parent.named_children())
+    place = [sibling for sibling, _ in siblings].index(name)
+    old = siblings[place][1]
+    first, dropout = output, model.dropout
+    before_name, before = siblings[place - 1]
+    if place > 0 and isinstance(before, nn.Dropout):
+        # torchvision's own dropout stands where ours would; it takes our share instead of adding its own.
+        before.p = dropout
+        first, dropout = f"{parent_name}.{before_name}".lstrip("."), 0.0
+    if isinstance(old, nn.Conv2d):
+        new: nn.Module = _pointwise_head(old.in_channels, model, n_outputs)
+        for sibling, module in siblings[place + 1 :]:
+            if isinstance(module, nn.ReLU):  # SqueezeNet cuts off negative logits, which a single sigmoid needs
+                setattr(parent, sibling, nn.Identity())
+    else:
+        assert isinstance(old, nn.Linear)
+        layers = dense_layers(old.in_features, model.dense, n_outputs, model.dropout)
+        if dropout == 0.0:
+            layers.pop("dropout1" if model.dense else "dropout", None)
+        new = layers["output"] if len(layers) == 1 else nn.Sequential(layers)
+    setattr(parent, name, new)
+    return first
+
+
+def _pointwise_head(channels: int, model: ModelConfig, n_outputs: int) -> nn.Module:
+    """SqueezeNet's kind of head: the same layers at every place of the feature map, averaged afterwards."""
+    layers: list[nn.Module] = []
+    for features in model.dense:
+        layers += [nn.Conv2d(channels, features, 1), nn.ReLU(inplace=True), nn.Dropout2d(model.dropout)]
+        channels = features
+    output = nn.Conv2d(channels, n_outputs, 1)
+    return nn.Sequential(*layers, output) if layers else output
+
+
+def _staged(network: nn.Module, head: str, model: ModelConfig) -> StagedNetwork:
+    probe = model.image_size if model.name.startswith(("vit_", "maxvit_")) else _PROBE_SIZE
+    found = find_stages(network, head, probe)
+    if found is not None:
+        names, pieces = found
+        start = next(i for i, name in enumerate(names) if name == head or name.startswith(f"{head}."))
+        return StagedNetwork(network, names, start, pieces)
+    return split_head(network, head, probe) or StagedNetwork(network, ["network"], 0, sequential=False)

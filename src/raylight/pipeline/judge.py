@@ -1,0 +1,161 @@
+"""The chosen checkpoint judged on test, once, and all that is written about it."""
+
+import logging
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from safetensors.torch import save
+
+from raylight.audit.shortcuts import FILE, IMAGES, check_shortcuts, shortcut_lines
+from raylight.config.schema import RunConfig
+from raylight.cpu.engine import InferenceEngine
+from raylight.data.batches import Samples
+from raylight.data.leakage import shared_with_training
+from raylight.evaluation.bootstrap import drawn
+from raylight.evaluation.calibration import apply_temperature, calibrated
+from raylight.evaluation.predictions import Predictions, decide
+from raylight.models.build import class_probabilities
+from raylight.pipeline.costs import Costs
+from raylight.pipeline.images import Images
+from raylight.pipeline.learner import Learner
+from raylight.report.dashboard import show_result
+from raylight.report.results import Results, Selection, write_results
+from raylight.report.run_page import write_report
+from raylight.runs.machine import peak_memory_gb
+from raylight.runs.run_dir import RunDir, Status, write_atomically
+from raylight.runs.tracking import Tracker
+from raylight.training.messages import FinishedTraining
+from raylight.training.phases import phase_at
+
+log = logging.getLogger("raylight")
+
+
+def judge(
+    config: RunConfig,
+    run: RunDir,
+    status: Status,
+    costs: Costs,
+    images: Images,
+    learner: Learner,
+    finished: FinishedTraining,
+    tracker: Tracker,
+) -> None:
+    """Load the chosen checkpoint, write the model, predict, measure, report.
+
+    Args:
+        config: the run's settings.
+        run: gets ``model.safetensors``, ``metrics.json``, ``predictions.csv``, plots and pages.
+        status: told which stage goes on.
+        costs: what the stages took so far.
+        images: validation and test are predicted.
+        learner: its network gets the chosen checkpoint's weights.
+        finished: proof that training has ended.
+        tracker: shown the result.
+    """
+    status.enter("testing")
+    learner.classifier.load_state_dict(torch.load(finished.best_checkpoint, weights_only=True)["state_dict"])
+    _write_model(run, learner)
+    predictions = predict_run(images, learner, finished)
+    costs.lap("testing")
+
+    status.enter("reporting")
+    selection = Selection(finished.monitor, finished.monitor_value, finished.best_epoch, finished.epochs)
+    cost = {
+        "seconds": costs.seconds,
+        "waiting_share": finished.waiting_share,
+        "images": len(images.index),
+        "peak_memory_gb": peak_memory_gb(),
+    }
+    shared = shared_with_training(images.index, config.data.group_duplicates)
+    results = write_results(config, run, predictions, images.preprocessing.to_dict(), selection, cost, shared)
+    if config.report.shortcuts:
+        status.enter("looking for shortcuts")
+        for line in find_shortcuts(run, images, learner, finished, predictions, results):
+            log.info("%s", line)
+    if config.report.enabled:
+        write_report(run, learner.network)
+    show_result(tracker, config, run, learner.network, results, selection, finished.best_checkpoint)
+    for line in results.lines:
+        log.info("%s", line)
+
+
+def predict_run(images: Images, learner: Learner, finished: FinishedTraining) -> Predictions:
+    """Probabilities for the validation and test images by the chosen checkpoint, through the inference engine."""
+    stage = phase_at(learner.phases, finished.best_epoch).input_stage
+    engine = _engine(images, learner, stage)
+
+    def outputs(samples: Samples) -> Float[np.ndarray, "image output"]:
+        inputs = learner.store.features(samples, stage, None) if stage else samples
+        logits = np.empty((len(inputs), *engine.output_shape(inputs.store.shape[1:])), np.float32)
+        for positions, store, rows in inputs.blocks(np.arange(len(inputs))):
+            engine.run_into(logits, positions, store, rows)
+        return logits
+
+    index = images.index
+    parts = {"val": images.of("val"), "test": images.of_test(finished)}
+    tables = {split: index.in_split(split) for split in parts}
+    logits = [outputs(samples) for samples in parts.values() if len(samples)]
+    groups = [group for table in tables.values() for group in table.column("group")]
+    return Predictions(
+        paths=[path for table in tables.values() for path in table.column("path")],
+        splits=[split for split, table in tables.items() for _ in range(len(table))],
+        labels=np.concatenate([table.targets() for table in tables.values()]),
+        probabilities=class_probabilities(np.concatenate(logits)),
+        class_names=index.class_names,
+        positive_class=index.positive_class,
+        groups=groups if any(group is not None for group in groups) else None,
+    )
+
+
+def find_shortcuts(
+    run: RunDir,
+    images: Images,
+    learner: Learner,
+    finished: FinishedTraining,
+    predictions: Predictions,
+    results: Results,
+) -> list[str]:
+    """What the chosen network goes by, from the decoded images: ``shortcuts.json``, and the same in a few lines."""
+    engine = _engine(images, learner, 0)
+    judged = calibrated(predictions.subset("test"), results.temperature)
+    threshold = results.decision.threshold if results.decision else None
+
+    def predict(pixels: UInt8[np.ndarray, "image height width 3"]) -> Int64[np.ndarray, " image"]:
+        probabilities = apply_temperature(class_probabilities(engine(pixels)), results.temperature)
+        return decide(probabilities, judged.positive, threshold)
+
+    test, train_images = images.of_test(finished), images.of("train")
+    chosen, learnt = drawn(len(test), IMAGES), drawn(len(train_images), IMAGES)
+    found = check_shortcuts(
+        predict,
+        _pixels(test, chosen),
+        judged.where(np.isin(np.arange(len(judged)), chosen)).verdicts(threshold),
+        _pixels(train_images, learnt),
+        train_images.targets[learnt],
+        learner.network,
+        images.preprocessing,
+    )
+    run.write_json(FILE, found.as_json())
+    return shortcut_lines(found)
+
+
+def _pixels(samples: Samples, chosen: Int64[np.ndarray, " chosen"]) -> UInt8[np.ndarray, "chosen height width 3"]:
+    return np.concatenate([store[rows] for _, store, rows in samples.blocks(chosen)])
+
+
+def _engine(images: Images, learner: Learner, start: int) -> InferenceEngine:
+    settings = learner.settings
+    return InferenceEngine(
+        learner.network,
+        start,
+        None,
+        images.preprocessing,
+        precision=settings.inference_precision,
+        threads=settings.threads,
+    )
+
+
+def _write_model(run: RunDir, learner: Learner) -> None:
+    state = {name: value.detach().clone().contiguous() for name, value in learner.network.state_dict().items()}
+    write_atomically(run / "model.safetensors", save(state))

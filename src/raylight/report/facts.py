@@ -1,0 +1,310 @@
+"""What a run's folder says of the run, read once for its pages: ``report.html`` and ``model_card.md``.
+
+Each fact is read when it is first asked for, so that a broken file costs only what is told from it. Leaves out how
+facts are shown, and the pictures.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from raylight.config.metric_names import LABELS, METRICS
+from raylight.config.schema import RunConfig
+from raylight.data.index import Index
+from raylight.evaluation.predictions import UNKNOWN, Predictions, read_csv
+from raylight.models.preprocessing import Preprocessing
+from raylight.report.results import read_history
+from raylight.runs.run_dir import RunDir
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric as ``metrics.json`` holds it.
+
+    Attributes:
+        name: as in ``metrics.json``, without the split.
+        label: as people write it.
+        value: None where it isn't defined, as are the bounds.
+        low: lower bound of its 95 % interval.
+        high: upper bound.
+        n: images that it rests on.
+    """
+
+    name: str
+    label: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def words(self) -> str:
+        """Value and interval, such as ``0.950 (0.863 to 0.983)``."""
+        if self.value is None or self.low is None or self.high is None:
+            return "not defined"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run folder, read lazily.
+
+    Attributes:
+        run: the folder; reading what is missing or broken in it raises RunError, OSError or ValueError.
+    """
+
+    run: RunDir
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The config as written, nested."""
+        from omegaconf import OmegaConf
+
+        settings = OmegaConf.to_container(OmegaConf.load(self.run / "config.yaml"), resolve=True)
+        assert isinstance(settings, dict)
+        return {str(key): value for key, value in settings.items()}
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The typed settings; paths in them needn't exist any more."""
+        from omegaconf import OmegaConf
+
+        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), self.settings))
+        assert isinstance(typed, RunConfig)
+        return typed
+
+    @cached_property
+    def overrides(self) -> list[str] | None:
+        """What was typed after ``train.py``; None where the run doesn't tell."""
+        return list(self.run.read_json("overrides.json")) if (self.run / "overrides.json").is_file() else None
+
+    @cached_property
+    def command(self) -> str:
+        """What repeats the run."""
+        import shlex
+
+        return f"python train.py --config-path {shlex.quote(str(self.run.path.resolve()))} --config-name config"
+
+    @cached_property
+    def title(self) -> str:
+        """Model and data in a few words."""
+        return f"{self.config.model.name} on {self.config.data.name}"
+
+    @cached_property
+    def status(self) -> Mapping[str, Any]:
+        """``status.json``."""
+        status: Mapping[str, Any] = self.run.read_json("status.json")
+        return status
+
+    @cached_property
+    def environment(self) -> Mapping[str, Any]:
+        """``environment.json``."""
+        environment: Mapping[str, Any] = self.run.read_json("environment.json")
+        return environment
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Any]:
+        """``metrics.json``."""
+        metrics: Mapping[str, Any] = self.run.read_json("metrics.json")
+        return metrics
+
+    def measured(self, split: str = "test") -> dict[str, Measured]:
+        """The metrics of a split, by name, in the order of every table; those that it lacks are left out."""
+        found = {name: self.metrics.get(f"{split}/{name}") for name in METRICS}
+        return {
+            name: Measured(name, LABELS[name], cell["value"], cell["low"], cell["high"], int(cell["n"]))
+            for name, cell in found.items()
+            if cell is not None
+        }
+
+    @cached_property
+    def decision(self) -> Mapping[str, Any]:
+        """How probabilities become a class: threshold, rule, temperature."""
+        decision: Mapping[str, Any] = self.metrics["decision"]
+        return decision
+
+    @property
+    def threshold(self) -> float | None:
+        """On the positive class's probability; None takes the most probable class."""
+        return None if self.decision["threshold"] is None else float(self.decision["threshold"])
+
+    @cached_property
+    def chosen(self) -> Mapping[str, Any]:
+        """What chose the checkpoint, and which test files were looked at how often."""
+        chosen: Mapping[str, Any] = self.metrics["provenance"]
+        return chosen
+
+    @cached_property
+    def cost(self) -> Mapping[str, Any]:
+        """Seconds by stage and the like."""
+        cost: Mapping[str, Any] = self.metrics["cost"]
+        return cost
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Training images a second within the epochs, validation included; None where no time was taken."""
+        seconds = sum(row.get("seconds", 0.0) for row in self.history)
+        return self.total("train") * len(self.history) / seconds if seconds else None
+
+    @cached_property
+    def index(self) -> Index:
+        """The table of files."""
+        return Index.read(self.run / "index.parquet")
+
+    @cached_property
+    def history(self) -> list[dict[str, float]]:
+        """A row an epoch."""
+        return read_history(self.run)
+
+    @cached_property
+    def input(self) -> Mapping[str, Any]:
+        """``preprocessing.json``."""
+        facts: Mapping[str, Any] = self.run.read_json("preprocessing.json")
+        return facts
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """How images reach the network."""
+        return Preprocessing.from_dict(self.input)
+
+    @cached_property
+    def test(self) -> Predictions:
+        """Calibrated predictions of the test images of known class."""
+        test = read_csv(self.run / "predictions.csv", str(self.input["positive_class"])).subset("test")
+        return test.where(test.labels != UNKNOWN)
+
+    @cached_property
+    def predicted(self) -> Int[np.ndarray, " image"]:
+        """The class that each test image was given."""
+        return self.test.predicted(self.threshold)
+
+    @cached_property
+    def right(self) -> int:
+        """Test images that were given their class."""
+        return int((self.predicted == self.test.labels).sum())
+
+    @cached_property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Usable images by class, then split; classes in the index's order."""
+        counts = {name: dict.fromkeys(SPLITS, 0) for name in self.index.class_names}
+        usable = self.index.usable()
+        for label, split in zip(usable.column("label"), usable.column("split"), strict=True):
+            if split in SPLITS:  # under data.limit some images are in none
+                counts[label][split] += 1
+        return counts
+
+    def total(self, split: str) -> int:
+        """Usable images of a split."""
+        return sum(row[split] for row in self.counts.values())
+
+    @cached_property
+    def shared_groups(self) -> set[str]:
+        """Groups of which some images are in test and others in train or validation."""
+        usable = self.index.usable()
+        rows = list(zip(usable.column("group"), usable.column("split"), strict=True))
+        tested = {group for group, split in rows if split == "test" and group is not None}
+        return tested & {group for group, split in rows if split in ("train", "val")}
+
+    @property
+    def met_before(self) -> list[Mapping[str, Any]]:
+        """Test images whose patient or picture training has met, each with path, partner, why and detail."""
+        return list(self.metrics.get("leakage", {}).get("files", ()))
+
+    @property
+    def shortcuts_known(self) -> bool:
+        """Whether the network was tested for shortcuts."""
+        return (self.run / "shortcuts.json").is_file()
+
+    @cached_property
+    def audit(self) -> Mapping[str, Any] | None:
+        """``audit.json`` of the data, where the run has one."""
+        path = self.run / "audit.json"
+        if not path.is_file():
+            return None
+        audit: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        return audit
+
+
+def worth_knowing(facts: RunFacts) -> list[str]:
+    """What a careful reader would ask about this result, in sentences; may be empty."""
+    notes = []
+    test, accuracy = facts.test, facts.measured()["accuracy"]
+    if accuracy.low is not None and accuracy.high is not None:
+        shares = np.bincount(test.labels, minlength=len(test.class_names)) / max(len(test), 1)
+        majority = int(shares.argmax())
+        if accuracy.low <= shares[majority]:
+            notes.append(
+                f"Always answering {test.class_names[majority]} would be right for {100 * shares[majority]:.1f} % of the test "
+                "images; the accuracy's interval doesn't exclude that this network is no better."
+            )
+        if accuracy.high - accuracy.low > 0.1:
+            notes.append(
+                f"{len(test)} test images fix the accuracy only to between {100 * accuracy.low:.1f} % and "
+                f"{100 * accuracy.high:.1f} %; a difference from another run within that range may be chance."
+            )
+    chosen = facts.chosen
+    if chosen["epochs_trained"] > 1 and chosen["selected_epoch"] == chosen["epochs_trained"] - 1:
+        notes.append(
+            f"The checkpoint comes from the last epoch ({chosen['selected_by']} was best there): "
+            "longer training might still improve it."
+        )
+    row = chosen_row(facts)
+    gap = row.get("train/accuracy", 0.0) - row.get("val/accuracy", 1.0)
+    if gap > 0.1:
+        notes.append(
+            f"Accuracy is {100 * gap:.0f} points higher on training images than on validation ones: it overfits."
+        )
+    if facts.met_before:
+        unshared = facts.measured("test_unshared").get("accuracy")
+        notes.append(
+            f"{len(facts.met_before)} test images show a patient or a picture that training has met"
+            + (f"; without them accuracy is {unshared.words}, n = {unshared.n}." if unshared else ".")
+        )
+    elif facts.shared_groups:
+        shared = len(facts.shared_groups)
+        notes.append(
+            f"{shared} group{'s' * (shared > 1)} (patients or objects) of the test images also "
+            f"{'appear' if shared > 1 else 'appears'} in train or validation: the result may be too good."
+        )
+    if facts.decision.get("met") is False:
+        notes.append(
+            f"No threshold reached {facts.decision['rule']} on validation; the nearest one was taken "
+            f"({facts.decision['val_metric']} {facts.decision['val_value']:.3f})."
+        )
+    if not facts.total("val"):
+        notes.append("No validation images were held out, so that neither threshold nor temperature was chosen.")
+    rejected = len(facts.index.rejected())
+    if rejected:
+        notes.append(f"{rejected} of {len(facts.index)} files couldn't be used and are listed below.")
+    return notes
+
+
+def chosen_row(facts: RunFacts) -> dict[str, float]:
+    """The history's row of the chosen epoch; empty where there is none."""
+    rows = [row for row in facts.history if row["epoch"] == facts.chosen["selected_epoch"]]
+    return rows[-1] if rows else {}
+
+
+def parameters_of(run: RunDir) -> int | None:
+    """Parameters of a run's network, from the header of its weights; None where there are no weights."""
+    path = run / "model.safetensors"
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    statistics_of_batches = ("running_mean", "running_var", "num_batches_tracked")
+    return sum(
+        int(math.prod(tensor["shape"]))
+        for name, tensor in header.items()
+        if name != "__metadata__" and name.rpartition(".")[2] not in statistics_of_batches
+    )

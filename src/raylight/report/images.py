@@ -1,0 +1,268 @@
+"""The pictures of a run's report: which images to show, their pixels, and where the network looked.
+
+Pixels come from the original files, decoded the way the network gets them, only larger; a file that has gone or
+changed since the run is left out and counted. Leaves out how a page lays them out.
+"""
+
+import base64
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int64, UInt8
+
+from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.data.index import Index
+from raylight.errors import BadImageError
+from raylight.evaluation.predictions import Predictions
+from raylight.models.gradcam import grad_cam
+from raylight.models.preprocessing import Preprocessing
+from raylight.models.stages import StagedNetwork
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+VIEW = 256
+"""Height and width of a picture beside its prediction, in pixels."""
+
+SAMPLE = 160
+"""Height and width of a sample of the data, in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A test image and what became of it.
+
+    Attributes:
+        path: relative to the data's root.
+        label: its class.
+        predicted: the class that it was given.
+        probability: of the class that it was given.
+        right: whether they are the same.
+        pixels: None where the file can't be read.
+        heated: the same under its Grad-CAM heat; None without one.
+    """
+
+    path: str
+    label: str
+    predicted: str
+    probability: float
+    right: bool
+    pixels: UInt8[np.ndarray, "size size 3"] | None
+    heated: UInt8[np.ndarray, "size size 3"] | None
+
+    @cached_property
+    def picture(self) -> str | None:
+        """The pixels as a data URI."""
+        return None if self.pixels is None else jpeg(self.pixels)
+
+    @cached_property
+    def heat(self) -> str | None:
+        """The heated pixels as a data URI."""
+        return None if self.heated is None else jpeg(self.heated)
+
+
+@dataclass
+class OriginalFiles:
+    """The files behind a run's index, as long as they are where and what they were.
+
+    Attributes:
+        index: of the run.
+        resize: how the network's images are brought into shape.
+        missing: reasons why pictures couldn't be shown, counted.
+    """
+
+    index: Index
+    resize: str
+    missing: Counter[str] = field(default_factory=Counter)
+    _hashes: dict[str, str | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._hashes = dict(zip(self.index.column("path"), self.index.column("sha256"), strict=True))
+
+    def content(self, path: str) -> bytes | None:
+        """One file's bytes, as they were when it was indexed; None where they can't be had any more."""
+        try:
+            content = (self.index.root / path).read_bytes()
+        except OSError as error:
+            self.missing[error.strerror or type(error).__name__] += 1
+            return None
+        if hashlib.sha256(content).hexdigest() != self._hashes.get(path):
+            self.missing["changed since the run"] += 1
+            return None
+        return content
+
+    def pixels(self, path: str, size: int) -> UInt8[np.ndarray, "size size 3"] | None:
+        """One image, square, as the network sees it but ``size`` pixels high; None where it can't be shown."""
+        content = self.content(path)
+        if content is None:
+            return None
+        try:
+            return decode_image(content, DecodeSpec(size, self.resize))
+        except BadImageError as error:
+            self.missing[str(error)] += 1
+            return None
+
+    @property
+    def missing_words(self) -> str | None:
+        """One sentence on the pictures that couldn't be shown; None where there were none."""
+        if not self.missing:
+            return None
+        n = sum(self.missing.values())
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in self.missing.most_common(3))
+        return (
+            f"{n} picture{'s' * (n > 1)} can't be shown: the originals in {self.index.root} can't be read ({reasons})."
+        )
+
+
+def sample_paths(index: Index, per_class: int, classes: Iterable[str], seed: int = 0) -> dict[str, list[str]]:
+    """Training images of each class, drawn at random, the same ones for the same files and seed."""
+    train = index.in_split("train")
+    of_class: dict[str, list[str]] = {name: [] for name in classes}
+    for path, label in zip(train.column("path"), train.column("label"), strict=True):
+        if label in of_class:
+            of_class[label].append(path)
+    rng = np.random.default_rng(seed)
+    return {
+        name: [paths[i] for i in rng.permutation(len(paths))[:per_class]]
+        for name, paths in ((name, sorted(paths)) for name, paths in of_class.items())
+    }
+
+
+def telling_images(
+    test: Predictions, threshold: float | None, each: int = 6, seed: int = 0
+) -> dict[str, Int64[np.ndarray, " image"]]:
+    """Positions of the images that tell most about a network; none is named twice.
+
+    Args:
+        test: predictions, all of known class.
+        threshold: on the positive class's probability; None stands for 0.5.
+        each: images of a kind at most.
+        seed: of the draw of correct ones.
+
+    Returns:
+        ``errors``, the most confident first; ``uncertain``, those nearest to being decided otherwise, whether right or
+        wrong; ``correct``, drawn at random, as many of each class as can be.
+    """
+    predicted = test.predicted(threshold)
+    right = predicted == test.labels
+    claimed = test.probabilities[np.arange(len(test)), predicted]
+    wrong = np.flatnonzero(~right)
+    errors = wrong[np.argsort(-claimed[wrong], kind="stable")][:each]
+    if len(test.class_names) == 2:
+        margin = np.abs(test.probabilities[:, test.positive] - (0.5 if threshold is None else threshold))
+    else:
+        best = np.sort(test.probabilities, axis=1)
+        margin = best[:, -1] - best[:, -2]
+    nearest = np.argsort(margin, kind="stable")
+    uncertain = nearest[~np.isin(nearest, errors)][:each]
+    drawn = np.random.default_rng(seed).permutation(len(test))
+    drawn = drawn[right[drawn] & ~np.isin(drawn, uncertain)]
+    turn = np.zeros(len(drawn), np.int64)  # the first of each class, then the second of each, ...
+    for k in np.unique(test.labels[drawn]):
+        turn[test.labels[drawn] == k] = np.arange((test.labels[drawn] == k).sum())
+    correct = drawn[np.argsort(turn, kind="stable")][:each]
+    return {"errors": errors, "uncertain": uncertain, "correct": correct}
+
+
+def examples(
+    test: Predictions,
+    threshold: float | None,
+    chosen: Sequence[int] | Int64[np.ndarray, " image"],
+    files: OriginalFiles,
+    network: StagedNetwork | None,
+    preprocessing: Preprocessing,
+) -> list[Example]:
+    """Test images with their pictures and, with a network, its heat for the class that each was given.
+
+    Raises:
+        RunError: the network has no feature map to take heat from.
+    """
+    predicted = test.predicted(threshold)
+    shown = []
+    for i in map(int, chosen):
+        path, given = test.paths[i], int(predicted[i])
+        view = files.pixels(path, VIEW)
+        heated = None
+        if network is not None and view is not None:
+            seen = files.pixels(path, preprocessing.size)
+            assert seen is not None  # its bytes were good a moment ago
+            heated = overlaid(view, heat_of(network, preprocessing, seen, given))
+        shown.append(
+            Example(
+                path=path,
+                label=test.class_names[test.labels[i]],
+                predicted=test.class_names[given],
+                probability=float(test.probabilities[i, given]),
+                right=given == int(test.labels[i]),
+                pixels=view,
+                heated=heated,
+            )
+        )
+    return shown
+
+
+def heat_of(
+    network: StagedNetwork, preprocessing: Preprocessing, pixels: UInt8[np.ndarray, "size size 3"], given: int
+) -> Float[np.ndarray, "size size"]:
+    """Grad-CAM heat, 0 to 1, of one decoded image for one class."""
+    import torch
+
+    images = preprocessing.normalise(torch.from_numpy(pixels[None]))
+    heat: Float[np.ndarray, "size size"] = grad_cam(network, images, np.array([given]))[0]
+    return heat
+
+
+def overlaid(
+    pixels: UInt8[np.ndarray, "height width 3"], heat: Float[np.ndarray, "rows columns"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A picture, greyed and dimmed, under its heat: violet where there is little, yellow where there is most.
+
+    Args:
+        pixels: the picture.
+        heat: 0 to 1, of any size.
+    """
+    from matplotlib import colormaps
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    level = np.asarray(Image.fromarray(heat.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
+    level = np.clip(level, 0, 1)[..., None]
+    grey = np.asarray(Image.fromarray(pixels).convert("L"), np.float32)[..., None] * 0.85
+    colour = colormaps["inferno"](0.25 + 0.7 * level[..., 0])[..., :3] * 255
+    opacity = 0.7 * level**0.8
+    mixed: UInt8[np.ndarray, "height width 3"] = (grey * (1 - opacity) + colour * opacity).astype(np.uint8)
+    return mixed
+
+
+def jpeg(pixels: UInt8[np.ndarray, "height width 3"]) -> str:
+    """Pixels as the data URI of a JPEG file."""
+    from PIL import Image
+
+    return _data_uri(Image.fromarray(pixels), "jpeg", quality=82, optimize=True)
+
+
+def chart(content: bytes) -> tuple[str, int, int]:
+    """A PNG chart as a data URI, in 128 colours (a third of the size, to the eye the same), with width and height.
+
+    Of Pillow's ways to choose the colours the octree takes a quarter of the time, and its files are no larger.
+
+    Raises:
+        OSError: it isn't a picture.
+    """
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as picture:
+        small = picture.convert("RGB").quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        return _data_uri(small, "png"), picture.width, picture.height
+
+
+def _data_uri(picture: "Image", kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

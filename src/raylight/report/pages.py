@@ -1,0 +1,154 @@
+"""What the pages of sweeps and comparisons share: rendering, numbers as people write them, accuracy against cost.
+
+Leaves out what is on a page (``sweep_files``, ``comparison_files``) and the page of a single run (``run_report``).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raylight.report.templating import page_templates
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Costed:
+    """A model's accuracy and what it cost.
+
+    Attributes:
+        name: for the legend.
+        accuracy: 0 to 1.
+        low: lower bound of its 95 % interval; None where there is none.
+        high: upper bound.
+        seconds: of training.
+        parameters: of the network.
+    """
+
+    name: str
+    accuracy: float
+    low: float | None
+    high: float | None
+    seconds: float | None
+    parameters: int | None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure inside a page.
+
+    Attributes:
+        uri: the PNG as a data URI.
+        width: in pixels.
+        height: in pixels.
+        words: what it shows, for those who can't see it.
+    """
+
+    uri: str
+    width: int
+    height: int
+    words: str
+
+
+def render(template: str, **facts: Any) -> str:
+    """Fill one of the templates of this room; what is missing is an error, what is text is escaped."""
+    pages = page_templates("raylight.report")
+    pages.filters.update(count=count, seconds=seconds, p_value=p_value, decimal=decimal)
+    return pages.get_template(template).render(**facts)
+
+
+def draw_costs(points: Sequence[Costed], folder: Path) -> list[Chart]:
+    """Draw accuracy against training time and against parameters.
+
+    Args:
+        points: a model each; those whose cost is unknown are left out of its figure.
+        folder: for ``accuracy_time.png`` and ``accuracy_parameters.png``.
+
+    Returns:
+        The figures that could be drawn.
+    """
+    from raylight.report.figures import save
+    from raylight.report.images import chart
+
+    charts = []
+    costs: list[tuple[str, str, list[tuple[Costed, float | None]]]] = [
+        ("accuracy_time", "training time (s)", [(point, point.seconds) for point in points]),
+        ("accuracy_parameters", "parameters", [(point, point.parameters) for point in points]),
+    ]
+    for name, label, pairs in costs:
+        known = [(point, float(cost)) for point, cost in pairs if cost]
+        if known:
+            path = save(_cost_figure(known, label), folder / f"{name}.png")
+            words = f"Test accuracy with 95 % interval against {label}: " + "; ".join(
+                f"{point.name} {point.accuracy:.3f} at {cost:,.4g}" for point, cost in known
+            )
+            charts.append(Chart(*chart(path.read_bytes()), words))
+    return charts
+
+
+def _cost_figure(points: "Sequence[tuple[Costed, float]]", label: str) -> "Figure":
+    from raylight.report.figures import INK, SERIES, _figure, _title, shortened
+
+    n = len(points)
+    figure, ax = _figure(4.2 + 0.25 * math.ceil(min(n, 14) / 2))
+    names = shortened([point.name for point, _ in points], 34)
+    for position, ((point, cost), name) in enumerate(zip(points, names, strict=True)):
+        colour = SERIES[position % len(SERIES)]
+        marker = "osD^vPX"[position // len(SERIES) % 7]
+        if point.low is not None and point.high is not None:
+            ax.plot(
+                [cost, cost], [point.low, point.high], color=colour, linewidth=4, alpha=0.35, solid_capstyle="round"
+            )
+        ax.plot([cost], [point.accuracy], marker, color=colour, markersize=9, label=name)
+    costs = [cost for _, cost in points]
+    if max(costs) / min(costs) > 8:
+        ax.set_xscale("log")
+    else:
+        middle = (max(costs) + min(costs)) / 2
+        reach = max(0.65 * (max(costs) - min(costs)), 0.15 * middle)
+        ax.set_xlim(max(0.0, middle - reach), middle + reach)
+    ax.set_ylim(top=min(ax.get_ylim()[1], 1.02))
+    ax.set_xlabel(label, fontsize=13, color=INK)
+    ax.xaxis.set_major_formatter(lambda value, _: count(value))
+    _title(ax, f"Test accuracy against {label.split(' (')[0]}")
+    if n <= 14:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=min(2, n), frameon=False, fontsize=12)
+    return figure
+
+
+def count(number: float | None) -> str:
+    """A large number in three digits, such as ``11.2 M``; a dash where there is none."""
+    if number is None:
+        return "–"
+    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(number) >= limit:
+            return f"{number / limit:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def seconds(duration: float | None) -> str:
+    """A duration, such as ``51 s`` or ``1 h 12 min``; a dash where there is none."""
+    if duration is None:
+        return "–"
+    if duration < 10:
+        return f"{duration:.1f} s"
+    whole = round(duration)
+    if whole < 120:
+        return f"{whole} s"
+    minutes = whole // 60
+    return f"{minutes} min {whole % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value in as many digits as mean something; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """A number with so many decimals; a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"

@@ -1,0 +1,164 @@
+"""What a run says of one picture: its class, how sure it is, by which threshold, and where it looked.
+
+Covers the one picture as bytes, and which test images make fair examples. Leaves out the page (``app``) and many
+pictures at once (``predict``).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.errors import RunError
+from raylight.report.facts import RunFacts
+from raylight.report.images import VIEW, OriginalFiles, heat_of, jpeg, overlaid
+from raylight.report.model_card import render_model_card
+from raylight.serving.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run says of a picture.
+
+    Attributes:
+        predicted: the class that it is given.
+        probabilities: calibrated, by class, the highest first.
+        positive: the class that the threshold speaks of; None with more than two classes.
+        threshold: ``positive`` is decided on where its probability is greater; None takes the most probable class.
+        picture: what the network was shown, enlarged, as a data URI.
+        heat: the same under its Grad-CAM heat for ``predicted``; None where there is none.
+        no_heat: why not, else None.
+    """
+
+    predicted: str
+    probabilities: Mapping[str, float]
+    positive: str | None
+    threshold: float | None
+    picture: str
+    heat: str | None
+    no_heat: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A run that judges pictures.
+
+    Attributes:
+        predictor: its network.
+        facts: what its folder tells.
+    """
+
+    predictor: Predictor
+    facts: RunFacts
+
+    @classmethod
+    def open(cls, run: Path) -> "Judge":
+        """Open a run's folder.
+
+        Raises:
+            UnusableRunError: not a run folder, one that hasn't finished, or a damaged one.
+        """
+        predictor = Predictor.open(run)
+        return cls(predictor, RunFacts(predictor.run))
+
+    def verdict(self, content: bytes) -> Verdict:
+        """Judge a picture.
+
+        Args:
+            content: of an image file.
+
+        Raises:
+            BadImageError: it isn't a usable image.
+        """
+        predictor = self.predictor
+        pixels = decode_image(content, predictor.preprocessing.decode_spec)
+        probabilities = predictor.probabilities(pixels[None])
+        given = int(predictor.decide(probabilities)[0])
+        view = decode_image(content, DecodeSpec(VIEW, predictor.preprocessing.resize))
+        heat = no_heat = None
+        try:
+            heat = jpeg(overlaid(view, heat_of(predictor.network, predictor.preprocessing, pixels, given)))
+        except RunError as error:  # a network without a feature map
+            no_heat = str(error)
+        names = predictor.class_names
+        return Verdict(
+            predicted=names[given],
+            probabilities={names[k]: float(probabilities[0, k]) for k in np.argsort(-probabilities[0], kind="stable")},
+            positive=predictor.positive_class if len(names) == 2 else None,
+            threshold=predictor.threshold,
+            picture=jpeg(view),
+            heat=heat,
+            no_heat=no_heat,
+        )
+
+    @cached_property
+    def card(self) -> str:
+        """The run's model card, as its folder has it, or else from its facts.
+
+        Raises:
+            RunError: there is none, and the folder's results are missing or broken.
+        """
+        path = self.predictor.run / "model_card.md"
+        return path.read_text(encoding="utf-8") if path.is_file() else render_model_card(self.facts)
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """A test image whose class is known.
+
+    Attributes:
+        path: relative to the data's root.
+        label: its class.
+        content: of its file.
+    """
+
+    path: str
+    label: str
+    content: bytes
+
+
+def examples(judges: Sequence[Judge], most: int = 12, seed: int = 0) -> tuple[list[LabelledImage], str | None]:
+    """Test images that none of the runs has learnt from, drawn at random, all classes in turn.
+
+    Args:
+        judges: the runs; only images in the test split of each, by their content, are taken.
+        most: images at most.
+        seed: of the draw.
+
+    Returns:
+        The images whose files are still what they were, and why there are fewer than might be, else None.
+
+    Raises:
+        UnusableRunError: a run's index can't be read.
+    """
+    splits = [judge.predictor.test_images() for judge in judges]
+    shared = set.intersection(*(set(split.column("sha256")) for split in splits))
+    first = splits[0]
+    files = OriginalFiles(first, judges[0].predictor.preprocessing.resize)
+    rows = [
+        (path, label)
+        for path, label, digest in zip(first.column("path"), first.column("label"), first.column("sha256"), strict=True)
+        if digest in shared
+    ]
+    if not rows:
+        return [], "No image is in the test split of every run, and what one run was tested on another may have learnt."
+    found: list[LabelledImage] = []
+    for path, label in _in_turn(rows, most, seed):
+        content = files.content(path)
+        if content is not None:
+            found.append(LabelledImage(path, label, content))
+    return found, files.missing_words
+
+
+def _in_turn(rows: Sequence[tuple[str, str]], most: int, seed: int) -> list[tuple[str, str]]:
+    """Some of the rows, drawn at random: one of each class, then a second of each, ..."""
+    drawn = [sorted(rows)[i] for i in np.random.default_rng(seed).permutation(len(rows))]
+    taken: dict[str, int] = {}
+    order = []
+    for position, (_, label) in enumerate(drawn):
+        taken[label] = taken.get(label, 0) + 1
+        order.append((taken[label], label, position))
+    return [drawn[position] for _, _, position in sorted(order)[:most]]

@@ -1,0 +1,156 @@
+"""Files behind a URI: ``s3://``, ``gs://``, ``hdfs://``, ``file://`` and what else pyarrow has a filesystem for.
+
+Covers listing, sizes and times, and reading. Settings and credentials are pyarrow's: the environment (``AWS_REGION``,
+``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ...) or the URI's query (``s3://bucket/photos?region=eu-west-1``). Nothing is
+written there. See https://arrow.apache.org/docs/python/filesystems.html.
+"""
+
+import functools
+import stat
+import urllib.parse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from raylight.config.uris import is_uri
+from raylight.errors import DataError
+
+NO_TIME = -1
+"""Time of a file whose filesystem keeps none: it never counts as unchanged."""
+
+
+class FileStatus(NamedTuple):
+    """What ``Path.stat`` tells, as far as it is used: kind, size in bytes, time of the last change in nanoseconds."""
+
+    st_mode: int
+    st_size: int
+    st_mtime_ns: int
+
+
+@dataclass(frozen=True, order=True)
+class RemotePath:
+    """A file or folder behind a URI, which answers to as much of ``pathlib.Path`` as data sets need.
+
+    Attributes:
+        start: scheme and host (or bucket): ``s3://bucket``.
+        path: below it, without a ``/`` at either end; not quoted.
+        query: with its ``?``, or nothing.
+    """
+
+    start: str
+    path: str
+    query: str = ""
+
+    def __truediv__(self, name: str) -> "RemotePath":
+        parts = [part for part in (self.path, *str(name).split("/")) if part not in ("", ".")]
+        return RemotePath(self.start, "/".join(parts), self.query)
+
+    def __str__(self) -> str:
+        return f"{self.start}/{urllib.parse.quote(self.path)}{self.query}"
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    def stat(self) -> FileStatus:
+        """Kind, size and time.
+
+        Raises:
+            OSError: there is no such file, or the filesystem can't be asked.
+        """
+        filesystem, name = self._opened()
+        return self._status(filesystem.get_file_info(name))
+
+    def is_dir(self) -> bool:
+        """Whether this is a folder."""
+        return self.exists() and stat.S_ISDIR(self.stat().st_mode)
+
+    def is_file(self) -> bool:
+        """Whether this is a file."""
+        return self.exists() and stat.S_ISREG(self.stat().st_mode)
+
+    def exists(self) -> bool:
+        """Whether there is anything under this name."""
+        try:
+            self.stat()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def read_bytes(self) -> bytes:
+        """The content of the file.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        with self.open("rb") as file:
+            return bytes(file.read())
+
+    def open(self, mode: Literal["rb"]) -> Any:
+        """The file, opened for reading its bytes.
+
+        Raises:
+            OSError: it can't be opened.
+        """
+        filesystem, name = self._opened()
+        return filesystem.open_input_file(name)
+
+    def entries(self, recursive: bool = False) -> dict[str, FileStatus]:
+        """What a folder holds, by path relative to it.
+
+        Raises:
+            OSError: it can't be listed.
+        """
+        from pyarrow.fs import FileSelector
+
+        filesystem, name = self._opened()
+        found = filesystem.get_file_info(FileSelector(name, recursive=recursive))
+        return {info.path.removeprefix(name).lstrip("/"): self._status(info) for info in found}
+
+    def _opened(self) -> tuple[Any, str]:
+        filesystem, prefix = _filesystem(self.start, self.query)
+        return filesystem, prefix + self.path
+
+    def _status(self, info: Any) -> FileStatus:
+        from pyarrow.fs import FileType
+
+        if info.type == FileType.NotFound:
+            raise FileNotFoundError(2, "No such file or directory", str(self))
+        mode = {FileType.File: stat.S_IFREG, FileType.Directory: stat.S_IFDIR}.get(info.type, 0)
+        return FileStatus(mode, info.size or 0, NO_TIME if info.mtime_ns is None else info.mtime_ns)
+
+
+Place = Path | RemotePath
+"""A file or folder, here or elsewhere."""
+
+
+def place(text: str | Path) -> Place:
+    """What a path or URI names.
+
+    Raises:
+        DataError: pyarrow has no filesystem for the URI, or not with these settings.
+    """
+    if not is_uri(str(text)):
+        return Path(text)
+    parts = urllib.parse.urlsplit(str(text), allow_fragments=False)
+    query = f"?{parts.query}" if parts.query else ""
+    found = RemotePath(f"{parts.scheme}://{parts.netloc}", urllib.parse.unquote(parts.path).strip("/"), query)
+    _filesystem(found.start, found.query)
+    return found
+
+
+@functools.cache
+def _filesystem(start: str, query: str) -> tuple[Any, str]:
+    """A URI's filesystem, and what it wants before a path: the bucket, or ``/``."""
+    import pyarrow as pa
+    from pyarrow.fs import FileSystem
+
+    try:
+        filesystem, path = FileSystem.from_uri(f"{start}/-{query}")
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(
+            f"{start}{query}: pyarrow can't open this filesystem: {error}. Give a folder, or a URI such as "
+            "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or file:///FOLDER; credentials come from the environment"
+        ) from error
+    return filesystem, path.removesuffix("-")

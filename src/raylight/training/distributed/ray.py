@@ -1,0 +1,175 @@
+"""``trainer=ray``: training processes that Ray Train places on the nodes of a cluster, or on this machine.
+
+Lightning takes part through ``ray.train.lightning``. Checkpoints and everything else for the run folder go to the driver as
+whole files, through an actor on the driver's node, so that no storage needs to be shared; that is why Ray's own report
+callback, which wants one, is replaced by one that reports metrics alone. When a worker or its node is lost, Ray Train starts
+all of them again, and they take the last checkpoint from that actor.
+"""
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from raylight.config.schema import RayConfig, TrainerConfig
+from raylight.errors import RaylightError, RunError
+from raylight.runs.machine import keep_freed_memory
+from raylight.runs.ray_session import ray_session
+from raylight.runs.run_dir import RunDir
+from raylight.storage.scratch import scratch_folder
+from raylight.training.checkpoints import LAST
+from raylight.training.distributed.launch import Driver, Training, take_part
+from raylight.training.distributed.ray_actor import Post, first_line
+from raylight.training.messages import Ended, File, FinishedTraining, Message, Send
+from raylight.training.trainer import Place
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 0.5
+"""Seconds that the driver waits for messages before it looks whether Ray Train has given up."""
+
+_SETTLED = 90.0
+"""Seconds within which the processes of a session end whose driver was killed."""
+
+
+def fit_with_ray(training: Training, config: RayConfig, driver: Driver, resume_from: Path | None) -> FinishedTraining:
+    """Train in ``num_workers`` workers of Ray Train and wait for them.
+
+    Args:
+        training: what to train.
+        config: session to start or join.
+        driver: gets what they send.
+        resume_from: a checkpoint of the run to go on from.
+
+    Raises:
+        RunError: workers died more often than ``trainer.max_failures`` allows.
+        RaylightError: Ray can't start, or has no room for the workers; or what a worker raised.
+    """
+    with ray_session(config), scratch_folder("train", _SETTLED) as storage:
+        import ray as untyped
+
+        ray: Any = untyped
+        cpus = _cpus_a_worker(training.config, ray.nodes())
+        log.info(
+            "Training in %d Ray worker%s of %d CPU%s each.",
+            training.config.num_workers,
+            "s" if training.config.num_workers > 1 else "",
+            cpus,
+            "s" if cpus > 1 else "",
+        )
+        here = {"num_cpus": 0, "label_selector": {"ray.io/node-id": ray.get_runtime_context().get_node_id()}}
+        kept = [] if resume_from is None else resume_from.parent.glob("*.ckpt")
+        checkpoints = {f"checkpoints/{path.name}": path.read_bytes() for path in kept}
+        post = ray.remote(Post).options(**here).remote(checkpoints)
+        task = post.train.remote([ray.put(training.packed())], training.config, cpus, str(storage))
+        try:
+            while driver.finished is None:
+                ended = ray.wait([task], timeout=0)[0]
+                for message in ray.get(post.take.remote(_PATIENCE)):
+                    driver.receive(message)
+                if ended and driver.finished is None:
+                    raise _lost(ray.get(task))
+            return driver.finished
+        except ray.exceptions.RayError as error:
+            raise RunError(f"Ray gave up training: {first_line(error)}. Go on with: raylight resume RUN") from error
+        finally:
+            ray.kill(post)
+
+
+def _lost(reason: str | None) -> RunError:
+    """Ray Train has ended without a result."""
+    return RunError(
+        f"Ray's training workers were lost and not replaced ({reason or 'they ended without a result'}). The run is whole up "
+        "to its last epoch: go on with raylight resume RUN; trainer.max_failures says how often Ray starts them again"
+    )
+
+
+def _cpus_a_worker(config: TrainerConfig, nodes: list[dict[str, Any]]) -> int:
+    """The most CPUs that each worker can have when all are to find room at the same time.
+
+    Raises:
+        RaylightError: there is no room for them; Ray would wait for ever.
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    gpus = [int(resources.get("GPU", 0)) for resources in alive]
+    cores = [int(resources.get("CPU", 0)) for resources in alive]
+    wanted, needs_gpu = config.num_workers, config.accelerator == "gpu"
+
+    def room(cpus: int) -> int:
+        places = zip(cores, gpus, strict=True)
+        return sum(min(free // cpus, found) if needs_gpu else free // cpus for free, found in places)
+
+    if room(1) < wanted:
+        has = f"{sum(cores)} CPUs" + (f" and {sum(gpus)} GPUs" if needs_gpu else "")
+        raise RaylightError(
+            f"trainer.num_workers={wanted} needs a CPU{' and a GPU' if needs_gpu else ''} for each training process, but "
+            f"Ray has {has} on {len(alive)} node{'s' if len(alive) > 1 else ''}. Lower trainer.num_workers or add nodes"
+        )
+    return max(cpus for cpus in range(1, max(cores) + 1) if room(cpus) >= wanted)
+
+
+@dataclass(frozen=True)
+class _DistantRun(RunDir):
+    """A scratch folder in a worker whose files go to the driver's run folder, too."""
+
+    send: Send
+
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        path = super().write_bytes(name, content)
+        self.send(File(name, content))
+        return path
+
+    def write_again(self, written: str, name: str) -> Path:
+        path = super().write_again(written, name)
+        self.send(File(name, path.read_bytes()))
+        return path
+
+
+def work(post: Any, packed: list[Any], accelerator: str, threads: int) -> None:
+    """The life of a training process in a worker of Ray Train.
+
+    Args:
+        post: the actor for messages.
+        packed: reference to the training.
+        accelerator: ``cpu`` or ``gpu``.
+        threads: of torch's operators.
+    """
+    import ray
+    from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
+
+    keep_freed_memory()
+    untyped: Any = RayDDPStrategy, RayLightningEnvironment
+    place = Place(accelerator, "auto", untyped[0](), (untyped[1](),), (_ReportsToRay(),))
+
+    def send(message: Message) -> None:
+        ray.get(post.put.remote(message))
+
+    # Here Ray Train has put this process into a folder of its session, which goes with it even if the process is killed.
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        run = _DistantRun(Path(folder).resolve(), send)
+        # The first process asks, and tells the others: all must go on from the same epoch.
+        checkpoints = [ray.get(post.checkpoints.remote()) if torch.distributed.get_rank() == 0 else {}]
+        torch.distributed.broadcast_object_list(checkpoints)
+        for name, content in checkpoints[0].items():
+            run.folder("checkpoints").joinpath(Path(name).name).write_bytes(content)
+        last = run / "checkpoints" / LAST
+        try:
+            ended = Ended(take_part(ray.get(packed[0]), place, run, last if last.is_file() else None, threads, send))
+        except RaylightError as error:  # it would come again: no reason for Ray to start anew
+            ended = Ended(None, error)
+    if torch.distributed.get_rank() == 0:
+        send(ended)
+
+
+class _ReportsToRay(pl.Callback):
+    """Tells Ray Train each epoch's metrics, at which all workers meet."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Report what has been logged."""
+        import ray.train
+
+        ray.train.report({name: float(value) for name, value in trainer.callback_metrics.items()})

@@ -1,0 +1,142 @@
+"""What runs beside the training workers in Ray's processes: an actor that starts them, and carries what they send.
+
+It imports nothing heavy before it must: each of Ray's processes imports anew what it is given to do.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from raylight.config.schema import TrainerConfig
+from raylight.training.messages import File, LogLine, Message
+
+_STARTS = 5
+"""Times that Ray Train waits a minute for room for all workers, before it gives up: a lost node may not come back."""
+
+
+class Post:
+    """Starts Ray Train and keeps what its workers send until the driver takes it; an actor on the driver's node.
+
+    Ray Train's controller and workers are children of this actor: whoever kills it ends them all.
+
+    Args:
+        checkpoints: of the run so far, by their names in the run folder. Newer ones take their place.
+    """
+
+    def __init__(self, checkpoints: dict[str, bytes]) -> None:
+        self.kept = dict(checkpoints)
+        self.waiting: asyncio.Queue[Message] = asyncio.Queue()
+
+    async def put(self, message: Message) -> None:
+        """Keep a message for the driver, and a checkpoint for workers that start anew."""
+        if isinstance(message, File) and message.name.startswith("checkpoints/"):
+            self.kept[message.name] = message.content
+        await self.waiting.put(message)
+
+    async def take(self, patience: float) -> list[Message]:
+        """All that waits; an empty list when nothing comes for so many seconds."""
+        try:
+            messages = [await asyncio.wait_for(self.waiting.get(), patience)]
+        except TimeoutError:
+            return []
+        while not self.waiting.empty():
+            messages.append(self.waiting.get_nowait())
+        return messages
+
+    async def checkpoints(self) -> dict[str, bytes]:
+        """The newest ones."""
+        return self.kept
+
+    async def train(self, packed: list[Any], config: TrainerConfig, cpus: int, storage: str) -> str | None:
+        """Run Ray Train to its end; see ``_run_ray_train``."""
+        import ray
+
+        me: Any = ray.get_runtime_context().current_actor
+        return await asyncio.to_thread(_run_ray_train, me, packed, config, cpus, storage)
+
+
+def _run_ray_train(post: Any, packed: list[Any], config: TrainerConfig, cpus: int, storage: str) -> str | None:
+    """Run Ray Train to its end.
+
+    Args:
+        post: the actor for messages.
+        packed: reference to the training.
+        config: number of workers, accelerator and failures.
+        cpus: of each worker.
+        storage: a folder, since Ray Train wants one; it is given nothing to keep there.
+
+    Returns:
+        Why it failed; None when it didn't.
+    """
+    from ray.train import ControllerError, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.config import FailureConfig
+
+    gpu = config.accelerator == "gpu"
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"post": post, "packed": packed, "accelerator": config.accelerator, "threads": cpus},
+        scaling_config=ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=gpu,
+            resources_per_worker={"CPU": cpus, "GPU": 1} if gpu else {"CPU": cpus},
+        ),
+        run_config=RunConfig(
+            name="raylight",
+            storage_path=storage,
+            failure_config=FailureConfig(max_failures=config.max_failures, controller_failure_limit=_STARTS),
+            callbacks=[_tells_of_failures(post, config.max_failures)],
+        ),
+    )
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:
+        return _named(error.worker_failures)
+    except ControllerError as error:
+        return first_line(error.controller_failure)
+    except TrainingFailedError as error:
+        return first_line(error)
+    return None
+
+
+def _work(config: dict[str, Any]) -> None:
+    """What Ray Train runs in each worker."""
+    from raylight.training.distributed.ray import work
+
+    work(**config)
+
+
+def _tells_of_failures(post: Any, allowed: int) -> Any:
+    """Ray Train's callback, in its controller, that lets the driver's log know of lost workers.
+
+    Args:
+        post: the actor for messages.
+        allowed: how often Ray Train starts them again.
+    """
+    import ray
+    from ray.train import UserCallback
+
+    class TellsOfFailures(UserCallback):
+        failures = 0
+
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            self.failures += 1
+            named = _named(worker_exceptions)
+            after = "starts all of them again, from the last whole epoch" if self.failures <= allowed else "gives up"
+            line = LogLine("raylight.training", logging.WARNING, f"Training failed in {named}. Ray {after}.")
+            ray.get(post.put.remote(line))
+
+    return TellsOfFailures()
+
+
+def _named(failures: Mapping[int, BaseException]) -> str:
+    """Which processes failed, and why; whoever lost its neighbour failed, too, in gloo, which is no news."""
+    lost = {rank: first_line(error) for rank, error in sorted(failures.items()) if "gloo" not in str(error)}
+    return ", ".join(f"process {rank}: {reason.rstrip('.')}" for rank, reason in lost.items()) or "all processes"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, else its kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,290 @@
+"""The LightningModule: one network, its loss, its phases and its metrics.
+
+Leaves out where batches come from (``data.batches``), how the machine is used (``training.trainer``), and the test
+set, which no training step ever sees.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float, Int64, Shaped
+from pytorch_lightning.strategies import DDPStrategy
+from torch import Tensor
+from torch.nn import functional as nnf
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from raylight.config.schema import LossConfig
+from raylight.data.batches import Batch
+from raylight.models.build import class_logits
+from raylight.models.freezing import freeze
+from raylight.models.preprocessing import Preprocessing
+from raylight.models.stages import StagedNetwork
+from raylight.training.metrics import metric_collection
+from raylight.training.phases import Phase, phase_at
+
+OptimizerFactory = Callable[..., torch.optim.Optimizer]
+SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+
+
+def classification_loss(
+    logits: Float[Tensor, "batch class"],
+    targets: Int64[Tensor, " batch"],
+    loss: LossConfig,
+    class_weights: Float[Tensor, " class"] | None,
+) -> Float[Tensor, ""]:
+    """Cross-entropy with label smoothing and class weights, or the focal loss.
+
+    A sigmoid head's logits arrive as [0, z], for which cross-entropy is binary cross-entropy.
+
+    Args:
+        logits: of every class.
+        targets: position of each image's class.
+        loss: label smoothing and focal exponent (Lin et al. 2017, equation 5).
+        class_weights: weight of each class; None weighs all alike.
+    """
+    if loss.focal_gamma == 0:
+        return nnf.cross_entropy(logits, targets, weight=class_weights, label_smoothing=loss.label_smoothing)
+    each = nnf.cross_entropy(
+        logits, targets, weight=class_weights, label_smoothing=loss.label_smoothing, reduction="none"
+    )
+    certainty = logits.softmax(1).gather(1, targets[:, None])[:, 0]
+    return ((1 - certainty) ** loss.focal_gamma * each).mean()
+
+
+def loss_divisor(
+    targets: Int64[Tensor, " batch"], loss: LossConfig, class_weights: Float[Tensor, " class"] | None
+) -> Float[Tensor, ""]:
+    """What the sum over a batch is divided by in ``classification_loss``: its images, or the sum of their weights.
+
+    It says how much a share of a batch counts in the loss of the whole.
+    """
+    if class_weights is None or loss.focal_gamma != 0:
+        return torch.tensor(float(len(targets)), device=targets.device)
+    return class_weights[targets].sum()
+
+
+class Classifier(pl.LightningModule):
+    """Trains a staged network phase by phase, alone or as one of several processes that share each batch.
+
+    Several processes train like one on the same batches: their losses are weighted by their shares, however uneven, and
+    metrics are computed from the outputs of all. What remains different: each process draws dropout of its own, and
+    BatchNorm normalises by the mean and deviation of the process's own share. Its running statistics are those of the first
+    process. (torch synchronises BatchNorm on GPUs alone.)
+
+    Args:
+        network: the network; its stages below a phase's boundary are frozen in that phase.
+        preprocessing: turns uint8 images into the network's input.
+        phases: in order.
+        optimizer: builds the optimizer from parameter groups.
+        scheduler: builds the schedule of a phase from its optimizer and length in epochs; None keeps rates constant.
+        loss: the loss.
+        class_weights: weight of each class in the loss, or None.
+        n_classes: number of classes.
+        positive: position of the positive class.
+        channels_last: memory format of images.
+        pieces: of a training batch, computed one after the other; their gradients add up to the batch's. Dropout draws
+            other numbers then.
+        seed: of everything random in a step (dropout); each epoch starts from (seed, epoch), so that a resumed
+            training goes on exactly like one that never stopped.
+    """
+
+    def __init__(
+        self,
+        network: StagedNetwork,
+        preprocessing: Preprocessing,
+        phases: tuple[Phase, ...],
+        optimizer: OptimizerFactory,
+        scheduler: Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler] | None,
+        loss: LossConfig,
+        class_weights: Float[Tensor, " class"] | None,
+        n_classes: int,
+        positive: int,
+        channels_last: bool,
+        pieces: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.preprocessing = preprocessing
+        self.phases = phases
+        self.optimizer_factory = optimizer
+        self.scheduler_factory = scheduler
+        self.loss = loss
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.n_classes = n_classes
+        self.seed = seed
+        self.pieces = pieces
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.train_metrics = metric_collection(n_classes, positive, prefix="train/")
+        self.val_metrics = metric_collection(n_classes, positive, prefix="val/")
+        for metric in (*self.train_metrics.values(), *self.val_metrics.values()):
+            metric.sync_on_compute = False  # they are given what all processes have seen
+        self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
+        self._losses: dict[str, list[tuple[Tensor, int]]] = {"train": [], "val": []}
+        self._enter(phases[0])
+
+    def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch class"]:
+        """Logits of every class.
+
+        Args:
+            inputs: uint8[batch, 3, height, width], or features of the current phase's input stage.
+        """
+        network, phase = self.network, self.phase
+        if inputs.dtype == torch.uint8:
+            value, start = (
+                self.preprocessing.normalise(inputs).contiguous(memory_format=self.memory_format),
+                0,
+            )
+        else:
+            value, start = inputs, phase.input_stage
+        if start < phase.boundary:
+            with torch.no_grad():
+                value = network.run(value, start, phase.boundary)
+            start = phase.boundary
+        return class_logits(network.run(value, start, None)).float()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of a batch, or of its last piece: the others have added their gradients by then."""
+        if self.pieces == 1:
+            return self._step(batch, "train")
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        optimizer.zero_grad()
+        *pieces, last = batch.pieces(self.pieces)
+        whole = loss_divisor(batch.targets, self.loss, self.class_weights)
+        total = torch.zeros((), device=self.device)
+        for piece in (*pieces, last):
+            loss = self._loss(piece, "train") * (loss_divisor(piece.targets, self.loss, self.class_weights) / whole)
+            total += loss.detach()
+            if piece is not last:
+                with torch.autocast(self.device.type, enabled=False):
+                    loss.backward()  # type: ignore[no-untyped-call]
+        self._losses["train"].append((total, len(batch.targets)))
+        return loss
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Keep the gradients of the pieces, which Lightning would forget before the last one's are computed."""
+        if self.pieces == 1:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Remember a validation batch's outputs."""
+        self._step(batch, "val")
+
+    def _step(self, batch: Batch, split: str) -> Tensor:
+        images = len(batch.targets)
+        if images:
+            loss = self._loss(batch, split)
+        else:  # the other processes wait for this one's gradients all the same
+            loss = 0.0 * torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum()
+        if self.trainer.world_size > 1:
+            loss, images = self._weighted_by_share(loss, batch.targets)
+        self._losses[split].append((loss.detach(), images))
+        return loss
+
+    def _loss(self, batch: Batch, split: str) -> Float[Tensor, ""]:
+        """The loss of some images, whose outputs are remembered for the epoch's metrics."""
+        logits = self(batch.inputs)
+        self._seen[split].append((logits.detach(), batch.targets))
+        return classification_loss(logits, batch.targets, self.loss, self.class_weights)
+
+    def _weighted_by_share(
+        self, loss: Float[Tensor, ""], targets: Int64[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, ""], int]:
+        """A share's loss, so weighted that the mean over processes is the whole batch's; and the whole batch's size.
+
+        The mean over processes is what becomes of gradients (by DDP) and of logged losses.
+        """
+        divisor = loss_divisor(targets, self.loss, self.class_weights)
+        of_all = torch.stack([divisor, divisor.new_tensor(len(targets))])
+        torch.distributed.all_reduce(of_all)
+        return loss * (self.trainer.world_size * divisor / of_all[0]), int(of_all[1])
+
+    def on_train_epoch_start(self) -> None:
+        """Enter the epoch's phase; a new phase has an optimizer of its own."""
+        torch.manual_seed((self.seed * 1_000_003 + self.current_epoch + self.global_rank * 2**40) % 2**63)
+        self._forget("train")
+        phase = phase_at(self.phases, self.current_epoch)
+        if phase is not self.phase:
+            self._enter(phase)
+            strategy = self.trainer.strategy
+            if isinstance(strategy, DDPStrategy):  # it exchanges gradients of what could train when it was set up
+                strategy.model = self
+                strategy.configure_ddp()
+            strategy.setup_optimizers(self.trainer)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's training loss and metrics, as seen while training."""
+        self._log_loss("train")
+        self._log_metrics("train")
+        optimizer = self.optimizers()
+        rates = optimizer.param_groups if not isinstance(optimizer, list) else optimizer[0].param_groups
+        self.log("learning_rate", float(rates[0]["lr"]))
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the validation before this one."""
+        self._forget("val")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation loss and metrics."""
+        self._log_loss("val")
+        self._log_metrics("val")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Enter the phase in which a checkpoint was written, before its optimizer's state is restored."""
+        self._enter(phase_at(self.phases, int(checkpoint["epoch"])))
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer and schedule of the current phase; discriminative rates make the backbone a group of its own."""
+        phase, network = self.phase, self.network
+        rate = {} if phase.learning_rate is None else {"lr": phase.learning_rate}
+        cut = len(network.stage_names) if phase.backbone_factor == 1 else max(phase.boundary, network.head_start)
+        backbone = _parameters(network, phase.boundary, cut)
+        head = _parameters(network, cut, len(network.stage_names))
+        optimizer = self.optimizer_factory([{"params": head or backbone}], **rate)
+        if head and backbone:
+            full_rate = optimizer.param_groups[0]["lr"]
+            optimizer.add_param_group({"params": backbone, "lr": full_rate * phase.backbone_factor})
+        if self.scheduler_factory is None:
+            return optimizer
+        schedule = self.scheduler_factory(optimizer, phase.epochs)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        freeze(self.network, phase.boundary)
+
+    def _forget(self, split: str) -> None:
+        self._seen[split].clear()
+        self._losses[split].clear()
+
+    def _log_loss(self, split: str) -> None:
+        """Log the mean over the epoch's images: once, since logging costs more than a step of a small head."""
+        losses, images = zip(*self._losses[split], strict=True)
+        counts = torch.tensor(images, dtype=torch.float32, device=self.device)
+        self.log(f"{split}/loss", (torch.stack(losses) * counts).sum() / counts.sum(), sync_dist=True)
+
+    def _log_metrics(self, split: str) -> None:
+        seen = self._seen[split]
+        nothing = (
+            torch.zeros(0, self.n_classes, device=self.device),
+            torch.zeros(0, dtype=torch.int64, device=self.device),
+        )
+        logits, targets = (torch.cat(parts) for parts in zip(nothing, *seen, strict=True))
+        if self.trainer.world_size > 1:
+            logits, targets = (torch.cat(gather_all_tensors(part)) for part in (logits, targets))
+        if not len(targets):
+            return
+        collection = self.train_metrics if split == "train" else self.val_metrics
+        collection.update(logits.softmax(1), targets)
+        values: Mapping[str, Tensor] = collection.compute()
+        collection.reset()
+        seen.clear()
+        self.log_dict({name: value.float() for name, value in values.items()})
+
+
+def _parameters(network: StagedNetwork, start: int, stop: int) -> list[torch.nn.Parameter]:
+    return [parameter for position in range(start, stop) for parameter in network.stage(position).parameters()]

@@ -1,0 +1,461 @@
+"""One file to pixels: every kind of file against Pillow, and everything that must be refused."""
+
+import contextlib
+import io
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image, ImageFile, ImageOps
+
+from raylight.data.decode import image as decode
+from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.errors import BadImageError
+
+CROP, STRETCH = DecodeSpec(48, "crop"), DecodeSpec(48, "stretch")
+
+
+def picture(width: int = 150, height: int = 100) -> Image.Image:
+    """Smooth colours with a bright corner, so that every turn and mirroring looks different."""
+    y, x = np.mgrid[:height, :width] / (height, width)[0]
+    red, green, blue = 40 + 120 * x / x.max(), 200 - 150 * y, 90 + 60 * np.sin(5 * x + 3 * y)
+    pixels = np.stack([red, green, blue], axis=2)
+    pixels[: height // 4, : width // 3] = (250, 240, 10)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def reference(image: Image.Image, spec: DecodeSpec) -> np.ndarray:
+    """The plain way: resize everything with Pillow, then cut the centre."""
+    if spec.resize == "stretch":
+        return np.asarray(image.resize((spec.size, spec.size), Image.Resampling.BILINEAR))
+    scale = round(spec.size * 8 / 7) / min(image.size)
+    width, height = (round(side * scale) for side in image.size)
+    large = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - spec.size) / 2, (height - spec.size) / 2
+    return np.asarray(large.crop((round(left), round(top), round(left) + spec.size, round(top) + spec.size)))
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one.astype(float) - other.astype(float)).mean())
+
+
+def refused(data: bytes, spec: DecodeSpec = CROP) -> str:
+    with pytest.raises(BadImageError) as error:
+        decode_image(data, spec)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("spec", [CROP, STRETCH, DecodeSpec(224, "crop"), DecodeSpec(7, "stretch")])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"quality": 97, "subsampling": 0}),
+        ("JPEG", {"quality": 97, "progressive": True}),
+        ("PNG", {}),
+        ("BMP", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("WEBP", {"lossless": True}),
+        ("JPEG2000", {}),
+        ("AVIF", {"quality": 95}),
+        ("PPM", {}),
+    ],
+)
+def test_every_format_looks_as_pillow_shows_it(kind: str, options: dict[str, object], spec: DecodeSpec) -> None:
+    decoded = decode_image(encoded(picture(), kind, **options), spec)
+    assert decoded.shape == (spec.size, spec.size, 3)
+    assert decoded.dtype == np.uint8
+    assert difference(decoded, reference(picture(), spec)) < 2.5
+
+
+@pytest.mark.parametrize("spec", [CROP, STRETCH])
+@pytest.mark.parametrize("size", [(150, 100), (97, 211), (64, 64), (700, 30), (3, 5), (1, 1)])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_shapes_wide_tall_tiny(kind: str, size: tuple[int, int], spec: DecodeSpec) -> None:
+    image = picture(150, 100).resize(size)
+    decoded = decode_image(encoded(image, kind, quality=98, subsampling=0), spec)
+    exact = np.asarray(image.resize((spec.size, spec.size), Image.Resampling.BILINEAR, box=spec.box(*image.size)))
+    assert difference(decoded, exact) < 3
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_scaling_while_decoding_keeps_the_picture_in_place(factor: int) -> None:
+    """An off-by-one in the scaled geometry would shift edges; odd sizes leave a part of a block over."""
+    image = picture(factor * 60 + 5, factor * 55 + 3)
+    decoded = decode_image(encoded(image, "JPEG", quality=98), CROP)
+    plain = image.resize((48, 48), Image.Resampling.BILINEAR, box=CROP.box(*image.size))
+    assert difference(decoded, np.asarray(plain)) < 0.8
+
+
+def test_crop_cuts_the_centre_of_the_shorter_side_resized_to_eight_sevenths() -> None:
+    assert DecodeSpec(224, "crop").shorter_side == 256
+    left, top, right, bottom = DecodeSpec(224, "crop").box(400, 256)
+    assert (left, top, right, bottom) == (88, 16, 312, 240)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("spec", [CROP, STRETCH])
+def test_exif_orientation_is_applied(kind: str, orientation: int, spec: DecodeSpec) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 98} if kind == "JPEG" else {}
+    data = encoded(picture(), kind, exif=exif, **options)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    decoded = decode_image(data, spec)
+    assert difference(decoded, reference(upright, spec)) < 2.5
+    if orientation != 1:
+        assert difference(decoded, reference(picture(), spec)) > 5
+
+
+def test_xmp_orientation_is_applied() -> None:
+    plain = encoded(picture(), "JPEG", quality=98)
+    xmp = b'http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation="3"/>'
+    turned = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(xmp) + 2) + xmp + plain[2:]
+    assert np.array_equal(decode_image(turned, CROP), decode_image(plain, CROP)[::-1, ::-1])
+
+
+def test_damaged_exif_leaves_the_picture_as_it_is_stored() -> None:
+    plain = encoded(picture(), "JPEG", quality=98)
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff broken"
+    data = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:]
+    assert np.array_equal(decode_image(data, CROP), decode_image(plain, CROP))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_grey_becomes_three_equal_channels(kind: str) -> None:
+    decoded = decode_image(encoded(picture().convert("L"), kind), CROP)
+    assert np.ptp(decoded, axis=2).max() == 0
+    assert difference(decoded[..., 0], reference(picture().convert("L"), CROP)) < 2
+
+
+def test_one_bit_palette_and_cmyk() -> None:
+    black_and_white = picture().convert("1")
+    decoded = decode_image(encoded(black_and_white, "PNG"), STRETCH)
+    assert difference(decoded, reference(black_and_white.convert("RGB"), STRETCH)) < 1
+    palette = picture().quantize(32)
+    decoded = decode_image(encoded(palette, "GIF"), STRETCH)
+    assert difference(decoded, reference(palette.convert("RGB"), STRETCH)) < 1
+    for kind in ("JPEG", "TIFF"):
+        data = encoded(picture().convert("CMYK"), kind)
+        expected = Image.open(io.BytesIO(data)).convert("RGB")
+        assert difference(decode_image(data, STRETCH), reference(expected, STRETCH)) < 2
+        assert difference(decode_image(data, STRETCH), reference(picture(), STRETCH)) < 4
+
+
+def test_sixteen_bits_keep_the_upper_eight() -> None:
+    values = np.linspace(0, 65535, 48 * 48).astype(np.uint16).reshape(48, 48)
+    for kind in ("PNG", "TIFF", "PPM"):
+        decoded = decode_image(encoded(Image.fromarray(values), kind), STRETCH)
+        assert np.array_equal(decoded[..., 1], values >> 8), kind
+
+
+def test_twelve_bit_tiff_fills_the_range() -> None:
+    """Two pixels, 0xFFF and 0x800, packed into three bytes."""
+    entries = [(256, 3, 2), (257, 3, 1), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 8), (278, 3, 1), (279, 4, 3)]
+    directory = b"".join(struct.pack("<HHIHH", tag, kind, 1, value, 0) for tag, kind, value in entries)
+    tiff = b"II*\0" + struct.pack("<I", 12) + b"\xff\xf8\x00\0" + struct.pack("<H", len(entries)) + directory + bytes(4)
+    decoded = decode_image(tiff, DecodeSpec(2, "stretch"))
+    assert decoded[0, :, 0].tolist() == [0xFF, 0x80]
+
+
+def test_transparency_is_laid_on_white() -> None:
+    image = picture()
+    alpha = Image.linear_gradient("L").resize(image.size)
+    white = Image.new("RGB", image.size, "white")
+    see_through = image.copy()
+    see_through.putalpha(alpha)
+    for kind, options in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {})):
+        decoded = decode_image(encoded(see_through, kind, **options), STRETCH)
+        assert difference(decoded, reference(Image.composite(image, white, alpha), STRETCH)) < 1.5, kind
+    grey = Image.merge("LA", (image.convert("L"), alpha))
+    expected = Image.composite(image.convert("L"), Image.new("L", image.size, 255), alpha)
+    assert difference(decode_image(encoded(grey, "PNG"), STRETCH)[..., 0], reference(expected, STRETCH)) < 1.5
+
+
+def test_transparent_colours_of_palette_grey_and_rgb_files() -> None:
+    for image, key in (
+        (picture().quantize(16), 3),
+        (Image.new("L", (9, 9), 7), 7),
+        (Image.new("RGB", (9, 9)), (0, 0, 0)),
+    ):
+        data = encoded(image, "PNG", transparency=key)
+        rgba = Image.open(io.BytesIO(data)).convert("RGBA")
+        expected = Image.new("RGBA", rgba.size, "white")
+        expected.alpha_composite(rgba)
+        assert rgba.getchannel("A").getextrema()[0] == 0
+        assert difference(decode_image(data, STRETCH), reference(expected.convert("RGB"), STRETCH)) < 1.5
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_animations_and_pages_give_the_first_picture(kind: str) -> None:
+    frames = [picture(), Image.new("RGB", (150, 100), "black"), Image.new("RGB", (150, 100), "white")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    assert difference(decode_image(data, CROP), reference(picture(), CROP)) < 4
+
+
+def test_odd_jfif_version_is_no_reason_to_refuse() -> None:
+    plain = encoded(picture(), "JPEG")
+    at = plain.index(b"JFIF\0") + 5
+    odd = plain[:at] + b"\0" + plain[at + 1 :]
+    with pytest.raises(ValueError, match="JFIF"):
+        simplejpeg.decode_jpeg(odd)
+    assert np.array_equal(decode_image(odd, CROP), decode_image(plain, CROP))
+    assert "cut off" in refused(odd[: len(odd) // 2])
+
+
+TRUNCATED = {
+    "baseline": encoded(picture(), "JPEG"),
+    "progressive": encoded(picture(), "JPEG", progressive=True),
+    "restarts": encoded(picture(), "JPEG", restart_marker_rows=1),
+    "grey": encoded(picture().convert("L"), "JPEG"),
+    "cmyk": encoded(picture().convert("CMYK"), "JPEG"),
+    "png": encoded(picture(), "PNG"),
+    "palette": encoded(picture().quantize(64), "PNG"),
+    "gif": encoded(picture().quantize(64), "GIF"),
+    "bmp": encoded(picture(), "BMP"),
+    "tiff": encoded(picture(), "TIFF"),
+    "lzw": encoded(picture(), "TIFF", compression="tiff_lzw"),
+    "webp": encoded(picture(), "WEBP"),
+    "jpeg2000": encoded(picture(), "JPEG2000"),
+    "avif": encoded(picture(), "AVIF"),
+    "ppm": encoded(picture(), "PPM"),
+}
+
+
+@pytest.mark.parametrize("name", TRUNCATED)
+def test_a_file_cut_off_anywhere_is_refused(name: str) -> None:
+    """Except where only the end mark is lacking, so that the picture is the same."""
+    data = TRUNCATED[name]
+    whole = decode_image(data, CROP)
+    for length in sorted({*np.linspace(0, len(data) - 1, 60, dtype=int), *range(len(data) - 12, len(data))}):
+        with contextlib.suppress(BadImageError):
+            decoded = decode_image(data[:length], CROP)
+            assert len(data) - length <= 8, f"accepted without its last {len(data) - length} bytes"
+            assert np.array_equal(decoded, whole)
+
+
+def test_a_warning_of_libjpeg_is_a_refusal() -> None:
+    data = encoded(picture(), "JPEG")
+    assert simplejpeg.decode_jpeg(data[:-2] + b"\0" * 40 + data[-2:], strict=False).size
+    assert "extraneous bytes" in refused(data[:-2] + b"\0" * 40 + data[-2:])
+    assert refused(data[: len(data) // 2] + b"\xff\xd9")
+
+
+def test_no_flipped_bit_of_a_png_goes_unseen() -> None:
+    data = encoded(picture(60, 40), "PNG")
+    whole = decode_image(data, CROP)
+    generator = np.random.default_rng(1)
+    for position in generator.integers(0, len(data), 150):
+        changed = bytearray(data)
+        changed[position] ^= 1 << int(generator.integers(8))
+        try:
+            decoded = decode_image(bytes(changed), CROP)
+        except BadImageError:
+            continue
+        assert np.array_equal(decoded, whole)
+
+
+def test_no_mutation_crashes_the_decoder() -> None:
+    """Bit flips, splices and cuts of every kind of file end in pixels or in a reason."""
+    generator = np.random.default_rng(2)
+    ends = {"pixels": 0, "reason": 0}
+    for data in TRUNCATED.values():
+        for _ in range(25):
+            mutated = bytearray(data)
+            for position in generator.integers(0, len(data), generator.integers(1, 4)):
+                mutated[position] = generator.integers(256)
+            start, length = generator.integers(0, len(data), 2)
+            if generator.random() < 0.3:
+                mutated[start : start + length // 8] = mutated[: length // 9]
+            try:
+                pixels, reason = decode_image(bytes(mutated), CROP), None
+            except BadImageError as error:
+                pixels, reason = None, str(error)
+            assert reason if pixels is None else pixels.shape == (48, 48, 3)
+            ends["reason" if pixels is None else "pixels"] += 1
+    assert min(ends.values()) > 20
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"not a picture at all", "not a whole image of an accepted format"),
+        (b"PK\x03\x04" + bytes(100), "not a whole image of an accepted format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a whole image of an accepted format"),
+        (b"\xff\xd8", "header is cut off"),
+        (b"\xff\xd8\xff\xd9\0\0\0\0", "ends before its picture"),
+        (b"\xff\xd8 hello, world", "header is damaged at byte 2"),
+        (encoded(Image.new("F", (9, 9)), "TIFF"), "floating-point pixels"),
+        (encoded(Image.new("I", (9, 9)), "TIFF"), "32-bit integer pixels"),
+        (encoded(Image.new("LAB", (9, 9)), "TIFF"), "CIELAB pixels"),
+    ],
+)
+def test_what_is_no_usable_image_is_refused_with_its_reason(data: bytes, reason: str) -> None:
+    assert reason in refused(data)
+
+
+def _png_that_claims(width: int, height: int, colour: int = 2) -> bytes:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9999))) + chunk(b"IEND", b"")
+    )
+
+
+def _jpeg_that_claims(width: int, height: int, **options: object) -> bytes:
+    data = encoded(picture(), "JPEG", **options)
+    frame = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
+    return data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
+
+
+def _gif_that_claims(width: int, height: int) -> bytes:
+    data = bytearray(encoded(picture().quantize(16), "GIF"))
+    data[6:10] = struct.pack("<HH", width, height)
+    return bytes(data)
+
+
+def test_a_picture_without_pixels_is_refused() -> None:
+    for width, height in ((0, 0), (0, 9), (9, 0)):
+        assert "not a whole image of an accepted format" in refused(_png_that_claims(width, height))
+        assert refused(_jpeg_that_claims(width, height)) == f"no pixels: {width} x {height}"
+        assert "not a whole image" in refused(f"P6 {width} {height} 255\n".encode() + bytes(99))
+
+
+BOMBS = {
+    "png": _png_that_claims(60_000, 60_000),
+    "png, just too large": _png_that_claims(10_000, 8_400),
+    "jpeg": _jpeg_that_claims(65_000, 65_000),
+    "progressive jpeg": _jpeg_that_claims(12_000, 10_000, progressive=True),
+    "gif": _gif_that_claims(60_000, 60_000),
+    "bmp": encoded(picture(), "BMP")[:18] + struct.pack("<II", 60_000, 60_000) + encoded(picture(), "BMP")[26:],
+    "ppm": b"P6 60000 60000 255\n" + bytes(1000),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_picture_that_is_too_large_is_refused_by_its_header(name: str, recwarn: pytest.WarningsRecorder) -> None:
+    assert "pixels" in refused(BOMBS[name])
+    assert not [warning for warning in recwarn if "decompression" in str(warning.message).lower()]
+
+
+def test_bombs_take_no_memory(tmp_path: Path) -> None:
+    """In a process of its own, whose peak is compared with that of a small image."""
+    code = """
+import resource, sys
+from pathlib import Path
+from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.errors import BadImageError
+decode_image(Path(sys.argv[1]).read_bytes(), DecodeSpec(48, "crop"))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for name in sys.argv[2:]:
+    try:
+        decode_image(Path(name).read_bytes(), DecodeSpec(48, "crop"))
+    except BadImageError:
+        continue
+    raise SystemExit(f"{name} was decoded")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    names = []
+    for number, data in enumerate([encoded(picture(), "PNG"), *BOMBS.values()]):
+        (tmp_path / str(number)).write_bytes(data)
+        names.append(str(tmp_path / str(number)))
+    done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 60
+
+
+def test_a_jpeg_of_endless_scans_is_refused() -> None:
+    data = encoded(Image.new("L", (4000, 4000)), "JPEG", progressive=True)
+    assert (decode_image(data, CROP) == 0).all()
+    scan = data.rindex(b"\xff\xda")
+    assert "scans of 4000 x 4000 pixels" in refused(data[:-2] + data[scan:-2] * 150 + data[-2:])
+
+
+def test_a_large_jpeg_is_decoded_in_little_memory_and_time() -> None:
+    """100 megapixels of one scan: scaled by 8 while decoding, never whole in memory."""
+    data = simplejpeg.encode_jpeg(
+        np.full((10_000, 10_000, 1), 77, np.uint8), colorspace="GRAY", colorsubsampling="Gray"
+    )
+    assert (decode_image(data, CROP) == 77).all()
+
+
+def test_the_result_is_the_callers_own() -> None:
+    for data in (TRUNCATED["baseline"], TRUNCATED["grey"], TRUNCATED["png"]):
+        decoded = decode_image(data, CROP)
+        assert decoded.flags.writeable
+        assert decoded.flags.c_contiguous
+        decoded[:] = 0
+        assert decode_image(data, CROP).any()
+
+
+def test_pixels_go_where_they_are_wanted() -> None:
+    rows = np.full((3, 48, 48, 3), 9, np.uint8)
+    assert decode_image(TRUNCATED["grey"], CROP, rows[1]).base is rows
+    assert np.array_equal(rows[1], decode_image(TRUNCATED["grey"], CROP))
+    with pytest.raises(BadImageError):
+        decode_image(TRUNCATED["grey"][:-50], CROP, rows[2])
+    assert (rows[[0, 2]] == 9).all()
+
+
+def test_pillows_settings_stay_as_they_were() -> None:
+    before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+    for data in (*TRUNCATED.values(), *BOMBS.values()):
+        try:
+            decode_image(data, CROP)
+        except BadImageError:
+            continue
+    assert (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS) == before == (False, 89_478_485)
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    files = list(TRUNCATED.values()) * 8
+    alone = [decode_image(data, CROP) for data in files]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda data: decode_image(data, CROP), files))
+    assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+def test_without_the_fast_resizer_pixels_differ_by_rounding_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cykooz_resizer")
+    fast = [decode_image(TRUNCATED[name], spec) for name in ("baseline", "grey") for spec in (CROP, STRETCH)]
+    monkeypatch.setattr(decode, "RESIZER", "pillow")
+    slow = [decode_image(TRUNCATED[name], spec) for name in ("baseline", "grey") for spec in (CROP, STRETCH)]
+    for one, other in zip(fast, slow, strict=True):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize(("size", "resize"), [(0, "crop"), (-3, "stretch"), (64, "squash")])
+def test_an_impossible_shape_is_refused(size: int, resize: str) -> None:
+    with pytest.raises(ValueError, match="size=" if size < 1 else "squash"):
+        DecodeSpec(size, resize)
+
+
+@pytest.mark.real_data
+def test_real_photos_and_films_look_as_pillow_shows_them() -> None:
+    if not (root := os.environ.get("RAYLIGHT_REAL_DATA")):
+        pytest.skip("set RAYLIGHT_REAL_DATA to a folder with dogs-vs-cats and xray_dataset_covid19")
+    spec = DecodeSpec(224, "crop")
+    photos = sorted(Path(root, "dogs-vs-cats").rglob("*.jpg"))[::50]
+    films = sorted(file for file in Path(root, "xray_dataset_covid19").rglob("*.*") if file.suffix != ".md")[::8]
+    assert photos
+    assert films
+    for file in (*photos, *films):
+        with Image.open(file) as image:
+            plain = image.convert("RGB").resize((224, 224), Image.Resampling.BILINEAR, box=spec.box(*image.size))
+        assert difference(decode_image(file.read_bytes(), spec), np.asarray(plain)) < 1.5, file.name

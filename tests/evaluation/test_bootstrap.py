@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from raylight.evaluation import bootstrap as resampling
+from raylight.evaluation.bootstrap import WeightedMetrics, bootstrap, left_out_weights, resampling_weights
+from raylight.evaluation.predictions import Verdicts, decide
+from raylight.training.metrics import metric_collection
+
+
+def verdicts(n, n_classes, seed=0, positive=1, threshold=None, decimals=None, groups=None):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, n_classes, n)
+    logits = rng.normal(size=(n, n_classes)) + 1.2 * np.eye(n_classes)[labels]
+    if decimals is not None:
+        logits = np.round(logits, decimals)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    # What torchmetrics sees is float32; rounding first makes the same ties for both.
+    probabilities = probabilities.astype(np.float32).astype(np.float64)
+    return Verdicts(labels, probabilities, decide(probabilities, positive, threshold), positive, groups)
+
+
+@pytest.mark.parametrize(("n_classes", "positive"), [(2, 0), (2, 1), (3, 0), (6, 2)])
+@pytest.mark.parametrize("decimals", [None, 0])
+def test_unweighted_values_are_those_of_torchmetrics(n_classes, positive, decimals):
+    judged = verdicts(120, n_classes, positive=positive, decimals=decimals)
+    collection = metric_collection(n_classes, positive)
+    collection.update(torch.from_numpy(judged.probabilities), torch.from_numpy(judged.labels))
+    expected = {name: value.item() for name, value in collection.compute().items()}
+    values = {name: value[0] for name, value in WeightedMetrics(judged)(np.ones((1, 120))).items()}
+    assert values == pytest.approx(expected, abs=2e-5)
+
+
+def test_classes_that_are_absent_or_never_predicted_follow_torchmetrics():
+    labels = np.array([0, 0, 1, 1, 3])
+    probabilities = np.eye(5)[[0, 1, 1, 2, 1]] * 0.6 + 0.08
+    judged = Verdicts(labels, probabilities, probabilities.argmax(axis=1), 0, None)
+    collection = metric_collection(5, 0)
+    collection.update(torch.from_numpy(probabilities), torch.from_numpy(labels))
+    expected = {name: value.item() for name, value in collection.compute().items()}
+    values = {name: value[0] for name, value in WeightedMetrics(judged)(np.ones((1, 5))).items()}
+    assert values == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1]])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_what_is_undefined_is_undefined_in_both(labels, n_classes):
+    probabilities = np.eye(n_classes)[[0, 0, 1]] * 0.5 + 0.5 / n_classes
+    judged = Verdicts(np.array(labels), probabilities, decide(probabilities, 1), 1, None)
+    collection = metric_collection(n_classes, 1)
+    collection.update(torch.from_numpy(probabilities), torch.tensor(labels))
+    expected = {name: value.item() for name, value in collection.compute().items()}
+    values = {name: value[0] for name, value in WeightedMetrics(judged)(np.ones((1, 3))).items()}
+    assert values == pytest.approx(expected, abs=1e-5, nan_ok=True)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_weights_stand_for_repeated_images(n_classes):
+    judged = verdicts(80, n_classes, decimals=1)
+    (weights,) = resampling_weights(judged.labels, None, 5, seed=3)
+    weighted = WeightedMetrics(judged)(weights)
+    for row in range(5):
+        rows = np.repeat(np.arange(80), weights[row].astype(int))
+        drawn = Verdicts(judged.labels[rows], judged.probabilities[rows], judged.predicted[rows], 1, None)
+        repeated = WeightedMetrics(drawn)(np.ones((1, 80)))
+        for name, value in repeated.items():
+            assert weighted[name][row] == pytest.approx(value[0], abs=1e-5), name
+
+
+def test_weighted_rankings_agree_with_scikit_learn():
+    judged = verdicts(200, 2, decimals=1)
+    weights = np.random.default_rng(0).random((3, 200))
+    values = WeightedMetrics(judged)(weights)
+    truth, score = judged.labels == 1, judged.probabilities[:, 1]
+    for row in range(3):
+        area = roc_auc_score(truth, score, sample_weight=weights[row])
+        precision = average_precision_score(truth, score, sample_weight=weights[row])
+        assert values["auroc"][row] == pytest.approx(area, abs=1e-9)
+        assert values["average_precision"][row] == pytest.approx(precision, abs=1e-9)
+
+
+def test_resamples_keep_class_sizes_and_repeat_with_their_seed():
+    labels = np.array([0] * 30 + [1] * 10)
+    draw = lambda seed: np.concatenate(list(resampling_weights(labels, None, 500, seed)))  # noqa: E731
+    weights = draw(0)
+    assert weights.shape == (500, 40)
+    assert (weights[:, :30].sum(axis=1) == 30).all()
+    assert (weights[:, 30:].sum(axis=1) == 10).all()
+    # Each image is drawn once on average, with the variance of drawing with replacement.
+    assert weights.mean(axis=0) == pytest.approx(np.ones(40), abs=0.2)
+    assert weights[:, 0].var() == pytest.approx(29 / 30, rel=0.25)
+    assert np.array_equal(weights, draw(0))
+    assert not np.array_equal(weights, draw(1))
+
+
+def test_groups_are_drawn_whole():
+    groups = np.array([5, 5, 5, 7, 7, 9, 2, 2])
+    labels = np.array([0, 0, 1, 0, 0, 1, 1, 1])
+    (weights,) = resampling_weights(labels, groups, 200, seed=0)
+    for group in np.unique(groups):
+        members = weights[:, groups == group]
+        assert (members == members[:, :1]).all()
+    # Two groups of mostly class 0, two of class 1: two of each are drawn.
+    assert (weights[:, 0] + weights[:, 3] == 2).all()
+    assert (weights[:, 5] + weights[:, 6] == 2).all()
+
+
+def test_chunks_do_not_change_how_many_resamples_there_are(monkeypatch):
+    judged = verdicts(50, 2)
+    monkeypatch.setattr(resampling, "CHUNK_ELEMENTS", 50 * 7)
+    (values,) = bootstrap([WeightedMetrics(judged)], judged.labels, None, 23, seed=0)
+    assert {len(value) for value in values.values()} == {23}
+
+
+def test_models_are_compared_on_the_same_resamples():
+    judged = verdicts(60, 2)
+    first, second = bootstrap([WeightedMetrics(judged)] * 2, judged.labels, None, 50, seed=0)
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_the_jackknife_leaves_out_images_groups_or_blocks():
+    labels = np.array([0, 1, 0, 1])
+    assert sorted(left_out_weights(labels, None).tolist()) == sorted((1 - np.eye(4)).tolist())
+    grouped = left_out_weights(labels, np.array([3, 3, 8, 8]))
+    assert sorted(grouped.tolist()) == [[0, 0, 1, 1], [1, 1, 0, 0]]
+    blocks = left_out_weights(np.arange(1000) % 2, None, most=50)
+    assert (blocks.sum(axis=1) == 980).all()
+    assert (blocks[:, ::2].sum(axis=1) == 490).all()

@@ -1,0 +1,179 @@
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+from raylight.evaluation import intervals
+from raylight.evaluation.intervals import Z
+
+
+@pytest.mark.parametrize(("hits", "n"), [(40, 40), (0, 7), (1, 1), (39, 40), (8123, 9000)])
+def test_wilson_agrees_with_statsmodels(hits, n):
+    assert intervals.wilson(hits, n) == pytest.approx(proportion_confint(hits, n, method="wilson"), abs=1e-12)
+
+
+def test_forty_of_forty_says_91_to_100_percent():
+    low, high = intervals.wilson(40, 40)
+    assert f"{low:.1%} to {high:.0%}" == "91.2% to 100%"
+
+
+def test_nothing_seen_has_no_interval():
+    assert np.isnan(intervals.wilson(0, 0)).all()
+    assert np.isnan(intervals.proportion(np.zeros(0, bool), None)).all()
+
+
+def test_images_that_repeat_their_group_count_once():
+    rng = np.random.default_rng(0)
+    outcomes = rng.random(60) < 0.8
+    tripled, groups = np.repeat(outcomes, 3), np.repeat(np.arange(60), 3)
+    alone = intervals.proportion(outcomes, None)
+    together = intervals.proportion(tripled, groups)
+    # The same width as of 60 images, but for the t distribution that 60 groups ask for.
+    assert np.subtract(*together) == pytest.approx(np.subtract(*alone), rel=0.03)
+    assert np.subtract(*together) < 1.5 * np.subtract(*intervals.proportion(tripled, None))
+    # All right: nothing shows whether images of a group agree, so groups count, not images.
+    assert intervals.proportion(np.ones(180, bool), groups) == intervals.wilson(60, 60)
+
+
+def test_groups_that_do_not_matter_cost_little():
+    rng = np.random.default_rng(1)
+    outcomes, groups = rng.random(3000) < 0.7, np.repeat(np.arange(1000), 3)
+    assert intervals.effective_size(outcomes, groups) == pytest.approx(3000, rel=0.1)
+
+
+def test_effective_groups_of_unequal_size():
+    groups = np.array([0] * 8 + [1, 2])
+    # Kish: 10^2 / (8^2 + 1 + 1).
+    assert intervals.independent_groups(groups) == pytest.approx(100 / 66)
+    assert intervals.independent_groups(None, 7) == 7
+
+
+def test_a_mean_of_proportions_has_the_width_of_its_parts():
+    parts = [intervals.wilson(18, 20), intervals.wilson(20, 20)]
+    low, high = intervals.mean_of([0.9, 1.0], parts)
+    assert low == pytest.approx(0.95 - np.hypot(0.9 - parts[0].low, 1 - parts[1].low) / 2)
+    assert high == pytest.approx(0.95 + (parts[0].high - 0.9) / 2)
+
+
+def brute_force_delong(positives, negatives):
+    wins = np.array([[(p > n) + 0.5 * (p == n) for n in negatives] for p in positives])
+    variance = wins.mean(axis=1).var(ddof=1) / len(positives) + wins.mean(axis=0).var(ddof=1) / len(negatives)
+    return wins.mean(), variance
+
+
+def test_delong_agrees_with_counting_every_pair_ties_included():
+    rng = np.random.default_rng(2)
+    labels = np.repeat([1, 0], [23, 31])
+    scores = np.round(rng.normal(labels, 1), 1)
+    area, variance = brute_force_delong(scores[labels == 1], scores[labels == 0])
+    half = Z * np.sqrt(variance) / (area * (1 - area))
+    expected = [1 / (1 + np.exp(-(np.log(area / (1 - area)) + sign * half))) for sign in (-1, 1)]
+    interval, method = intervals.auroc(labels, scores[:, None], [1], None)
+    assert interval == pytest.approx(expected, abs=1e-9)
+    assert method == "DeLong, logit"
+
+
+def test_delong_of_repeated_images_is_that_of_their_groups():
+    rng = np.random.default_rng(3)
+    labels = np.repeat([1, 0], [100, 120])
+    scores = rng.normal(labels * 1.5, 1)[:, None]
+    alone, _ = intervals.auroc(labels, scores, [1], None)
+    grouped, _ = intervals.auroc(np.repeat(labels, 4), np.repeat(scores, 4, axis=0), [1], np.repeat(np.arange(220), 4))
+    ungrouped, _ = intervals.auroc(np.repeat(labels, 4), np.repeat(scores, 4, axis=0), [1], None)
+    assert grouped == pytest.approx(alone, abs=2e-3)
+    assert np.diff(ungrouped) < 0.55 * np.diff(alone)
+
+
+def test_a_mean_of_several_aurocs_varies_as_its_bootstrap_does():
+    rng = np.random.default_rng(4)
+    labels = np.repeat([0, 1, 2], 70)
+    scores = rng.normal(size=(210, 3)) + 1.5 * np.eye(3)[labels]
+    (low, high), _ = intervals.auroc(labels, scores, [0, 1, 2], None)
+
+    def mean_area(rows):
+        areas = []
+        for k in range(3):
+            score, truth = scores[rows, k], labels[rows] == k
+            ranks = stats.rankdata(score)[truth].sum()
+            areas.append((ranks - truth.sum() * (truth.sum() + 1) / 2) / (truth.sum() * (~truth).sum()))
+        return np.mean(areas)
+
+    drawn = [mean_area(np.concatenate([k * 70 + rng.integers(0, 70, 70) for k in range(3)])) for _ in range(600)]
+    assert (high - low) / (2 * Z) == pytest.approx(np.std(drawn), rel=0.12)
+
+
+def test_a_perfect_auroc_is_not_certain():
+    labels = np.repeat([1, 0], 20)
+    (low, high), method = intervals.auroc(labels, labels[:, None] * 0.8, [1], None)
+    assert (method, high) == ("Newcombe", 1.0)
+    # The bound solves 1 - a = z se(a) with Hanley and McNeil's standard error for (20 + 20) / 2 - 1 others.
+    variance = low * (1 - low) * (1 + 19 * ((1 - low) / (2 - low) + low / (1 + low))) / 400
+    assert 1 - low == pytest.approx(Z * np.sqrt(variance), rel=1e-6)
+    # Fewer patients than images: less is known.
+    (grouped_low, _), _ = intervals.auroc(labels, labels[:, None] * 0.8, [1], np.arange(40) // 4)
+    assert grouped_low < low - 0.1
+
+
+def test_newcombe_mirrors_and_contains():
+    low, high = intervals.newcombe(0.7, 15, 30)
+    assert low < 0.7 < high
+    mirrored = intervals.newcombe(0.3, 15, 30)
+    assert (1 - mirrored.high, 1 - mirrored.low) == pytest.approx((low, high), abs=1e-6)
+    assert intervals.newcombe(0.0, 5, 5).low == 0
+
+
+def test_bca_agrees_with_scipy():
+    rng = np.random.default_rng(5)
+    data = rng.exponential(size=60)
+    theirs = stats.bootstrap((data,), np.mean, n_resamples=4000, method="BCa", rng=rng)
+    left_out = (data.sum() - data) / 59
+    ours = intervals.bca(data.mean(), theirs.bootstrap_distribution, left_out)
+    assert ours == pytest.approx(tuple(theirs.confidence_interval), abs=0.004)
+    # An exponential mean is skewed; plain percentiles lie further down.
+    assert ours.high > np.quantile(theirs.bootstrap_distribution, 0.975)
+
+
+def test_bca_leaves_undefined_resamples_aside_and_says_when_there_is_nothing():
+    rng = np.random.default_rng(6)
+    drawn = rng.normal(0.5, 0.1, 500)
+    some = intervals.bca(0.5, np.r_[drawn, [np.nan] * 50], np.full(10, 0.5))
+    assert some == intervals.bca(0.5, drawn, np.full(10, 0.5))
+    assert np.isnan(intervals.bca(np.nan, drawn, drawn)).all()
+
+
+def calibration_interval(probabilities, truth, groups=None):
+    bins = np.minimum((probabilities * 15).astype(int), 14)
+    claimed = probabilities * (1 - probabilities)
+    return intervals.calibration_error(truth - probabilities, claimed, bins, groups)
+
+
+def test_calibration_bounds_hold_for_calibrated_and_for_wrong_probabilities():
+    rng = np.random.default_rng(7)
+    calibrated, wrong = 0, 0
+    for _ in range(60):
+        honest = rng.beta(0.7, 0.7, 150)
+        truth = rng.random(150) < honest
+        calibrated += calibration_interval(honest, truth).low == 0
+        # Claims of 0.9 and 0.1 that come true at 0.7 and 0.3: an error of 0.2.
+        boast = np.repeat([0.9, 0.1], 75)
+        low, high = calibration_interval(boast, rng.random(150) < np.where(boast > 0.5, 0.7, 0.3))
+        wrong += low <= 0.2 <= high
+    assert calibrated >= 56
+    assert wrong >= 55
+
+
+def test_calibration_bounds_are_wider_for_groups():
+    rng = np.random.default_rng(8)
+    boast = np.repeat([0.9, 0.1], 60)
+    truth = rng.random(120) < np.where(boast > 0.5, 0.6, 0.4)
+    single = calibration_interval(boast, truth)
+    repeated = calibration_interval(np.repeat(boast, 4), np.repeat(truth, 4), np.repeat(np.arange(120), 4))
+    assert repeated == pytest.approx(single, abs=0.02)
+
+
+def test_every_interval_contains_its_value():
+    for hits, n in itertools.product(range(6), [5, 6]):
+        low, high = intervals.wilson(hits, n)
+        assert 0 <= low <= hits / n <= high <= 1
