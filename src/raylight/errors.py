@@ -1,6 +1,7 @@
 """The errors that are a user's to mend. Each message names the thing, the value, what was expected, the remedy."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 
 class RaylightError(Exception):
@@ -46,3 +47,29 @@ class RunError(RaylightError):
 
 class BadImageError(RaylightError):
     """A file that isn't a usable image; the message is the reason, as written to ``rejected.csv``."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, without its indentation, else its kind; libraries add pages to theirs."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that a mistyped name was probably meant to be; of dotted ones, the last part alone may tell.
+
+    >>> nearest("trainer.max_epoch", ["trainer.max_epochs", "seed"]), nearest("sead", ["a.seed"]), nearest("x", ["seed"])
+    ('trainer.max_epochs', 'a.seed', None)
+    """
+    names = list(candidates)
+    if found := difflib.get_close_matches(name, names, n=1, cutoff=0.6):
+        return found[0]
+    by_last = {candidate.rsplit(".", 1)[-1]: candidate for candidate in names}
+    found = difflib.get_close_matches(name.rsplit(".", 1)[-1], list(by_last), n=1, cutoff=0.75)
+    return by_last[found[0]] if found else None
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """The end of a sentence on a mistyped name, such as ``; did you mean 'seed'?``; empty where no candidate is near."""
+    found = nearest(name, candidates)
+    return f"; did you mean {found!r}?" if found else ""

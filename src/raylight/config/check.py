@@ -5,7 +5,6 @@ name is judged in ``raylight.config.targets``. What only the data can tell (too 
 checked by the data rooms.
 """
 
-import difflib
 import functools
 import os
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from raylight.config.schema import DataConfig, RunConfig
 from raylight.config.shapes import smallest_image_size
 from raylight.config.targets import secret_problem, target_problems
 from raylight.config.uris import is_uri
+from raylight.errors import did_you_mean, first_line
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.kind": ("demo", "folder"),
@@ -94,23 +94,13 @@ def known_keys(node: Any = RunConfig, prefix: str = "") -> Iterator[str]:
             yield from known_keys(hints[setting.name], key + ".")
 
 
-def nearest(name: str, candidates: list[str]) -> str:
-    """A "did you mean" clause for the candidate nearest to a name, or nothing."""
-    found = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
-    if not found:
-        last = name.rsplit(".", 1)[-1]
-        by_last = {candidate.rsplit(".", 1)[-1]: candidate for candidate in candidates}
-        found = [by_last[match] for match in difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.75)]
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
 def value_problem(key: str, value: Any) -> str | None:
     """What is wrong with one value at one dotted key: an unknown name or a wrong type; None when it fits."""
     keys = _known()
     if key not in keys:
         if inside_free_node(key):
             return None
-        return f"{key}: there is no such setting{nearest(key, sorted(keys))}"
+        return f"{key}: there is no such setting{did_you_mean(key, sorted(keys))}"
     if isinstance(value, str) and "${" in value:
         return None
     hint = _hint_at(key)
@@ -150,7 +140,7 @@ def config_problems(config: DictConfig) -> list[str]:
     try:
         run = OmegaConf.to_object(typed)
     except OmegaConfBaseException as error:
-        return [str(error).splitlines()[0]]
+        return [first_line(error)]
     assert isinstance(run, RunConfig)
     return [
         *_secret_problems(OmegaConf.to_container(typed, resolve=True)),
@@ -160,7 +150,7 @@ def config_problems(config: DictConfig) -> list[str]:
         *_process_problems(run),
         *_feed_problems(run),
         *_place_problems(run),
-        *target_problems(run, nearest),
+        *target_problems(run),
     ]
 
 
@@ -213,7 +203,7 @@ def _choice_problems(typed: Container) -> Iterator[str]:
     for key, allowed in CHOICES.items():
         value = OmegaConf.select(typed, key)
         if value is not None and str(value).lower() not in allowed:
-            yield f"{key}: {value!r} is not one of {', '.join(allowed)}{nearest(str(value), list(allowed))}"
+            yield f"{key}: {value!r} is not one of {', '.join(allowed)}{did_you_mean(str(value), list(allowed))}"
 
 
 def _range_problems(typed: Container) -> Iterator[str]:
@@ -267,7 +257,7 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
         valid = [f"val/{name}" for name in MONITORED]
         yield (
             f"trainer.monitor: {trainer.monitor!r} can't choose a checkpoint; only validation may "
-            f"(val/ and one of {', '.join(MONITORED)}){nearest(trainer.monitor, valid)}"
+            f"(val/ and one of {', '.join(MONITORED)}){did_you_mean(trainer.monitor, valid)}"
         )
     elif (metric in ("loss", *LOWER_IS_BETTER)) != (trainer.monitor_mode == "min"):
         yield f"trainer.monitor_mode: {trainer.monitor_mode!r} would keep the worst {trainer.monitor}"

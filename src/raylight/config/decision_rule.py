@@ -6,7 +6,8 @@ heavy, because the check of a config reads the rule too.
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
+
+from raylight.errors import nearest
 
 OBJECTIVES = ("youden", "f1", "cost")
 CONSTRAINED = ("recall", "precision", "specificity")
@@ -74,5 +75,5 @@ def _number(text: str) -> float | None:
 
 
 def _nearest(word: str, names: tuple[str, ...]) -> str:
-    close = get_close_matches(re.split(r"\W", word)[0], names, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    close = nearest(re.split(r"\W", word)[0], names)
+    return f" (did you mean {close!r}?)" if close else ""

@@ -14,11 +14,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from raylight.config.check import config_problems, inside_free_node, known_keys, nearest, value_problem
+from raylight.config.check import config_problems, inside_free_node, known_keys, value_problem
 from raylight.config.resume import resumed_arguments
 from raylight.config.schema import RunConfig
 from raylight.config.targets import allow, hydra_problems
-from raylight.errors import ConfigError
+from raylight.errors import ConfigError, did_you_mean, first_line
 from raylight.imports import few_collections
 
 
@@ -155,7 +155,7 @@ def checked_arguments(conf_dir: Path, arguments: list[str]) -> list[str]:
             try:
                 override = OverridesParser.create().parse_override(text)
             except HydraException as error:
-                problems.append(f"{text}: can't be read ({str(error).splitlines()[0]})")
+                problems.append(f"{text}: can't be read ({first_line(error)})")
                 continue
             found = list(_override_problems(override, loader, groups))
             if found:  # Hydra's own groups are many, and seldom what is meant
@@ -247,18 +247,18 @@ def _override_problems(override: Any, loader: Any, groups: set[str]) -> Iterator
         options = loader.get_group_options(group)
         for value in _alternatives(override):
             if value is not None and str(value) not in options:
-                guess = nearest(str(value), options) or f"; the options are {', '.join(options)}"
+                guess = did_you_mean(str(value), options) or f"; the options are {', '.join(options)}"
                 yield f"{key}: there is no option {value!r}{guess}"
         return
     if "/" in key:
-        yield f"{key}: there is no such group{nearest(key, sorted(groups))}"
+        yield f"{key}: there is no such group{did_you_mean(key, sorted(groups))}"
         return
     if override.is_delete():
         return
     for value in _alternatives(override):
         problem = value_problem(key, value)
         if problem and key not in known_keys():
-            problem = f"{key}: there is no such setting{nearest(key, [*sorted(groups), *known_keys()])}"
+            problem = f"{key}: there is no such setting{did_you_mean(key, [*sorted(groups), *known_keys()])}"
         if problem:
             yield problem
             if key not in known_keys():
@@ -296,5 +296,5 @@ def _plain(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     cause = error.__cause__
     if cause is not None:
-        lines.append(str(cause).splitlines()[0])
+        lines.append(first_line(cause))
     return ": ".join(dict.fromkeys(lines))

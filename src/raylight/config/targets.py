@@ -9,12 +9,13 @@ Binds the arguments of each node to the signature that it calls.
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import Container, OmegaConf
 
 from raylight.config.schema import RunConfig
+from raylight.errors import did_you_mean
 
 TRUSTED_PACKAGES = ("raylight", "torch", "torchvision", "torchmetrics", "pytorch_lightning")
 
@@ -30,20 +31,17 @@ _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 _LEAST_SECRET = 8
 """Characters below which a value may stand in a config by chance."""
 
-Nearest = Callable[[str, list[str]], str]
-
 
 def allow(packages: list[str]) -> None:
     """Remember that the user trusts these packages, for this process and those that it starts."""
     os.environ[ALLOWING] = ",".join(dict.fromkeys([*_allowed(), *packages]))
 
 
-def target_problems(run: RunConfig, nearest: Nearest) -> Iterator[str]:
+def target_problems(run: RunConfig) -> Iterator[str]:
     """Problems of all ``_target_`` nodes of a config.
 
     Args:
         run: the config.
-        nearest: makes a "did you mean" clause of a name and the candidates.
     """
     unconfirmed = [package for package in run.allowed_targets if package not in _allowed()]
     if unconfirmed:
@@ -59,7 +57,7 @@ def target_problems(run: RunConfig, nearest: Nearest) -> Iterator[str]:
         (f"augment.transforms[{place}]", "transform", node, ()) for place, node in enumerate(run.augment.transforms)
     ]
     for key, kind, node, leading in nodes:
-        yield from _node_problems(key, kind, node, (*TRUSTED_PACKAGES, *run.allowed_targets), leading, nearest)
+        yield from _node_problems(key, kind, node, (*TRUSTED_PACKAGES, *run.allowed_targets), leading)
 
 
 def hydra_problems(section: Container, usual: Container) -> Iterator[str]:
@@ -115,9 +113,7 @@ def _allowed() -> list[str]:
     return [name for name in os.environ.get(ALLOWING, "").split(",") if name]
 
 
-def _node_problems(
-    key: str, kind: str, node: Any, trusted: tuple[str, ...], leading: tuple[Any, ...], nearest: Nearest
-) -> Iterator[str]:
+def _node_problems(key: str, kind: str, node: Any, trusted: tuple[str, ...], leading: tuple[Any, ...]) -> Iterator[str]:
     """Problems of one ``_target_`` node and of those nested in its arguments."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         yield f"{key}: needs a _target_, the dotted name of the class that builds it"
@@ -139,17 +135,17 @@ def _node_problems(
     callee = getattr(module, attribute, None)
     if not callable(callee):
         names = [name for name in dir(module) if not name.startswith("_")]
-        yield f"{key}._target_: {module_name} has no {attribute!r}{nearest(attribute, names)}"
+        yield f"{key}._target_: {module_name} has no {attribute!r}{did_you_mean(attribute, names)}"
         return
     if package in TRUSTED_PACKAGES and not _is_kind(callee, kind):
         yield f"{key}._target_: {target!r} is no class of a kind of {kind} ({_KINDS[kind]}), and nothing else may be called"
         return
     arguments = {str(name): value for name, value in node.items() if not str(name).startswith("_")}
     positional = list(node.get("_args_", []))
-    yield from _binding_problems(key, target, callee, (*leading, *positional), arguments, nearest)
+    yield from _binding_problems(key, target, callee, (*leading, *positional), arguments)
     for name, value in (*arguments.items(), ("_args_", positional)):
         for inner_key, inner in _nested_nodes(f"{key}.{name}", value):
-            yield from _node_problems(inner_key, kind, inner, trusted, (), nearest)
+            yield from _node_problems(inner_key, kind, inner, trusted, ())
 
 
 def _is_kind(callee: Any, kind: str) -> bool:
@@ -158,7 +154,7 @@ def _is_kind(callee: Any, kind: str) -> bool:
 
 
 def _binding_problems(
-    key: str, target: str, callee: Any, leading: tuple[Any, ...], arguments: Mapping[str, Any], nearest: Nearest
+    key: str, target: str, callee: Any, leading: tuple[Any, ...], arguments: Mapping[str, Any]
 ) -> Iterator[str]:
     try:
         signature = inspect.signature(callee)
@@ -168,7 +164,7 @@ def _binding_problems(
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     unknown = [name for name in arguments if name not in parameters and not open_ended]
     for name in unknown:
-        yield f"{key}.{name}: {target} takes no such argument{nearest(name, parameters)}"
+        yield f"{key}.{name}: {target} takes no such argument{did_you_mean(name, parameters)}"
     if not unknown:
         try:
             signature.bind(*leading, **arguments)

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Int64, Shaped, UInt8
 from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.config.uris import is_uri
 from raylight.data.decode.image import DecodeSpec, decode_image
-from raylight.errors import BadImageError, RaylightError
+from raylight.errors import BadImageError, RaylightError, first_line
 from raylight.runs.machine import keep_freed_memory, usable_cpus
 from raylight.runs.preflight import check_nodes_see, largest_block
 from raylight.runs.ray_session import ray_session
@@ -254,7 +254,7 @@ def _with_ray(
                 yield from _each_once(decoded.iter_batches(batch_size=None, batch_format="numpy"), len(paths), spec)
                 del warming
             except ray.exceptions.RayError as error:
-                first = str(error).strip().splitlines()[0]
+                first = first_line(error)
                 raise RaylightError(f"Ray gave up decoding: {first} (decode=threads works without Ray)") from error
 
 

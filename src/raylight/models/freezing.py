@@ -4,11 +4,9 @@ Frozen means: no gradient, BatchNorm and dropout in eval, statistics unchanged, 
 the outputs of frozen stages is left to ``training.features``.
 """
 
-from difflib import get_close_matches
-
 from torch import nn
 
-from raylight.errors import ConfigError
+from raylight.errors import ConfigError, did_you_mean
 from raylight.models.stages import StagedNetwork
 
 
@@ -52,9 +50,8 @@ def _position(network: StagedNetwork, name: str, setting: str) -> int:
         if stage == name or stage.startswith(f"{name}."):
             return position
     known = [*network.stage_names, *dict.fromkeys(stage.rpartition(".")[0] for stage in network.stage_names)]
-    close = get_close_matches(name, [stage for stage in known if stage], n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "one of: " + ", ".join(network.stage_names)
-    raise ConfigError([f"{setting}: the network has no stage {name!r}; {hint}"])
+    hint = did_you_mean(name, filter(None, known)) or "; one of: " + ", ".join(network.stage_names)
+    raise ConfigError([f"{setting}: the network has no stage {name!r}{hint}"])
 
 
 def freeze(network: StagedNetwork, boundary: int) -> None:

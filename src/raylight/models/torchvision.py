@@ -3,13 +3,12 @@
 Detection, segmentation, video and quantised models are left out: torchvision lists them apart from its classifiers.
 """
 
-from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
 from raylight.config.schema import ModelConfig
-from raylight.errors import ConfigError
+from raylight.errors import ConfigError, did_you_mean
 from raylight.models.convnet import dense_layers
 from raylight.models.stages import StagedNetwork, find_stages, split_head
 from raylight.models.weights import load_state, read_state, torchvision_state
@@ -46,9 +45,8 @@ def _random_network(model: ModelConfig) -> nn.Module:
 
     known = models.list_models(module=models)
     if model.name not in known:
-        close = get_close_matches(model.name, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"one of: {', '.join(known)}"
-        raise ConfigError([f"model.name: torchvision has no classifier {model.name!r}; {hint}"])
+        hint = did_you_mean(model.name, known) or f"; one of: {', '.join(known)}"
+        raise ConfigError([f"model.name: torchvision has no classifier {model.name!r}{hint}"])
     options: dict[str, Any] = {}
     if model.name in ("googlenet", "inception_v3"):
         # Their published weights expect -1..1; torchvision turns ImageNet's normalisation into it inside the network.

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from raylight.errors import WeightsError
+from raylight.errors import WeightsError, first_line
 
 DOWNLOAD_TIMEOUT = 20.0
 """Seconds without an answer after which a download of weights is given up."""
@@ -44,10 +44,10 @@ def read_state(path: str) -> Mapping[str, Tensor]:
         raise WeightsError(
             f"model.weights: {path} holds more than tensors, or isn't a file of torch.save, and isn't loaded, since "
             f"that could run code from it; save only the state dict: torch.save(network.state_dict(), ...) "
-            f"({_first_line(error)})"
+            f"({first_line(error)})"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"model.weights: {path} can't be read as a state dict: {_first_line(error)}") from error
+        raise WeightsError(f"model.weights: {path} can't be read as a state dict: {first_line(error)}") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
@@ -76,7 +76,7 @@ def torchvision_state(name: str) -> Mapping[str, Tensor]:
     except (OSError, http.client.HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(
             f"model.weights=DEFAULT: torchvision's {weights} can't be downloaded from {weights.url} "
-            f"({_first_line(error)}); either give a file with model.weights=/path/to/state_dict.pt, "
+            f"({first_line(error)}); either give a file with model.weights=/path/to/state_dict.pt, "
             "or start from random weights with model.weights=null"
         ) from error
     # DenseNet's published files carry the names of an older torchvision.
@@ -141,10 +141,6 @@ def _renamed(state: Mapping[str, Tensor], pattern: str, replacement: str) -> Map
     if hasattr(state, "_metadata"):
         renamed._metadata = state._metadata  # type: ignore[attr-defined]
     return renamed
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from raylight.config.schema import RayConfig
-from raylight.errors import RaylightError
+from raylight.errors import RaylightError, first_line
 from raylight.runs.machine import usable_cpus
 from raylight.runs.preflight import check_versions
 from raylight.storage.scratch import scratch_folder
@@ -151,9 +151,9 @@ def _join(address: str) -> None:
         with _signals_left_alone():
             ray.init(address=address, **_QUIET)
     except (OSError, ValueError, RuntimeError) as error:
-        text = str(error).strip() or type(error).__name__
+        text = str(error)
         # Of this message, the lines after the first hold the versions.
-        reason = " ".join(text.split()) if text.startswith("Version mismatch") else text.splitlines()[0]
+        reason = " ".join(text.split()) if text.startswith("Version mismatch") else first_line(error)
         raise RaylightError(
             f"Can't join the Ray cluster at {address!r}: {reason}. Check ray.address, RAY_ADDRESS and `ray status`, "
             "or start a session of its own with ray.address=local"

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from raylight.config.schema import LoggerConfig
-from raylight.errors import RaylightError
+from raylight.errors import RaylightError, first_line
 from raylight.runs.run_dir import write_atomically
 from raylight.storage.scratch import scratch_folder
 
@@ -201,7 +201,7 @@ def _begun(**arguments: Any) -> Any:
         with _temporary_files_in_scratch():
             return wandb.init(**arguments)
     except wandb.errors.Error as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise RaylightError(
             f"W&B can't be used online: {reason}. Keep the run on this machine with logger.mode=offline (upload it later with: "
             "wandb sync RUN/wandb/offline-run-*), or do without W&B: logger=csv"

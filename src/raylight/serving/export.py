@@ -19,8 +19,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from raylight.config.check import nearest
-from raylight.errors import ConfigError, RaylightError
+from raylight.errors import ConfigError, RaylightError, did_you_mean, first_line
 from raylight.models.build import class_logits
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
@@ -105,7 +104,7 @@ def export_run(run: Path, format: str, out: Path | None) -> int:  # noqa: A002 -
             ``TOLERANCE``. Then there is no file, and one of that name from before is left alone.
     """
     if format not in FORMATS:
-        hint = nearest(format, list(FORMATS))
+        hint = did_you_mean(format, FORMATS)
         raise ConfigError([f"--format: there is no format {format!r}{hint}; the formats are {', '.join(FORMATS)}"])
     kind = FORMATS[format]
     _require(kind.modules, format)
@@ -122,7 +121,7 @@ def export_run(run: Path, format: str, out: Path | None) -> int:  # noqa: A002 -
                 # One image and many: a batch size that exporting took for a constant shows here.
                 given = np.concatenate([runtime(images[:1]), runtime(images[1:])])
         except Exception as error:  # exporters and runtimes refuse with exceptions of every kind
-            reason = (str(error).strip().splitlines() or [""])[0]
+            reason = first_line(error)
             raise RaylightError(
                 f"{predictor.config.model.name} can't be exported as {format} ({type(error).__name__}: {reason})"
             ) from error

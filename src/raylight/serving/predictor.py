@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -21,7 +20,7 @@ from raylight.config.schema import DecodeConfig, RayConfig, RunConfig
 from raylight.cpu.engine import InferenceEngine, bf16_supported
 from raylight.data.engines import decode_files
 from raylight.data.index import Index
-from raylight.errors import ConfigError, DataError, RunError
+from raylight.errors import ConfigError, DataError, RunError, first_line
 from raylight.evaluation.calibration import apply_temperature
 from raylight.evaluation.predictions import decide
 from raylight.models.build import build_network, class_probabilities
@@ -188,7 +187,7 @@ def load_run_config(run: RunDir) -> RunConfig:
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(path)))
     except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UnusableRunError(f"{path} can't be read as the settings of a run: {reason}") from error
     assert isinstance(config, RunConfig)
     return config
@@ -204,7 +203,7 @@ def read_index(run: RunDir) -> Index:
     try:
         return Index.read(path)
     except (DataError, OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UnusableRunError(f"The run's index can't be read: {reason}") from error
 
 
@@ -243,7 +242,7 @@ def _trained_network(run: RunDir, config: RunConfig, n_classes: int) -> StagedNe
     except ConfigError as error:
         raise UnusableRunError(f"{run.path}: the network of its config.yaml can't be built: {error}") from error
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason: Any = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UnusableRunError(f"{path} doesn't fit the network of the run's config.yaml: {reason}") from error
     network.requires_grad_(False)
     return network.eval()

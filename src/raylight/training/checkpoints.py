@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from raylight.errors import RunError
+from raylight.errors import RunError, first_line
 from raylight.runs.run_dir import RunDir
 
 LAST = "last.ckpt"
@@ -79,6 +79,5 @@ def last_checkpoint(run: RunDir) -> Path | None:
             "of Raylight's, or damaged: delete it to train from the beginning."
         ) from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RunError(f"{path} is damaged ({reason}): delete it to train from the beginning.") from error
+        raise RunError(f"{path} is damaged ({first_line(error)}): delete it to train from the beginning.") from error
     return path

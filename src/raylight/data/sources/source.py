@@ -16,7 +16,6 @@ Not here: whether the files can be used (``index.py``), fetching them (``downloa
 """
 
 import csv
-import difflib
 import io
 import os
 import re
@@ -30,7 +29,7 @@ from pathlib import Path, PurePosixPath
 from raylight.config.schema import DataConfig
 from raylight.config.uris import is_uri
 from raylight.data.sources.demo import demo_root, draw_demo
-from raylight.errors import DataError
+from raylight.errors import DataError, nearest
 from raylight.storage.remote import Place, RemotePath, place
 
 IMAGE_SUFFIXES = frozenset(
@@ -450,8 +449,8 @@ def _positive_class(data: DataConfig, class_names: tuple[str, ...]) -> str:
     wanted = data.positive_class.casefold()
     if wanted in by_key:
         return by_key[wanted]
-    near = difflib.get_close_matches(wanted, by_key, 1)
-    hint = f" Did you mean {by_key[near[0]]}?" if near else ""
+    near = nearest(wanted, by_key)
+    hint = f" Did you mean {by_key[near]}?" if near else ""
     raise DataError(f"data.positive_class={data.positive_class}: the classes are {_listed(class_names)}.{hint}")
 
 

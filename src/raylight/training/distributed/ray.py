@@ -16,14 +16,14 @@ import pytorch_lightning as pl
 import torch
 
 from raylight.config.schema import RayConfig, TrainerConfig
-from raylight.errors import RaylightError, RunError
+from raylight.errors import RaylightError, RunError, first_line
 from raylight.runs.machine import keep_freed_memory
 from raylight.runs.ray_session import ray_session
 from raylight.runs.run_dir import RunDir
 from raylight.storage.scratch import scratch_folder
 from raylight.training.checkpoints import LAST
 from raylight.training.distributed.launch import Driver, Training, take_part
-from raylight.training.distributed.ray_actor import Post, first_line
+from raylight.training.distributed.ray_actor import Post
 from raylight.training.messages import Ended, File, FinishedTraining, Message, Send
 from raylight.training.trainer import Place
 

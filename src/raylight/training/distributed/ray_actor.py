@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from raylight.config.schema import TrainerConfig
+from raylight.errors import first_line
 from raylight.training.messages import File, LogLine, Message
 
 _STARTS = 5
@@ -134,9 +135,3 @@ def _named(failures: Mapping[int, BaseException]) -> str:
     """Which processes failed, and why; whoever lost its neighbour failed, too, in gloo, which is no news."""
     lost = {rank: first_line(error) for rank, error in sorted(failures.items()) if "gloo" not in str(error)}
     return ", ".join(f"process {rank}: {reason.rstrip('.')}" for rank, reason in lost.items()) or "all processes"
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, else its kind."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
