@@ -85,6 +85,7 @@ def run(
         str(ROOT / "train.py"),
         f"experiment={name}",
         f"seed={seed}",
+        "data.split_seed=null",  # each seed splits anew: the spread in the table is that of splits, too
         f"data.root={roots[system.data]}",
         f"hydra.run.dir={folder}",
         "logger=csv",

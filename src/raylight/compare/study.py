@@ -361,8 +361,7 @@ def _only(entrant: Entrant, keys: set[str]) -> str:
 
 
 def _remedy(first: Entrant, other: Entrant) -> str:
-    configs = first.facts.config, other.facts.config
-    seeds = [one.seed if one.data.split_seed is None else one.data.split_seed for one in configs]
+    seeds = first.facts.config.split_seed, other.facts.config.split_seed
     if seeds[0] != seeds[1]:
         return (
             f"They were split by different seeds ({seeds[0]} and {seeds[1]}): train them with the same data.split_seed, for "

@@ -37,8 +37,9 @@ class DataConfig:
     """Number of cross-validation folds over everything that isn't shipped as test."""
     fold: int | None = None
     """Which fold is held out as validation, counted from 0."""
-    split_seed: int | None = None
-    """Seed of the split. ``null`` follows ``seed``."""
+    split_seed: int | None = 1
+    """Seed of the split: all seeds share one split by default, so that runs can be compared image by image. ``null`` follows
+    ``seed``."""
     limit: int | None = None
     """Use at most this many images of each class, the same ones for the same seed."""
     max_bad_fraction: float = 0.05
@@ -288,7 +289,7 @@ class RunConfig:
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     seed: int = 1
-    """Seed of weights, order, augmentation and split."""
+    """Seed of weights, order and augmentation; of the split, too, with ``data.split_seed=null``."""
     cache_dir: str = "${oc.env:RAYLIGHT_CACHE,${oc.env:HOME,.}/.cache/raylight}"
     """Decoded images, features and measured settings, shared by all runs."""
     allowed_targets: list[str] = field(default_factory=list)
@@ -299,3 +300,8 @@ class RunConfig:
     """Folder of an interrupted run to go on with, in place and with its own settings; stands alone on the command line."""
     resume: str | None = None
     """Folder of a sweep to go on with; its finished jobs aren't run again. Alone, it repeats the sweep's own command."""
+
+    @property
+    def split_seed(self) -> int:
+        """What the split is cut by."""
+        return self.seed if self.data.split_seed is None else self.data.split_seed

@@ -31,7 +31,7 @@ def assign_splits(index: Index, data: DataConfig, seed: int) -> Index:
     Args:
         index: all files. Its ``split`` holds what the data set ships.
         data: fractions, folds, ``limit``, and whether near-duplicates stay together.
-        seed: of the cuts, unless ``data.split_seed`` is given.
+        seed: of the cuts.
 
     Returns:
         The index with ``split`` filled in; without the files that ``data.limit`` leaves out.
@@ -39,7 +39,6 @@ def assign_splits(index: Index, data: DataConfig, seed: int) -> Index:
     Raises:
         DataError: the settings contradict each other or leave a part of the split without one of the classes.
     """
-    seed = seed if data.split_seed is None else data.split_seed
     _check(data)
     index = limit_per_class(index, data.limit, seed)
     usable = index.column("status") == "ok"

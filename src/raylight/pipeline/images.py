@@ -78,8 +78,7 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
     source = find_images(config.data, cache_dir)
     index = build_index(source, cache_dir, config.decode.workers or usable_cpus())
     check_bad_fraction(index, config.data)
-    seed = config.seed if config.data.split_seed is None else config.data.split_seed
-    return assign_splits(index, config.data, seed)
+    return assign_splits(index, config.data, config.split_seed)
 
 
 def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Images:

@@ -58,9 +58,8 @@ def show_result(
             classes = list(facts.test.class_names)
             model = {"epoch": selection.epoch, selection.monitor: selection.value, "classes": classes}
             tracker.artifact("model", None, [checkpoint], ["best", f"epoch-{selection.epoch}"], model)
-            seed = config.seed if config.data.split_seed is None else config.data.split_seed
             split = {name: facts.total(name) for name in SPLITS}
-            tracker.artifact("split", config.data.name, [run / "index.parquet"], [f"seed-{seed}"], split)
+            tracker.artifact("split", config.data.name, [run / "index.parquet"], [f"seed-{config.split_seed}"], split)
 
 
 @contextlib.contextmanager
