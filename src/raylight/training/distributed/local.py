@@ -27,7 +27,8 @@ from raylight.errors import RunError
 from raylight.runs.machine import keep_freed_memory
 from raylight.runs.run_dir import RunDir
 from raylight.storage.scratch import scratch_folder
-from raylight.training.distributed.launch import Driver, Training, take_part
+from raylight.training.distributed.driver import Driver
+from raylight.training.distributed.worker import Training, take_part
 from raylight.training.messages import Ended, FinishedTraining
 from raylight.training.trainer import Place
 
@@ -55,7 +56,7 @@ def fit_in_processes(training: Training, driver: Driver, resume_from: Path | Non
     count = training.config.num_workers
     context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     if sys.platform != "win32":
-        context.set_forkserver_preload(["raylight.training.distributed.launch"])
+        context.set_forkserver_preload(["raylight.training.distributed.worker"])
     packed, run = training.packed(), driver.run.path.resolve()
     last = None if resume_from is None else resume_from.resolve()
     threads = max(1, training.settings.threads // count)

@@ -1,31 +1,21 @@
 """``trainer=ray``: training processes that Ray Train places on the nodes of a cluster, or on this machine.
 
-Lightning takes part through ``ray.train.lightning``. Checkpoints and everything else for the run folder go to the driver as
-whole files, through an actor on the driver's node, so that no storage needs to be shared; that is why Ray's own report
-callback, which wants one, is replaced by one that reports metrics alone. When a worker or its node is lost, Ray Train starts
-all of them again, and they take the last checkpoint from that actor.
+Lightning takes part through ``ray.train.lightning`` (``ray_worker``). When a worker or its node is lost, Ray Train starts all
+of them again, and they take the last checkpoint from an actor on the driver's node (``ray_actor``).
 """
 
 import logging
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-import torch
-
 from raylight.config.schema import RayConfig, TrainerConfig
 from raylight.errors import RaylightError, RunError, first_line
-from raylight.runs.machine import keep_freed_memory
 from raylight.runs.ray_session import ray_session
-from raylight.runs.run_dir import RunDir
 from raylight.storage.scratch import scratch_folder
-from raylight.training.checkpoints import LAST
-from raylight.training.distributed.launch import Driver, Training, take_part
+from raylight.training.distributed.driver import Driver
 from raylight.training.distributed.ray_actor import Post
-from raylight.training.messages import Ended, File, FinishedTraining, Message, Send
-from raylight.training.trainer import Place
+from raylight.training.distributed.worker import Training
+from raylight.training.messages import FinishedTraining
 
 log = logging.getLogger(__name__)
 
@@ -110,66 +100,3 @@ def _cpus_a_worker(config: TrainerConfig, nodes: list[dict[str, Any]]) -> int:
             f"Ray has {has} on {len(alive)} node{'s' if len(alive) > 1 else ''}. Lower trainer.num_workers or add nodes"
         )
     return max(cpus for cpus in range(1, max(cores) + 1) if room(cpus) >= wanted)
-
-
-@dataclass(frozen=True)
-class _DistantRun(RunDir):
-    """A scratch folder in a worker whose files go to the driver's run folder, too."""
-
-    send: Send
-
-    def write_bytes(self, name: str, content: bytes) -> Path:
-        path = super().write_bytes(name, content)
-        self.send(File(name, content))
-        return path
-
-    def write_again(self, written: str, name: str) -> Path:
-        path = super().write_again(written, name)
-        self.send(File(name, path.read_bytes()))
-        return path
-
-
-def work(post: Any, packed: list[Any], accelerator: str, threads: int) -> None:
-    """The life of a training process in a worker of Ray Train.
-
-    Args:
-        post: the actor for messages.
-        packed: reference to the training.
-        accelerator: ``cpu`` or ``gpu``.
-        threads: of torch's operators.
-    """
-    import ray
-    from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
-
-    keep_freed_memory()
-    untyped: Any = RayDDPStrategy, RayLightningEnvironment
-    place = Place(accelerator, "auto", untyped[0](), (untyped[1](),), (_ReportsToRay(),))
-
-    def send(message: Message) -> None:
-        ray.get(post.put.remote(message))
-
-    # Here Ray Train has put this process into a folder of its session, which goes with it even if the process is killed.
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        run = _DistantRun(Path(folder).resolve(), send)
-        # The first process asks, and tells the others: all must go on from the same epoch.
-        checkpoints = [ray.get(post.checkpoints.remote()) if torch.distributed.get_rank() == 0 else {}]
-        torch.distributed.broadcast_object_list(checkpoints)
-        for name, content in checkpoints[0].items():
-            run.folder("checkpoints").joinpath(Path(name).name).write_bytes(content)
-        last = run / "checkpoints" / LAST
-        try:
-            ended = Ended(take_part(ray.get(packed[0]), place, run, last if last.is_file() else None, threads, send))
-        except RaylightError as error:  # it would come again: no reason for Ray to start anew
-            ended = Ended(None, error)
-    if torch.distributed.get_rank() == 0:
-        send(ended)
-
-
-class _ReportsToRay(pl.Callback):
-    """Tells Ray Train each epoch's metrics, at which all workers meet."""
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report what has been logged."""
-        import ray.train
-
-        ray.train.report({name: float(value) for name, value in trainer.callback_metrics.items()})

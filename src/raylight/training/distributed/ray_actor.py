@@ -103,7 +103,7 @@ def _run_ray_train(post: Any, packed: list[Any], config: TrainerConfig, cpus: in
 
 def _work(config: dict[str, Any]) -> None:
     """What Ray Train runs in each worker."""
-    from raylight.training.distributed.ray import work
+    from raylight.training.distributed.ray_worker import work
 
     work(**config)
 

@@ -1,0 +1,43 @@
+"""The process that prepared a training and has the run folder, the log and the tracker: what arrives there from the others."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from raylight.runs.run_dir import RunDir
+from raylight.training.messages import Ended, File, FinishedTraining, LogLine, Message, Metrics
+
+
+class Driver:
+    """What arrives from training processes, put where it belongs.
+
+    Args:
+        run: the run folder.
+        logger: Lightning's logger, or False.
+    """
+
+    def __init__(self, run: RunDir, logger: Any) -> None:
+        self.run, self.logger = run, logger
+        self.finished: FinishedTraining | None = None
+
+    def receive(self, message: Message) -> None:
+        """Take a message.
+
+        Raises:
+            OSError: the disk is full or the run folder can't be written.
+            Exception: what ended the training.
+        """
+        match message:
+            case LogLine(logger, level, text):
+                logging.getLogger(logger).log(level, "%s", text)
+            case Metrics(values, step):
+                self.logger.log_metrics(values, step)
+            case File(name, content):
+                self.run.folder(str(Path(name).parent))
+                self.run.write_bytes(name, content)
+            case Ended(error=Exception() as error):
+                raise error
+            case Ended(FinishedTraining() as finished):
+                place = self.run / "checkpoints" / finished.best_checkpoint.name
+                self.finished = replace(finished, best_checkpoint=place)

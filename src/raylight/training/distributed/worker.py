@@ -1,0 +1,149 @@
+"""What each of several training processes does: unpack the training, train its share, send its log to the driver.
+
+How the processes are started and how they find each other is left to ``local`` and ``ray_worker``.
+"""
+
+import contextlib
+import logging
+import os
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from raylight.config.schema import TrainerConfig
+from raylight.cpu.settings import CpuSettings
+from raylight.errors import RaylightError
+from raylight.runs.run_dir import RunDir
+from raylight.training.loaders import EpochLoaders
+from raylight.training.messages import FinishedTraining, LogLine, Message, Metrics, Send
+from raylight.training.module import Classifier
+from raylight.training.trainer import Place, fit
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that a training process needs.
+
+    Attributes:
+        classifier: what to train.
+        loaders: its batches.
+        config: epochs, processes and so on.
+        settings: how the processor is used; its threads are those of this machine, shared out among the processes.
+        tracked: whether the driver shows metrics anywhere.
+        environment: variables of the driver that training goes by.
+    """
+
+    classifier: Classifier
+    loaders: EpochLoaders
+    config: TrainerConfig
+    settings: CpuSettings
+    tracked: bool
+    environment: Mapping[str, str]
+
+    def packed(self) -> bytes:
+        """As bytes, memory-mapped images as the names of their files.
+
+        Plain pickle, since torch's own way between processes would let them all change one copy of the weights.
+        """
+        return pickle.dumps(self)
+
+
+def take_part(
+    packed: bytes, place: Place, run: RunDir, resume_from: Path | None, threads: int, send: Send
+) -> FinishedTraining:
+    """Train as one of several processes, which know each other already.
+
+    Args:
+        packed: the ``Training``.
+        place: where this process computes.
+        run: where this process writes.
+        resume_from: a checkpoint to go on from, the same in each process.
+        threads: of torch's operators in this process.
+        send: to the driver; only the first process's log and metrics are.
+
+    Raises:
+        RaylightError: training can't go on, for a reason that is the same in all processes.
+    """
+    first = torch.distributed.get_rank() == 0
+    training = _unpacked(packed)
+    os.environ.update(training.environment)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # else Lightning shares out the cores by its own rule
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    settings = replace(training.settings, threads=threads)
+    logger = _DriversLogger(send) if training.tracked else False
+    with _log_sent(send if first else _nowhere):
+        return fit(training.classifier, training.loaders, training.config, settings, run, logger, resume_from, place)
+
+
+def _unpacked(packed: bytes) -> Training:
+    """The training, once every process has it; where one lacks the images, all of them stop."""
+    training, problem = None, None
+    try:
+        training = ForkingPickler.loads(packed)  # what our own driver sent, not a file that anybody could have made
+    except RaylightError as error:
+        problem = error
+    problems: list[RaylightError | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(problems, problem)
+    for found in problems:
+        if found is not None:
+            raise found
+    assert isinstance(training, Training)
+    return training
+
+
+class _DriversLogger(Logger):
+    """Lightning's logger in a training process: the driver has the real one."""
+
+    def __init__(self, send: Send) -> None:
+        super().__init__()
+        self.send = send
+
+    @property
+    def name(self) -> str:
+        return "driver"
+
+    @property
+    def version(self) -> int:
+        return 0
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.send(Metrics({name: float(value) for name, value in metrics.items()}, step))
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """The driver has logged the config."""
+
+
+class _SentLog(logging.Handler):
+    def __init__(self, send: Send) -> None:
+        super().__init__()
+        self.send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.send(LogLine(record.name, record.levelno, record.getMessage()))
+
+
+@contextlib.contextmanager
+def _log_sent(send: Send) -> Iterator[None]:
+    """Sends what this process logs to the driver's log instead."""
+    ours, handler = logging.getLogger("raylight"), _SentLog(send)
+    before = ours.level, ours.propagate, ours.handlers[:]
+    ours.handlers[:], ours.propagate = [handler], False
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.handlers[:], ours.propagate = before[2], before[1]
+        ours.setLevel(before[0])
+
+
+def _nowhere(message: Message) -> None:
+    """All processes would log the same."""
