@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from raylight.errors import RaylightError
+from raylight.process import ensure_home
 from raylight.runs.console import log_to
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -167,4 +168,5 @@ def _guarded(work: Callable[[], int]) -> None:
 
 def main() -> None:
     """The console script."""
+    ensure_home()
     app()

@@ -72,13 +72,13 @@ class SweepTableCallback(Callback):
         with tracking(logger, table.folder, {"jobs": len(table.jobs), **table.fixed}, ["sweep"]) as tracker:
             if tracker.run is None:
                 return
-            import wandb
+
+            def page() -> dict[str, Any]:
+                import wandb
+
+                return {"comparison_page": wandb.Html(files["html"].read_text(encoding="utf-8"), inject=False)}
 
             rows = flat_rows(table)
-            tracker.log(
-                {
-                    "comparison": wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows]),
-                    "comparison_page": wandb.Html(files["html"].read_text(encoding="utf-8"), inject=False),
-                }
-            )
+            tracker.table("comparison", list(rows[0]), lambda: [list(row.values()) for row in rows])
+            tracker.log("the sweep's page", page)
             tracker.summary(summary(table))

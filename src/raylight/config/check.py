@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from raylight.config.decision_rule import parse_rule
 from raylight.config.metric_names import LOWER_IS_BETTER, METRICS
+from raylight.config.names import name_problems
 from raylight.config.schema import DataConfig, RunConfig
 from raylight.config.shapes import smallest_image_size
 from raylight.config.targets import secret_problem, target_problems
@@ -150,6 +151,7 @@ def config_problems(config: DictConfig) -> list[str]:
         *_process_problems(run),
         *_feed_problems(run),
         *_place_problems(run),
+        *name_problems(run),
         *target_problems(run),
     ]
 

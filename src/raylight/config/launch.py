@@ -15,11 +15,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from raylight.config.check import config_problems, inside_free_node, known_keys, value_problem
+from raylight.config.names import folder_name
 from raylight.config.resume import resumed_arguments
 from raylight.config.schema import RunConfig
 from raylight.config.targets import allow, hydra_problems
 from raylight.errors import ConfigError, did_you_mean, first_line
 from raylight.imports import few_collections
+from raylight.process import ensure_home
 
 
 def main(conf_dir: Path, run_job: Callable[[DictConfig], Any]) -> int:
@@ -36,6 +38,7 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any]) -> int:
     import hydra
     from hydra._internal.utils import get_args_parser
 
+    ensure_home()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # until the job has an answer of its own
     register_schema()
@@ -84,10 +87,13 @@ def register_schema() -> None:
     OmegaConf.register_new_resolver("raylight.unique", lambda: os.urandom(3).hex(), use_cache=True, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=RunConfig, provider="raylight")
+    OmegaConf.register_new_resolver("raylight.folder", folder_name, replace=True)
     stamp = "${now:%Y-%m-%d_%H-%M-%S}-${raylight.unique:}"
     settings = HydraConf(
-        run=RunDir(f"outputs/${{data.name}}-${{model.name}}/{stamp}"),
-        sweep=SweepDir(dir=f"outputs/sweeps/{stamp}", subdir="${hydra.job.num}-${data.name}-${model.name}"),
+        run=RunDir(f"outputs/${{raylight.folder:'${{data.name}}-${{model.name}}'}}/{stamp}"),
+        sweep=SweepDir(
+            dir=f"outputs/sweeps/{stamp}", subdir="${raylight.folder:'${hydra.job.num}-${data.name}-${model.name}'}"
+        ),
         output_subdir=None,
     )
     settings.defaults = [

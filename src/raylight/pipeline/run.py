@@ -11,6 +11,7 @@ from raylight.imports import few_collections
 from raylight.pipeline.costs import Costs
 from raylight.pipeline.images import audited, decoded, indexed, streaming
 from raylight.runs.run_dir import RunDir, Status
+from raylight.runs.tracking import check_tracking, tracking
 
 
 def train(config: RunConfig, run: RunDir, status: Status) -> float:
@@ -38,6 +39,7 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
 
     with contextlib.ExitStack() as job, contextlib.ExitStack() as start_up:
         start_up.enter_context(few_collections())
+        check_tracking(config.logger)
         status.enter("indexing")
         index = indexed(config, cache_dir)
         costs.lap("index")
@@ -51,7 +53,6 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
         status.enter("building the model")
         from raylight.pipeline.learner import build_learner, processor_as_it_was
         from raylight.runs.progress import progress_bar
-        from raylight.runs.tracking import tracking
         from raylight.training.checkpoints import last_checkpoint
         from raylight.training.distributed.launch import run_training
 

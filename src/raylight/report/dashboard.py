@@ -3,9 +3,6 @@
 Leaves out how it is told (``runs.tracking``), curves by epoch (Lightning's) and the run's own page (``run_report``).
 """
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +14,6 @@ from raylight.report.images import Example, OriginalFiles, examples, telling_ima
 from raylight.report.results import Results, Selection
 from raylight.runs.run_dir import RunDir
 from raylight.runs.tracking import Tracker
-
-log = logging.getLogger("raylight")
 
 KINDS = {"errors": "confident error", "uncertain": "least certain", "correct": "correct"}
 """What the kinds of telling images are called in the table."""
@@ -35,7 +30,7 @@ def show_result(
     selection: Selection,
     checkpoint: Path,
 ) -> None:
-    """Tell a dashboard how a run ended; a disk or a server that fails it is logged, and doesn't lose the run.
+    """Tell a dashboard how a run ended.
 
     Args:
         tracker: told nothing more where it has no dashboard.
@@ -49,30 +44,16 @@ def show_result(
     if tracker.run is None:
         return
     facts = RunFacts(run)
-    with _failures_logged():
-        tracker.summary({**results.summary, **cost_summary(facts)})
-        tracker.images(results.plots)
-        tracker.curves(facts.test.labels, facts.predicted, facts.test.probabilities, facts.test.class_names)
-        tracker.table("predictions", COLUMNS, sample_rows(facts, network))
-        if config.logger.artifacts:
-            classes = list(facts.test.class_names)
-            model = {"epoch": selection.epoch, selection.monitor: selection.value, "classes": classes}
-            tracker.artifact("model", None, [checkpoint], ["best", f"epoch-{selection.epoch}"], model)
-            split = {name: facts.total(name) for name in SPLITS}
-            tracker.artifact("split", config.data.name, [run / "index.parquet"], [f"seed-{config.split_seed}"], split)
-
-
-@contextlib.contextmanager
-def _failures_logged() -> Iterator[None]:
-    import wandb
-
-    try:
-        yield
-    except (OSError, wandb.Error) as error:
-        log.error(
-            "W&B wasn't told all of the result (%s: %s); the run folder holds it whole.", type(error).__name__, error
-        )
-        log.debug("W&B wasn't told all of the result.", exc_info=True)
+    tracker.summary({**results.summary, **cost_summary(facts)})
+    tracker.images(results.plots)
+    tracker.curves(facts.test.labels, facts.predicted, facts.test.probabilities, facts.test.class_names)
+    tracker.table("predictions", COLUMNS, lambda: sample_rows(facts, network))
+    if config.logger.artifacts:
+        classes = list(facts.test.class_names)
+        model = {"epoch": selection.epoch, selection.monitor: selection.value, "classes": classes}
+        tracker.artifact("model", None, [checkpoint], ["best", f"epoch-{selection.epoch}"], model)
+        split = {name: facts.total(name) for name in SPLITS}
+        tracker.artifact("split", config.data.name, [run / "index.parquet"], [f"seed-{config.split_seed}"], split)
 
 
 def sample_rows(facts: RunFacts, network: StagedNetwork | None, each: int = 8) -> list[list[Any]]:

@@ -9,17 +9,19 @@ import contextlib
 import functools
 import logging
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from raylight.config.names import artifact_name, fitting_tag
 from raylight.config.schema import LoggerConfig
-from raylight.errors import RaylightError, first_line
+from raylight.errors import ConfigError, RaylightError, first_line
+from raylight.process import environment, temporary_folder
 from raylight.runs.run_dir import write_atomically
 from raylight.storage.scratch import scratch_folder
 
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 class Tracker:
     """Where a run is shown.
 
+    What W&B can't be told is logged and doesn't fail the run, whose folder holds everything.
+
     Attributes:
         run: the W&B run, None when W&B isn't used.
         exit_code: what the W&B run finishes with; a failed job must not look finished.
@@ -43,6 +47,7 @@ class Tracker:
 
     run: Any = None
     exit_code: int = 0
+    _untold: set[str] = field(default_factory=set)
 
     def lightning_logger(self) -> Any:
         """The logger for Lightning's trainer, or False for none."""
@@ -50,25 +55,54 @@ class Tracker:
             return False
         from pytorch_lightning.loggers import WandbLogger
 
-        return WandbLogger(experiment=self.run, log_model=False)
+        tracker = self
+
+        class Logger(WandbLogger):
+            def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+                tracker.tell("some epochs' metrics", lambda _: WandbLogger.log_metrics(self, metrics, step))
+
+        return Logger(experiment=self.run, log_model=False)
+
+    def tell(self, what: str, work: Callable[[Any], object]) -> None:
+        """Do something with the W&B run, if there is one; what goes wrong is logged, once for each ``what``."""
+        if self.run is None:
+            return
+        try:
+            with temporary_folder(_scratch()):
+                work(self.run)
+        except Exception as error:  # W&B and what it is built of raise errors of every kind
+            if what not in self._untold:
+                log.error("W&B wasn't told %s (%s); the run folder holds it all.", what, first_line(error))
+                log.debug("W&B wasn't told %s.", what, exc_info=True)
+            self._untold.add(what)
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Put final values into the run's summary, numbers as ``test/accuracy``, intervals as ``test/accuracy_low``."""
-        if self.run is not None:
-            self.run.summary.update(dict(values))
+        self.tell("the summary", lambda run: run.summary.update(dict(values)))
 
-    def log(self, values: Mapping[str, Any]) -> None:
-        """Log values that W&B may turn into files: pictures, tables, charts, pages."""
-        if self.run is not None:
-            with _temporary_files_in_scratch():
-                self.run.log(dict(values))
+    def log(self, what: str, values: Callable[[], Mapping[str, Any]]) -> None:
+        """Log values that W&B may turn into files: pictures, tables, charts, pages.
+
+        Args:
+            what: they are, in words.
+            values: makes them, where W&B is used; without any, nothing is logged.
+        """
+
+        def log_them(run: Any) -> None:
+            if found := dict(values()):
+                run.log(found)
+
+        self.tell(what, log_them)
 
     def images(self, paths: Mapping[str, Path]) -> None:
         """Log pictures under ``plots/``."""
-        if self.run is not None:
+
+        def pictures() -> dict[str, Any]:
             import wandb
 
-            self.log({f"plots/{name}": wandb.Image(str(path)) for name, path in paths.items()})
+            return {f"plots/{name}": wandb.Image(str(path)) for name, path in paths.items()}
+
+        self.log("the figures", pictures)
 
     def curves(
         self,
@@ -85,28 +119,37 @@ class Tracker:
             probabilities: of each class.
             class_names: in the order of the columns.
         """
-        if self.run is None:
-            return
-        from wandb import plot
+        names, truth = list(class_names), labels.tolist()
+        self.log(
+            "the confusion matrix",
+            lambda: {"test/confusion_matrix": _confusion_chart(labels, predicted, class_names)},
+        )
 
-        names, truth, claimed = list(class_names), labels.tolist(), probabilities.tolist()
-        matrix = plot.confusion_matrix(y_true=truth, preds=predicted.tolist(), class_names=names)
-        charts: dict[str, Any] = {"test/confusion_matrix": matrix}
-        if len(set(truth)) == len(names):  # the other two aren't defined for a class that doesn't occur
-            charts["test/roc"] = plot.roc_curve(truth, claimed, names)
-            charts["test/precision_recall"] = plot.pr_curve(truth, claimed, names)
-        self.log(charts)
+        def charts() -> dict[str, Any]:
+            from wandb import plot
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+            if len(set(truth)) < len(names):  # they aren't defined for a class that doesn't occur
+                return {}
+            claimed = probabilities.tolist()
+            return {
+                "test/roc": plot.roc_curve(truth, claimed, names),
+                "test/precision_recall": plot.pr_curve(truth, claimed, names),
+            }
+
+        self.log("the ROC and precision-recall curves", charts)
+
+    def table(self, name: str, columns: Sequence[str], rows: Callable[[], Sequence[Sequence[Any]]]) -> None:
         """Log a table; pixels in it become pictures."""
-        if self.run is None:
-            return
-        import wandb
 
-        def cell(value: Any) -> Any:
-            return wandb.Image(value, file_type="jpg") if isinstance(value, np.ndarray) else value
+        def table() -> dict[str, Any]:
+            import wandb
 
-        self.log({name: wandb.Table(columns=list(columns), data=[[cell(value) for value in row] for row in rows])})
+            def cell(value: Any) -> Any:
+                return wandb.Image(value, file_type="jpg") if isinstance(value, np.ndarray) else value
+
+            return {name: wandb.Table(columns=list(columns), data=[[cell(value) for value in row] for row in rows()])}
+
+        self.log(f"the table of {name}", table)
 
     def artifact(
         self, kind: str, of: str | None, files: Sequence[Path], aliases: Sequence[str], facts: Mapping[str, Any]
@@ -115,19 +158,43 @@ class Tracker:
 
         Args:
             kind: its type, and the beginning of its name.
-            of: the rest of its name; None takes the W&B run's id, so that no other run writes versions of it.
+            of: the rest of its name, made to fit; None takes the W&B run's id, so that no other run writes versions of it.
             files: in it, flat.
             aliases: besides ``latest``.
             facts: its metadata.
         """
-        if self.run is None:
-            return
-        import wandb
 
-        artifact = wandb.Artifact(f"{kind}-{of or self.run.id}", type=kind, metadata=dict(facts))
-        for path in files:
-            artifact.add_file(str(path))
-        self.run.log_artifact(artifact, aliases=list(aliases))
+        def log_it(run: Any) -> None:
+            import wandb
+
+            artifact = wandb.Artifact(artifact_name(f"{kind}-{of or run.id}"), type=kind, metadata=dict(facts))
+            for path in files:
+                artifact.add_file(str(path))
+            run.log_artifact(artifact, aliases=list(aliases))
+
+        self.tell(f"the {kind} as an artifact", log_it)
+
+
+def _confusion_chart(
+    labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " image"], class_names: Sequence[str]
+) -> Any:
+    """W&B's confusion matrix; where its table would be cut off, of the cells that aren't zero.
+
+    W&B's own function writes a row for each pair of classes and drops those beyond ``Table.MAX_ARTIFACT_ROWS``, which 448
+    classes pass.
+    """
+    import wandb
+    from wandb import plot
+
+    names = list(class_names)
+    if len(names) ** 2 <= wandb.Table.MAX_ARTIFACT_ROWS:
+        return plot.confusion_matrix(y_true=labels.tolist(), preds=predicted.tolist(), class_names=names)
+    cells = Counter(zip(labels.tolist(), predicted.tolist(), strict=True))
+    columns: Any = ["Actual", "Predicted", "nPredictions"]
+    rows: Any = [[names[true], names[given], count] for (true, given), count in sorted(cells.items())]
+    return plot.plot_table(
+        "wandb/confusion_matrix/v1", wandb.Table(columns=columns, data=rows), {name: name for name in columns}
+    )
 
 
 @contextlib.contextmanager
@@ -149,44 +216,57 @@ def tracking(
         yield Tracker()
         return
     # Artifacts are staged in WANDB_DATA_DIR, elsewhere than the run unless told so.
-    before = {name: os.environ.get(name) for name in ("WANDB_DATA_DIR", "WANDB_SILENT")}
-    os.environ["WANDB_DATA_DIR"] = str(run_folder / "wandb")
-    os.environ.setdefault("WANDB_SILENT", "true")
-    with _temporary_files_in_scratch():
-        import wandb
+    silent = os.environ.get("WANDB_SILENT", "true")
+    with environment(WANDB_DATA_DIR=str(run_folder / "wandb"), WANDB_SILENT=silent):
+        with temporary_folder(_scratch()):
+            import wandb
 
-    mode = os.environ.get("WANDB_MODE", logger.mode)
-    tracker = Tracker()
+        tracker = Tracker()
+        try:
+            tracker.run = _begun(
+                project=logger.project,
+                entity=logger.entity,
+                group=logger.group,
+                name=run_folder.name,
+                tags=list(dict.fromkeys([*logger.tags, *map(fitting_tag, tags)])),
+                dir=str(run_folder),
+                config=dict(config),
+                mode=os.environ.get("WANDB_MODE") or logger.mode,
+                id=_run_id(run_folder / "wandb" / "raylight-run-id"),
+                resume="allow",
+                reinit="finish_previous",
+                settings=wandb.Settings(
+                    silent=True, console="off", disable_git=True, save_code=False, init_timeout=_PATIENCE
+                ),
+            )
+            tracker.tell("how to draw epochs", lambda run: run.define_metric("epoch"))
+            yield tracker
+        except BaseException:
+            tracker.exit_code = 1
+            raise
+        finally:
+            tracker.tell("that the run has ended", lambda run: run.finish(exit_code=tracker.exit_code))
+
+
+def check_tracking(logger: LoggerConfig) -> None:
+    """Whether W&B accepts its environment variables, before there is any work to lose.
+
+    Raises:
+        ConfigError: naming those that it refuses.
+    """
+    if logger.name != "wandb":
+        return
+    with temporary_folder(_scratch()):
+        import wandb
+    from pydantic import ValidationError
+
     try:
-        tracker.run = _begun(
-            project=logger.project,
-            entity=logger.entity,
-            group=logger.group,
-            name=run_folder.name,
-            tags=[*logger.tags, *tags],
-            dir=str(run_folder),
-            config=dict(config),
-            mode=mode,
-            id=_run_id(run_folder / "wandb" / "raylight-run-id"),
-            resume="allow",
-            reinit="finish_previous",
-            settings=wandb.Settings(
-                silent=True, console="off", disable_git=True, save_code=False, init_timeout=_PATIENCE
-            ),
-        )
-        tracker.run.define_metric("epoch")
-        yield tracker
-    except BaseException:
-        tracker.exit_code = 1
-        raise
-    finally:
-        if tracker.run is not None:
-            tracker.run.finish(exit_code=tracker.exit_code)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        wandb.Settings().update_from_env_vars(dict(os.environ))
+    except (ValidationError, wandb.errors.UsageError, ValueError) as error:
+        found = error.errors() if isinstance(error, ValidationError) else []
+        refused = [f"WANDB_{str(one['loc'][0]).upper()}: refused by W&B ({one['msg']})" for one in found if one["loc"]]
+        refused = refused or [f"environment: refused by W&B ({first_line(error)})"]
+        raise ConfigError([f"{problem}; change it, or do without W&B: logger=csv" for problem in refused]) from error
 
 
 def _begun(**arguments: Any) -> Any:
@@ -198,41 +278,25 @@ def _begun(**arguments: Any) -> Any:
     import wandb
 
     try:
-        with _temporary_files_in_scratch():
+        with temporary_folder(_scratch()):
             return wandb.init(**arguments)
     except wandb.errors.Error as error:
-        reason = first_line(error)
         raise RaylightError(
-            f"W&B can't be used online: {reason}. Keep the run on this machine with logger.mode=offline (upload it later with: "
-            "wandb sync RUN/wandb/offline-run-*), or do without W&B: logger=csv"
+            f"W&B can't be used online: {first_line(error)}. Keep the run on this machine with logger.mode=offline (upload it "
+            "later with: wandb sync RUN/wandb/offline-run-*), or do without W&B: logger=csv"
         ) from error
 
 
 @functools.cache
 def _scratch() -> Path:
-    """Where W&B keeps temporary files and sockets, one folder a process, as W&B has one service for all its runs."""
+    """Where W&B keeps temporary files and sockets, one folder per process, as W&B has one service for all its runs.
+
+    It makes its own when it is imported, for pictures and artifacts, and when its service starts, for sockets; it has no
+    setting for them, and leaves them when it is killed. Here the next process finds and removes them.
+    """
     lifetime = contextlib.ExitStack()
     atexit.register(lifetime.close)  # before W&B's own endings are registered, thus called after them
     return lifetime.enter_context(scratch_folder("wandb", _SETTLED))
-
-
-@contextlib.contextmanager
-def _temporary_files_in_scratch() -> Iterator[None]:
-    """Within it, temporary folders are made where the next process finds what a killed one left.
-
-    W&B makes its own when it is imported, for pictures and artifacts, and when its service starts, for sockets; it has no
-    setting for them, and leaves them when it is killed.
-    """
-    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
-    tempfile.tempdir = os.environ["TMPDIR"] = str(_scratch())
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
-        if variable is None:
-            os.environ.pop("TMPDIR", None)
-        else:
-            os.environ["TMPDIR"] = variable
 
 
 def _run_id(path: Path) -> str:

@@ -1,0 +1,74 @@
+"""Names that W&B, a file system or a run folder refuses, judged by W&B's own checks."""
+
+import doctest
+from pathlib import Path
+
+import pytest
+import wandb
+from omegaconf import OmegaConf
+
+from raylight.config import names
+from raylight.config.launch import register_schema
+from raylight.config.names import artifact_name, fitting_tag, folder_name, name_problems
+from raylight.config.schema import DataConfig, LoggerConfig, RunConfig
+
+ODD = ["my cats", "müll", "a:b", "a+b", "a & b", "猫", "x" * 200, "", "a/b\\c", "-", "demo"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_made_up_names_are_accepted_by_wandb(name: str) -> None:
+    wandb.Artifact(artifact_name(f"split-{name}"), type="split")
+    wandb.Settings(run_tags=(fitting_tag(name),))
+
+
+def test_two_names_never_become_one_and_a_good_one_stays() -> None:
+    assert len({artifact_name(f"split-{name}") for name in ODD}) == len(ODD)
+    assert len({fitting_tag("x" * 100 + end) for end in "abc"}) == 3
+    assert (artifact_name("split-demo"), fitting_tag("my cats")) == ("split-demo", "my cats")
+    assert doctest.testmod(names).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "accepted"),
+    [("project", text, False) for text in ("a/b", "a#b", "x" * 129, "50%")]
+    + [("project", text, True) for text in ("cats & dogs", "x" * 128)]
+    + [("tags", [text], False) for text in ("", "x" * 65)]
+    + [("tags", ["x" * 64, "a/b"], True)],
+)
+def test_what_wandb_would_refuse_is_refused_before_work(setting: str, value: object, accepted: bool) -> None:
+    found = list(name_problems(RunConfig(logger=LoggerConfig(**{setting: value}))))
+    assert [problem.startswith(f"logger.{setting}: ") for problem in found] == [True] * (not accepted)
+    try:
+        wandb.Settings(**{{"tags": "run_tags"}.get(setting, setting): value})
+        assert accepted
+    except (ValueError, wandb.errors.UsageError):
+        assert not accepted
+    assert not list(name_problems(RunConfig(logger=LoggerConfig(name="csv", **{setting: value}))))
+
+
+def test_wandbs_mode_in_the_environment_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "bogus")
+    (problem,) = name_problems(RunConfig())
+    assert problem == "WANDB_MODE: 'bogus' in the environment is not one of online, offline, disabled"
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "..\\x", "", "  "])
+def test_a_data_sets_name_is_no_path(name: str) -> None:
+    (problem,) = name_problems(RunConfig(data=DataConfig(name=name), logger=LoggerConfig(name="csv")))
+    assert problem.startswith("data.name: ")
+
+
+@pytest.mark.parametrize("name", ["hf-hub:timm/vit", "../../up", "x" * 300, "it's"])
+def test_a_run_folder_is_two_below_outputs_whatever_the_model_is_called(name: str, tmp_path: Path) -> None:
+    from hydra.core.config_store import ConfigStore
+
+    register_schema()
+    settings = ConfigStore.instance().load("hydra/config.yaml").node
+    config = OmegaConf.create({"data": {"name": "cats"}, "model": {"name": name}, "hydra": settings})
+    OmegaConf.register_new_resolver("now", lambda _: "today", replace=True)
+    folder = Path(config.hydra.run.dir)
+    assert folder.parts[0] == "outputs"
+    assert folder.parts[1] == folder_name(f"cats-{name}")
+    assert len(folder.parts) == 3
+    (tmp_path / folder).mkdir(parents=True)
+    assert (tmp_path / folder).resolve().is_relative_to(tmp_path / "outputs")

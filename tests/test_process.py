@@ -1,0 +1,58 @@
+"""What is changed in the process is put back; a home is found where there is none."""
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from raylight.process import ensure_home, environment, temporary_folder, torch_threads
+
+
+def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYLIGHT_ONE", "before")
+    monkeypatch.delenv("TMPDIR", raising=False)
+    before = dict(os.environ), tempfile.tempdir, torch.get_num_threads()
+    names = {"RAYLIGHT_ONE": "within", "RAYLIGHT_TWO": "within", "RAYLIGHT_THREE": None}
+    with pytest.raises(KeyError), environment(**names), temporary_folder(tmp_path), torch_threads(1):
+        os.environ["RAYLIGHT_THREE"] = "by others"
+        assert (os.environ["RAYLIGHT_ONE"], os.environ["RAYLIGHT_TWO"]) == ("within", "within")
+        assert Path(tempfile.mkdtemp()).parent == Path(os.environ["TMPDIR"]) == tmp_path
+        assert torch.get_num_threads() == 1
+        raise KeyError
+    assert (dict(os.environ), tempfile.tempdir, torch.get_num_threads()) == before
+
+
+@pytest.mark.parametrize("home", [None, "/nonexistent"])
+def test_a_user_without_a_home_gets_a_private_one(home: str | None, tmp_path: Path) -> None:
+    """As a user whom the machine doesn't know, which takes the right to become one."""
+    code = (
+        "import os\n"
+        "from raylight.process import ensure_home\n"
+        "if os.getuid() == 0: os.setuid(54321)\n"
+        "ensure_home(); print(os.environ['HOME'], os.path.expanduser('~'))"
+    )
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"} | {"TMPDIR": str(tmp_path)}
+    environment |= {"HOME": home} if home else {}
+    if home is None and os.getuid():
+        pytest.skip("this user has a home in the system's list of users")
+    run = [sys.executable, "-c", code]
+    for _ in range(2):  # the second time it is there already
+        done = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
+        first, second = done.stdout.split()
+        assert first == second
+        assert Path(first).parent == tmp_path
+        assert stat.S_IMODE(Path(first).stat().st_mode) == 0o700
+
+
+def test_a_home_that_can_be_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    ensure_home()
+    assert os.environ["HOME"] == str(tmp_path)
