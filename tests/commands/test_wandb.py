@@ -112,7 +112,10 @@ def test_checkpoint_and_split_are_artifacts_with_aliases(records: list[dict[str,
     epoch = json.loads((run / "metrics.json").read_text())["provenance"]["selected_epoch"]
     model, split = found["model"], found["split"]
     assert (model["name"], set(model["aliases"])) == (f"model-{run_id}", {"best", f"epoch-{epoch}", "latest"})
-    assert (split["name"], set(split["aliases"])) == ("split-demo", {"seed-3", "latest"})
+    assert (split["name"], set(split["aliases"])) == (
+        "split-demo",
+        {"seed-1", "latest"},
+    )  # of the split, not of the training
     assert [part["path"] for part in split["manifest"]["contents"]] == ["index.parquet"]
     assert json.loads(model["metadata"])["classes"] == ["cat", "dog"]
 
