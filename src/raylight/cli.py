@@ -134,6 +134,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 7860,
     max_mb: Annotated[float, typer.Option(help="Size of an uploaded picture at most, in megabytes.")] = 20.0,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A name that a proxy in front asks for; may be repeated.")
+    ] = None,
 ) -> None:
     """Open a page: drop a picture, see its class, how sure that is, and where the network looked.
 
@@ -141,7 +144,7 @@ def serve(
     """
     from raylight.serving.app import serve_runs
 
-    _guarded(lambda: serve_runs(runs, host, port, max_mb))
+    _guarded(lambda: serve_runs(runs, host, port, max_mb, allow_host or ()))
 
 
 @app.command()

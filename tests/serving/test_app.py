@@ -1,4 +1,4 @@
-"""The page of ``raylight serve``, asked by Gradio's client and opened in a browser."""
+"""The page of ``raylight serve``, asked over HTTP and opened in a browser."""
 
 import json
 import re
@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from raylight.data.index import Index
-from raylight.serving.explanation import Judge, examples
+from raylight.serving.app import LOOPBACK, page
+from raylight.serving.explanation import ServedRun, examples
 from raylight.serving.predictor import Predictor
 from tests.trained_run import move_images
 
@@ -61,18 +62,16 @@ def served(run: Path, second_run: Path, tmp_path_factory: pytest.TempPathFactory
     assert "Traceback" not in process.stdout.read()
 
 
-@pytest.fixture(scope="module")
-def client(served: tuple[str, Path]) -> Any:
-    from gradio_client import Client
-
-    return Client(served[0], verbose=False, analytics_enabled=False)
+def upload(address: str, content: bytes, route: str = "/predict", **headers: str) -> httpx.Response:
+    return httpx.post(f"{address}{route}", files={"picture": ("a.jpg", content)}, headers=headers)
 
 
-def test_a_program_gets_what_predict_says(client: Any, run: Path, images: Path) -> None:
-    from gradio_client import handle_file
-
+def test_a_program_gets_what_predict_says(served: tuple[str, Path], run: Path, images: Path) -> None:
     path = images / "right" / "1-3.png"
-    lenient, strict = client.predict(handle_file(str(path)), api_name="/predict")
+    as_form = upload(served[0], path.read_bytes())
+    as_body = httpx.post(f"{served[0]}/predict", content=path.read_bytes())
+    assert as_form.json() == as_body.json()
+    lenient, strict = as_form.json()
     (block,) = Predictor.open(run).predict_files([path])
     assert [lenient["probabilities"][name] for name in ("left", "right")] == pytest.approx(
         block.probabilities[0].tolist()
@@ -84,71 +83,69 @@ def test_a_program_gets_what_predict_says(client: Any, run: Path, images: Path) 
     assert (lenient["run"], strict["run"]) == (run.name, "stricter")
 
 
-def test_what_is_no_picture_or_too_large_is_refused_with_a_sentence(
-    client: Any, served: tuple[str, Path], tmp_path: Path
-) -> None:
-    from gradio_client import handle_file
-
-    (tmp_path / "words.jpg").write_text("no picture")
-    with pytest.raises(Exception, match=r"This file can't be judged: not a whole image of an accepted format"):
-        client.predict(handle_file(str(tmp_path / "words.jpg")), api_name="/predict")
-    with pytest.raises(Exception, match="There is no picture to judge; upload one"):
-        client.predict(None, api_name="/predict")
-    upload = httpx.post(f"{served[0]}/gradio_api/upload", files={"files": ("big.jpg", b"x" * 3_000_000)})
-    assert (upload.status_code, upload.json()["detail"]) == (
-        413,
-        "The file is larger than 2 MB, which is as much as is taken.",
-    )
+def test_what_is_no_picture_or_too_large_is_refused_with_a_sentence(served: tuple[str, Path]) -> None:
+    words = upload(served[0], b"no picture")
+    assert words.status_code == 422
+    assert words.json()["detail"].startswith("This file can't be used: not a whole image of an accepted format")
+    shown = upload(served[0], b"no picture", "/")
+    assert (shown.status_code, "This file can&#39;t be used: not a whole image" in shown.text) == (422, True)
+    for empty in (httpx.post(f"{served[0]}/predict"), upload(served[0], b"")):
+        assert (empty.status_code, empty.json()["detail"]) == (400, "There is no picture to predict; upload one.")
 
     def without_length() -> Iterator[bytes]:
-        yield b'--b\r\nContent-Disposition: form-data; name="files"; filename="big.jpg"\r\n\r\n'
+        yield b'--b\r\nContent-Disposition: form-data; name="picture"; filename="big.jpg"\r\n\r\n'
         for _ in range(30):
             yield b"x" * 100_000
         yield b"\r\n--b--\r\n"
 
-    def many_files() -> Iterator[bytes]:
-        for number in range(30):
-            yield f'--b\r\nContent-Disposition: form-data; name="files"; filename="{number}.jpg"\r\n\r\n'.encode()
-            yield b"x" * 100_000 + b"\r\n"
-        yield b"--b--\r\n"
+    def endless_body() -> Iterator[bytes]:
+        for _ in range(30):
+            yield b"x" * 100_000
 
-    headers = {"content-type": "multipart/form-data; boundary=b"}
-    for content in (without_length(), many_files()):
-        chunked = httpx.post(f"{served[0]}/gradio_api/upload", content=content, headers=headers)
-        assert (chunked.status_code, "larger than 2 MB" in chunked.text) == (413, True)
-    for nonsense in ("[" * 100_000, '{"data": ', ""):
-        answer = httpx.post(f"{served[0]}/gradio_api/queue/join", content=nonsense)
-        assert answer.status_code in (400, 422)
+    form = {"content-type": "multipart/form-data; boundary=b"}
+    too_large = [
+        upload(served[0], b"x" * 3_000_000),
+        httpx.post(f"{served[0]}/predict", content=without_length(), headers=form),
+        httpx.post(f"{served[0]}/", content=endless_body()),
+    ]
+    for answer in too_large:
+        assert answer.status_code == 413
+        assert answer.json()["detail"] == "The file is larger than 2 MB, which is as much as is taken."
+    several = httpx.post(f"{served[0]}/predict", files=[("picture", ("a.jpg", b"x")), ("other", ("b.jpg", b"x"))])
+    field = httpx.post(f"{served[0]}/predict", files={"picture": (None, "/etc/hostname")})
+    broken = httpx.post(f"{served[0]}/predict", content=b"--c", headers={"content-type": "multipart/form-data"})
+    assert [answer.status_code for answer in (several, field, broken)] == [400, 400, 400]
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
+def test_nothing_but_the_page_is_served_and_to_nobody_elsewhere(served: tuple[str, Path]) -> None:
+    for path in (
         "/etc/hostname",
-        {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}},
-        {"path": "https://example.com/picture.png", "meta": {"_type": "gradio.FileData"}},
-        {"path": "{folder}/../etc/hostname", "meta": {"_type": "gradio.FileData"}},
-        [{"value": {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}}],
-        {"path": "\ud800", "meta": {"_type": "gradio.FileData"}},
-    ],
-)
-def test_paths_and_addresses_are_not_read(served: tuple[str, Path], given: object) -> None:
-    for route in ("call/predict", "run/predict", "queue/join", "component_server"):
-        body = {"data": [given], "fn_index": 0, "session_hash": "x"}
-        for content_type in ("application/json", "text/plain", "multipart/form-data; boundary=b"):
-            headers = {"content-type": content_type}
-            answer = httpx.post(f"{served[0]}/gradio_api/{route}", content=json.dumps(body), headers=headers)
-            assert answer.status_code == 403
-            assert answer.json()["detail"] == "Pictures come as uploads: a path or an address isn't read."
-
-
-def test_files_of_this_machine_and_other_names_are_not_served(served: tuple[str, Path], run: Path) -> None:
-    for path in ("/etc/hostname", run / "config.yaml", "https://example.com/picture.png"):
-        assert httpx.get(f"{served[0]}/gradio_api/file={path}").status_code == 403
-    assert httpx.get(served[0], headers={"host": "elsewhere.example"}).status_code == 403
+        "/page.html",
+        "/docs",
+        "/openapi.json",
+        "/?example=12",
+        "/?example=x",
+        "/?example=-1",
+    ):
+        assert httpx.get(served[0] + path).status_code == 404
+    for host in ("elsewhere.example", "localhost.elsewhere.example", ""):
+        assert httpx.get(served[0], headers={"host": host}).status_code in (400, 403)
+    assert upload(served[0], b"x", **{"sec-fetch-site": "cross-site"}).status_code == 403
     page = httpx.get(served[0])
     assert page.status_code == 200
-    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; img-src data:;")
+
+
+def test_a_proxy_may_ask_by_the_name_that_it_is_allowed(run: Path) -> None:
+    from starlette.testclient import TestClient
+
+    app = page([ServedRun.open(run)], 2, (*LOOPBACK, "lab.example"))
+    assert TestClient(app, base_url="http://lab.example:8443").get("/").status_code == 200
+    refused = TestClient(app, base_url="http://other.example").get("/")
+    assert (refused.status_code, refused.json()["detail"]) == (
+        403,
+        "This page answers to localhost, 127.0.0.1, [::1], lab.example alone.",
+    )
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
@@ -163,46 +160,39 @@ def test_the_page_in_a_browser(served: tuple[str, Path], images: Path, tmp_path:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
         page.on("request", lambda request: requests.append(request.url))
         page.goto(served[0])
-        chooser, results = page.locator("#upload input[type=file]"), page.locator("#result-0, #result-1")
-        chooser.set_input_files(images / "right" / "1-3.png")
-        results.locator(".said").nth(1).wait_for(timeout=60_000)
+        page.locator("input[type=file]").set_input_files(images / "right" / "1-3.png")  # sends itself
+        results = page.locator(".run")
+        results.locator(".predicted").nth(1).wait_for(timeout=60_000)
         assert results.count() == 2
-        assert results.nth(1).locator(".said").inner_text().startswith("left")
-        assert "right is decided on above the threshold of 1 (the mark)" in results.nth(1).inner_text()
+        assert results.nth(1).locator(".predicted").inner_text().startswith("left")
+        assert "right is predicted above the threshold of 1 (the mark)" in results.nth(1).inner_text()
         pictures = results.locator("img").evaluate_all("all => all.map(i => [i.naturalWidth, i.clientWidth])")
         assert len(pictures) == 4
         assert all(loaded == 256 and shown > 100 for loaded, shown in pictures)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        examples_shown = page.locator("#examples button:has(img)")
+        examples_shown = page.locator(".examples a:has(img)")
         assert examples_shown.count() == 12
+        caption = examples_shown.nth(1).inner_text().strip()
         examples_shown.nth(1).click()
         truth = results.nth(0).locator(".right, .wrong")
         truth.wait_for(timeout=60_000)
-        caption = examples_shown.nth(1).inner_text().strip()
-        assert re.search(rf"It is {caption}\.", truth.inner_text())
-        page.get_by_role("button", name="Model card").first.click()
+        assert truth.inner_text().endswith(f"Its label is {caption}.")
+        page.get_by_text("Model card").first.click()
         page.get_by_text("Intended use").first.wait_for(timeout=60_000)
-        chooser.set_input_files(tmp_path / "words.jpg")
-        results.nth(1).locator(".refused").wait_for(timeout=60_000)
-        assert results.nth(0).inner_text().startswith("This file can't be judged: not a whole image")
+        assert complaints == []
+        page.locator("input[type=file]").set_input_files(tmp_path / "words.jpg")
+        page.locator(".refused").wait_for(timeout=60_000)
+        assert page.locator(".refused").inner_text().startswith("This file can't be used: not a whole image")
         browser.close()
-    assert complaints == []
-    assert {re.sub(r"^(blob:)?(http://[^/]*).*", r"\2", url) for url in requests if not url.startswith("data:")} == {
-        served[0]
-    }
+    assert {re.sub(r"^(http://[^/]*).*", r"\1", url) for url in requests if not url.startswith("data:")} == {served[0]}
 
 
-def test_nobody_else_is_called(client: Any, served: tuple[str, Path]) -> None:
-    """Nor when an uploaded file is said to come from an address."""
-    (path,) = httpx.post(f"{served[0]}/gradio_api/upload", files={"files": ("a.jpg", b"no picture")}).json()
-    file = {"path": path, "url": "http://203.0.113.9/picture.png", "meta": {"_type": "gradio.FileData"}}
-    asked = httpx.post(f"{served[0]}/gradio_api/call/predict", json={"data": [file]})
-    with httpx.stream("GET", f"{served[0]}/gradio_api/call/predict/{asked.json()['event_id']}") as answer:
-        assert "This file can't be judged" in "".join(answer.iter_text())
+def test_nobody_else_is_called(served: tuple[str, Path], images: Path) -> None:
+    assert upload(served[0], (images / "right" / "1-3.png").read_bytes(), "/").status_code == 200
     time.sleep(0.5)
     called = served[1].read_text().splitlines()
     assert "socket.getaddrinfo localhost" in called
@@ -213,10 +203,10 @@ def test_nobody_else_is_called(client: Any, served: tuple[str, Path]) -> None:
 def test_examples_are_test_images_that_are_still_there(
     run: Path, copied_run: Path, images: Path, tmp_path: Path
 ) -> None:
-    judge = Judge.open(run)
-    found, fewer = examples([judge])
+    served_run = ServedRun.open(run)
+    found, fewer = examples([served_run])
     assert (len(found), fewer) == (12, None)
-    test = judge.predictor.test_images()
+    test = served_run.predictor.test_images()
     truth = dict(zip(test.column("path"), test.column("label"), strict=True))
     assert all(truth[image.path] == image.label for image in found)
     assert [image.label for image in found[:4]] == ["left", "right", "left", "right"]
@@ -225,7 +215,7 @@ def test_examples_are_test_images_that_are_still_there(
     (moved / found[0].path).unlink()
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(moved / found[1].path)
     move_images(copied_run, moved)
-    left, fewer = examples([Judge.open(copied_run)])
+    left, fewer = examples([ServedRun.open(copied_run)])
     assert [image.path for image in left] == [image.path for image in found[2:]]
     assert fewer is not None
     assert "2 pictures can't be shown" in fewer
@@ -240,23 +230,20 @@ def test_what_one_run_was_tested_on_and_another_trained_on_is_no_example(run: Pa
     position = index.table.column_names.index("split")
     table = index.table.set_column(position, index.table.schema.field("split"), [other])
     replace(index, table=table).write(copied_run / "index.parquet")
-    found, fewer = examples([Judge.open(run), Judge.open(copied_run)])
+    found, fewer = examples([ServedRun.open(run), ServedRun.open(copied_run)])
     assert found == []
     assert fewer is not None
     assert fewer.startswith("No image is in the test split of every run")
 
 
-def test_a_model_without_its_results_can_be_shown(
-    untrained: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from raylight.serving.app import QUIET, page
+def test_a_model_without_its_results_can_be_shown(untrained: Any) -> None:
+    from starlette.testclient import TestClient
 
-    for name, value in {**QUIET, "GRADIO_TEMP_DIR": str(tmp_path / "uploads")}.items():
-        monkeypatch.setenv(name, value)
-    blocks = page([Judge.open(untrained(("ape", "bee", "cow")))])
-    texts = " ".join(str(part["props"].get("value", "")) for part in blocks.get_config_file()["components"])
-    assert "index can&#39;t be read" in texts
-    assert "There is no model card" in texts
+    app = page([ServedRun.open(untrained(("ape", "bee", "cow")))], 2, None)
+    shown = TestClient(app).get("/")
+    assert shown.status_code == 200
+    assert "index can&#39;t be read" in shown.text
+    assert "There is no model card" in shown.text
 
 
 @pytest.mark.parametrize(

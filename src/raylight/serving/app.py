@@ -1,43 +1,57 @@
-"""``raylight serve``: a page that says what runs make of a picture, several side by side.
+"""``raylight serve``: a page that shows what runs predict for a picture, several side by side.
 
-Covers what is on the page and how it is served: on loopback unless told otherwise, without analytics, without a call to
-the network, with a limit on uploads. What a run says of a picture is ``verdict``'s; who may ask what is ``gate``'s.
+A plain form, answered with a whole page, so that it works without scripts; a script of a few lines sends a dropped picture at
+once. Programs send the picture to ``/predict`` and get JSON. Pictures come as uploads alone: no request can name a file of
+this machine or an address, nothing is fetched, and an upload lies in memory or a nameless temporary file until it is answered.
 """
 
 import logging
-import os
 import socket
-from collections.abc import Iterator, Sequence
+from base64 import b64encode
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from raylight.errors import BadImageError, ConfigError, RaylightError, RunError
-from raylight.report.facts import Measured
+import anyio
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.errors import BadImageError, ConfigError, RaylightError
+from raylight.report.images import SAMPLE, jpeg
 from raylight.report.templating import page_templates
 from raylight.runs.signals import Stopped, stopping_politely
-from raylight.serving.explanation import Judge, LabelledImage, examples
-from raylight.serving.gate import Gate
+from raylight.serving.explanation import Explanation, LabelledImage, ServedRun, examples
 from raylight.serving.predictor import UnusableRunError
-from raylight.storage.scratch import scratch_folder
 
 log = logging.getLogger("raylight")
 
 CLASSES = 10
 """Classes whose probability is shown, the most probable first."""
 
-QUIET = {
-    "GRADIO_ANALYTICS_ENABLED": "False",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_OFFLINE": "1",
-    "DISABLE_TELEMETRY": "1",
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+"""Names of this machine that a page on loopback answers to; any other could be a page elsewhere that points its name here."""
+
+SCRIPT = "for (const i of document.querySelectorAll('input[type=file]')) i.onchange = () => i.form.submit();"
+"""The page's only script: a chosen or dropped picture is sent at once."""
+
+HEADERS = {
+    "content-security-policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'self'; "
+    f"frame-ancestors 'none'; base-uri 'none'; script-src 'sha256-{b64encode(sha256(SCRIPT.encode()).digest()).decode()}'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
 }
-"""What keeps Gradio and its libraries off the network."""
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
-def serve_runs(runs: Sequence[Path], host: str, port: int, max_mb: float) -> int:
+def serve_runs(runs: Sequence[Path], host: str, port: int, max_mb: float, allow_host: Sequence[str] = ()) -> int:
     """Serve the page until interrupted; its address is printed once it can be opened.
 
     Args:
@@ -45,6 +59,7 @@ def serve_runs(runs: Sequence[Path], host: str, port: int, max_mb: float) -> int
         host: address to listen on.
         port: to listen on; 0 takes a free one.
         max_mb: size of an uploaded file at most, in megabytes.
+        allow_host: further names that the page answers to, for a proxy in front of it.
 
     Returns:
         0, after an interrupt.
@@ -52,191 +67,179 @@ def serve_runs(runs: Sequence[Path], host: str, port: int, max_mb: float) -> int
     Raises:
         UnusableRunError: a run can't be used.
         ConfigError: the port is taken, the address isn't this machine's, or the limit isn't positive.
-        RaylightError: gradio isn't installed.
     """
     if max_mb <= 0:
         raise ConfigError([f"--max-mb: {max_mb:g} lets no picture through; give a size in megabytes, such as 20"])
-    with _quiet_gradio(), _listening(host, port) as listener:
-        judges = [Judge.open(run) for run in runs]
-        app = served(page(judges), max_mb, host)
-        _run(app, listener, host)
+    hosts = (*LOOPBACK, *allow_host) if _is_loopback(host) or allow_host else None
+    with _listening(host, port) as listener:
+        _run(page([ServedRun.open(run) for run in runs], max_mb, hosts), listener, host)
     return 0
 
 
-def page(judges: Sequence[Judge]) -> Any:
-    """The page, as Gradio's ``Blocks``.
+def page(runs: Sequence[ServedRun], max_mb: float, hosts: Sequence[str] | None) -> Starlette:
+    """The page, as an ASGI application.
 
     Args:
-        judges: the runs, at least one.
-    """
-    import gradio as gr
-
-    try:
-        found, fewer = examples(judges)
-    except UnusableRunError as error:  # what else a run says of a picture needs no index
-        found, fewer = [], str(error)
-    titles = [judge.facts.title for judge in judges]
-    medical = any(judge.facts.config.data.medical for judge in judges)
-
-    def show(content: bytes | None) -> list[str]:
-        return [_verdict(judge, content, None) for judge in judges]
-
-    def show_example(chosen: gr.SelectData) -> list[str | None]:
-        image = found[chosen.index]
-        return [None, *(_verdict(judge, image.content, image.label) for judge in judges)]
-
-    def predict(content: bytes | None) -> list[dict[str, Any]]:
-        if content is None:
-            raise gr.Error("There is no picture to judge; upload one.", print_exception=False)
-        try:
-            return [_answer(judge, content) for judge in judges]
-        except BadImageError as error:
-            raise gr.Error(_refusal(error), print_exception=False) from error
-
-    with gr.Blocks(title=f"{' · '.join(titles)} · Raylight", analytics_enabled=False) as blocks:
-        gr.HTML(_render("heading.html", titles=titles, medical=medical), elem_classes="rl")
-        upload = gr.File(label="Drop a picture here", type="binary", height=140, elem_id="upload")
-        results = []
-        with gr.Row(elem_classes="runs"):
-            for position, judge in enumerate(judges):
-                with gr.Column(min_width=320):
-                    gr.HTML(_render("run.html", facts=judge.facts, accuracy=_accuracy(judge)), elem_classes="rl")
-                    results.append(
-                        gr.HTML(_verdict(judge, None, None), elem_classes="rl", elem_id=f"result-{position}")
-                    )
-        if found:
-            gr.HTML(_render("examples.html", several=len(judges) > 1), elem_classes="rl")
-            gallery = gr.Gallery(
-                [(_thumbnail(judges[0], image), image.label) for image in found],
-                show_label=False,
-                columns=6,
-                height="auto",
-                allow_preview=False,
-                buttons=[],
-                elem_id="examples",
-            )
-            gallery.select(show_example, None, [upload, *results], api_visibility="private", show_progress="hidden")
-        if fewer:
-            gr.HTML(_render("note.html", text=fewer), elem_classes="rl")
-        for judge in judges:
-            with gr.Accordion(f"Model card: {judge.facts.title} ({judge.predictor.run.path.name})", open=False):
-                gr.Markdown(_card(judge))
-        for event in (upload.upload, upload.clear):
-            event(show, upload, results, api_visibility="private", show_progress="hidden")
-        answers = gr.JSON(visible=False)
-        gr.Button(visible=False).click(predict, upload, answers, api_name="predict")
-    blocks.queue(default_concurrency_limit=1)
-    return blocks
-
-
-def served(blocks: Any, max_mb: float, host: str) -> Any:
-    """The page as an ASGI application that asks nothing of the network and lets no path in.
-
-    Args:
-        blocks: from ``page``.
+        runs: at least one.
         max_mb: size of an uploaded file at most, in megabytes.
-        host: that it will be asked for; any name is let in where it isn't loopback.
+        hosts: names that the page answers to; None allows any.
     """
-    import gradio as gr
-    from fastapi import FastAPI
-
-    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    app = gr.mount_gradio_app(
-        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
-        blocks,
-        path="/",
-        app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
-        max_file_size=int(max_mb * 1e6),
-        show_error=True,
-        ssr_mode=False,
-        pwa=False,
-        mcp_server=False,
-        enable_monitoring=False,
-        run_history=False,
-        footer_links=[],
-        theme=theme,
-        css=(TEMPLATES / "app.css").read_text(encoding="utf-8"),
-    )
-    return Gate(app, max_mb, ("localhost", "127.0.0.1", "[::1]") if _is_loopback(host) else None)
-
-
-def _answer(judge: Judge, content: bytes) -> dict[str, Any]:
-    """A verdict for programs."""
-    verdict = judge.verdict(content)
-    return {
-        "run": judge.predictor.run.path.name,
-        "predicted": verdict.predicted,
-        "probabilities": dict(verdict.probabilities),
-        "positive": verdict.positive,
-        "threshold": verdict.threshold,
-    }
-
-
-def _verdict(judge: Judge, content: bytes | None, truth: str | None) -> str:
-    """A verdict for people; a sentence where the file isn't a picture."""
-    verdict = refused = None
     try:
-        verdict = judge.verdict(content) if content is not None else None
-    except BadImageError as error:
-        refused = _refusal(error)
-    return _render(
-        "verdict.html",
-        verdict=verdict,
-        refused=refused,
-        truth=truth,
-        calibrated=judge.predictor.temperature != 1.0,
-        most=CLASSES,
+        found, fewer = examples(runs)
+    except UnusableRunError as error:  # the examples alone need the run's index
+        found, fewer = [], str(error)
+    thumbnails = [(image.label, _thumbnail(runs[0], image)) for image in found]
+    cards = [(f"{run.facts.title} ({run.predictor.run.path.name})", _card(run)) for run in runs]
+    one_at_a_time = anyio.CapacityLimiter(1)
+    template = page_templates("raylight.serving").get_template("page.html")
+
+    def rendered(content: bytes | None = None, truth: str | None = None) -> HTMLResponse:
+        explanations: list[Explanation | None] = [None] * len(runs)
+        refused = None
+        try:
+            if content is not None:
+                explanations = [run.explain(content) for run in runs]
+        except BadImageError as error:
+            refused = _refusal(error)
+        text = template.render(
+            runs=list(zip(runs, explanations, strict=True)),
+            refused=refused,
+            truth=truth,
+            most=CLASSES,
+            thumbnails=thumbnails,
+            fewer=fewer,
+            cards=cards,
+            script=SCRIPT,
+        )
+        # File names may hold bytes that aren't UTF-8; the page shows a question mark.
+        return HTMLResponse(text.encode("utf-8", "replace"), 422 if refused else 200)
+
+    async def show(request: Request) -> Response:
+        content = truth = None
+        if request.method == "POST":
+            content = await _uploaded(request, max_mb)
+        elif "example" in request.query_params:
+            image = _example(found, request.query_params["example"])
+            content, truth = image.content, image.label
+        return await anyio.to_thread.run_sync(rendered, content, truth, limiter=one_at_a_time)
+
+    async def predict(request: Request) -> Response:
+        content = await _uploaded(request, max_mb)
+        try:
+            answers = await anyio.to_thread.run_sync(
+                lambda: [run.answer(content) for run in runs], limiter=one_at_a_time
+            )
+        except BadImageError as error:
+            raise HTTPException(422, _refusal(error)) from error
+        return JSONResponse(answers)
+
+    async def refuse(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return JSONResponse({"detail": error.detail}, error.status_code)
+
+    app = Starlette(
+        routes=[Route("/", show, methods=["GET", "POST"]), Route("/predict", predict, methods=["POST"])],
+        exception_handlers={HTTPException: refuse},
     )
+    app.add_middleware(_Guard, hosts=hosts)
+    return app
+
+
+class _Guard:
+    """Refuses requests under other machines' names and forms of other sites, and adds the headers that every answer has.
+
+    Args:
+        app: what answers.
+        hosts: names that it answers to; None allows any.
+    """
+
+    def __init__(self, app: Any, hosts: Sequence[str] | None) -> None:
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] += [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+            await send(message)
+
+        app = self.app
+        if scope["type"] == "http":
+            headers = Request(scope).headers
+            if self.hosts is not None and _name(headers.get("host", "")) not in self.hosts:
+                app = JSONResponse({"detail": f"This page answers to {', '.join(self.hosts)} alone."}, 403)
+            elif scope["method"] == "POST" and headers.get("sec-fetch-site", "same-origin") not in (
+                "same-origin",
+                "none",
+            ):
+                app = JSONResponse({"detail": "Pictures are taken from this page and from programs alone."}, 403)
+        await app(scope, receive, with_headers)
+
+
+class _Limited(Request):
+    """A request whose body is cut off at a size, whatever length it announces.
+
+    Args:
+        request: the request.
+        max_mb: size at most, in megabytes.
+    """
+
+    def __init__(self, request: Request, max_mb: float) -> None:
+        super().__init__(request.scope, request.receive)
+        self.max_mb = max_mb
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The body, chunk by chunk.
+
+        Raises:
+            HTTPException: it is too large.
+        """
+        taken = int(self.headers.get("content-length", "0") or 0)
+        announced = taken > 0
+        async for chunk in super().stream():
+            taken += 0 if announced else len(chunk)
+            if taken > self.max_mb * 1e6 + 10_000:  # around the file a form has boundaries and a name
+                raise HTTPException(413, f"The file is larger than {self.max_mb:g} MB, which is as much as is taken.")
+            yield chunk
+
+
+async def _uploaded(request: Request, max_mb: float) -> bytes:
+    """The picture in a request: a form's only file, or the body itself."""
+    limited = _Limited(request, max_mb)
+    content: Any = b""
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        limit = int(max_mb * 1e6) + 10_000
+        async with limited.form(max_files=1, max_fields=0, max_part_size=limit) as form:
+            for part in form.values():
+                if isinstance(part, UploadFile):
+                    content = await part.read()
+    else:
+        content = await limited.body()
+    if not content:
+        raise HTTPException(400, "There is no picture to predict; upload one.")
+    return bytes(content)
+
+
+def _example(found: Sequence[LabelledImage], number: str) -> LabelledImage:
+    if not number.isascii() or not number.isdigit() or int(number[:9]) >= len(found):
+        raise HTTPException(404, "There is no such example.")
+    return found[int(number)]
 
 
 def _refusal(error: BadImageError) -> str:
-    return f"This file can't be judged: {error}."
+    return f"This file can't be used: {error}."
 
 
-def _accuracy(judge: Judge) -> Measured | None:
+def _card(run: ServedRun) -> str:
+    from markdown_it import MarkdownIt
+
     try:
-        return judge.facts.measured().get("accuracy")
-    except RunError:  # a model can be shown without its result
-        return None
-
-
-def _card(judge: Judge) -> str:
-    try:
-        return judge.card
+        return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(run.card))
     except (RaylightError, OSError, ValueError, KeyError) as error:
         return f"There is no model card: the run's folder doesn't hold all that it is made from ({error})."
 
 
-def _thumbnail(judge: Judge, image: LabelledImage) -> Any:
-    from raylight.data.decode.image import DecodeSpec, decode_image
-    from raylight.report.images import SAMPLE
-
-    return decode_image(image.content, DecodeSpec(SAMPLE, judge.predictor.preprocessing.resize))
-
-
-def _render(template: str, **facts: Any) -> str:
-    pages = page_templates("raylight.serving")
-    # File names may hold bytes that are no UTF-8; a page shows a question mark.
-    return pages.get_template(template).render(**facts).encode("utf-8", "replace").decode("utf-8")
-
-
-@contextmanager
-def _quiet_gradio() -> Iterator[None]:
-    """Gradio without telemetry, its uploads in a folder that goes when the page does, or the next one comes."""
-    before = {name: os.environ.get(name) for name in (*QUIET, "GRADIO_TEMP_DIR")}
-    with scratch_folder("serve", settled=2.0) as uploads:
-        os.environ |= {**QUIET, "GRADIO_TEMP_DIR": str(uploads)}
-        try:
-            import gradio  # noqa: F401
-        except ImportError as error:
-            raise RaylightError(f"raylight serve needs gradio ({error}): pip install raylight[app]") from error
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name, None)
-                if value is not None:
-                    os.environ[name] = value
+def _thumbnail(run: ServedRun, image: LabelledImage) -> str:
+    return jpeg(decode_image(image.content, DecodeSpec(SAMPLE, run.predictor.preprocessing.resize)))
 
 
 @contextmanager
@@ -257,9 +260,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _run(app: Any, listener: socket.socket, host: str) -> None:
-    import uvicorn
-
+def _run(app: Starlette, listener: socket.socket, host: str) -> None:
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -278,3 +279,8 @@ def _run(app: Any, listener: socket.socket, host: str) -> None:
 
 def _is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _name(header: str) -> str:
+    """The name in a ``Host`` header, without its port."""
+    return header[: header.rindex("]") + 1] if header.startswith("[") and "]" in header else header.partition(":")[0]

@@ -1,33 +1,34 @@
-"""What a run says of one picture: its class, how sure it is, by which threshold, and where it looked.
+"""What a run predicts for one picture: class, probabilities, threshold, and Grad-CAM; and which test images make fair examples.
 
-Covers the one picture as bytes, and which test images make fair examples. Leaves out the page (``app``) and many
-pictures at once (``predict``).
+Leaves out the page (``app``) and many pictures at once (``predict``).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from raylight.data.decode.image import DecodeSpec, decode_image
 from raylight.errors import RunError
-from raylight.report.facts import RunFacts
+from raylight.report.facts import Measured, RunFacts
 from raylight.report.images import VIEW, OriginalFiles, heat_of, jpeg, overlaid
 from raylight.report.model_card import render_model_card
 from raylight.serving.predictor import Predictor
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a run says of a picture.
+class Explanation:
+    """What a run predicts for a picture, and by what.
 
     Attributes:
-        predicted: the class that it is given.
+        predicted: the class.
         probabilities: calibrated, by class, the highest first.
-        positive: the class that the threshold speaks of; None with more than two classes.
-        threshold: ``positive`` is decided on where its probability is greater; None takes the most probable class.
+        positive: the class that the threshold is for; None with more than two classes.
+        threshold: ``positive`` is predicted where its probability is greater; None predicts the most probable class.
         picture: what the network was shown, enlarged, as a data URI.
         heat: the same under its Grad-CAM heat for ``predicted``; None where there is none.
         no_heat: why not, else None.
@@ -43,19 +44,19 @@ class Verdict:
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
-    """A run that judges pictures.
+class ServedRun:
+    """A run that is asked about pictures.
 
     Attributes:
         predictor: its network.
-        facts: what its folder tells.
+        facts: what its folder says.
     """
 
     predictor: Predictor
     facts: RunFacts
 
     @classmethod
-    def open(cls, run: Path) -> "Judge":
+    def open(cls, run: Path) -> "ServedRun":
         """Open a run's folder.
 
         Raises:
@@ -64,8 +65,8 @@ class Judge:
         predictor = Predictor.open(run)
         return cls(predictor, RunFacts(predictor.run))
 
-    def verdict(self, content: bytes) -> Verdict:
-        """Judge a picture.
+    def explain(self, content: bytes) -> Explanation:
+        """Predict one picture, and show where the evidence came from.
 
         Args:
             content: of an image file.
@@ -75,8 +76,7 @@ class Judge:
         """
         predictor = self.predictor
         pixels = decode_image(content, predictor.preprocessing.decode_spec)
-        probabilities = predictor.probabilities(pixels[None])
-        given = int(predictor.decide(probabilities)[0])
+        probabilities, given = self._predicted(pixels)
         view = decode_image(content, DecodeSpec(VIEW, predictor.preprocessing.resize))
         heat = no_heat = None
         try:
@@ -84,15 +84,45 @@ class Judge:
         except RunError as error:  # a network without a feature map
             no_heat = str(error)
         names = predictor.class_names
-        return Verdict(
+        return Explanation(
             predicted=names[given],
-            probabilities={names[k]: float(probabilities[0, k]) for k in np.argsort(-probabilities[0], kind="stable")},
+            probabilities=probabilities,
             positive=predictor.positive_class if len(names) == 2 else None,
             threshold=predictor.threshold,
             picture=jpeg(view),
             heat=heat,
             no_heat=no_heat,
         )
+
+    def answer(self, content: bytes) -> dict[str, Any]:
+        """The same prediction for programs, without pictures.
+
+        Raises:
+            BadImageError: it isn't a usable image.
+        """
+        probabilities, given = self._predicted(decode_image(content, self.predictor.preprocessing.decode_spec))
+        return {
+            "run": self.predictor.run.path.name,
+            "predicted": self.predictor.class_names[given],
+            "probabilities": dict(probabilities),
+            "positive": self.predictor.positive_class if len(self.predictor.class_names) == 2 else None,
+            "threshold": self.predictor.threshold,
+        }
+
+    def _predicted(self, pixels: UInt8[np.ndarray, "height width 3"]) -> tuple[Mapping[str, float], int]:
+        """Calibrated probabilities by class, the highest first, and the class that is predicted."""
+        (row,) = probabilities = self.predictor.probabilities(pixels[None])
+        names = self.predictor.class_names
+        ranked = {names[k]: float(row[k]) for k in np.argsort(-row, kind="stable")}
+        return ranked, int(self.predictor.decide(probabilities)[0])
+
+    @cached_property
+    def accuracy(self) -> Measured | None:
+        """Its accuracy on test; None where the folder has no results, without which a model can be shown."""
+        try:
+            return self.facts.measured().get("accuracy")
+        except RunError:
+            return None
 
     @cached_property
     def card(self) -> str:
@@ -120,11 +150,11 @@ class LabelledImage:
     content: bytes
 
 
-def examples(judges: Sequence[Judge], most: int = 12, seed: int = 0) -> tuple[list[LabelledImage], str | None]:
+def examples(runs: Sequence[ServedRun], most: int = 12, seed: int = 0) -> tuple[list[LabelledImage], str | None]:
     """Test images that none of the runs has learnt from, drawn at random, all classes in turn.
 
     Args:
-        judges: the runs; only images in the test split of each, by their content, are taken.
+        runs: only images in the test split of each, by their content, are taken.
         most: images at most.
         seed: of the draw.
 
@@ -134,10 +164,10 @@ def examples(judges: Sequence[Judge], most: int = 12, seed: int = 0) -> tuple[li
     Raises:
         UnusableRunError: a run's index can't be read.
     """
-    splits = [judge.predictor.test_images() for judge in judges]
+    splits = [run.predictor.test_images() for run in runs]
     shared = set.intersection(*(set(split.column("sha256")) for split in splits))
     first = splits[0]
-    files = OriginalFiles(first, judges[0].predictor.preprocessing.resize)
+    files = OriginalFiles(first, runs[0].predictor.preprocessing.resize)
     rows = [
         (path, label)
         for path, label, digest in zip(first.column("path"), first.column("label"), first.column("sha256"), strict=True)
