@@ -58,7 +58,7 @@ def test_what_is_undefined_is_undefined_in_both(labels, n_classes):
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_weights_stand_for_repeated_images(n_classes):
     judged = verdicts(80, n_classes, decimals=1)
-    (weights,) = resampling_weights(judged.labels, None, 5, seed=3)
+    (weights,) = resampling_weights(80, None, 5, seed=3)
     weighted = WeightedMetrics(judged)(weights)
     for row in range(5):
         rows = np.repeat(np.arange(80), weights[row].astype(int))
@@ -80,42 +80,37 @@ def test_weighted_rankings_agree_with_scikit_learn():
         assert values["average_precision"][row] == pytest.approx(precision, abs=1e-9)
 
 
-def test_resamples_keep_class_sizes_and_repeat_with_their_seed():
-    labels = np.array([0] * 30 + [1] * 10)
-    draw = lambda seed: np.concatenate(list(resampling_weights(labels, None, 500, seed)))  # noqa: E731
+def test_resamples_draw_all_images_alike_and_repeat_with_their_seed():
+    draw = lambda seed: np.concatenate(list(resampling_weights(40, None, 2000, seed)))  # noqa: E731
     weights = draw(0)
-    assert weights.shape == (500, 40)
-    assert (weights[:, :30].sum(axis=1) == 30).all()
-    assert (weights[:, 30:].sum(axis=1) == 10).all()
-    # Each image is drawn once on average, with the variance of drawing with replacement.
-    assert weights.mean(axis=0) == pytest.approx(np.ones(40), abs=0.2)
-    assert weights[:, 0].var() == pytest.approx(29 / 30, rel=0.25)
+    assert weights.shape == (2000, 40)
+    assert (weights.sum(axis=1) == 40).all()
+    # The class mix varies as it does between samples: ten images of a class are 10 ± sqrt(40 * 1/4 * 3/4).
+    assert weights[:, 30:].sum(axis=1).mean() == pytest.approx(10, abs=0.3)
+    assert weights[:, 30:].sum(axis=1).var() == pytest.approx(7.5, rel=0.15)
     assert np.array_equal(weights, draw(0))
     assert not np.array_equal(weights, draw(1))
 
 
 def test_groups_are_drawn_whole():
     groups = np.array([5, 5, 5, 7, 7, 9, 2, 2])
-    labels = np.array([0, 0, 1, 0, 0, 1, 1, 1])
-    (weights,) = resampling_weights(labels, groups, 200, seed=0)
+    (weights,) = resampling_weights(8, groups, 200, seed=0)
     for group in np.unique(groups):
         members = weights[:, groups == group]
         assert (members == members[:, :1]).all()
-    # Two groups of mostly class 0, two of class 1: two of each are drawn.
-    assert (weights[:, 0] + weights[:, 3] == 2).all()
-    assert (weights[:, 5] + weights[:, 6] == 2).all()
+    assert (weights[:, [0, 3, 5, 6]].sum(axis=1) == 4).all()
 
 
 def test_chunks_do_not_change_how_many_resamples_there_are(monkeypatch):
     judged = verdicts(50, 2)
     monkeypatch.setattr(resampling, "CHUNK_ELEMENTS", 50 * 7)
-    (values,) = bootstrap([WeightedMetrics(judged)], judged.labels, None, 23, seed=0)
+    (values,) = bootstrap([WeightedMetrics(judged)], 50, None, 23, seed=0)
     assert {len(value) for value in values.values()} == {23}
 
 
 def test_models_are_compared_on_the_same_resamples():
     judged = verdicts(60, 2)
-    first, second = bootstrap([WeightedMetrics(judged)] * 2, judged.labels, None, 50, seed=0)
+    first, second = bootstrap([WeightedMetrics(judged)] * 2, 60, None, 50, seed=0)
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 from statsmodels.stats.proportion import proportion_confint
 
 from raylight.evaluation import intervals
@@ -17,6 +17,37 @@ def test_wilson_agrees_with_statsmodels(hits, n):
 def test_forty_of_forty_says_91_to_100_percent():
     low, high = intervals.wilson(40, 40)
     assert f"{low:.1%} to {high:.0%}" == "91.2% to 100%"
+
+
+def likelihood_score(gains, losses, n, difference):
+    """Tango's statistic, its nuisance share found by maximising the likelihood instead of by the closed form."""
+
+    def surprise(q):
+        shares, counts = (
+            np.array([q + difference, q, 1 - 2 * q - difference]),
+            np.array([gains, losses, n - gains - losses]),
+        )
+        return -sum(c * np.log(max(s, 1e-300)) for c, s in zip(counts, shares, strict=True) if c)
+
+    bounds = (max(0.0, -difference), (1 - difference) / 2)
+    q = optimize.minimize_scalar(surprise, bounds=bounds, method="bounded", options={"xatol": 1e-12}).x
+    return (gains - losses - n * difference) / np.sqrt(n * (2 * q + difference - difference**2))
+
+
+@pytest.mark.parametrize(("gains", "losses", "n"), [(2, 12, 50), (1, 0, 60), (5, 5, 60), (30, 9, 400)])
+def test_tango_bounds_are_where_the_score_statistic_is_critical(gains, losses, n):
+    low, high = intervals.tango(gains, losses, n)
+    assert likelihood_score(gains, losses, n, low) == pytest.approx(Z, abs=1e-4)
+    assert likelihood_score(gains, losses, n, high) == pytest.approx(-Z, abs=1e-4)
+    assert intervals.tango(losses, gains, n) == pytest.approx((-high, -low), abs=1e-9)
+
+
+@pytest.mark.parametrize(("gains", "losses", "n"), [(0, 0, 40), (0, 0, 1), (5, 0, 5), (0, 5, 5)])
+def test_tango_has_a_width_where_nothing_varies(gains, losses, n):
+    low, high = intervals.tango(gains, losses, n)
+    assert -1 <= low < (gains - losses) / n + 1e-6
+    assert (gains - losses) / n - 1e-6 < high <= 1
+    assert high - low > 0.1
 
 
 def test_nothing_seen_has_no_interval():
@@ -63,16 +94,28 @@ def brute_force_delong(positives, negatives):
     return wins.mean(), variance
 
 
-def test_delong_agrees_with_counting_every_pair_ties_included():
+def hanley_mcneil(area, n_positive, n_negative):
+    """In Newcombe's form: both classes have the mean number of others."""
+    others = (n_positive + n_negative) / 2 - 1
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    # Hanley and McNeil: A(1-A) + (n-1)(Q1-A^2) + (n-1)(Q2-A^2), over the pairs.
+    return (area * (1 - area) + others * (q1 - area**2 + q2 - area**2)) / (n_positive * n_negative)
+
+
+def test_the_auroc_interval_solves_its_score_equation_with_delongs_variance_ties_included():
     rng = np.random.default_rng(2)
-    labels = np.repeat([1, 0], [23, 31])
+    labels = np.repeat([1, 0], [230, 310])
     scores = np.round(rng.normal(labels, 1), 1)
     area, variance = brute_force_delong(scores[labels == 1], scores[labels == 0])
-    half = Z * np.sqrt(variance) / (area * (1 - area))
-    expected = [1 / (1 + np.exp(-(np.log(area / (1 - area)) + sign * half))) for sign in (-1, 1)]
+    ratio = variance / hanley_mcneil(area, 230, 310)
+    informative = 230 * 4 * area * (1 - area)
+    ratio = max(ratio, (ratio * informative + 1.25 * 7) / (informative + 7))
     interval, method = intervals.auroc(labels, scores[:, None], [1], None)
-    assert interval == pytest.approx(expected, abs=1e-9)
-    assert method == "DeLong, logit"
+    assert method == "score"
+    for bound in interval:
+        assert abs(area - bound) == pytest.approx(Z * np.sqrt(ratio * hanley_mcneil(bound, 230, 310)), rel=1e-6)
+    # Of many images it is what everyone's is.
+    assert (interval.high - interval.low) / (2 * Z) == pytest.approx(np.sqrt(variance), rel=0.03)
 
 
 def test_delong_of_repeated_images_is_that_of_their_groups():
@@ -106,22 +149,30 @@ def test_a_mean_of_several_aurocs_varies_as_its_bootstrap_does():
 
 def test_a_perfect_auroc_is_not_certain():
     labels = np.repeat([1, 0], 20)
-    (low, high), method = intervals.auroc(labels, labels[:, None] * 0.8, [1], None)
-    assert (method, high) == ("Newcombe", 1.0)
-    # The bound solves 1 - a = z se(a) with Hanley and McNeil's standard error for (20 + 20) / 2 - 1 others.
-    variance = low * (1 - low) * (1 + 19 * ((1 - low) / (2 - low) + low / (1 + low))) / 400
-    assert 1 - low == pytest.approx(Z * np.sqrt(variance), rel=1e-6)
+    (low, high), _ = intervals.auroc(labels, labels[:, None] * 0.8, [1], None)
+    assert high == 1
+    assert 1 - low == pytest.approx(Z * np.sqrt(1.25 * hanley_mcneil(low, 20, 20)), rel=1e-6)
     # Fewer patients than images: less is known.
     (grouped_low, _), _ = intervals.auroc(labels, labels[:, None] * 0.8, [1], np.arange(40) // 4)
     assert grouped_low < low - 0.1
+    # Turned around, it mirrors.
+    turned, _ = intervals.auroc(labels, labels[:, None] * -0.8, [1], None)
+    assert turned == pytest.approx((0, 1 - low), abs=1e-6)
 
 
-def test_newcombe_mirrors_and_contains():
-    low, high = intervals.newcombe(0.7, 15, 30)
-    assert low < 0.7 < high
-    mirrored = intervals.newcombe(0.3, 15, 30)
-    assert (1 - mirrored.high, 1 - mirrored.low) == pytest.approx((low, high), abs=1e-6)
-    assert intervals.newcombe(0.0, 5, 5).low == 0
+@pytest.mark.parametrize(("n_positive", "n_negative"), [(20, 180), (20, 20)])
+@pytest.mark.parametrize("hopeless", [0.0, 0.06])
+def test_an_auroc_of_twenty_positives_is_covered(n_positive, n_negative, hopeless):
+    """Of 300, 95 % are 285; DeLong's logit interval covers 270, and 190 where a few positives look like negatives."""
+    rng = np.random.default_rng(9)
+    labels = np.repeat([1, 0], [n_positive, n_negative])
+    truth, distance = (0.97, stats.norm.ppf(0.97) * np.sqrt(2)) if hopeless == 0 else (0.97, 6.0)
+    covered = 0
+    for _ in range(300):
+        shift = np.where(rng.random(len(labels)) < hopeless, 0, distance) * labels
+        (low, high), _ = intervals.auroc(labels, rng.normal(shift, 1)[:, None], [1], None)
+        covered += low <= truth <= high
+    assert covered >= 275
 
 
 def test_bca_agrees_with_scipy():

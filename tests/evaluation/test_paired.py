@@ -2,12 +2,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.special import logit
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 
+from raylight.config.metric_names import METRICS
 from raylight.errors import RunError
 from raylight.evaluation.metrics import evaluate
-from raylight.evaluation.paired import aligned, compare, holm, mcnemar
+from raylight.evaluation.paired import aligned, compare, holm, proportion_difference
 from raylight.evaluation.predictions import Predictions
 
 
@@ -27,23 +29,30 @@ def pair(n, better=0.0, seed=0):
     return predictions(labels, shared + noise[0]), predictions(labels, shared + better * (labels - 0.5) + noise[1])
 
 
-@pytest.mark.parametrize(("only_first", "only_second"), [(3, 11), (0, 6), (7, 7), (1, 0), (0, 0)])
-def test_mcnemar_agrees_with_statsmodels(only_first, only_second):
-    first = np.r_[np.ones(20 + only_first, bool), np.zeros(only_second + 5, bool)]
-    second = np.r_[np.ones(20, bool), np.zeros(only_first, bool), np.ones(only_second, bool), np.zeros(5, bool)]
-    expected = reference_mcnemar([[20, only_first], [only_second, 5]], exact=True).pvalue
-    assert mcnemar(first, second) == pytest.approx(min(expected, 1.0))
+def outcomes(only_first, only_second, both=20, neither=5):
+    counts = [both, only_first, only_second, neither]
+    return np.repeat([True, True, False, False], counts), np.repeat([True, False, True, False], counts)
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(3, 11), (0, 6), (7, 7), (1, 0)])
+def test_the_p_value_of_accuracy_is_statsmodels_mcnemar(only_first, only_second):
+    first, second = outcomes(only_first, only_second)
+    table = [[20, only_first], [only_second, 5]]
+    expected = reference_mcnemar(table, exact=False, correction=False).pvalue
+    difference = proportion_difference(first, second)
+    assert difference.p_value == pytest.approx(expected, abs=1e-12)
+    assert difference.value == pytest.approx((only_second - only_first) / len(first))
     # Groups of one image each are no groups.
-    assert mcnemar(first, second, np.arange(len(first))) == pytest.approx(min(expected, 1.0))
+    assert proportion_difference(first, second, np.arange(len(first))) == pytest.approx(difference)
 
 
 def test_groups_that_disagree_together_are_one_disagreement():
-    first = np.r_[np.ones(8, bool), np.zeros(2, bool)]
-    second = ~first
-    copies = np.repeat(np.arange(10), 4)
-    alone, together = mcnemar(first, second), mcnemar(np.repeat(first, 4), np.repeat(second, 4), copies)
-    assert together == pytest.approx(alone)
-    assert mcnemar(np.repeat(first, 4), np.repeat(second, 4)) < 0.001 < alone
+    first, second = outcomes(3, 11)
+    groups = np.repeat(np.arange(len(first)), 4)
+    alone = proportion_difference(first, second)
+    together = proportion_difference(np.repeat(first, 4), np.repeat(second, 4), groups)
+    assert dataclasses.astuple(together) == pytest.approx(dataclasses.astuple(alone))
+    assert proportion_difference(np.repeat(first, 4), np.repeat(second, 4)).p_value < 0.001 < alone.p_value
 
 
 def test_holm_agrees_with_statsmodels_and_keeps_what_is_not_defined():
@@ -73,19 +82,51 @@ def test_a_better_model_is_found_better():
 def test_pairing_knows_more_than_two_separate_intervals():
     first, second = pair(400)
     differences = compare(first, second).differences
-    for name in ("auroc", "brier", "mcc"):
+    for name in ("auroc", "brier"):
         widths = [(lambda e: e.high - e.low)(evaluate(model)[name]) for model in (first, second)]
         assert differences[name].high - differences[name].low < 0.85 * np.hypot(*widths), name
 
 
-def test_equal_models_are_rarely_found_different():
-    accused = {"accuracy": 0, "auroc": 0, "brier": 0}
+def test_equal_models_are_rarely_found_different_and_intervals_agree_with_p_values():
+    accused = dict.fromkeys(METRICS, 0)
     for seed in range(60):
-        comparison = compare(*pair(60, seed=seed), n_resamples=200)
-        for name in accused:
-            difference = comparison.differences[name]
-            accused[name] += not difference.low <= 0 <= difference.high
-    assert max(accused.values()) <= 9, accused
+        for name, difference in compare(*pair(60, seed=seed), n_resamples=200).differences.items():
+            excluded = not difference.low <= 0 <= difference.high
+            accused[name] += excluded
+            if not np.isnan(difference.p_value):
+                assert excluded == (difference.p_value < 0.05), (name, difference)
+    # Of 60, 5 % are 3; one in a thousand sees 9 or more.
+    assert max(accused.values()) <= 8, accused
+
+
+def test_many_images_of_one_patient_are_exchanged_together():
+    first, second = pair(60, better=1.0)
+    copies = [
+        predictions(
+            np.repeat(one.labels, 4), np.repeat(logit(one.probabilities[:, 1]), 4), np.repeat(np.arange(60), 4).tolist()
+        )
+        for one in (first, second)
+    ]
+    alone = compare(first, second).differences
+    together = compare(*copies).differences
+    for name in ("accuracy", "auroc", "brier", "f1", "mcc"):
+        assert together[name].p_value == pytest.approx(alone[name].p_value, abs=0.01), name
+        width = alone[name].high - alone[name].low
+        assert together[name].high - together[name].low == pytest.approx(width, rel=0.12), name
+
+
+def test_rankings_are_compared_whatever_the_scale_of_the_scores():
+    first, second = pair(80, better=1.0)
+    squeezed = predictions(second.labels, 0.01 * logit(second.probabilities[:, 1]) - 3)
+    plain, other = compare(first, second).differences, compare(first, squeezed).differences
+    for name in ("auroc", "average_precision"):
+        assert dataclasses.astuple(other[name]) == pytest.approx(dataclasses.astuple(plain[name])), name
+
+
+def test_the_calibration_error_has_bounds_but_no_test():
+    difference = compare(*pair(60)).differences["ece"]
+    assert np.isnan(difference.p_value)
+    assert difference.low < difference.value < difference.high
 
 
 def test_models_that_never_disagree_may_still_differ():

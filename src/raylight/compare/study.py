@@ -169,9 +169,9 @@ def study_of(runs: Sequence[Path]) -> Study:
         notes.append("Intervals are 95 %" + (", and count groups instead of images." if grouped else "."))
         return Study(tuple(entrants), (), tuple(notes))
     notes.append(
-        "The p-value of accuracy is McNemar's exact test, from the images on which two models disagree"
+        "The p-value of accuracy is McNemar's, from the images on which two models disagree, and its interval Tango's"
         + (", counting groups instead of images" if grouped else "")
-        + "; other metrics' comes from a bootstrap in which both models share the resamples. Intervals are 95 %."
+        + "; other metrics' come from exchanging the two models' outputs at random. Intervals are 95 % and exclude 0 where p < 0.05."
     )
     return Study(tuple(entrants), tuple(_pairs(entrants)), tuple(notes))
 

@@ -1,6 +1,6 @@
 """All metrics under many weightings of the images at once: the engine of the bootstrap.
 
-Covers drawing resamples as integer weights, stratified by class and clustered by group, and every metric of
+Covers drawing resamples as integer weights, clustered by group, and every metric of
 ``training.metrics`` as a function of such weights, with the same definitions. A resample is a row of a weight
 matrix, so that counts, calibration and Brier score are one matrix product, and rankings (AUROC, average
 precision) are sorted once and then summed. Leaves out what becomes of the resampled values: ``intervals``,
@@ -23,9 +23,14 @@ CHUNK_ELEMENTS = 1 << 19
 
 
 class WeightedMetrics:
-    """The metrics of one set of predictions, as a function of weights on its images."""
+    """The metrics of one set of predictions, as a function of weights on its images.
 
-    def __init__(self, verdicts: Verdicts) -> None:
+    Args:
+        verdicts: the predictions.
+        scores: what AUROC and average precision rank by, a column per class; ``None`` takes the probabilities.
+    """
+
+    def __init__(self, verdicts: Verdicts, scores: Float[np.ndarray, "image class"] | None = None) -> None:
         labels, probabilities, positive = verdicts.labels, verdicts.probabilities, verdicts.positive
         self.n_classes = verdicts.n_classes
         self.positive = positive
@@ -42,7 +47,8 @@ class WeightedMetrics:
         columns = [truth & chosen, truth, chosen, gaps * (correct - confidence)[:, None], brier]
         self._columns = np.column_stack(columns).astype(np.float64)
         self._columns32 = self._columns.astype(np.float32)
-        self._rankings = [Ranking(probabilities[:, k], truth[:, k]) for k in ranked]
+        scores = probabilities if scores is None else scores
+        self._rankings = [Ranking(scores[:, k], truth[:, k]) for k in ranked]
 
     def __call__(self, weights: Float[np.ndarray, "resample image"]) -> dict[str, Float[np.ndarray, " resample"]]:
         """The value of each metric for each row of weights; NaN where it isn't defined.
@@ -120,7 +126,7 @@ class Ranking:
 
 def bootstrap(
     models: Sequence[WeightedMetrics],
-    labels: Int[np.ndarray, " image"],
+    n: int,
     groups: Int[np.ndarray, " image"] | None,
     n_resamples: int,
     seed: int,
@@ -128,9 +134,7 @@ def bootstrap(
     """Every metric of one or several models on the same resamples: see ``resampling_weights``."""
     # One thread: these products are small, and waking every core for each of them is slower.
     with threadpool_limits(1, "blas"):
-        chunks = [
-            [model(weights) for model in models] for weights in resampling_weights(labels, groups, n_resamples, seed)
-        ]
+        chunks = [[model(weights) for model in models] for weights in resampling_weights(n, groups, n_resamples, seed)]
     return [
         {name: np.concatenate([chunk[i][name] for chunk in chunks]) for name in chunks[0][i]}
         for i in range(len(models))
@@ -144,18 +148,15 @@ def drawn(n: int, most: int) -> Int[np.ndarray, " image"]:
 
 
 def resampling_weights(
-    labels: Int[np.ndarray, " image"],
-    groups: Int[np.ndarray, " image"] | None,
-    n_resamples: int,
-    seed: int,
+    n: int, groups: Int[np.ndarray, " image"] | None, n_resamples: int, seed: int
 ) -> Iterator[Float[np.ndarray, "resample image"]]:
     """Bootstrap resamples as weights: how often each image was drawn.
 
-    Each class keeps its number of images (stratified). With groups, whole groups are drawn instead of images;
-    a group belongs to the class of most of its images, so class sizes then vary a little, as groups do.
+    All images are drawn alike, whatever their class, so that the class mix varies as it does from one sample to the next.
+    With groups, whole groups are drawn instead of images.
 
     Args:
-        labels: the class of each image.
+        n: how many images there are.
         groups: a number for the group of each image; ``None``: each image is drawn by itself.
         n_resamples: how many rows over all chunks.
         seed: the same seed gives the same weights.
@@ -163,29 +164,16 @@ def resampling_weights(
     Yields:
         Chunks of rows, float32.
     """
-    n = len(labels)
-    if groups is None:
-        unit_of_image, unit_labels = np.arange(n), labels
-    else:
-        _, unit_of_image = np.unique(groups, return_inverse=True)
-        unit_labels = _majority(labels, unit_of_image)
-    by_class = np.argsort(unit_labels, kind="stable")
-    sizes = np.unique(unit_labels, return_counts=True)[1]
-    n_units = len(unit_labels)
+    unit_of_image = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    n_units = n if unit_of_image is None else int(unit_of_image.max()) + 1
     rng = np.random.default_rng(seed)
     chunk = max(1, CHUNK_ELEMENTS // n)
     for start in range(0, n_resamples, chunk):
         rows = min(chunk, n_resamples - start)
-        drawn = np.empty((rows, n_units), np.int32)
-        first = 0
-        for size in sizes.tolist():
-            drawn[:, first : first + size] = rng.integers(first, first + size, (rows, size), np.int32)
-            first += size
+        drawn = rng.integers(0, n_units, (rows, n_units), np.int32)
         drawn += np.arange(rows, dtype=np.int32)[:, None] * n_units
-        counts = np.bincount(drawn.ravel(), minlength=rows * n_units).reshape(rows, n_units)
-        weights = np.empty((rows, n_units), np.float32)
-        weights[:, by_class] = counts
-        yield weights if groups is None else weights[:, unit_of_image]
+        weights = np.bincount(drawn.ravel(), minlength=rows * n_units).reshape(rows, n_units).astype(np.float32)
+        yield weights if unit_of_image is None else weights[:, unit_of_image]
 
 
 def left_out_weights(

@@ -7,9 +7,9 @@ accuracy, recall, specificity,        Wilson's score interval of a proportion
 precision (two classes)
 f1 (two classes)                      Wilson's, of tp / (tp + fp + fn), of which F1 is a function
 balanced_accuracy; recall (more)      Wilson's for each class, combined
-auroc                                 DeLong's, on the logit scale; Newcombe's where DeLong's has no width
+auroc                                 a score interval with DeLong's variance
 ece                                   bounds that allow for chance alone making it positive
-average_precision, mcc, brier;        bootstrap (BCa), stratified by class
+average_precision, mcc, brier;        bootstrap (BCa)
 precision, specificity, f1 (more)
 ====================================  ==================================================================
 
@@ -74,13 +74,14 @@ def evaluate(
     metrics = WeightedMetrics(verdicts)
     values = {name: float(value[0]) for name, value in metrics(np.ones((1, len(verdicts.labels)))).items()}
     unseen = with_unseen(verdicts)
-    estimates = _by_formula(verdicts, values, unseen)
-    resampled = bootstrap([metrics], verdicts.labels, verdicts.groups, n_resamples, seed)[0]
+    estimates = by_formula(verdicts, values, unseen)
+    resampled = bootstrap([metrics], len(verdicts.labels), verdicts.groups, n_resamples, seed)[0]
     left_out = metrics(left_out_weights(verdicts.labels, verdicts.groups))
     for name in METRICS:
         if name not in estimates:
             sampled = intervals.bca(values[name], resampled[name], left_out[name])
-            frozen = np.ptp(resampled[name]) < 1e-6
+            drawn = resampled[name][np.isfinite(resampled[name])]
+            frozen = not len(drawn) or np.ptp(drawn) < 1e-6
             bounds = widen(name, values[name], sampled, with_unseen(verdicts, every_class=True) if frozen else unseen)
             estimates[name] = _estimate(verdicts, values[name], bounds, "bootstrap")
     return {name: estimates[name] for name in METRICS}
@@ -121,10 +122,16 @@ def _estimate(verdicts: Verdicts, value: float, bounds: Interval, method: str, n
     return Estimate(value, *bounds, len(verdicts.labels) if n is None else n, method)
 
 
-def _by_formula(
+def by_formula(
     verdicts: Verdicts, values: Mapping[str, float], unseen: Sequence[Mapping[str, float]]
 ) -> dict[str, Estimate]:
-    """The metrics whose interval needs no resampling."""
+    """The metrics whose interval needs no resampling.
+
+    Args:
+        verdicts: the predictions.
+        values: of every metric.
+        unseen: from ``with_unseen``.
+    """
     correct = verdicts.predicted == verdicts.labels
 
     def proportion(among: Bool[np.ndarray, " image"]) -> Interval:

@@ -1,7 +1,16 @@
 """Two models on the same images: is the difference more than chance?
 
-Covers pairing two sets of predictions image by image, McNemar's exact test, the interval of the difference of
-each metric, and Holm's correction for several comparisons. Leaves out tables and pages of comparisons.
+Covers pairing two sets of predictions image by image, the p-value and the interval of the difference of each metric, and
+Holm's correction for several comparisons. Leaves out tables and pages of comparisons.
+
+====================================  ==================================================================
+accuracy; recall, specificity (two)   Tango's score interval; its test of 0 is McNemar's
+ece                                   recovered from both models' own bounds, which is conservative; no test
+the others                            the swap test (``swap_test``); the interval is wide enough for it, for the
+                                      bootstrap (BCa) and for disagreements that a sample can miss
+====================================  ==================================================================
+
+An interval excludes 0 where, and only where, the p-value is below 0.05.
 """
 
 from collections.abc import Sequence
@@ -9,13 +18,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.stats import binomtest
+from scipy.stats import norm
 
 from raylight.config.metric_names import METRICS
 from raylight.errors import RunError
+from raylight.evaluation import intervals
 from raylight.evaluation.bootstrap import WeightedMetrics, bootstrap, left_out_weights
-from raylight.evaluation.intervals import NOWHERE, Interval, bca, proportion
-from raylight.evaluation.predictions import Predictions
+from raylight.evaluation.intervals import NOWHERE, Interval
+from raylight.evaluation.metrics import Estimate, by_formula
+from raylight.evaluation.predictions import Predictions, Verdicts
+from raylight.evaluation.swap_test import ROUNDING, critical_difference, swap_p_value, swapped_differences
+from raylight.evaluation.zero_events import RANGES, with_disagreements, with_unseen
+
+SIGNIFICANT = 0.05
+"""A p-value below it belongs to an interval without 0."""
+
+DECIDED = ("balanced_accuracy", "precision", "recall", "specificity", "f1", "mcc")
+"""Metrics of decisions, which two models share on most images."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +43,9 @@ class Difference:
 
     Attributes:
         value: second minus first; NaN where the metric isn't defined.
-        low: lower bound, 95 %; NaN where no resample tells the models apart.
+        low: lower bound, 95 %; NaN where no exchange of outputs tells the models apart.
         high: upper bound.
-        p_value: of no difference, two-sided: McNemar's for accuracy, else the bootstrap's; NaN as the bounds.
+        p_value: of no difference, two-sided; NaN as the bounds, and for the calibration error, which has no test.
     """
 
     value: float
@@ -44,7 +63,7 @@ class Comparison:
         only_first: that only the first one gets right.
         only_second: that only the second one gets right.
         neither: that neither gets right.
-        p_value: McNemar's exact test, of the question whether the two are right equally often.
+        p_value: McNemar's test, of the question whether the two are right equally often.
         differences: by metric.
     """
 
@@ -63,18 +82,14 @@ def compare(
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two models by their predictions of the same images.
-
-    The interval of a difference comes from resamples that both models share (BCa), by groups where there are
-    some. That of accuracy comes from the images on which the models disagree, by Wilson's interval, which
-    has a width even where there are none.
+    """Compare two models by their predictions of the same images, by groups where there are some.
 
     Args:
         first: predictions of one split.
         second: of the same images, in any order.
         thresholds: the decision threshold of each; ``None`` stands for 0.5.
-        n_resamples: bootstrap resamples.
-        seed: of the bootstrap.
+        n_resamples: of the bootstrap, and exchanges of the swap test, the observed outputs among them.
+        seed: of both.
 
     Raises:
         RunError: the images or their classes differ; says how.
@@ -82,33 +97,117 @@ def compare(
     """
     second = aligned(first, second)
     one, other = first.verdicts(thresholds[0]), second.verdicts(thresholds[1])
-    models = [WeightedMetrics(one), WeightedMetrics(other)]
-    whole = np.ones((1, len(one.labels)))
-    values = [model(whole) for model in models]
-    resampled = bootstrap(models, one.labels, one.groups, n_resamples, seed)
-    weights = left_out_weights(one.labels, one.groups)
-    left_out = [model(weights) for model in models]
-    right = one.predicted == one.labels, other.predicted == other.labels
-    p_value = mcnemar(*right, one.groups)
-    differences = {}
-    for name in METRICS:
-        value = float(values[1][name][0] - values[0][name][0])
-        spread = resampled[1][name] - resampled[0][name]
-        if name == "accuracy":
-            differences[name] = Difference(value, *_accuracy_difference(*right, one.groups), p_value)
-        elif np.isnan(value) or np.nanmax(np.abs(spread - spread[0])) < 1e-6:
-            differences[name] = Difference(value, *NOWHERE, float("nan"))
-        else:
-            interval = bca(value, spread, left_out[1][name] - left_out[0][name])
-            differences[name] = Difference(value, *interval, _bootstrap_p_value(spread))
+    right, groups = (one.predicted == one.labels, other.predicted == other.labels), one.groups
+    accuracy = proportion_difference(*right, groups)
+    differences = _by_swapping(one, other, n_resamples, seed) | {"accuracy": accuracy}
+    if one.n_classes == 2:
+        for name, kind in (("recall", one.positive), ("specificity", 1 - one.positive)):
+            among = one.labels == kind
+            inside = None if groups is None else groups[among]
+            differences[name] = proportion_difference(right[0][among], right[1][among], inside)
     return Comparison(
         both=int((right[0] & right[1]).sum()),
         only_first=int((right[0] & ~right[1]).sum()),
         only_second=int((right[1] & ~right[0]).sum()),
         neither=int((~right[0] & ~right[1]).sum()),
-        p_value=p_value,
-        differences=differences,
+        p_value=accuracy.p_value,
+        differences={name: differences[name] for name in METRICS},
     )
+
+
+def proportion_difference(
+    first_right: Bool[np.ndarray, " image"],
+    second_right: Bool[np.ndarray, " image"],
+    groups: Int[np.ndarray, " image"] | None = None,
+) -> Difference:
+    """The difference of two shares of the same images: McNemar's test and Tango's interval, which contains 0 with it.
+
+    Where images come in groups, all counts are divided by the variance of the groups' net differences over that of
+    independent images, at a difference of 0 (Durkalski et al. 2003), but never below ``independent_groups``.
+
+    Args:
+        first_right: where the first model is right.
+        second_right: where the second one is.
+        groups: a number for the group of each image.
+    """
+    net = second_right.astype(np.int64) - first_right.astype(np.int64)
+    n, gains, losses = len(net), int((net > 0).sum()), int((net < 0).sum())
+    if n == 0:
+        return Difference(np.nan, *NOWHERE, np.nan)
+    share = 1.0
+    if groups is not None:
+        fewest = intervals.independent_groups(groups) / n
+        sums = np.bincount(np.unique(groups, return_inverse=True)[1], weights=net)
+        share = float(np.clip((gains + losses) / max((sums**2).sum(), 1e-9), fewest, 1)) if gains + losses else fewest
+    z = share**0.5 * (gains - losses) / max(gains + losses, 1) ** 0.5
+    p_value = float(2 * norm.sf(abs(z)))
+    return Difference((gains - losses) / n, *intervals.tango(gains * share, losses * share, n * share), p_value)
+
+
+def _by_swapping(one: Verdicts, other: Verdicts, n_resamples: int, seed: int) -> dict[str, Difference]:
+    models = [WeightedMetrics(one), WeightedMetrics(other)]
+    whole, left_out = np.ones((1, len(one.labels))), left_out_weights(one.labels, one.groups)
+    values = [{name: float(value[0]) for name, value in model(whole).items()} for model in models]
+    jackknife = [model(left_out) for model in models]
+    resampled = bootstrap(models, len(one.labels), one.groups, n_resamples, seed)
+    swapped = swapped_differences(one, other, n_resamples - 1, seed)
+    own = [by_formula(each, its, with_unseen(each)) for each, its in zip((one, other), values, strict=True)]
+    one_sided = with_disagreements(one, other)
+    found = {}
+    for name in METRICS:
+        value = values[1][name] - values[0][name]
+        if name == "ece":
+            found[name] = Difference(value, *_recovered(own[0][name], own[1][name], 0.0), np.nan)
+            continue
+        if np.isnan(value) or not (np.abs(swapped[name]) > ROUNDING).any():
+            found[name] = Difference(value, *NOWHERE, np.nan)
+            continue
+        p_value, reach = swap_p_value(value, swapped[name]), critical_difference(swapped[name])
+        first, second = resampled[0][name], resampled[1][name]
+        if name == "auroc":
+            outer = _recovered(own[0][name], own[1][name], _correlation(first, second))
+        else:
+            outer = intervals.bca(value, second - first, jackknife[1][name] - jackknife[0][name])
+        low, high = min(value - reach, outer.low), max(value + reach, outer.high)
+        if name in DECIDED:
+            moves = [each[name] - value for each in one_sided]
+            low, high = value - np.hypot(value - low, min(moves)), value + np.hypot(high - value, max(moves))
+        found[name] = Difference(value, *_within(name, _agreeing(value, low, high, p_value)), p_value)
+    return found
+
+
+def _agreeing(value: float, low: float, high: float, p_value: float) -> Interval:
+    """The interval without 0 where the swap test rejects it, and with 0 where it doesn't."""
+    if p_value >= SIGNIFICANT:
+        return Interval(min(low, 0.0), max(high, 0.0))
+    hair = abs(value) * 1e-6
+    return Interval(max(low, hair), high) if value > 0 else Interval(low, min(high, -hair))
+
+
+def _within(name: str, bounds: Interval) -> Interval:
+    """Cut to what a difference of the metric can be."""
+    most = 1.0 if name not in RANGES else RANGES[name][1] - RANGES[name][0]
+    return Interval(float(np.clip(bounds.low, -most, most)), float(np.clip(bounds.high, -most, most)))
+
+
+def _recovered(first: Estimate, second: Estimate, correlation: float) -> Interval:
+    """The interval of a difference from those of its parts (MOVER; Zou and Donner 2008)."""
+    value = second.value - first.value
+
+    def reach(down: float, up: float) -> float:
+        return float(np.sqrt(max(down**2 + up**2 - 2 * correlation * down * up, 0.0)))
+
+    low = value - reach(second.value - second.low, first.high - first.value)
+    high = value + reach(second.high - second.value, first.value - first.low)
+    return Interval(low, high)
+
+
+def _correlation(first: Float[np.ndarray, " resample"], second: Float[np.ndarray, " resample"]) -> float:
+    """Of two models' values over the resamples; 0 where one of them doesn't vary."""
+    defined = np.isfinite(first) & np.isfinite(second)
+    if not defined.any() or min(np.ptp(first[defined]), np.ptp(second[defined])) < 1e-6:
+        return 0.0
+    return float(np.corrcoef(first[defined], second[defined])[0, 1])
 
 
 def aligned(first: Predictions, second: Predictions) -> Predictions:
@@ -150,40 +249,6 @@ def aligned(first: Predictions, second: Predictions) -> Predictions:
     )
 
 
-def mcnemar(
-    first_right: Bool[np.ndarray, " image"],
-    second_right: Bool[np.ndarray, " image"],
-    groups: Int[np.ndarray, " image"] | None = None,
-) -> float:
-    """The exact p-value that two models are right equally often, from the images on which they disagree.
-
-    Where images come in groups, whole groups change sides instead of images: the exact distribution of the
-    sum of the groups' net differences under random signs, which is McNemar's binomial when each group has
-    one image.
-
-    Args:
-        first_right: where the first model is right.
-        second_right: where the second one is.
-        groups: a number for the group of each image.
-
-    Returns:
-        0 to 1, two-sided; 1 where the models never disagree.
-    """
-    net = second_right.astype(np.int64) - first_right.astype(np.int64)
-    if groups is None:
-        disagreeing = int(np.abs(net).sum())
-        return float(binomtest(int((net > 0).sum()), disagreeing).pvalue) if disagreeing else 1.0
-    sums = np.bincount(np.unique(groups, return_inverse=True)[1], weights=net).astype(np.int64)
-    distribution = np.ones(1)
-    for size in np.abs(sums[sums != 0]).tolist():
-        step = np.zeros(2 * size + 1)
-        step[[0, -1]] = 0.5
-        distribution = np.convolve(distribution, step)
-    reach = len(distribution) // 2
-    distances = np.abs(np.arange(len(distribution)) - reach)
-    return float(min(distribution[distances >= abs(sums.sum())].sum(), 1.0))
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values corrected for their number (Holm 1979), in the order given; NaN stays and doesn't count."""
     values = np.asarray(p_values, np.float64)
@@ -194,24 +259,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, float(values[i]) * (len(order) - rank)))
         corrected[i] = largest
     return [float(value) for value in corrected]
-
-
-def _accuracy_difference(
-    first_right: Bool[np.ndarray, " image"],
-    second_right: Bool[np.ndarray, " image"],
-    groups: Int[np.ndarray, " image"] | None,
-) -> Interval:
-    """The difference of two shares of disagreement, from Wilson's interval of each (MOVER)."""
-    gains, losses = second_right & ~first_right, first_right & ~second_right
-    gain, loss = proportion(gains, groups), proportion(losses, groups)
-    value = float(gains.mean() - losses.mean())
-    below = np.hypot(gains.mean() - gain.low, loss.high - losses.mean())
-    above = np.hypot(gain.high - gains.mean(), losses.mean() - loss.low)
-    return Interval(float(value - below), float(value + above))
-
-
-def _bootstrap_p_value(spread: Float[np.ndarray, " resample"]) -> float:
-    """Twice the share of resamples on the other side of 0, counting the sample itself as one of them."""
-    spread = spread[np.isfinite(spread)]
-    fewer = min((spread <= 0).sum(), (spread >= 0).sum())
-    return float(min(1.0, 2 * (fewer + 1) / (len(spread) + 1)))

@@ -56,6 +56,35 @@ def with_unseen(verdicts: Verdicts, every_class: bool = False) -> list[dict[str,
     return [values for values in both if values is not None]
 
 
+def with_disagreements(first: Verdicts, second: Verdicts) -> list[dict[str, float]]:
+    """Every metric's difference, second minus first, with z^2 more images that only one of the models gets right.
+
+    As many images that only the first one gets right, shared out over the classes, and as many that only the second one
+    does: the bound that Tango's interval has where two models never disagree.
+
+    Args:
+        first: one model on some images.
+        second: the other on the same ones.
+    """
+    classes, counts = np.unique(first.labels, return_counts=True)
+    n = len(first.labels)
+    weights = np.r_[np.ones(n), Z**2 * n / independent_groups(first.groups, n) * counts / n][None, :]
+    right, wrong = classes, np.roll(classes, -1) if len(classes) > 1 else (classes + 1) % first.n_classes
+
+    def added(verdicts: Verdicts, predicted: np.ndarray) -> dict[str, np.ndarray]:
+        extended = Verdicts(
+            np.r_[verdicts.labels, classes],
+            np.r_[verdicts.probabilities, np.eye(verdicts.n_classes)[predicted]],
+            np.r_[verdicts.predicted, predicted],
+            verdicts.positive,
+            None,
+        )
+        return WeightedMetrics(extended)(weights)
+
+    pairs = [(added(first, right), added(second, wrong)), (added(first, wrong), added(second, right))]
+    return [{name: float(other[name][0] - one[name][0]) for name in one} for one, other in pairs]
+
+
 def _with_added(verdicts: Verdicts, mistaken: bool, every_class: bool) -> dict[str, float] | None:
     correct = verdicts.predicted == verdicts.labels
     classes = np.unique(verdicts.labels)
