@@ -108,6 +108,16 @@ def test_chunks_do_not_change_how_many_resamples_there_are(monkeypatch):
     assert {len(value) for value in values.values()} == {23}
 
 
+def test_classes_that_a_resample_lacks_are_left_out_of_its_averages():
+    judged = verdicts(60, 4)
+    weights = np.where(judged.labels == 2, 0.0, 1.0)[None, :]
+    rest = judged.labels != 2
+    without = Verdicts(judged.labels[rest], judged.probabilities[rest], judged.predicted[rest], 1, None)
+    expected = WeightedMetrics(without)(np.ones((1, int(rest.sum()))))
+    for name in ("auroc", "average_precision"):
+        assert WeightedMetrics(judged)(weights)[name][0] == pytest.approx(expected[name][0])
+
+
 def test_models_are_compared_on_the_same_resamples():
     judged = verdicts(60, 2)
     first, second = bootstrap([WeightedMetrics(judged)] * 2, 60, None, 50, seed=0)

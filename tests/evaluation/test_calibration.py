@@ -146,6 +146,23 @@ def test_what_was_chosen_is_what_evaluation_finds():
     )
 
 
+def test_what_a_rule_was_chosen_on_is_told_with_its_own_n_and_interval():
+    sample = of_scores(POSITIVES, NEGATIVES)
+    # Above 0.55: 4 of 5 positives, 1 of 6 negatives.
+    youden, f1 = choose_threshold(sample, "youden"), choose_threshold(sample, "f1")
+    assert (youden.n, f1.n) == (11, 6)
+    overlap = wilson(4, 6)
+    assert f1.interval == pytest.approx([2 * bound / (1 + bound) for bound in overlap])
+    assert youden.interval.low < youden.value < youden.interval.high
+    recall = choose_threshold(sample, "recall>=0.95")
+    assert (recall.n, recall.interval) == (5, wilson(5, 5))
+    precision = choose_threshold(sample, "precision>=0.9")
+    assert (precision.n, precision.interval) == (3, wilson(3, 3))
+    cost = choose_threshold(sample, "cost")
+    assert cost.n == 11
+    assert np.isnan(cost.interval).all()
+
+
 def test_a_recall_floor_keeps_as_much_specificity_as_it_can():
     sample = network(300, 2, 1.0)
     decision = choose_threshold(sample, "recall>=0.9")

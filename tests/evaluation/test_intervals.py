@@ -94,6 +94,20 @@ def brute_force_delong(positives, negatives):
     return wins.mean(), variance
 
 
+def test_a_mean_of_equal_recalls_is_the_proportion_of_all_images():
+    assert intervals.mean_recall(np.full(8, 0.75), np.full(8, 4)) == pytest.approx(intervals.wilson(24, 32))
+    # Without a mistake too; a class of one image counts as much as one of nine.
+    assert intervals.mean_recall(np.ones(2), np.array([1, 9])) == pytest.approx(intervals.wilson(3.6, 3.6))
+
+
+def test_a_mean_of_hundred_recalls_of_one_image_covers_the_truth():
+    """Of 300 samples 95 % are 285; classes' own Wilson intervals, combined, cover 230."""
+    rng = np.random.default_rng(10)
+    samples = (rng.random((300, 100)) < 0.8).astype(float)
+    covered = sum(low <= 0.8 <= high for low, high in (intervals.mean_recall(one, np.ones(100)) for one in samples))
+    assert 274 <= covered <= 296
+
+
 def hanley_mcneil(area, n_positive, n_negative):
     """In Newcombe's form: both classes have the mean number of others."""
     others = (n_positive + n_negative) / 2 - 1
@@ -184,6 +198,14 @@ def test_bca_agrees_with_scipy():
     assert ours == pytest.approx(tuple(theirs.confidence_interval), abs=0.004)
     # An exponential mean is skewed; plain percentiles lie further down.
     assert ours.high > np.quantile(theirs.bootstrap_distribution, 0.975)
+
+
+def test_bca_of_few_units_is_widened_as_students_t_is():
+    drawn = np.random.default_rng(3).normal(0.5, 0.1, 4000)
+    low, high = intervals.bca(0.5, drawn, np.full(10, 0.5))
+    few = intervals.bca(0.5, drawn, np.full(10, 0.5), units=10)
+    factor = stats.t.ppf(0.975, 9) / Z * np.sqrt(10 / 9)
+    assert few == pytest.approx((0.5 - factor * (0.5 - low), 0.5 + factor * (high - 0.5)))
 
 
 def test_bca_leaves_undefined_resamples_aside_and_says_when_there_is_nothing():

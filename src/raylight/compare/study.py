@@ -171,7 +171,8 @@ def study_of(runs: Sequence[Path]) -> Study:
     notes.append(
         "The p-value of accuracy is McNemar's, from the images on which two models disagree, and its interval Tango's"
         + (", counting groups instead of images" if grouped else "")
-        + "; other metrics' come from exchanging the two models' outputs at random. Intervals are 95 % and exclude 0 where p < 0.05."
+        + "; other metrics' come from exchanging the two models' outputs at random. Intervals are 95 % and exclude 0 where "
+        "p < 0.05."
     )
     return Study(tuple(entrants), tuple(_pairs(entrants)), tuple(notes))
 

@@ -65,8 +65,7 @@ class WeightedMetrics:
             decided = self._binary(hits, true, chosen) if k == 2 else _macro(hits, true, chosen, total)
             areas = [ranking(weights) for ranking in self._rankings]
             single = (true > 0).sum(axis=1) < 2
-            auroc = np.mean([area[0] for area in areas], axis=0)
-            precision = np.mean([area[1] for area in areas], axis=0)
+            auroc, precision = (_mean_of_defined(np.stack(each)) for each in zip(*areas, strict=True))
             return {
                 "accuracy": hits.sum(axis=1) / total,
                 **decided,
@@ -141,6 +140,11 @@ def bootstrap(
     ]
 
 
+def n_units(groups: Int[np.ndarray, " image"] | None, n: int) -> int:
+    """How many are drawn in a resample: the groups, or the n images."""
+    return n if groups is None else len(np.unique(groups))
+
+
 def drawn(n: int, most: int) -> Int[np.ndarray, " image"]:
     """Positions of at most ``most`` of n images, in order; the same ones for the same numbers."""
     chosen: Int[np.ndarray, " image"] = np.sort(np.random.default_rng(0).permutation(n)[:most])
@@ -207,6 +211,13 @@ def _majority(labels: np.ndarray, unit_of_image: np.ndarray) -> np.ndarray:
     np.add.at(counts, (unit_of_image, labels), 1)
     majority: np.ndarray = counts.argmax(axis=1)
     return majority
+
+
+def _mean_of_defined(values: Float[np.ndarray, "class resample"]) -> Float[np.ndarray, " resample"]:
+    """The mean over the classes that a resample holds."""
+    defined = np.isfinite(values)
+    mean: Float[np.ndarray, " resample"] = np.where(defined, values, 0).sum(axis=0) / defined.sum(axis=0)
+    return mean
 
 
 def _macro(hits: np.ndarray, true: np.ndarray, chosen: np.ndarray, total: np.ndarray) -> dict[str, np.ndarray]:

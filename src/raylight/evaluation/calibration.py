@@ -14,7 +14,7 @@ from scipy.special import log_softmax, softmax
 
 from raylight.config.decision_rule import CONSTRAINED, DecisionRule, parse_rule
 from raylight.errors import RunError
-from raylight.evaluation.intervals import NOWHERE, Interval, wilson
+from raylight.evaluation.intervals import NOWHERE, Interval, f1_from_overlap, mean_of, wilson
 from raylight.evaluation.predictions import Predictions, Verdicts
 
 COOLEST, HOTTEST = 0.05, 20.0
@@ -125,7 +125,8 @@ class Decision:
             price of an image), ``recall``, ``precision`` or ``specificity``.
         value: of that metric on validation, at this threshold. The choice was made to please this value, so
             that test can be expected to fall a little short of it.
-        interval: Wilson's, where the metric is a proportion.
+        interval: Wilson's, where the metric is a proportion or made of some; it is as optimistic as the value.
+        n: validation images that the metric rests on.
         n_positive: validation images of the positive class.
         n_negative: of the other one.
         met: false where the rule sets a floor that no threshold reaches; the nearest one was taken.
@@ -136,6 +137,7 @@ class Decision:
     metric: str
     value: float
     interval: Interval
+    n: int
     n_positive: int
     n_negative: int
     met: bool = True
@@ -172,7 +174,7 @@ def choose_threshold(
     if fixed is not None:
         hits = int((verdicts.predicted == verdicts.labels).sum())
         bounds = wilson(hits, len(truth))
-        return Decision(fixed, rule, "accuracy", hits / len(truth), bounds, n_positive, n_negative)
+        return Decision(fixed, rule, "accuracy", hits / len(truth), bounds, len(truth), n_positive, n_negative)
     if n_positive == 0 or n_negative == 0:
         missing = predictions.class_names[verdicts.positive if n_positive == 0 else 1 - verdicts.positive]
         raise RunError(
@@ -201,6 +203,7 @@ def choose_threshold(
         metric=parsed.kind,
         value=float(values[chosen]),
         interval=candidates.interval(parsed.kind, chosen),
+        n=candidates.n(parsed.kind, chosen),
         n_positive=n_positive,
         n_negative=n_negative,
         met=met,
@@ -231,13 +234,22 @@ class _Candidates:
         return rates[metric]
 
     def interval(self, metric: str, i: int) -> Interval:
-        """Wilson's interval of the metric at one threshold, where it is a proportion."""
-        successes = {"recall": self.tp, "specificity": self.tn, "precision": self.tp}
-        failures = {"recall": self.fn, "specificity": self.fp, "precision": self.fp}
-        if metric not in successes:
-            return NOWHERE
-        hits = float(successes[metric][i])
-        return wilson(hits, hits + float(failures[metric][i]))
+        """The interval of the metric at one threshold; none of a cost."""
+        tp, fp, fn, tn = (float(counts[i]) for counts in (self.tp, self.fp, self.fn, self.tn))
+        if metric == "youden":
+            bounds = mean_of([tp / (tp + fn), tn / (tn + fp)], [wilson(tp, tp + fn), wilson(tn, tn + fp)])
+            return Interval(2 * bounds.low - 1, 2 * bounds.high - 1)
+        if metric == "f1":
+            return Interval(*map(f1_from_overlap, wilson(tp, tp + fp + fn)))
+        hits = {"recall": tp, "specificity": tn, "precision": tp}
+        return wilson(hits[metric], self.n(metric, i)) if metric in hits else NOWHERE
+
+    def n(self, metric: str, i: int) -> int:
+        """The images that the metric rests on at one threshold."""
+        tp, fp, fn, tn = (int(counts[i]) for counts in (self.tp, self.fp, self.fn, self.tn))
+        return {"recall": tp + fn, "specificity": tn + fp, "precision": tp + fp, "f1": tp + fp + fn}.get(
+            metric, tp + fp + fn + tn
+        )
 
 
 def _candidates(scores: Float[np.ndarray, " image"], truth: Bool[np.ndarray, " image"]) -> _Candidates:
@@ -256,4 +268,4 @@ def _of_many_classes(rule: DecisionRule, verdicts: Verdicts, class_names: tuple[
         )
     correct = verdicts.labels == verdicts.predicted
     bounds = wilson(float(correct.sum()), len(correct))
-    return Decision(None, rule.text, "accuracy", float(correct.mean()), bounds, 0, 0)
+    return Decision(None, rule.text, "accuracy", float(correct.mean()), bounds, len(correct), 0, 0)

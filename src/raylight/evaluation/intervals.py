@@ -139,6 +139,24 @@ def mean_of(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
     return Interval(float(centre - below / len(values)), float(centre + above / len(values)))
 
 
+def mean_recall(recalls: Float[np.ndarray, " class"], sizes: Float[np.ndarray, " class"]) -> Interval:
+    """The interval of a mean over many classes of few images each: Wilson's, on an effective number of images.
+
+    A class of one image is right or wrong, and by itself shows no variance. So each class's variance is taken at its
+    recall after two more images of the mean recall, and the number of images that would give the mean that variance stands
+    for n. Where all recalls are 0 or 1, it is that of classes of equal recall.
+
+    Args:
+        recalls: of each class that occurs.
+        sizes: its images; effective ones where they come in groups.
+    """
+    mean, k = float(recalls.mean()), len(recalls)
+    shrunk = (sizes * recalls + 2 * mean) / (sizes + 2)
+    variance = float((shrunk * (1 - shrunk) / sizes).sum()) / k**2
+    n = mean * (1 - mean) / variance if variance > 1e-12 else k**2 / float((1 / sizes).sum())
+    return wilson(mean * n, n)
+
+
 def f1_from_overlap(overlap: float) -> float:
     """F1 from tp / (tp + fp + fn), which is a proportion and so has a Wilson interval (Hand et al. 2021)."""
     return 2 * overlap / (1 + overlap)
@@ -235,13 +253,22 @@ def _hanley_mcneil(area: float, n_positive: float, n_negative: float) -> float:
     return variance * (1 + mean_others * ((1 - area) / (2 - area) + area / (1 + area)))
 
 
-def bca(value: float, resampled: Float[np.ndarray, " resample"], jackknife: Float[np.ndarray, " left_out"]) -> Interval:
+def bca(
+    value: float,
+    resampled: Float[np.ndarray, " resample"],
+    jackknife: Float[np.ndarray, " left_out"],
+    units: int | None = None,
+) -> Interval:
     """The bias-corrected and accelerated percentile interval (Efron 1987), stretched to contain the value.
+
+    With few units it is widened as Student's t is beside the normal distribution, and by the sqrt(n / (n - 1)) that
+    resampling loses of the variance (Hesterberg 2015).
 
     Args:
         value: the metric on the whole sample.
         resampled: the metric on bootstrap resamples; those where it isn't defined are left aside.
         jackknife: the metric with one image (or group, or block of them) left out at a time.
+        units: images, or groups, that were resampled; ``None`` widens nothing.
     """
     resampled = resampled[np.isfinite(resampled)]
     if np.isnan(value) or len(resampled) < 2:
@@ -256,7 +283,10 @@ def bca(value: float, resampled: Float[np.ndarray, " resample"], jackknife: Floa
     acceleration = (difference**3).sum() / (6 * spread**1.5) if spread > 1e-12 else 0.0
     ends = bias + np.array([-Z, Z])
     low, high = np.quantile(resampled, norm.cdf(bias + ends / (1 - acceleration * ends)))
-    return Interval(float(min(low, value)), float(max(high, value)))
+    stretch = 1.0
+    if units is not None and units > 1:
+        stretch = student.ppf(0.975, units - 1) / Z * np.sqrt(units / (units - 1))
+    return Interval(float(value - stretch * max(value - low, 0)), float(value + stretch * max(high - value, 0)))
 
 
 def calibration_error(

@@ -20,14 +20,15 @@ the metrics mean (``training.metrics``, whose values these are), the formulas (`
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from raylight.config.metric_names import METRICS
 from raylight.evaluation import intervals
-from raylight.evaluation.bootstrap import WeightedMetrics, bootstrap, calibration_bins, left_out_weights
+from raylight.evaluation.bootstrap import WeightedMetrics, bootstrap, calibration_bins, left_out_weights, n_units
+from raylight.evaluation.caveats import caveat_of
 from raylight.evaluation.intervals import NOWHERE, Interval
 from raylight.evaluation.predictions import UNKNOWN, Predictions, Verdicts
 from raylight.evaluation.zero_events import widen, with_unseen
@@ -44,6 +45,7 @@ class Estimate:
         n: images it rests on: for recall the positives, for specificity the negatives, for precision the
             predicted positives (two classes), else all.
         method: of the interval, in words.
+        caveat: why the interval may not hold in 95 % of samples, one of ``CAVEATS``; ``None`` where it does.
     """
 
     value: float
@@ -51,6 +53,7 @@ class Estimate:
     high: float
     n: int
     method: str
+    caveat: str | None = None
 
 
 def evaluate(
@@ -77,14 +80,19 @@ def evaluate(
     estimates = by_formula(verdicts, values, unseen)
     resampled = bootstrap([metrics], len(verdicts.labels), verdicts.groups, n_resamples, seed)[0]
     left_out = metrics(left_out_weights(verdicts.labels, verdicts.groups))
+    units = n_units(verdicts.groups, len(verdicts.labels))
     for name in METRICS:
         if name not in estimates:
-            sampled = intervals.bca(values[name], resampled[name], left_out[name])
+            sampled = intervals.bca(values[name], resampled[name], left_out[name], units)
             drawn = resampled[name][np.isfinite(resampled[name])]
             frozen = not len(drawn) or np.ptp(drawn) < 1e-6
             bounds = widen(name, values[name], sampled, with_unseen(verdicts, every_class=True) if frozen else unseen)
             estimates[name] = _estimate(verdicts, values[name], bounds, "bootstrap")
-    return {name: estimates[name] for name in METRICS}
+    return {name: replace(estimates[name], caveat=_caveat(name, estimates[name], verdicts)) for name in METRICS}
+
+
+def _caveat(name: str, estimate: Estimate, verdicts: Verdicts) -> str | None:
+    return None if np.isnan(estimate.value) else caveat_of(name, verdicts)
 
 
 def confusion_matrix(
@@ -97,8 +105,11 @@ def confusion_matrix(
     return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def as_json(estimates: Mapping[str, Estimate], prefix: str = "") -> dict[str, dict[str, float | int | None]]:
-    """What ``metrics.json`` holds: ``{"test/accuracy": {"value", "low", "high", "n"}}``, NaN as ``None``."""
+def as_json(estimates: Mapping[str, Estimate], prefix: str = "") -> dict[str, dict[str, float | int | str | None]]:
+    """What ``metrics.json`` holds: ``{"test/accuracy": {"value", "low", "high", "n"}}``, NaN as ``None``.
+
+    An interval with a caveat has it as ``"caveat"``, by its word in ``CAVEATS``.
+    """
 
     def number(value: float) -> float | None:
         return None if np.isnan(value) else value
@@ -109,6 +120,7 @@ def as_json(estimates: Mapping[str, Estimate], prefix: str = "") -> dict[str, di
             "low": number(estimate.low),
             "high": number(estimate.high),
             "n": estimate.n,
+            **({"caveat": estimate.caveat} if estimate.caveat else {}),
         }
         for name, estimate in estimates.items()
     }
@@ -144,8 +156,12 @@ def by_formula(
     of_class = [verdicts.labels == k for k in range(verdicts.n_classes)]
     occurring = [among for among in of_class if among.any()]
     recalls = [float(correct[among].mean()) for among in occurring]
-    mean_recall = intervals.mean_of(recalls, [proportion(among) for among in occurring])
-    balanced = _estimate(verdicts, values["balanced_accuracy"], mean_recall, "Wilson, combined")
+    if verdicts.n_classes == 2:
+        bounds, method = intervals.mean_of(recalls, [proportion(among) for among in occurring]), "Wilson, combined"
+    else:
+        sizes = [_effective_size(correct, among, verdicts.groups) for among in occurring]
+        bounds, method = intervals.mean_recall(np.array(recalls), np.array(sizes)), "Wilson, of the mean"
+    balanced = _estimate(verdicts, values["balanced_accuracy"], bounds, method)
     calibration = widen("ece", values["ece"], _calibration_error(verdicts), unseen)
     estimates = {
         "accuracy": share("accuracy", np.ones(len(correct), bool)),
@@ -167,6 +183,12 @@ def by_formula(
         "specificity": share("specificity", negative),
         "f1": _estimate(verdicts, values["f1"], overlap, "Wilson, of the overlap"),
     }
+
+
+def _effective_size(
+    correct: Bool[np.ndarray, " image"], among: Bool[np.ndarray, " image"], groups: Int[np.ndarray, " image"] | None
+) -> float:
+    return intervals.effective_size(correct[among], None if groups is None else groups[among])
 
 
 def _auroc(verdicts: Verdicts) -> tuple[Interval, str]:

@@ -23,7 +23,8 @@ from scipy.stats import norm
 from raylight.config.metric_names import METRICS
 from raylight.errors import RunError
 from raylight.evaluation import intervals
-from raylight.evaluation.bootstrap import WeightedMetrics, bootstrap, left_out_weights
+from raylight.evaluation.bootstrap import WeightedMetrics, bootstrap, left_out_weights, n_units
+from raylight.evaluation.caveats import caveat_of
 from raylight.evaluation.intervals import NOWHERE, Interval
 from raylight.evaluation.metrics import Estimate, by_formula
 from raylight.evaluation.predictions import Predictions, Verdicts
@@ -46,12 +47,14 @@ class Difference:
         low: lower bound, 95 %; NaN where no exchange of outputs tells the models apart.
         high: upper bound.
         p_value: of no difference, two-sided; NaN as the bounds, and for the calibration error, which has no test.
+        caveat: why the interval may not hold in 95 % of samples, one of ``CAVEATS``; ``None`` where it does.
     """
 
     value: float
     low: float
     high: float
     p_value: float
+    caveat: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def compare(
         only_second=int((right[1] & ~right[0]).sum()),
         neither=int((~right[0] & ~right[1]).sum()),
         p_value=accuracy.p_value,
-        differences={name: differences[name] for name in METRICS},
+        differences={name: replace(differences[name], caveat=caveat_of(name, one)) for name in METRICS},
     )
 
 
@@ -152,7 +155,7 @@ def _by_swapping(one: Verdicts, other: Verdicts, n_resamples: int, seed: int) ->
     resampled = bootstrap(models, len(one.labels), one.groups, n_resamples, seed)
     swapped = swapped_differences(one, other, n_resamples - 1, seed)
     own = [by_formula(each, its, with_unseen(each)) for each, its in zip((one, other), values, strict=True)]
-    one_sided = with_disagreements(one, other)
+    one_sided, units = with_disagreements(one, other), n_units(one.groups, len(one.labels))
     found = {}
     for name in METRICS:
         value = values[1][name] - values[0][name]
@@ -167,7 +170,7 @@ def _by_swapping(one: Verdicts, other: Verdicts, n_resamples: int, seed: int) ->
         if name == "auroc":
             outer = _recovered(own[0][name], own[1][name], _correlation(first, second))
         else:
-            outer = intervals.bca(value, second - first, jackknife[1][name] - jackknife[0][name])
+            outer = intervals.bca(value, second - first, jackknife[1][name] - jackknife[0][name], units)
         low, high = min(value - reach, outer.low), max(value + reach, outer.high)
         if name in DECIDED:
             moves = [each[name] - value for each in one_sided]

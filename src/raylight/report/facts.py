@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from raylight.config.decision_rule import CONSTRAINED, parse_rule
 from raylight.config.metric_names import LABELS, METRICS
 from raylight.config.schema import RunConfig
 from raylight.data.index import Index
+from raylight.evaluation.caveats import CAVEATS
 from raylight.evaluation.predictions import UNKNOWN, Predictions, read_csv
 from raylight.models.preprocessing import Preprocessing
 from raylight.report.results import read_history
@@ -37,6 +39,7 @@ class Measured:
         low: lower bound of its 95 % interval.
         high: upper bound.
         n: images that it rests on.
+        caveat: why the interval may not hold in 95 % of samples, by its word; None where it does.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Measured:
     low: float | None
     high: float | None
     n: int
+    caveat: str | None = None
 
     @property
     def words(self) -> str:
@@ -121,7 +125,9 @@ class RunFacts:
         """The metrics of a split, by name, in the order of every table; those that it lacks are left out."""
         found = {name: self.metrics.get(f"{split}/{name}") for name in METRICS}
         return {
-            name: Measured(name, LABELS[name], cell["value"], cell["low"], cell["high"], int(cell["n"]))
+            name: Measured(
+                name, LABELS[name], cell["value"], cell["low"], cell["high"], int(cell["n"]), cell.get("caveat")
+            )
             for name, cell in found.items()
             if cell is not None
         }
@@ -251,6 +257,8 @@ def worth_knowing(facts: RunFacts) -> list[str]:
                 f"{len(test)} test images fix the accuracy only to between {100 * accuracy.low:.1f} % and "
                 f"{100 * accuracy.high:.1f} %; a difference from another run within that range may be chance."
             )
+    caveats = dict.fromkeys(one.caveat for one in facts.measured().values() if one.caveat not in (None, "conservative"))
+    notes += [CAVEATS[str(caveat)] for caveat in caveats]
     chosen = facts.chosen
     if chosen["epochs_trained"] > 1 and chosen["selected_epoch"] == chosen["epochs_trained"] - 1:
         notes.append(
@@ -280,12 +288,37 @@ def worth_knowing(facts: RunFacts) -> list[str]:
             f"No threshold reached {facts.decision['rule']} on validation; the nearest one was taken "
             f"({facts.decision['val_metric']} {facts.decision['val_value']:.3f})."
         )
+    elif promised := _promised_too_much(facts):
+        notes.append(promised)
     if not facts.total("val"):
         notes.append("No validation images were held out, so that neither threshold nor temperature was chosen.")
     rejected = len(facts.index.rejected())
     if rejected:
         notes.append(f"{rejected} of {len(facts.index)} files couldn't be used and are listed below.")
     return notes
+
+
+def rule_on_validation(decision: Mapping[str, Any]) -> str:
+    """What the rule's metric was on validation, with interval and n; empty where the run doesn't tell."""
+    if decision.get("val_n") is None or decision["val_value"] is None:
+        return ""
+    low, high = decision.get("val_low"), decision.get("val_high")
+    bounds = "" if low is None or high is None else f", 95 % interval {low:.3f} to {high:.3f}"
+    return f"{decision['val_metric']} {decision['val_value']:.3f} on validation{bounds}, n = {decision['val_n']}"
+
+
+def _promised_too_much(facts: RunFacts) -> str | None:
+    """A floor that validation images reached by too few to promise it for others."""
+    decision = facts.decision
+    parsed = parse_rule(str(decision["rule"])) if decision.get("rule") else None
+    low = decision.get("val_low")
+    if parsed is None or parsed.value is None or parsed.kind not in CONSTRAINED or low is None or low >= parsed.value:
+        return None
+    return (
+        f"{decision['rule']} held on the {decision['val_n']} validation images that it rests on ({decision['val_value']:.3f}), "
+        f"by which the threshold was chosen; they can't promise it for others: its 95 % interval is {low:.3f} to "
+        f"{decision['val_high']:.3f}."
+    )
 
 
 def chosen_row(facts: RunFacts) -> dict[str, float]:

@@ -7,6 +7,7 @@ The temperature and the decision threshold are chosen on validation; test is the
 import csv
 import hashlib
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from raylight.config.metric_names import LABELS
 from raylight.config.schema import RunConfig
 from raylight.data.leakage import SharedFile
 from raylight.evaluation.calibration import Decision, calibrated, choose_threshold, fit_temperature
+from raylight.evaluation.caveats import CAVEATS
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
 from raylight.report.figures import draw_plots
@@ -172,9 +174,16 @@ def _decision_json(decision: Decision | None, temperature: float) -> dict[str, A
         "chosen_on": "val",
         "val_metric": decision.metric,
         "val_value": decision.value,
+        "val_low": _finite(decision.interval.low),
+        "val_high": _finite(decision.interval.high),
+        "val_n": decision.n,
         "met": decision.met,
         "temperature": temperature,
     }
+
+
+def _finite(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _unshared(test: Predictions, threshold: float | None, shared: Sequence[SharedFile]) -> dict[str, Estimate]:
@@ -250,11 +259,14 @@ def _lines(estimates: Mapping[str, Estimate], test: Predictions, selection: Sele
     )
     rows = [
         f"  {LABELS[name]:<20} {estimate.value:6.3f}   95 % interval {estimate.low:.3f} to {estimate.high:.3f}"
-        f"   n = {estimate.n}"
+        f"   n = {estimate.n}{' *' if estimate.caveat else ''}"
         for name, estimate in estimates.items()
         if name in shown
     ]
-    return (heading, *rows)
+    caveats = dict.fromkeys(
+        estimate.caveat for name, estimate in estimates.items() if name in shown and estimate.caveat
+    )
+    return (heading, *rows, *(f"  * {CAVEATS[caveat]}" for caveat in caveats if caveat))
 
 
 def _summary(estimates: Mapping[str, Estimate], selection: Selection) -> dict[str, float]:

@@ -21,9 +21,10 @@ from raylight.config.metric_names import LOWER_IS_BETTER
 from raylight.config.schema import RunConfig
 from raylight.errors import RunError
 from raylight.evaluation import intervals
+from raylight.evaluation.caveats import CAVEATS
 from raylight.evaluation.metrics import confusion_matrix
 from raylight.models.stages import StagedNetwork
-from raylight.report.facts import SPLITS, RunFacts, chosen_row, worth_knowing
+from raylight.report.facts import SPLITS, RunFacts, chosen_row, rule_on_validation, worth_knowing
 from raylight.report.images import (
     SAMPLE,
     Example,
@@ -165,6 +166,7 @@ def _summary(facts: RunFacts) -> dict[str, Any]:
         "temperature": facts.decision["temperature"],
         "threshold": facts.threshold,
         "rule": facts.decision["rule"],
+        "rule_on_validation": rule_on_validation(facts.decision),
         "notes": worth_knowing(facts),
         "classes": facts.test.class_names,
         "train": facts.total("train"),
@@ -358,6 +360,7 @@ def _result(facts: RunFacts) -> dict[str, Any]:
     least = min([0.0, *(metric.low for metric in measured.values() if metric.low is not None)])
     return {
         "metrics": list(measured.values()),
+        "caveats": {one.caveat: CAVEATS[one.caveat] for one in measured.values() if one.caveat},
         "lower": LOWER_IS_BETTER,
         "least": least,
         "span": 1 - least,

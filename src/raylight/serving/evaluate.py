@@ -19,6 +19,7 @@ from raylight.config.metric_names import LABELS, METRICS
 from raylight.config.schema import DataConfig
 from raylight.data.sources.source import SourceFile, find_images, on_one_line
 from raylight.errors import ConfigError, DataError, RunError
+from raylight.evaluation.caveats import CAVEATS
 from raylight.evaluation.intervals import Interval
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
@@ -260,7 +261,14 @@ def _own_estimates(run: RunDir) -> dict[str, Estimate]:
 
     own = {name: metrics[f"test/{name}"] for name in METRICS if f"test/{name}" in metrics}
     return {
-        name: Estimate(number(facts["value"]), number(facts["low"]), number(facts["high"]), int(facts["n"]), "")
+        name: Estimate(
+            number(facts["value"]),
+            number(facts["low"]),
+            number(facts["high"]),
+            int(facts["n"]),
+            "",
+            facts.get("caveat"),
+        )
         for name, facts in own.items()
     }
 
@@ -344,7 +352,8 @@ def _print(
         for heading in ("run's own test", "shift", "95 % interval"):
             table.add_column(heading, justify="right", no_wrap=True)
     for name, estimate in estimates.items():
-        row = [LABELS[name], _number(estimate.value), _bounds(estimate.low, estimate.high), str(estimate.n)]
+        mark = " *" if estimate.caveat else ""
+        row = [LABELS[name], _number(estimate.value), _bounds(estimate.low, estimate.high), f"{estimate.n}{mark}"]
         if shifts:
             change = shifts.get(name)
             row += (
@@ -354,7 +363,8 @@ def _print(
             )
         table.add_row(*row)
     console.print(table)
-    for note in notes:
+    caveats = dict.fromkeys(estimate.caveat for estimate in estimates.values() if estimate.caveat)
+    for note in (*(f"* {CAVEATS[caveat]}" for caveat in caveats if caveat), *notes):
         console.print(note, soft_wrap=True)
 
 
