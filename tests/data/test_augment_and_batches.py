@@ -10,7 +10,8 @@ import torch
 from torchvision.transforms import v2
 
 from raylight.data.augment import Augmenter
-from raylight.data.batches import Batches, Samples
+from raylight.data.batches import Batches
+from raylight.data.samples import Samples
 
 
 def samples(n: int = 10, size: int = 8) -> Samples:

@@ -8,7 +8,8 @@ import torch
 
 from raylight.config.schema import FinetuneConfig, LossConfig, ModelConfig, PhaseConfig
 from raylight.data.augment import Augmenter
-from raylight.data.batches import Batches, Samples
+from raylight.data.batches import Batches
+from raylight.data.samples import Samples
 from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from raylight.compare.study import Entrant, Pair, Study, right
 from raylight.config.metric_names import LABELS, LOWER_IS_BETTER, METRICS
-from raylight.data.sources.source import on_one_line
+from raylight.data.names import on_one_line
 from raylight.evaluation.paired import Difference
 from raylight.report.figures import interval_text
 from raylight.report.images import SAMPLE, OriginalFiles, jpeg

@@ -30,7 +30,7 @@ from raylight.errors import DataError, RaylightError
 from raylight.storage.atomic import sync
 
 if TYPE_CHECKING:
-    from raylight.data.batches import Samples
+    from raylight.data.samples import Samples
 
 _REMEDY = "Make room, or keep it elsewhere with cache_dir=FOLDER"
 
@@ -60,7 +60,7 @@ class ImageCache:
 
     def samples(self, part: Index) -> "Samples":
         """The images of some files of the index."""
-        from raylight.data.batches import Samples
+        from raylight.data.samples import Samples
 
         keys = tuple(part.column("sha256"))
         return Samples(self.pixels, np.array([self.rows[key] for key in keys], np.int64), part.targets(), keys)

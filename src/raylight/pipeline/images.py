@@ -17,9 +17,9 @@ from raylight.runs.progress import progress_bar
 from raylight.runs.run_dir import RunDir
 
 if TYPE_CHECKING:
-    from raylight.data.batches import Samples
     from raylight.data.cache import ImageCache
     from raylight.data.index import Index
+    from raylight.data.samples import Samples
     from raylight.data.stream import Stream
     from raylight.models.preprocessing import Preprocessing
     from raylight.training.messages import FinishedTraining
@@ -136,7 +136,7 @@ def audited(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> No
 
 
 def _write_rejected(run: RunDir, index: Index) -> None:
-    from raylight.data.sources.source import on_one_line
+    from raylight.data.names import on_one_line
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from raylight.config.schema import RunConfig
 from raylight.cpu.settings import CpuSettings, Work, choose_settings, measured_settings
 from raylight.data.augment import build_augmenter
-from raylight.data.batches import Batches, Samples
+from raylight.data.batches import Batches
+from raylight.data.samples import Samples
 from raylight.errors import ConfigError
 from raylight.models.build import build_network, class_logits
 from raylight.models.freezing import freeze, looks_at_whole_batch

@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import Float
 
-from raylight.data.sources.source import IMAGE_SUFFIXES, on_one_line
+from raylight.data.names import IMAGE_SUFFIXES, on_one_line
 from raylight.errors import RaylightError
 from raylight.serving.predictor import Predictor
 

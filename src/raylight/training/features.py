@@ -21,8 +21,8 @@ from jaxtyping import Bool, Float, Int64, UInt8
 
 from raylight.cpu.engine import InferenceEngine
 from raylight.data.augment import Augmenter
-from raylight.data.batches import Samples
 from raylight.data.cache_files import reserve
+from raylight.data.samples import Samples
 from raylight.errors import RaylightError
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork

@@ -9,7 +9,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 from raylight.data.augment import Augmenter
-from raylight.data.batches import Batches, Samples, Share, WaitClock
+from raylight.data.batches import Batches, Share, WaitClock
+from raylight.data.samples import Samples
 from raylight.training.phases import Phase, phase_at
 
 FeatureSource = Callable[[Samples, int, Augmenter | None], Samples]

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from raylight.config.schema import DataConfig
-from raylight.data.sources.source import Source, find_images, on_one_line
+from raylight.data.names import on_one_line
+from raylight.data.sources.source import Source, find_images
 from raylight.errors import DataError
 
 OPTIONS = Path(__file__).resolve().parents[2] / "conf" / "data"

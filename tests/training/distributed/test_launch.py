@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 import tests.forked  # noqa: F401 - the fork server shall have imported what all tests need
 from raylight.config.launch import load_config
 from raylight.config.schema import LossConfig, RunConfig, TrainerConfig
-from raylight.data.batches import Batches, Samples, Share
+from raylight.data.batches import Batches, Share
+from raylight.data.samples import Samples
 from raylight.errors import ConfigError, DataError, RaylightError
 from raylight.pipeline.job import resume_run
 from raylight.pipeline.run import train

@@ -1,0 +1,63 @@
+"""Labels, groups and splits from a table: a CSV with the columns path, label and optionally group, split."""
+
+import csv
+import io
+from pathlib import Path, PurePosixPath
+
+from raylight.config.uris import is_uri
+from raylight.data.layouts import Found, SourceFile
+from raylight.data.names import SPLITS, classes, listed
+from raylight.errors import DataError
+from raylight.storage.remote import Place, place
+
+
+def read_csv(table: str, root: Place) -> Found:
+    """The rows of a table of labels.
+
+    Args:
+        table: a path, here or relative to ``root``, or a URI.
+        root: what its paths are relative to.
+
+    Raises:
+        DataError: there is no such table, or it can't be read; the message names the line.
+    """
+    places = (place(table) if is_uri(table) else Path(table).expanduser(), root / table)
+    path = next((file for file in places if file.is_file()), None)
+    if path is None:
+        raise DataError(f"data.csv={table}: no such file, neither here nor in {root}.")
+    files: list[SourceFile] = []
+    seen: dict[str, int] = {}
+    try:
+        with io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="") as lines:
+            rows = csv.DictReader(lines, skipinitialspace=True)
+            rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or []]
+            missing = [name for name in ("path", "label") if name not in rows.fieldnames]
+            if missing:
+                raise DataError(
+                    f"{path}: no column {' and no column '.join(missing)}; its first line has {listed(rows.fieldnames)}. "
+                    "Expected path, label and optionally group, split, separated by commas."
+                )
+            for row in rows:
+                file = _csv_file({key: (value or "").strip() for key, value in row.items() if key}, path, rows.line_num)
+                if file.path in seen:
+                    raise DataError(f"{path}: lines {seen[file.path]} and {rows.line_num} both name {file.path!r}.")
+                seen[file.path] = rows.line_num
+                files.append(file)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} can't be read as a table in UTF-8: {error}") from error
+    found = Found(root, "csv", files, [])
+    if len(found.labels) < 2:
+        raise DataError(f"{path} has {len(files):,} rows and {classes(found.labels)}; two or more classes are needed.")
+    return found
+
+
+def _csv_file(row: dict[str, str], table: Place, line: int) -> SourceFile:
+    name, label, split = row["path"], row["label"], row.get("split", "")
+    if not name or not label:
+        raise DataError(f"{table}: line {line} has no {'label' if name else 'path'}.")
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise DataError(f"{table}: line {line}: {name!r} leads out of data.root; paths are relative to it.")
+    if split and split.casefold() not in SPLITS:
+        raise DataError(f"{table}: line {line}: split={split!r}; expected train, val, test or nothing.")
+    return SourceFile(str(path), label, row.get("group") or None, SPLITS[split.casefold()] if split else None)

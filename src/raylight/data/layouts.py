@@ -1,0 +1,148 @@
+"""The layouts in which folders hold labelled images, and what each makes of a folder.
+
+Looks at names only. What lies in none of a layout's places is set aside in ``Found.ignored``. Not here: tables
+(``csv_table.py``), and what a data set's settings choose (``source.py``).
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from raylight.data.listing import Folder, files_below
+from raylight.data.names import IMAGE_SUFFIXES, listed
+from raylight.errors import DataError
+from raylight.storage.remote import Place
+
+LAYOUTS = ("split_folders", "class_folders", "flat", "csv")
+DEEPEST_ROOT = 3
+"""Levels below the root at which the data set may begin, through folders that hold nothing else."""
+
+_FLAT_NAME = re.compile(r"(?P<label>[^.]*[^.\d][^.]*)\.\d+\.[^.]+")
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file with its label.
+
+    Attributes:
+        path: relative to the root, with ``/``.
+        label: name of its class.
+        group: the patient (or object) it shows, where the data set says so.
+        split: ``train``, ``val`` or ``test`` as the data set ships it.
+    """
+
+    path: str
+    label: str
+    group: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """Files of one layout."""
+
+    root: Place
+    layout: str
+    files: list[SourceFile]
+    ignored: list[str]
+
+    @property
+    def labels(self) -> set[str]:
+        """The names of the classes."""
+        return {file.label for file in self.files}
+
+
+def search(root: Place, layouts: tuple[str, ...], levels: int) -> list[Found]:
+    """Everything that fits a layout: in the root, else in the folders below it."""
+    folder = Folder.read(root)
+    found = [_read(folder, layout, alone=len(layouts) == 1) for layout in layouts]
+    fitting = [one for one in found if one is not None and len(one.labels) > 1]
+    if fitting or levels == 0:
+        return fitting
+    return [one for name in folder.folders for one in search(root / name, layouts, levels - 1)]
+
+
+def _read(folder: Folder, layout: str, alone: bool) -> Found | None:
+    if layout == "split_folders":
+        return _read_split_folders(folder)
+    return read_flat(folder) if layout == "flat" else read_class_folders(folder, every_folder=alone)
+
+
+def _read_split_folders(folder: Folder) -> Found | None:
+    names = folder.split_folders()
+    if "train" not in names:
+        return None
+    files: list[SourceFile] = []
+    ignored = folder.files + [f"{name}/" for name in folder.folders if name not in names.values()]
+    for split, name in names.items():
+        part = Folder.read(folder.path / name)
+        labelled = list(_labelled(folder.path, name, part.folders, ignored))
+        if labelled:
+            files += [replace(file, split=split) for file in labelled]
+            ignored += [f"{name}/{stray}" for stray in part.files]
+        else:
+            ignored.append(f"{name}/")
+    trained = {file.label for file in files if file.split == "train"}
+    if len(trained) < 2:
+        return None
+    for file in files:
+        if file.label not in trained:
+            raise DataError(
+                f"{folder.path}: the class {file.label!r} is in {names[file.split or '']}/ but not in {names['train']}/, "
+                f"which has {listed(trained)}. Nothing could learn it: add it there, or remove it here."
+            )
+    return Found(folder.path, "split_folders", files, ignored)
+
+
+def read_class_folders(folder: Folder, every_folder: bool = False) -> Found | None:
+    """A folder for each class.
+
+    Args:
+        folder: their parent.
+        every_folder: those named like a split are classes, too.
+    """
+    splits = {} if every_folder else folder.split_folders()
+    classes = [name for name in folder.folders if name not in splits.values()]
+    if any(Folder.read(folder.path / name).split_folders() for name in classes):
+        return None  # a folder with train/ or test/ in it is a data set, not a class
+    ignored = folder.files + [f"{name}/" for name in splits.values()]
+    files = list(_labelled(folder.path, "", classes, ignored))
+    return Found(folder.path, "class_folders", files, ignored)
+
+
+def _labelled(root: Place, parent: str, classes: Iterable[str], ignored: list[str]) -> Iterator[SourceFile]:
+    """The images below class folders; adds what isn't an image to ``ignored``."""
+    for label in classes:
+        prefix = f"{parent}/{label}" if parent else label
+        for path in files_below(root, prefix):
+            if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
+                yield SourceFile(path, label)
+            else:
+                ignored.append(path)
+
+
+def read_flat(folder: Folder) -> Found | None:
+    """Files named ``cat.0.jpg``, in the folder itself or in those of its splits."""
+    names = folder.split_folders()
+    files: list[SourceFile] = []
+    ignored: list[str] = []
+    places: list[tuple[str | None, str, list[str]]] = [(None, "", folder.files)]
+    places += [(split, f"{name}/", Folder.read(folder.path / name).files) for split, name in names.items()]
+    for split, prefix, entries in places:
+        labels = [(name, match["label"]) for name in entries if (match := _flat_name(name))]
+        if prefix and not labels:
+            ignored.append(prefix)
+            continue
+        files += [SourceFile(prefix + name, label, split=split) for name, label in labels]
+        taken = {name for name, _ in labels}
+        ignored += [prefix + name for name in entries if name not in taken]
+    ignored += [f"{name}/" for name in folder.folders if name not in names.values()]
+    if {file.split for file in files} <= {None, "train"}:
+        # A lone train/ is where Kaggle puts all labelled photos; it says nothing of a split.
+        files = [replace(file, split=None) for file in files]
+    return Found(folder.path, "flat", files, ignored)
+
+
+def _flat_name(name: str) -> re.Match[str] | None:
+    return _FLAT_NAME.fullmatch(name) if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES else None

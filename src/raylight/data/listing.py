@@ -1,0 +1,97 @@
+"""What lies in a folder, here or behind a URI; hidden entries and system folders left out.
+
+Not here: which of it belongs to a data set (``layouts.py``).
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from raylight.data.names import SPLITS
+from raylight.errors import DataError
+from raylight.storage.remote import Place, RemotePath
+
+_PASSED_OVER = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir"})
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The entries of one folder, sorted by name; hidden ones left out. Dead links count as files, to be found bad."""
+
+    path: Place
+    folders: list[str]
+    files: list[str]
+
+    @classmethod
+    def read(cls, path: Place) -> "Folder":
+        """Lists a folder.
+
+        Raises:
+            DataError: it can't be listed.
+        """
+        folders: list[str] = []
+        files: list[str] = []
+        try:
+            for name, is_folder in _entries(path):
+                if not name.startswith(".") and name not in _PASSED_OVER:
+                    (folders if is_folder else files).append(name)
+        except OSError as error:
+            raise DataError(
+                f"The folder {path} can't be listed: {error.strerror or error}. Make it readable, or take it out of the data "
+                "set."
+            ) from error
+        return cls(path, sorted(folders, key=os.fsencode), sorted(files, key=os.fsencode))
+
+    def split_folders(self) -> dict[str, str]:
+        """Folder names by split.
+
+        Raises:
+            DataError: two folders mean the same split.
+        """
+        names: dict[str, str] = {}
+        for name in self.folders:
+            split = SPLITS.get(name.casefold())
+            if split in names:
+                raise DataError(f"{self.path} has two folders for {split}: {names[split]!r} and {name!r}. Keep one.")
+            if split is not None:
+                names[split] = name
+        return names
+
+
+def _entries(path: Place) -> Iterator[tuple[str, bool]]:
+    """The names in a folder, and which of them are folders."""
+    if isinstance(path, RemotePath):
+        yield from ((name, stat.S_ISDIR(status.st_mode)) for name, status in path.entries().items())
+        return
+    with os.scandir(path) as entries:
+        yield from ((entry.name, _is_folder(entry)) for entry in entries)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def files_below(root: Place, start: str) -> Iterator[str]:
+    """All files, as paths relative to the root; links that lead back to where they lie aren't followed."""
+    if isinstance(root, RemotePath):
+        folder = Folder.read(root / start)
+        yield from (f"{start}/{name}" for name in folder.files)
+        for name in folder.folders:
+            yield from files_below(root, f"{start}/{name}")
+        return
+    real_root = Path(os.path.realpath(root))
+    inside = {os.path.realpath(root / parent) for parent in PurePosixPath(start).parents}
+    waiting = [(start, frozenset(inside.union(map(str, real_root.parents))))]
+    while waiting:
+        relative, above = waiting.pop()
+        real = os.path.realpath(root / relative)
+        if real in above:
+            continue
+        folder = Folder.read(root / relative)
+        yield from (f"{relative}/{name}" for name in folder.files)
+        waiting += [(f"{relative}/{name}", above | {real}) for name in folder.folders]

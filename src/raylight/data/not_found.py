@@ -1,0 +1,79 @@
+"""What to say where a folder holds no data set, or several: what was looked for, what is there, what to do."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from raylight.config.schema import DataConfig
+from raylight.data.layouts import Found, read_class_folders, read_flat
+from raylight.data.listing import Folder, files_below
+from raylight.data.names import classes, listed, some
+from raylight.errors import DataError
+from raylight.storage.remote import Place, RemotePath
+
+_TREES = """\
+{root}/
+├── train/                       {root}/                 {root}/
+│   ├── NORMAL/     *.jpeg       ├── cat/    *.jpg       ├── cat.0.jpg
+│   └── PNEUMONIA/  *.jpeg  or   └── dog/    *.jpg  or   ├── cat.1.jpg
+└── test/                                                ├── dog.0.jpg
+    ├── NORMAL/     *.jpeg                               └── ...
+    └── PNEUMONIA/  *.jpeg"""
+
+
+def what_is_there(root: Place, wanted: Iterable[str]) -> str:
+    """What a folder holds that fits none of the layouts."""
+    folder = Folder.read(root)
+    if not folder.folders and not folder.files:
+        return f"the folder {root} is empty."
+    suffixes: Counter[str] = Counter()
+    for path in files_below(root, "."):
+        suffixes[PurePosixPath(path).suffix.lower() or "no suffix"] += 1
+    kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.most_common(4)) or "no files"
+    parts = [f"{root} holds {some([f'{name}/' for name in folder.folders] + folder.files)} ({kinds} in all)"]
+    one_class = [one.labels for one in (read_flat(folder), read_class_folders(folder)) if one and one.labels]
+    if one_class and len(one_class[0]) == 1:
+        parts.append(f"with images of one class only, {listed(one_class[0])}")
+    elif splits := folder.split_folders():
+        parts.append(
+            f"where {listed(splits.values())} is taken for a split, for a class only with data.layout=class_folders"
+        )
+    return f"{', '.join(parts)}, which fits no layout: looked for {', '.join(wanted)} with two or more classes."
+
+
+def nothing_found(data: DataConfig, root: Place, problem: str) -> DataError:
+    """The error for a data set that isn't there, with how to place it."""
+    lines = [f"No images for data={data.name}: {problem}", "", "Place them like this:", ""]
+    lines += [f"  {line}" for line in _TREES.format(root=_short(root)).splitlines()]
+    lines += ["", f"where {_short(root)} is {root}, or any folder given as data.root=PATH."]
+    if data.homepage:
+        lines.append(f"Get them from {data.homepage}")
+    if data.archive_url or data.kaggle:
+        source = data.archive_url or f"Kaggle's {data.kaggle} (needs an account and `pip install raylight[download]`)"
+        lines.append(f"or let data.download=true fetch {source}")
+    target = (
+        f"data={data.name} data.root={root}"
+        if data.homepage or data.kind == "demo"
+        else f"data=folder data.root={root}"
+    )
+    lines.append(f"Check what you have with: python train.py {target} trainer=debug")
+    return DataError("\n".join(lines))
+
+
+def several_found(root: Place, fitting: list[Found]) -> DataError:
+    """The error for a folder that can be read in several ways, with the settings that choose one."""
+    lines = [f"{root} can be read in {len(fitting)} ways:"]
+    lines += [
+        f"  data.root={one.root} data.layout={one.layout}: {len(one.files):,} images, {classes(one.labels)}"
+        for one in fitting
+    ]
+    return DataError("\n".join([*lines, "Say which is meant by giving data.root and data.layout."]))
+
+
+def _short(root: Place) -> str:
+    if isinstance(root, RemotePath):
+        return str(root)
+    try:
+        return root.relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return root.name

@@ -1,0 +1,147 @@
+"""The images (or features) of a split: where each lies in a memory-mapped store, and reading them from there."""
+
+import mmap
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, Shaped, UInt8
+
+from raylight.errors import DataError
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """A memory map as another process finds it: by its file, never by its contents."""
+
+    file: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+
+    @classmethod
+    def of(cls, store: "np.memmap[Any, Any]") -> "_Mapped":
+        base: Any = store.base
+        if not isinstance(base, mmap.mmap):
+            raise TypeError("only a whole memory map can be sent to another process")
+        return cls(str(store.filename), store.dtype, store.shape, store.offset)
+
+    def open(self) -> "np.memmap[Any, Any]":
+        try:
+            return np.memmap(self.file, self.dtype, "r", self.offset, self.shape)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self.file} can't be read on {socket.gethostname()} ({error}). All training processes read the decoded "
+                f"images and features from there: keep them in a folder that every node sees under the same path "
+                f"(cache_dir=FOLDER, here {Path(self.file).parent.parent.parent}), or train without it: data.feed=stream"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The images (or features) of one split.
+
+    A memory-mapped store goes to another process as the name of its file.
+
+    Attributes:
+        store: uint8[image, height, width, 3] or float[feature, ...], usually memory-mapped.
+        rows: int64[sample] or int64[sample, view], where each sample lies in the store.
+        targets: int64[sample].
+        keys: content hash of each sample.
+    """
+
+    store: Shaped[np.ndarray, "row ..."]
+    rows: Int64[np.ndarray, "sample ..."]
+    targets: Int64[np.ndarray, " sample"]
+    keys: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def are_images(self) -> bool:
+        """Whether the store holds pixels, not features."""
+        return self.store.dtype == np.uint8
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the store, ``rows`` counts among them."""
+        return len(self.store)
+
+    def order_of_use(self, read: Int64[np.ndarray, " sample"], seed: list[int]) -> Int64[np.ndarray, " sample"]:
+        """The order in which images are used that are read in an order: the same, where each can be had at any time."""
+        return read
+
+    def pictures(
+        self, wanted: Int64[np.ndarray, " wanted"], read: Int64[np.ndarray, " sample"]
+    ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+        """Images one by one.
+
+        Args:
+            wanted: positions, in the order of use.
+            read: positions in the order in which files are best read.
+        """
+        # One by one: fancy indexing of a memory map first copies, then torch would copy again.
+        rows = self.rows[wanted]
+        with _read_at_random(self.store) as expect:
+            for row in rows[:_EXPECTED]:
+                expect(int(row))
+            for place, row in enumerate(rows):
+                if place + _EXPECTED < len(rows):
+                    expect(int(rows[place + _EXPECTED]))
+                yield self.store[row]
+
+    def blocks(
+        self, positions: Int64[np.ndarray, " chosen"], length: int | None = None
+    ) -> Iterator[tuple[Int64[np.ndarray, " block"], Shaped[np.ndarray, "row ..."], Int64[np.ndarray, " block"]]]:
+        """Some samples, block by block: their positions, and in which array's which rows they are.
+
+        Args:
+            positions: which samples, in which order.
+            length: samples a block at most; ``None`` leaves it to where they come from.
+        """
+        length = length or max(len(positions), 1)
+        for start in range(0, len(positions), length):
+            block = positions[start : start + length]
+            yield block, self.store, self.rows[block]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        store = _Mapped.of(self.store) if isinstance(self.store, np.memmap) else self.store
+        return _samples, (store, self.rows, self.targets, self.keys)
+
+
+_EXPECTED = 64
+"""Images of which the system is told before they are read: some batches."""
+
+
+@contextmanager
+def _read_at_random(store: Shaped[np.ndarray, "row ..."]) -> Iterator[Callable[[int], None]]:
+    """Has the system read from a memory-mapped file what is asked for and no more; yields what tells it of a row to come.
+
+    Else it reads on beyond each row, megabytes on some machines: where memory is scarcer than the file is large, they push out
+    what will be needed, and an epoch reads the file dozens of times. See madvise(2).
+    """
+    mapped: Any = store.base
+    if not (isinstance(store, np.memmap) and isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_RANDOM")):
+        yield lambda row: None
+        return
+    first, length = int(store.offset) % mmap.ALLOCATIONGRANULARITY, int(store[0].nbytes)
+
+    def expect(row: int) -> None:
+        begin = first + row * length
+        page = begin // mmap.PAGESIZE * mmap.PAGESIZE
+        mapped.madvise(mmap.MADV_WILLNEED, page, begin + length - page)
+
+    mapped.madvise(mmap.MADV_RANDOM)
+    try:
+        yield expect
+    finally:
+        mapped.madvise(mmap.MADV_NORMAL)
+
+
+def _samples(store: Any, *rest: Any) -> Samples:
+    return Samples(store.open() if isinstance(store, _Mapped) else store, *rest)
