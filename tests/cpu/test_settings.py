@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from raylight.config.schema import ModelConfig, TrainerConfig
-from raylight.cpu.engine import bf16_supported
 from raylight.cpu.settings import SHORT_RUN, WORTH, Work, choose_settings, measured_settings
 from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
@@ -40,7 +39,7 @@ def test_a_long_run_is_measured_remembered_and_leaves_torch_alone(work: Work, tm
     assert all(torch.equal(value, weights[name]) for name, value in work.network.state_dict().items())
     assert chosen.reason.startswith("measured: ")
     speeds = [float(part.rsplit(" ", 2)[1]) for part in chosen.reason.removeprefix("measured: ").split("; ")]
-    assert len(speeds) >= (4 if bf16_supported() else 2)
+    assert len(speeds) >= 2  # how many more are tried depends on how busy the machine is
     assert speeds == sorted(speeds, reverse=True)
     told = dict(part.rsplit(" ", 2)[:2] for part in chosen.reason.removeprefix("measured: ").split("; "))
     assert float(told[str(chosen)]) * WORTH >= 0.99 * speeds[0]

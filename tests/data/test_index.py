@@ -1,6 +1,7 @@
 """Each file is read once, every bad one is found with its reason, and what is remembered is never wrong."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 

@@ -17,8 +17,8 @@ from jaxtyping import Bool, Int64
 
 from raylight.config.metric_names import LABELS, METRICS
 from raylight.config.schema import DataConfig
-from raylight.data.layouts import SourceFile
 from raylight.data.names import on_one_line
+from raylight.data.sources.layouts import SourceFile
 from raylight.data.sources.source import find_images
 from raylight.errors import ConfigError, DataError, RunError
 from raylight.evaluation.caveats import CAVEATS

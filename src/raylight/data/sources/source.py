@@ -24,11 +24,11 @@ from pathlib import Path, PurePosixPath
 
 from raylight.config.schema import DataConfig
 from raylight.config.uris import is_uri
-from raylight.data.csv_table import read_csv
-from raylight.data.layouts import DEEPEST_ROOT, LAYOUTS, Found, SourceFile, search
 from raylight.data.names import is_utf8, listed, printable
-from raylight.data.not_found import nothing_found, several_found, what_is_there
+from raylight.data.sources.csv_table import read_csv
 from raylight.data.sources.demo import demo_root, draw_demo
+from raylight.data.sources.layouts import DEEPEST_ROOT, LAYOUTS, Found, SourceFile, search
+from raylight.data.sources.not_found import nothing_found, several_found, what_is_there
 from raylight.errors import DataError, nearest
 from raylight.storage.remote import Place, place
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from raylight.data.listing import Folder, files_below
 from raylight.data.names import IMAGE_SUFFIXES, listed
+from raylight.data.sources.listing import Folder, files_below
 from raylight.errors import DataError
 from raylight.storage.remote import Place
 

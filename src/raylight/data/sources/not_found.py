@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from raylight.config.schema import DataConfig
-from raylight.data.layouts import Found, read_class_folders, read_flat
-from raylight.data.listing import Folder, files_below
 from raylight.data.names import classes, listed, some
+from raylight.data.sources.layouts import Found, read_class_folders, read_flat
+from raylight.data.sources.listing import Folder, files_below
 from raylight.errors import DataError
 from raylight.storage.remote import Place, RemotePath
 

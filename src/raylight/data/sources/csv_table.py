@@ -5,8 +5,8 @@ import io
 from pathlib import Path, PurePosixPath
 
 from raylight.config.uris import is_uri
-from raylight.data.layouts import Found, SourceFile
 from raylight.data.names import SPLITS, classes, listed
+from raylight.data.sources.layouts import Found, SourceFile
 from raylight.errors import DataError
 from raylight.storage.remote import Place, place
 
