@@ -12,7 +12,7 @@ from raylight.data.names import on_one_line
 from raylight.data.sources.source import Source, find_images
 from raylight.errors import DataError
 
-OPTIONS = Path(__file__).resolve().parents[2] / "conf" / "data"
+OPTIONS = Path(__file__).resolve().parents[3] / "conf" / "data"
 
 
 def option(name: str, **changes: Any) -> DataConfig:
