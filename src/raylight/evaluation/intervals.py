@@ -40,12 +40,13 @@ def wilson(successes: float, n: float) -> Interval:
         >>> [round(bound, 3) for bound in wilson(40, 40)]
         [0.912, 1.0]
     """
+    from statsmodels.stats.proportion import proportion_confint
+
     if n <= 0:
         return NOWHERE
-    share = successes / n
-    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return Interval(0.0 if successes == 0 else float(centre - half), 1.0 if successes == n else float(centre + half))
+    low, high = proportion_confint(successes, n, method="wilson")
+    # Rounding leaves 1e-17 of bounds that are 0 and 1.
+    return Interval(0.0 if successes == 0 else float(low), 1.0 if successes == n else float(high))
 
 
 def tango(gains: float, losses: float, n: float) -> Interval:

@@ -254,11 +254,10 @@ def aligned(first: Predictions, second: Predictions) -> Predictions:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values corrected for their number (Holm 1979), in the order given; NaN stays and doesn't count."""
-    values = np.asarray(p_values, np.float64)
-    corrected = np.full(len(values), np.nan)
-    order = [i for i in np.argsort(values, kind="stable") if not np.isnan(values[i])]
-    largest = 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, float(values[i]) * (len(order) - rank)))
-        corrected[i] = largest
+    from statsmodels.stats.multitest import multipletests
+
+    corrected = np.array(p_values, np.float64)
+    defined = np.isfinite(corrected)
+    if defined.any():
+        corrected[defined] = multipletests(corrected[defined], method="holm")[1]
     return [float(value) for value in corrected]
