@@ -18,7 +18,7 @@ def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.delenv("TMPDIR", raising=False)
     before = dict(os.environ), tempfile.tempdir, torch.get_num_threads()
     names = {"RAYLIGHT_ONE": "within", "RAYLIGHT_TWO": "within", "RAYLIGHT_THREE": None}
-    with pytest.raises(KeyError), environment(**names), temporary_folder(tmp_path), torch_threads(1):
+    with pytest.raises(KeyError), environment(**names), temporary_folder(tmp_path), torch_threads(1):  # noqa: PT012
         os.environ["RAYLIGHT_THREE"] = "by others"
         assert (os.environ["RAYLIGHT_ONE"], os.environ["RAYLIGHT_TWO"]) == ("within", "within")
         assert Path(tempfile.mkdtemp()).parent == Path(os.environ["TMPDIR"]) == tmp_path

@@ -97,7 +97,7 @@ def write_table(published: Path, folds: list[Path], hidden: dict[str, Path], aud
     accuracy = metrics["test/accuracy"]
     right = round(accuracy["value"] * accuracy["n"])
     naive = wilson(right, accuracy["n"])
-    (pooled,) = study_of(folds).entrants
+    (pooled,) = study_of(folds).replicates
     whole = pooled.estimates["accuracy"]
     rows: list[tuple[str, float, float, float, int]] = [
         ("as published: shipped test films, each counted as a patient", accuracy["value"], *naive, accuracy["n"]),

@@ -104,11 +104,11 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN... | SWEEP", help="Run folders, or a sweep's folder.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the comparison; without it, only the table.")] = None,
 ) -> None:
-    """Compare runs on the same test images.
+    """Compare recipes (configurations without their seed) by their runs, over seeds and test images.
 
-    Exit codes: 0 compared, 1 failed, 2 the runs can't be compared (their test sets differ).
+    Exit codes: 0 compared, 1 failed, 2 the runs can't be compared (other classes, no result).
     """
-    from raylight.compare.study import compare_runs
+    from raylight.compare.study_files import compare_runs
 
     _guarded(lambda: compare_runs(runs, out))
 

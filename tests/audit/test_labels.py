@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from raylight.audit.labels import labels_of_data, labels_of_sweep, report_labels
-from raylight.compare.study import IncomparableError
+from raylight.compare.replicates import IncomparableError
 from raylight.errors import DataError
 from tests.audit.test_dataset import index_of, pictures
 from tests.compare.test_study import folds, run_folder

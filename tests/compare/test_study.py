@@ -1,7 +1,8 @@
-"""Comparing runs: the same images by content, honest refusals, joined folds, and pages that show the disagreement."""
+"""Comparing recipes: which runs are one, which images are the same, what is tested, joined folds, pages."""
 
 import csv
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from shutil import which
 
@@ -10,18 +11,21 @@ import pyarrow as pa
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
+from scipy.stats import t
 from statsmodels.stats.contingency_tables import mcnemar
 from typer.testing import CliRunner
 
 from raylight.cli import app
-from raylight.compare.study import IncomparableError, study_of
+from raylight.compare.recipes import _opinion
+from raylight.compare.replicates import IncomparableError
+from raylight.compare.study import study_of
 from raylight.compare.study_files import write_study
 from raylight.config.schema import RunConfig
 from raylight.data.index import INDEX_SCHEMA, Index
 from raylight.evaluation.intervals import wilson
-from raylight.evaluation.predictions import Predictions
+from raylight.evaluation.predictions import Predictions, write_csv
 from raylight.models.preprocessing import Preprocessing
-from raylight.report.results import Selection, write_results
+from raylight.report.results import HELD_OUT_FILE, Selection, write_results
 from raylight.runs.run_dir import RunDir
 
 CLASSES = ("cat", "dog")
@@ -88,6 +92,8 @@ def run_folder(
         Selection("val/loss", 0.5, 1, 2),
         {"seconds": {"training": 12.5}},
     )
+    if split == "val":
+        write_csv(predictions.subset("val"), run / HELD_OUT_FILE)
     run.write_json("status.json", {"state": "finished", "stage": "done", "reason": None, "host": "h", "seconds": 1})
     return folder
 
@@ -104,10 +110,12 @@ def two(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_images_are_paired_by_content_not_by_name(two: tuple[Path, Path]) -> None:
     (pair,) = study_of(two).pairs
-    c = pair.comparison
-    assert (c.both, c.only_first, c.only_second, c.neither) == (30, 8, 1, 1)
-    assert c.p_value == pytest.approx(mcnemar([[30, 8], [1, 1]], exact=False, correction=False).pvalue)
-    assert c.differences["accuracy"].value == pytest.approx(-7 / 40)
+    assert (pair.both, len(pair.only_first), len(pair.only_second), pair.neither) == (30, 8, 1, 1)
+    assert pair.design == "networks"
+    assert pair.differences["accuracy"].p_value == pytest.approx(
+        mcnemar([[30, 8], [1, 1]], exact=False, correction=False).pvalue
+    )
+    assert pair.differences["accuracy"].value == pytest.approx(-7 / 40)
     assert pair.second.paths[pair.only_second[0]] == "cat/copy_000.png"
     assert next(pair.first.paths[key] for key in pair.only_first) == "dog/009.png"  # the surest mistake first
 
@@ -116,20 +124,104 @@ def test_three_runs_are_corrected_for_three_pairs(two: tuple[Path, Path], tmp_pa
     third = run_folder(tmp_path / "third", tmp_path / "here", {0, 1, 30}, overrides=("model.name=third",))
     study = study_of([*two, third])
     assert len(study.pairs) == 3
-    raw = [pair.comparison.p_value for pair in study.pairs]
+    raw = [pair.differences["accuracy"].p_value for pair in study.pairs]
     corrected = [pair.corrected["accuracy"] for pair in study.pairs]
     assert corrected[raw.index(min(raw))] == pytest.approx(3 * min(raw))
 
 
-def test_different_test_images_are_refused_and_told(tmp_path: Path) -> None:
-    one = run_folder(tmp_path / "one", tmp_path / "data", set(), range(40), overrides=("seed=1",))
-    other = run_folder(tmp_path / "other", tmp_path / "data", set(), range(5, 42), overrides=("seed=2",))
+def seeds(
+    tmp_path: Path, name: str, wrong: Sequence[set[int]], images: Sequence[range] = (range(40),), *overrides: str
+) -> list[Path]:
+    """Runs of one recipe, a seed each; the images of seed i are those at i, or the only ones."""
+    return [
+        run_folder(
+            tmp_path / f"{name}-{seed}",
+            tmp_path / "data",
+            mistakes,
+            images[seed % len(images)],
+            overrides=(f"model.name={name}", f"seed={seed}", *overrides),
+        )
+        for seed, mistakes in enumerate(wrong)
+    ]
+
+
+def test_runs_that_differ_by_seed_alone_are_one_recipe_and_two_recipes_one_comparison(tmp_path: Path) -> None:
+    """p and interval by Obuchowski and Rockette's formulas, from the sample covariances of right and wrong."""
+    wrong = [
+        [{0, 1, 5}, {1, 2}, {1, 3, 4, 5}],
+        [{1, 6, 7, 8, 9, 11}, {1, 2, 6, 7, 12, 13, 14}, {1, 5, 6, 7, 8, 15, 16, 17}],
+    ]
+    study = study_of([*seeds(tmp_path, "small", wrong[0]), *seeds(tmp_path, "tiny", wrong[1])])
+    assert [(one.name, len(one.replicates)) for one in study.recipes] == [
+        ("small model.name=small", 3),
+        ("tiny model.name=tiny", 3),
+    ]
+    (pair,) = study.pairs
+    assert pair.design == "recipes"
+
+    right = np.array([[[i not in mistakes for i in range(40)] for mistakes in recipe] for recipe in wrong], float)
+    accuracy = right.mean(axis=2)
+    cov = np.cov(right.reshape(6, 40)) / 40
+    different = ~np.eye(3, dtype=bool)
+    images = cov[:3, :3][different].mean() + cov[3:, 3:][different].mean() - 2 * cov[:3, 3:].mean()
+    parts = accuracy.var(axis=1, ddof=1) / 3
+    variance = parts.sum() + max(images, 0)
+    freedom = variance**2 / (parts**2 / 2).sum()
+    difference = accuracy[1].mean() - accuracy[0].mean()
+    found = pair.differences["accuracy"]
+    assert found.value == pytest.approx(difference)
+    assert found.p_value == pytest.approx(2 * t.sf(abs(difference) / variance**0.5, freedom))
+    assert found.high == pytest.approx(difference + t.ppf(0.975, freedom) * variance**0.5)
+
+
+def test_one_recipe_has_a_spread_and_nothing_to_compare(tmp_path: Path) -> None:
+    runs = seeds(tmp_path, "small", [set(range(i)) for i in (1, 5, 9, 2, 6, 8)])
+    done = CliRunner().invoke(app, ["compare", *map(str, runs)])
+    assert done.exit_code == 0, done.output
+    assert "All 6 runs are of one recipe and differ by seed alone" in done.output
+    assert "more than chance" not in done.output
+
+
+def test_single_runs_are_called_networks_not_recipes(two: tuple[Path, Path], tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["compare", *map(str, two), "--out", str(tmp_path / "out")])
+    assert "two trained networks were compared, not two recipes" in done.output
+    assert "two trained networks were compared, not two recipes" in (tmp_path / "out/comparison.html").read_text()
+
+
+def test_a_split_per_seed_pairs_the_runs_of_a_seed(tmp_path: Path) -> None:
+    """The corrected resampled t-test by hand; the fourth seed of one recipe has no partner."""
+    images = [range(20), range(15, 35), range(30, 50), range(2, 22)]
+    wrong = [[{0}, {15, 16}, set(), {2}], [{0, 1, 2}, {15, 16, 17}, {31, 32, 33, 34}]]
+    small = seeds(tmp_path, "small", wrong[0], images, "data.split_seed=null")
+    tiny = seeds(tmp_path, "tiny", wrong[1], images, "data.split_seed=null")
+    (pair,) = study_of([*small, *tiny]).pairs
+    assert (pair.design, pair.left_out) == ("splits", 1)
+    differences = np.array([-2, -1, -4]) / 20
+    # No image of these runs is a training image; the pipeline's have at least one.
+    standard_error = (differences.var(ddof=1) * (1 / 3 + 20)) ** 0.5
+    found = pair.differences["accuracy"]
+    assert found.value == pytest.approx(differences.mean())
+    assert found.p_value == pytest.approx(2 * t.sf(abs(differences.mean()) / standard_error, 2))
+
+
+def test_runs_on_other_images_are_compared_unpaired_and_it_is_said(tmp_path: Path) -> None:
+    one = run_folder(tmp_path / "one", tmp_path / "data", {1, 2}, range(40), overrides=("model.name=a", "seed=1"))
+    other = run_folder(
+        tmp_path / "other",
+        tmp_path / "data",
+        set(range(50, 60)),
+        range(40, 80),
+        overrides=("model.name=b", "data.split_seed=2"),
+    )
     done = CliRunner().invoke(app, ["compare", str(one), str(other)])
-    assert done.exit_code == 2
-    assert "35 are in both" in done.output
-    assert "5 only in cnn2 seed=1 (cat/000.png, cat/002.png, cat/004.png, ...)" in done.output
-    assert "2 only in cnn2 seed=2 (cat/040.png, dog/041.png)" in done.output
-    assert "data.split_seed=1" in done.output
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.output.split())
+    assert "have 0 in common), so that they aren't paired and the interval is wider" in said
+    assert "data.split_seed=1" in said
+    (pair,) = study_of([one, other]).pairs
+    standard_error = (0.05 * 0.95 / 39 + 0.25 * 0.75 / 39) ** 0.5
+    found = pair.differences["accuracy"]
+    assert (found.high - found.value) / t.ppf(0.975, 79) == pytest.approx(standard_error, rel=0.01)
 
 
 def test_different_labels_are_refused(tmp_path: Path) -> None:
@@ -147,7 +239,7 @@ def test_a_run_without_a_result_is_refused_by_name_but_left_out_of_a_sweep(
     failed.write_json("status.json", {"state": "failed", "host": "h", "stage": "training", "reason": "x"})
     with pytest.raises(IncomparableError, match="has no result to compare: it is failed"):
         study_of([two[0], failed.path])
-    assert len(study_of([tmp_path]).entrants) == 2
+    assert len(study_of([tmp_path]).recipes) == 2
     with pytest.raises(IncomparableError, match="needs two runs, 1 with a result is given"):
         study_of([two[0]])
     with pytest.raises(IncomparableError, match="given twice"):
@@ -172,10 +264,10 @@ def folds(tmp_path: Path, name: str, wrong: set[int], held: tuple[int, ...] = (0
 
 def test_the_folds_of_a_cross_validation_are_joined(tmp_path: Path) -> None:
     study = study_of([*folds(tmp_path, "small", {3}), *folds(tmp_path, "tiny", {3, 4, 14, 25})])
-    assert [one.name for one in study.entrants] == ["small model.name=small", "tiny model.name=tiny"]
+    assert [one.name for one in study.recipes] == ["small model.name=small", "tiny model.name=tiny"]
     (pair,) = study.pairs
-    assert len(pair.first.images) == 30
-    assert (pair.comparison.only_first, pair.comparison.only_second, pair.comparison.neither) == (3, 0, 1)
+    assert pair.shared == 30
+    assert (len(pair.only_first), len(pair.only_second), pair.neither) == (3, 0, 1)
     assert pair.first.seconds == pytest.approx(37.5)
     assert any("folds" in note for note in study.notes)
 
@@ -187,7 +279,7 @@ def test_missing_folds_are_told(tmp_path: Path) -> None:
 
 def test_the_folds_of_one_configuration_are_its_cross_validated_result(tmp_path: Path) -> None:
     study = study_of(folds(tmp_path, "small", {3, 14}))
-    (whole,) = study.entrants
+    (whole,) = study.replicates
     accuracy = whole.estimates["accuracy"]
     assert (accuracy.value, accuracy.n) == (pytest.approx(28 / 30), 30)
     assert (accuracy.low, accuracy.high) == pytest.approx(wilson(28, 30))
@@ -253,3 +345,9 @@ def test_the_page_opens_alone_and_fits_a_phone(two: tuple[Path, Path], tmp_path:
         chromium.close()
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [page_file.as_uri()]
+
+
+def test_where_as_many_runs_say_one_thing_as_another_the_more_probable_one_counts() -> None:
+    said = _opinion([(1, 0, np.array([0.9, 0.1])), (1, 1, np.array([0.4, 0.6]))])
+    assert (said.given, said.right, said.most_are_right) == (0, 0.5, False)
+    assert said.probability == pytest.approx(0.65)

@@ -3,16 +3,20 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from scipy.stats import t
 
 from raylight.compare.sweep_files import flat_rows, markdown, write_sweep
-from raylight.compare.sweep_table import parameters_of, spread, sweep_table
+from raylight.compare.sweep_table import sweep_table
 from raylight.config.metric_names import METRICS
 from raylight.errors import RunError
+from raylight.evaluation.random_effects import spread
+from raylight.report.facts import parameters_of
 from raylight.runs.run_dir import RunDir
+from tests.compare.test_study import run_folder
 
 
 def job(
@@ -22,6 +26,7 @@ def job(
     accuracy: float | None = 0.9,
     reason: str | None = None,
     tested: str = "same",
+    validation: tuple[str, float] | None = None,
 ) -> RunDir:
     """A job's folder, as the pipeline leaves it: finished with an accuracy, or failed with a reason."""
     run = RunDir(sweep / f"{number}-demo-cnn2")
@@ -36,8 +41,12 @@ def job(
             f"test/{name}": {"value": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.03, "n": 60}
             for name in METRICS
         }
+        provenance: dict[str, object] = {"test_files_sha256": tested}
+        if validation is not None:
+            provenance |= {"selected_by": validation[0], "selected_value": validation[1]}
+            metrics["val/accuracy"] = {"value": accuracy - 0.1, "low": accuracy - 0.15, "high": accuracy, "n": 60}
         cost = {"seconds": {"training": 10.0 + number}, "peak_memory_gb": 1.5}
-        run.write_json("metrics.json", {**metrics, "provenance": {"test_files_sha256": tested}, "cost": cost})
+        run.write_json("metrics.json", {**metrics, "provenance": provenance, "cost": cost})
         tensors = {"conv.weight": torch.zeros(4, 3, 3, 3), "norm.running_mean": torch.zeros(4)}
         save_file({**tensors, "norm.num_batches_tracked": torch.tensor(1)}, run / "model.safetensors")
     return run
@@ -91,7 +100,7 @@ def test_a_single_run_keeps_its_own_interval_and_has_no_spread() -> None:
     found = spread(
         "mcc", [{"value": 0.1, "low": -0.3, "high": 0.5, "n": 9}, {"value": None, "low": None, "high": None}]
     )
-    assert (found.mean, found.deviation, found.low, found.high, found.runs) == (0.1, None, -0.3, 0.5, 1)
+    assert (found.mean, found.deviation, found.low, found.high, found.values) == (0.1, None, -0.3, 0.5, (0.1,))
 
 
 def test_intervals_stay_in_the_metrics_range() -> None:
@@ -154,10 +163,84 @@ def test_a_job_killed_before_its_first_word_counts_as_interrupted(tmp_path: Path
     assert [one.state for one in table.unfinished] == ["interrupted"]
 
 
-def test_different_test_sets_are_told(tmp_path: Path) -> None:
-    job(tmp_path, 0, "seed=1", tested="a")
-    job(tmp_path, 1, "seed=2", tested="b")
-    assert any("tested on 2 different sets of images" in note for note in sweep_table(tmp_path).notes)
+def test_different_test_sets_are_told_with_their_reason(tmp_path: Path) -> None:
+    for number, tested in enumerate("ab"):
+        job(tmp_path / "seeds", number, f"seed={number}", tested=tested)
+        job(tmp_path / "roots", number, f"data.root={number}", tested=tested)
+    (of_seeds,) = (note for note in sweep_table(tmp_path / "seeds").notes if "tested on" in note)
+    assert "2 different sets of images, because their splits have different seeds" in of_seeds
+    (of_roots,) = (note for note in sweep_table(tmp_path / "roots").notes if "tested on" in note)
+    assert "(data.root differs)" in of_roots
+    assert "seed" not in of_roots
+
+
+def test_validation_chooses_whatever_test_says(tmp_path: Path) -> None:
+    for number, (model, accuracy, loss) in enumerate(
+        [("a", 0.95, 0.4), ("a", 0.97, 0.5), ("b", 0.9, 0.3), ("b", 0.8, 0.2)]
+    ):
+        job(tmp_path, number, f"model={model}", f"seed={number % 2}", accuracy=accuracy, validation=("val/loss", loss))
+    table = sweep_table(tmp_path)
+    assert table.choice is not None
+    assert (table.choice.by, table.choice.row.label, table.choice.candidates) == ("val/loss", "model=b", 2)
+    text = markdown(table)
+    assert "| configuration | runs | val/loss |" in text
+    assert "| **model=b** | 2 | 0.250 ± 0.071 |" in text
+    assert "| model=a | 2 | 0.450 ± 0.071 |" in text
+    page = write_sweep(table)["html"].read_text()
+    assert page.count("chosen by validation") == 1
+    with (tmp_path / "comparison.csv").open() as file:
+        assert [row["chosen"] for row in csv.DictReader(file)] == ["0", "1"]
+
+
+def test_losses_of_different_loss_settings_do_not_choose(tmp_path: Path) -> None:
+    for number, (loss, accuracy, value) in enumerate([("focal", 0.8, 0.1), ("cross_entropy", 0.9, 0.3)]):
+        job(tmp_path, number, f"loss={loss}", accuracy=accuracy, validation=("val/loss", value))
+    choice = sweep_table(tmp_path).choice
+    assert choice is not None
+    assert (choice.by, choice.row.label) == ("val/accuracy", "loss=cross_entropy")
+
+
+def test_the_flattery_of_the_best_is_estimated_from_the_validation_images(tmp_path: Path) -> None:
+    """Twelve equal recipes, each right on 9 of 10 images in truth: the best of them looks better than that."""
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        wrong = set(np.flatnonzero(rng.uniform(size=40) < 0.1).tolist())
+        run_folder(
+            tmp_path / f"sweep/{number}", tmp_path / "data", wrong, split="val", overrides=(f"optimizer.lr={number}",)
+        )
+    table = sweep_table(tmp_path / "sweep")
+    assert table.choice is not None
+    assert table.choice.candidates == 12
+    assert table.choice.optimism is not None
+    assert 0.02 < table.choice.optimism < 0.12
+    assert f"flattered by about {table.choice.optimism:.3f}" in markdown(table)
+
+
+def test_two_runs_are_drawn_themselves_and_a_third_is_told(tmp_path: Path) -> None:
+    for number, accuracy in enumerate((0.7, 0.8)):
+        job(tmp_path, number, f"seed={number}", accuracy=accuracy)
+    table = sweep_table(tmp_path)
+    accuracy = table.rows[0].metrics["accuracy"]
+    assert accuracy.worth_another is not None
+    half = t.ppf(0.975, 2) * np.std([0.7, 0.8], ddof=1) / 3**0.5
+    assert accuracy.worth_another.low == pytest.approx(0.75 - np.hypot(half, 0.05))
+    assert f"with a third:<br>{accuracy.worth_another.low:.3f} to" in markdown(table)
+    page = write_sweep(table)["html"].read_text()
+    assert page.count('<s class="run"') == 2
+    assert "<i style" not in page
+    job(tmp_path, 2, "seed=2", accuracy=0.75)
+    page = write_sweep(sweep_table(tmp_path))["html"].read_text()
+    assert page.count('<s class="run"') == 3
+    assert page.count("<i style") == 1
+
+
+def test_runs_deeper_than_the_sweep_are_found(tmp_path: Path) -> None:
+    """As hydra.sweep.subdir='${data.name}/${seed}' puts them."""
+    for seed in (1, 2):
+        job(tmp_path / "demo" / str(seed), 0, f"seed={seed}").path.rename(tmp_path / "demo" / f"s{seed}")
+    table = sweep_table(tmp_path)
+    assert [row.finished for row in table.rows] == [2]
+    assert flat_rows(table)[0]["runs"] == "demo/s1 demo/s2"
 
 
 def test_parameters_leave_out_what_no_optimizer_touches(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from raylight.audit.metadata_baseline import folds_of, percent
-from raylight.compare.study import IncomparableError, study_of
+from raylight.compare.replicates import IncomparableError
+from raylight.compare.study import study_of
 from raylight.data.index import Index
 from raylight.data.split import together
 from raylight.errors import ConfigError, DataError
@@ -61,6 +62,7 @@ class LabelErrors:
         judge: whose out-of-fold predictions these are, in words.
         n: images.
         accuracy: of these predictions, against the labels as they are.
+        better: what would judge better, in a sentence.
         suspects: the least likely labels first.
         index: for the pictures.
     """
@@ -69,6 +71,7 @@ class LabelErrors:
     judge: str
     n: int
     accuracy: float
+    better: str
     suspects: tuple[Suspect, ...]
     index: Index
 
@@ -82,6 +85,9 @@ def report_labels(found: LabelErrors, out: Path | None) -> int:
 
     Returns:
         0 where no label is suspected, 1 where some are.
+
+    Raises:
+        ConfigError: the folder can't be written.
     """
     count = len(found.suspects)
     lines = [
@@ -95,12 +101,12 @@ def report_labels(found: LabelErrors, out: Path | None) -> int:
     if count > 20:
         lines.append(f"  ... and {count - 20} more")
     if found.accuracy < GOOD_ENOUGH:
-        lines.append(
-            "That model is hardly good enough to judge by: train a cross-validation (data.folds=5 -m data.fold=0,1,2,3,4) "
-            "and give its folder."
-        )
+        lines.append(f"That is hardly good enough to judge by. {found.better}")
     if out is not None:
-        lines += [str(path) for path in _write(found, out)]
+        try:
+            lines += [str(path) for path in _write(found, out)]
+        except OSError as error:
+            raise ConfigError([f"--out {out}: it can't be written ({error.strerror}); name another folder"]) from error
     sys.stdout.write("\n".join(lines) + "\n")
     return int(count > 0)
 
@@ -116,19 +122,20 @@ def labels_of_sweep(folders: Sequence[Path]) -> LabelErrors:
         ConfigError: cleanlab isn't installed.
     """
     study = study_of(folders)
-    if len(study.entrants) > 1 or study.entrants[0].facts.config.data.fold is None:
+    if len(study.replicates) > 1 or not study.joined:
         raise IncomparableError(
-            f"{len(study.entrants)} models are here; labels are judged by the folds of one: "
+            f"{len(study.replicates)} models are here; labels are judged by the folds of one: "
             "python train.py -m data.folds=5 data.fold=0,1,2,3,4"
         )
-    (whole,) = study.entrants
+    (recipe,), (whole,) = study.recipes, study.replicates
     images = whole.images
     paths = [whole.paths[key] for key in images.paths]
     return LabelErrors(
-        name=f"{whole.facts.config.data.name}, by {whole.name}",
+        name=f"{whole.facts.config.data.name}, by {recipe.name}",
         judge="networks that never saw the image",
         n=len(images),
         accuracy=whole.estimates["accuracy"].value,
+        better="Networks that learn more would tell more: longer training, pretrained weights, more images.",
         suspects=_suspects(paths, images.labels.astype(np.int64), images.probabilities, images.class_names),
         index=whole.facts.index,
     )
@@ -175,6 +182,7 @@ def labels_of_data(index: Index, name: str) -> LabelErrors:
         judge="a plain model of the 32 x 32 thumbnails that never saw the image",
         n=len(usable),
         accuracy=float((probabilities.argmax(axis=1) == targets).mean()),
+        better="Train a cross-validation (data.folds=5 -m data.fold=0,1,2,3,4) and give its folder.",
         suspects=_suspects(list(usable.column("path")), targets, probabilities, index.class_names),
         index=index,
     )

@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raylight.compare.sweep_table import Row, Spread, SweepTable
+from raylight.compare.cells import SHOWN, cell, markdown_head, markdown_row, words
+from raylight.compare.sweep_choice import validation
+from raylight.compare.sweep_rows import Job, Row
+from raylight.compare.sweep_table import SweepTable
 from raylight.config.metric_names import LABELS, LOWER_IS_BETTER, METRICS
 from raylight.report.pages import Costed, count, decimal, draw_costs, render, seconds
 from raylight.runs.run_dir import write_atomically
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-SHOWN = ("accuracy", "balanced_accuracy", "f1", "auroc", "ece")
-"""Metrics that fit on a terminal and a phone; the CSV file and the page's second table have all."""
 
 
 def write_sweep(table: SweepTable) -> dict[str, Path]:
@@ -33,7 +33,9 @@ def write_sweep(table: SweepTable) -> dict[str, Path]:
     writer.writeheader()
     writer.writerows({name: "" if value is None else value for name, value in row.items()} for row in rows)
     points = [
-        Costed(row.label, accuracy.mean, accuracy.low, accuracy.high, row.training_seconds, row.parameters)
+        Costed(
+            row.label, accuracy.mean, accuracy.low, accuracy.high, row.training_seconds, row.parameters, accuracy.values
+        )
         for row in table.rows
         if (accuracy := row.metrics["accuracy"]).mean is not None
     ]
@@ -44,9 +46,9 @@ def write_sweep(table: SweepTable) -> dict[str, Path]:
         metrics=METRICS,
         labels=LABELS,
         lower_is_better=LOWER_IS_BETTER,
-        best=best_rows(table),
         charts=draw_costs(points, table.folder),
-        words=words,
+        validation=validation,
+        job_name=job_name,
         medical=_medical(table),
     )
     contents = {"csv": text.getvalue(), "md": markdown(table), "html": page}
@@ -63,6 +65,10 @@ def flat_rows(table: SweepTable) -> list[dict[str, Any]]:
         flat: dict[str, Any] = {"configuration": row.label}
         flat |= {name: row.choices.get(name) for name in table.settings}
         flat |= {"jobs": len(row.jobs), "finished": row.finished}
+        if table.choice is not None:
+            flat |= {"chosen_by": table.choice.by, "chosen": int(row is table.choice.row)}
+            flat["validation"] = validation(row, table.choice.by).mean
+            flat["validation_sd"] = validation(row, table.choice.by).deviation
         for name, metric in row.metrics.items():
             flat[f"test/{name}"] = metric.mean
             flat[f"test/{name}_sd"] = metric.deviation
@@ -73,7 +79,7 @@ def flat_rows(table: SweepTable) -> list[dict[str, Any]]:
         flat["seconds"] = row.seconds
         flat["peak_memory_gb"] = row.memory_gb
         flat["failures"] = "; ".join(failures(row)) or None
-        flat["runs"] = " ".join(job.run.path.name for job in row.jobs)
+        flat["runs"] = " ".join(job_name(table, job) for job in row.jobs)
         rows.append(flat)
     return rows
 
@@ -87,27 +93,9 @@ def failures(row: Row) -> list[str]:
     ]
 
 
-def best_rows(table: SweepTable) -> dict[str, str]:
-    """The label of the configuration with the best mean of each metric; none where only one has a value."""
-    best = {}
-    for name in METRICS:
-        means = {row.label: mean for row in table.rows if (mean := row.metrics[name].mean) is not None}
-        if len(means) > 1:
-            best[name] = (min if name in LOWER_IS_BETTER else max)(means, key=lambda label: means[label])
-    return best
-
-
-def words(metric: Spread) -> str:
-    """A metric in a cell: ``0.950 ± 0.012``, or without the deviation of a single run."""
-    if metric.mean is None:
-        return "–"
-    deviation = "" if metric.deviation is None else f" ± {metric.deviation:.3f}"
-    return f"{metric.mean:.3f}{deviation}"
-
-
-def interval(metric: Spread) -> str:
-    """The interval in a cell, a dash where there is none."""
-    return "–" if metric.low is None or metric.high is None else f"{metric.low:.3f} to {metric.high:.3f}"
+def job_name(table: SweepTable, job: Job) -> str:
+    """The folder of a job, below the sweep's."""
+    return str(job.run.path.relative_to(table.folder))
 
 
 def jobs_words(row: Row) -> str:
@@ -116,19 +104,15 @@ def jobs_words(row: Row) -> str:
 
 
 def markdown(table: SweepTable) -> str:
-    """The table in Markdown, every metric in a row of its own when there are few configurations to set side by side."""
-    head = ["configuration", "runs", *(LABELS[name] for name in SHOWN), "parameters", "training", "memory"]
-    lines = [f"# {table.folder.name}", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    """The table in Markdown; the configuration that validation chooses is bold."""
+    choice = table.choice
+    head = ["configuration", "runs", *([choice.by] if choice else []), *(LABELS[name] for name in SHOWN)]
+    lines = [f"# {table.folder.name}", "", *markdown_head([*head, "parameters", "training", "memory"])]
     for row in table.rows:
-        cells = [row.label, jobs_words(row)]
-        cells += [
-            f"{words(row.metrics[name])}<br>{interval(row.metrics[name])}"
-            if row.metrics[name].mean is not None
-            else "–"
-            for name in SHOWN
-        ]
-        cells += [count(row.parameters), seconds(row.training_seconds), _memory(row)]
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        cells = [f"**{row.label}**" if choice and row is choice.row else row.label, jobs_words(row)]
+        cells += [words(validation(row, choice.by))] if choice else []
+        cells += [cell(row.metrics[name], "<br>") for name in SHOWN]
+        lines.append(markdown_row([*cells, count(row.parameters), seconds(row.training_seconds), _memory(row)]))
     if table.fixed:
         lines += ["", "For all: " + ", ".join(f"`{name}={value}`" for name, value in table.fixed.items()) + "."]
     for row in table.rows:
@@ -145,25 +129,24 @@ def terminal(table: SweepTable) -> "Table":
         "configuration", min_width=min(40, max(len(word) for row in table.rows for word in row.label.split()))
     )
     drawn.add_column("runs", justify="right")
+    choice = table.choice
+    if choice:
+        drawn.add_column(choice.by, justify="right")
     for name in SHOWN:
         drawn.add_column(LABELS[name] + (" ↓" if name in LOWER_IS_BETTER else ""), justify="right")
     for name in ("parameters", "training", "memory"):
         drawn.add_column(name, justify="right")
-    best = best_rows(table)
     for row in table.rows:
-        cells = []
-        for name in SHOWN:
-            metric = row.metrics[name]
-            text = words(metric) if metric.mean is None else f"{words(metric)}\n{interval(metric)}"
-            cells.append(f"[bold]{text}[/bold]" if best.get(name) == row.label else text)
+        chosen = choice is not None and row is choice.row
         drawn.add_row(
             _plain(row.label),
             jobs_words(row),
-            *cells,
+            *([words(validation(row, choice.by))] if choice else []),
+            *(cell(row.metrics[name], "\n") for name in SHOWN),
             count(row.parameters),
             seconds(row.training_seconds),
             _memory(row),
-            style="red" if not row.finished else None,
+            style="red" if not row.finished else "bold" if chosen else None,
         )
     return drawn
 

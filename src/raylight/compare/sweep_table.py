@@ -1,25 +1,18 @@
-"""The table of a sweep: a row a configuration, mean and spread over seeds of each test metric, with its interval.
+"""The table of a sweep: a row for each configuration, with the mean and spread over seeds of each metric and its interval.
 
-Covers reading the jobs from their folders and summing them up. Leaves out the files that the table is written to
-(``sweep_files``) and whether a difference between two rows is more than chance (``comparison``).
+Covers reading the jobs from their folders, what validation chooses, and what a reader must know. Leaves out the files that
+the table is written to (``sweep_files``) and whether a difference between two rows is more than chance (``study``).
 """
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raylight.config.metric_names import METRICS
+from raylight.compare.sweep_choice import Choice, choice_note, choose
+from raylight.compare.sweep_rows import Job, Row, read_job, row_of
 from raylight.errors import RunError
-from raylight.evaluation.zero_events import RANGES
-from raylight.report.facts import parameters_of
-from raylight.runs.run_dir import STATUS_FILE, RunDir, state_of
-from raylight.runs.sweep_dir import overrides_of, run_folders
-
-REPEATS = ("seed", "data.fold")
-"""Settings that repeat a configuration instead of making another one."""
+from raylight.runs.sweep_dir import REPEATS, run_folders
 
 SEARCH_FILE = "optuna.yaml"
 """Where a search sums itself up."""
@@ -27,105 +20,9 @@ SEARCH_FILE = "optuna.yaml"
 METHOD = (
     "Mean ± standard deviation over the seeds (and folds) of a configuration. The 95 % interval of several runs allows for "
     "both sources of chance: Student's t over the runs, and the images, by the mean width of the runs' own intervals "
-    "(added in squares). The interval of a single run is its own, and knows nothing of other seeds."
+    "(added in squares; rather too wide than too narrow). The interval of a single run is its own, and knows nothing of other "
+    "seeds."
 )
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job of a sweep, as its folder tells.
-
-    Attributes:
-        run: its folder.
-        choices: setting and value of each override, in the order typed.
-        state: finished, failed, interrupted or running.
-        reason: why it ended, in one line; None where it finished.
-        metrics: ``metrics.json``; empty unless finished.
-        parameters: of the network; None where there is none.
-        seconds: of the whole job.
-    """
-
-    run: RunDir
-    choices: Mapping[str, str]
-    state: str
-    reason: str | None
-    metrics: Mapping[str, Any]
-    parameters: int | None
-    seconds: float | None
-
-    @property
-    def training_seconds(self) -> float | None:
-        """Seconds of training alone, which other jobs' caches don't shorten."""
-        seconds: float | None = self.cost.get("seconds", {}).get("training")
-        return seconds
-
-    @property
-    def memory_gb(self) -> float | None:
-        """The most memory that the job's process held."""
-        return self.cost.get("peak_memory_gb")
-
-    @property
-    def cost(self) -> Mapping[str, Any]:
-        """Seconds by stage and the like; empty where the job didn't finish."""
-        cost: Mapping[str, Any] = self.metrics.get("cost", {})
-        return cost
-
-    @property
-    def repeats(self) -> str:
-        """Which seed and fold this is, such as ``seed=2``; empty where neither was chosen."""
-        return " ".join(f"{name}={self.choices[name]}" for name in REPEATS if name in self.choices)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A metric of a configuration.
-
-    Attributes:
-        mean: over its finished runs; None where it isn't defined.
-        deviation: standard deviation over the runs; None with a single run.
-        low: lower bound of the 95 % interval of the mean.
-        high: upper bound.
-        runs: how many runs it rests on.
-    """
-
-    mean: float | None
-    deviation: float | None
-    low: float | None
-    high: float | None
-    runs: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """A configuration and what became of its jobs.
-
-    Attributes:
-        choices: setting and value, of the settings that differ between rows.
-        jobs: its jobs.
-        metrics: by name.
-        parameters: of the network.
-        seconds: mean of the finished jobs.
-        training_seconds: the same of training alone.
-        memory_gb: the most that a finished job held.
-    """
-
-    choices: Mapping[str, str]
-    jobs: tuple[Job, ...]
-    metrics: Mapping[str, Spread]
-    parameters: int | None
-    seconds: float | None
-    training_seconds: float | None
-    memory_gb: float | None
-
-    @property
-    def label(self) -> str:
-        """The configuration in a few words."""
-        return " ".join(f"{name}={value}" for name, value in self.choices.items()) or "as configured"
-
-    @property
-    def finished(self) -> int:
-        """How many of its jobs finished."""
-        return sum(job.state == "finished" for job in self.jobs)
 
 
 @dataclass(frozen=True)
@@ -136,12 +33,14 @@ class SweepTable:
         folder: of the sweep.
         rows: a configuration each, in the order of their first jobs.
         fixed: settings that all jobs were given alike.
+        choice: what validation chooses; None where there is nothing to choose between.
         notes: what a reader must know of the numbers.
     """
 
     folder: Path
     rows: tuple[Row, ...]
     fixed: Mapping[str, str]
+    choice: Choice | None
     notes: tuple[str, ...]
 
     @property
@@ -177,94 +76,34 @@ def sweep_table(folder: Path) -> SweepTable:
         grouped.setdefault(_configuration(job), []).append(job)
     names = list(dict.fromkeys(name for key in grouped for name, _ in key))
     differing = [name for name in names if len({dict(key).get(name) for key in grouped}) > 1]
-    rows = tuple(_row({name: dict(key).get(name, "–") for name in differing}, of) for key, of in grouped.items())
+    rows = tuple(row_of({name: dict(key).get(name, "–") for name in differing}, of) for key, of in grouped.items())
     first = dict(next(iter(grouped)))
     fixed = {name: value for name, value in first.items() if name not in differing}
-    return SweepTable(folder, rows, fixed, (*_notes(rows), *_search_notes(folder)))
+    choice = choose(rows, differing)
+    chosen = [choice_note(choice)] if choice else []
+    return SweepTable(folder, rows, fixed, choice, (*chosen, *_notes(rows, differing), *_search_notes(folder)))
 
 
-def read_job(run: RunDir) -> Job:
-    """What a run folder tells of its job; a job whose files are broken counts as failed."""
-    choices = dict(_choice(text) for text in overrides_of(run) or ())
-    try:
-        status = run.read_json(STATUS_FILE)
-        state, reason = state_of(run), status["reason"]
-        metrics = run.read_json("metrics.json") if state == "finished" else {}
-    except RunError as error:
-        return Job(run, choices, "interrupted", _one_line(str(error)), {}, None, None)
-    if state == "interrupted" and reason is None:
-        reason = f"its process ended while {status['stage']}"
-    return Job(
-        run=run,
-        choices=choices,
-        state=state,
-        reason=_one_line(reason) if reason else None,
-        metrics=metrics,
-        parameters=parameters_of(run),
-        seconds=status["seconds"],
-    )
-
-
-def spread(name: str, estimates: Sequence[Mapping[str, Any] | None]) -> Spread:
-    """Sum up a metric over the runs of one configuration.
-
-    Args:
-        name: of the metric.
-        estimates: one a run, as ``metrics.json`` holds them; those that are missing or not defined are left aside.
-
-    Returns:
-        Mean, standard deviation and the interval that ``METHOD`` explains: with k runs of values v and own bounds
-        l and h it reaches from the mean by sqrt((t s / sqrt(k))^2 + mean(v - l)^2) downwards, likewise upwards, within
-        the metric's range.
-    """
-    known = [estimate for estimate in estimates if estimate and estimate["value"] is not None]
-    if not known:
-        return Spread(None, None, None, None, 0)
-    values = [float(estimate["value"]) for estimate in known]
-    mean = statistics.fmean(values)
-    bounded = [e for e in known if e["low"] is not None and e["high"] is not None]
-    if not bounded:
-        return Spread(mean, statistics.stdev(values) if len(values) > 1 else None, None, None, len(values))
-    below = statistics.fmean(e["value"] - e["low"] for e in bounded)
-    above = statistics.fmean(e["high"] - e["value"] for e in bounded)
-    if len(values) == 1:
-        return Spread(mean, None, known[0]["low"], known[0]["high"], 1)
-    from scipy.stats import t
-
-    deviation = statistics.stdev(values)
-    over_runs = float(t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
-    least, most = RANGES.get(name, (0.0, 1.0))
-    low = max(least, mean - math.hypot(over_runs, below))
-    high = min(most, mean + math.hypot(over_runs, above))
-    return Spread(mean, deviation, low, high, len(values))
-
-
-def _row(choices: Mapping[str, str], jobs: Sequence[Job]) -> Row:
-    finished = [job for job in jobs if job.state == "finished"]
-    memory = [job.memory_gb for job in finished if job.memory_gb is not None]
-    return Row(
-        choices=choices,
-        jobs=tuple(jobs),
-        metrics={name: spread(name, [job.metrics.get(f"test/{name}") for job in finished]) for name in METRICS},
-        parameters=next((job.parameters for job in finished if job.parameters is not None), None),
-        seconds=_mean([job.seconds for job in finished]),
-        training_seconds=_mean([job.training_seconds for job in finished]),
-        memory_gb=max(memory) if memory else None,
-    )
-
-
-def _notes(rows: Sequence[Row]) -> list[str]:
+def _notes(rows: Sequence[Row], differing: Sequence[str]) -> list[str]:
     notes = [METHOD]
     jobs = [job for row in rows for job in row.jobs]
-    tested = {job.metrics["provenance"]["test_files_sha256"] for job in jobs if "provenance" in job.metrics}
-    if len(tested) > 1:
+    tested = [{job.tested for job in row.jobs if job.tested is not None} for row in rows]
+    if any(len(sets) > 1 for sets in tested):
         notes.append(
-            f"The jobs were tested on {len(tested)} different sets of images, because the split follows the seed; the spread "
-            "includes that. data.split_seed=1 keeps the split the same for all seeds."
+            f"The jobs were tested on {len(set.union(*tested))} different sets of images, because their splits have different "
+            "seeds; the spread includes that. With one split for all (data.split_seed=1, the default) they can be compared "
+            "image by image."
         )
-    if any(row.finished == 2 for row in rows):
+    elif len(set.union(*tested)) > 1:
+        names = [name for name in differing if name.partition(".")[0] == "data"]
         notes.append(
-            "Two runs say little about their spread, and t is large for them; with three or more the intervals shrink."
+            f"Not all configurations were tested on the same images ({', '.join(names) or 'their data'} differs): a difference "
+            "between their numbers may be one of the images."
+        )
+    if any(metric.worth_another for row in rows for metric in row.metrics.values()):
+        notes.append(
+            "Two runs say little about their spread, and Student's t is 12.7 for them. What a third run would leave of an "
+            "interval, if it lies like the two, stands below it."
         )
     unfinished = sum(job.state != "finished" for job in jobs)
     if unfinished:
@@ -297,18 +136,3 @@ def _search_notes(folder: Path) -> list[str]:
 
 def _configuration(job: Job) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in job.choices.items() if name not in REPEATS)
-
-
-def _choice(override: str) -> tuple[str, str]:
-    name, _, value = override.lstrip("+").partition("=")
-    return name, value
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
-
-
-def _one_line(text: str) -> str:
-    lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
-    return " ".join(lines[1:] if len(lines) > 1 and lines[0].endswith(":") else lines)

@@ -1,6 +1,7 @@
 """The chosen checkpoint judged on test, once, and all that is written about it."""
 
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -14,17 +15,18 @@ from raylight.data.leakage import shared_with_training
 from raylight.data.samples import Samples
 from raylight.evaluation.bootstrap import drawn
 from raylight.evaluation.calibration import apply_temperature, calibrated
-from raylight.evaluation.predictions import Predictions, decide
+from raylight.evaluation.predictions import Predictions, decide, write_csv
 from raylight.models.build import class_probabilities
 from raylight.pipeline.costs import Costs
 from raylight.pipeline.images import Images
 from raylight.pipeline.learner import Learner
 from raylight.report.dashboard import show_result
-from raylight.report.results import Results, Selection, write_results
+from raylight.report.results import HELD_OUT_FILE, Results, Selection, write_results
 from raylight.report.run_page import write_report
 from raylight.runs.machine import peak_memory_gb
 from raylight.runs.run_dir import RunDir, Status, write_atomically
 from raylight.runs.tracking import Tracker
+from raylight.training.checkpoints import LAST
 from raylight.training.messages import FinishedTraining
 from raylight.training.phases import phase_at
 
@@ -54,6 +56,8 @@ def judge(
         tracker: shown the result.
     """
     status.enter("testing")
+    if config.data.fold is not None:
+        write_csv(_predict_held_out(images, learner, finished), run / HELD_OUT_FILE)
     learner.classifier.load_state_dict(torch.load(finished.best_checkpoint, weights_only=True)["state_dict"])
     _write_model(run, learner)
     predictions = predict_run(images, learner, finished)
@@ -81,8 +85,20 @@ def judge(
 
 
 def predict_run(images: Images, learner: Learner, finished: FinishedTraining) -> Predictions:
-    """Probabilities for the validation and test images by the chosen checkpoint, through the inference engine."""
-    stage = phase_at(learner.phases, finished.best_epoch).input_stage
+    """Probabilities for the validation and test images by the chosen checkpoint."""
+    return _predict(images, learner, finished.best_epoch, {"val": images.of("val"), "test": images.of_test(finished)})
+
+
+def _predict_held_out(images: Images, learner: Learner, finished: FinishedTraining) -> Predictions:
+    """Probabilities for the held-out fold by the network of the last epoch, which nothing has chosen."""
+    last = torch.load(finished.best_checkpoint.with_name(LAST), weights_only=True)
+    learner.classifier.load_state_dict(last["state_dict"])
+    return _predict(images, learner, int(last["epoch"]), {"val": images.of("val")})
+
+
+def _predict(images: Images, learner: Learner, epoch: int, parts: Mapping[str, Samples]) -> Predictions:
+    """Probabilities by the network as it is, which an epoch left, through the inference engine."""
+    stage = phase_at(learner.phases, epoch).input_stage
     engine = _engine(images, learner, stage)
 
     def outputs(samples: Samples) -> Float[np.ndarray, "image output"]:
@@ -93,7 +109,6 @@ def predict_run(images: Images, learner: Learner, finished: FinishedTraining) ->
         return logits
 
     index = images.index
-    parts = {"val": images.of("val"), "test": images.of_test(finished)}
     tables = {split: index.in_split(split) for split in parts}
     logits = [outputs(samples) for samples in parts.values() if len(samples)]
     groups = [group for table in tables.values() for group in table.column("group")]

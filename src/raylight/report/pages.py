@@ -26,6 +26,7 @@ class Costed:
         high: upper bound.
         seconds: of training.
         parameters: of the network.
+        runs: accuracy of each run, where there are several.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Costed:
     high: float | None
     seconds: float | None
     parameters: int | None
+    runs: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ def _cost_figure(points: "Sequence[tuple[Costed, float]]", label: str) -> "Figur
     for position, ((point, cost), name) in enumerate(zip(points, names, strict=True)):
         colour = SERIES[position % len(SERIES)]
         marker = "osD^vPX"[position // len(SERIES) % 7]
-        if point.low is not None and point.high is not None:
+        if len(point.runs) > 1:
+            ax.plot([cost] * len(point.runs), list(point.runs), marker, color=colour, markersize=5, alpha=0.55)
+        if point.low is not None and point.high is not None and len(point.runs) != 2:  # of two runs it spans the axis
             ax.plot(
                 [cost, cost], [point.low, point.high], color=colour, linewidth=4, alpha=0.35, solid_capstyle="round"
             )

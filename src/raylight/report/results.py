@@ -29,6 +29,9 @@ from raylight.runs.run_dir import RunDir
 
 log = logging.getLogger(__name__)
 
+HELD_OUT_FILE = "held_out.csv"
+"""Predictions of a fold's held-out images after the last epoch, not calibrated: what a cross-validation is joined from."""
+
 
 @dataclass(frozen=True)
 class Selection:

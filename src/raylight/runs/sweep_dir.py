@@ -8,18 +8,38 @@ from pathlib import Path
 
 from raylight.runs.run_dir import STATUS_FILE, RunDir
 
+REPEATS = ("seed", "data.fold", "data.split_seed")
+"""Settings that repeat a recipe instead of making another one."""
+
+LEVELS = 4
+"""How far below a sweep's folder its runs may lie."""
+
 OVERRIDES_FILE = "overrides.json"
 """What was chosen for a run on the command line: a list such as ``["model=cnn5", "seed=2"]``."""
 
 
 def run_folders(sweep: Path) -> list[RunDir]:
-    """The run folders right below a folder, in the order of their jobs' numbers."""
+    """The run folders below a folder, in the order of their jobs' numbers.
+
+    Args:
+        sweep: its runs lie right below it, or deeper, as ``hydra.sweep.subdir`` says.
+    """
 
     def number(path: Path) -> tuple[int, str]:
         first = path.name.split("-")[0]
-        return (int(first) if first.isdigit() else 0, path.name)
+        return (int(first) if first.isdigit() else 0, str(path))
 
-    return [RunDir(path) for path in sorted(sweep.iterdir(), key=number) if (path / STATUS_FILE).is_file()]
+    return [RunDir(path) for path in sorted(_run_folders(sweep, LEVELS), key=number)]
+
+
+def _run_folders(folder: Path, levels: int) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.name.startswith(".") or not path.is_dir():
+            continue
+        if (path / STATUS_FILE).is_file():
+            yield path
+        elif levels > 1:
+            yield from _run_folders(path, levels - 1)
 
 
 def overrides_of(run: RunDir) -> tuple[str, ...] | None:
