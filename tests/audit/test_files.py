@@ -31,13 +31,13 @@ def clean(root: Path, each: int = 6, splits: tuple[str, ...] = ("train", "test")
     return root
 
 
-def index_of(root: Path, tmp_path: Path, **settings: object) -> tuple[Index, tuple[str, ...]]:
+def index_of(root: Path, tmp_path: Path, **settings: object) -> Index:
     source = find_images(DataConfig(root=str(root), **settings), tmp_path / "cache")  # type: ignore[arg-type]
-    return build_index(source, tmp_path / "cache", 2), source.ignored
+    return build_index(source, tmp_path / "cache", 2)
 
 
 def found(root: Path, tmp_path: Path, **settings: object) -> dict[str, Finding]:
-    return {finding.kind: finding for finding in audit_files(*index_of(root, tmp_path, **settings))}
+    return {finding.kind: finding for finding in audit_files(index_of(root, tmp_path, **settings))}
 
 
 def test_a_clean_set_has_no_findings(tmp_path: Path) -> None:
@@ -151,5 +151,75 @@ def test_lopsided_classes_and_a_test_drawn_otherwise_are_told(tmp_path: Path) ->
     findings = found(root, tmp_path)
     assert "cat is 96% of train and 14% of test" in findings["balance_shift"].sentence
     assert "cat (2)" in findings["few_test_images"].sentence
-    index, _ = index_of(root, tmp_path)
+    index = index_of(root, tmp_path)
     assert class_counts(index) == {"cat": {"train": 44, "test": 2}, "dog": {"train": 2, "test": 12}}
+
+
+def test_what_is_passed_over_is_told_by_kind_and_class(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    for k, name in enumerate(("cat", "dog")):
+        for i in range(3):
+            draw(root / name / f"{i}.png", 10 * k + i)
+    for name in (
+        "bird/1.HEIC",
+        "bird/2.heic",
+        "cat/scan.dcm",
+        "cat/film",
+        "dog/x.jpg?w=300",
+        "dog/y.jpg?w=90",
+        "cat/Thumbs.db",
+    ):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"x")
+    (root / "fish").mkdir()
+    draw(root / "test" / "unlabelled.png", 99)
+
+    told = [
+        (one.severity, one.title, one.sentence)
+        for one in audit_files(index_of(root, tmp_path))
+        if one.kind == "ignored"
+    ]
+
+    assert told == [
+        (
+            "problem",
+            "A class without images",
+            "There is no class 'bird', since no image of it is left: 2 files passed over, such as 'bird/1.HEIC': .heic isn't "
+            "an image format that is read; convert them to JPEG or PNG.",
+        ),
+        (
+            "problem",
+            "A class without images",
+            "There is no class 'fish', since no image of it is left: 1 folder passed over, such as 'fish/': there is no file "
+            "in it.",
+        ),
+        (
+            "warning",
+            "Files that aren't used",
+            "1 file of the class 'cat' passed over, such as 'cat/film': the name has no ending that says what is inside (.jpg, "
+            ".png, ...).",
+        ),
+        (
+            "warning",
+            "Files that aren't used",
+            "1 file of the class 'cat' passed over, such as 'cat/scan.dcm': .dcm isn't an image format that is read; convert "
+            "them to JPEG or PNG.",
+        ),
+        (
+            "warning",
+            "Files that aren't used",
+            "2 files of the class 'dog' passed over, such as 'dog/x.jpg?w=300': the name doesn't end with .jpg but with what "
+            "came after ? in an address.",
+        ),
+        (
+            "warning",
+            "Files that aren't used",
+            "1 folder passed over, such as 'test/': no labelled images are in it: no folder for each class; test is cut "
+            "from train instead.",
+        ),
+        (
+            "note",
+            "Files that aren't used",
+            "1 file of the class 'cat' passed over, such as 'cat/Thumbs.db': .db isn't an image format that is read.",
+        ),
+    ]

@@ -10,7 +10,8 @@ import pytest
 
 from raylight.config.schema import DataConfig
 from raylight.data.index import INDEX_SCHEMA, Index
-from raylight.data.split import assign_splits, limit_per_class
+from raylight.data.split import assign_splits, held_out_beyond, limit_per_class
+from raylight.data.split_check import check_splits
 from raylight.errors import DataError
 
 
@@ -203,3 +204,48 @@ def test_one_patient_cannot_be_on_both_sides() -> None:
     index = make_index(["a"] * 20 + ["b"] * 20, [None] * 20 + ["p"] * 20)
     with pytest.raises(DataError, match=r"The class 'b' has too few .* in 1 group\(s\) that stay together"):
         assign_splits(index, DataConfig(), 1)
+
+
+def test_folds_fail_alike_and_name_a_number_that_works() -> None:
+    """Ten folds of nine images once failed in the last two alone, after eight trainings."""
+    index = make_index(["a"] * 9 + ["b"] * 90)
+    for fold in (0, 9):
+        with pytest.raises(
+            DataError, match=r"class 'a' has too few images for data.folds=10: .* data.folds=9 works\.$"
+        ):
+            assign_splits(index, DataConfig(folds=10, fold=fold, test_fraction=0), 1)
+    for fold in range(9):
+        check_splits(assign_splits(index, DataConfig(folds=9, fold=fold, test_fraction=0), 1))
+
+
+def test_a_test_folder_that_copies_train_is_recognised() -> None:
+    labels = (["a"] * 10 + ["b"] * 10) * 2
+    index = make_index(labels, splits=["train"] * 20 + ["test"] * 20, content=[*range(20), *range(20)])
+    with pytest.raises(
+        DataError, match=r"All 10 training images of 'a' show the same pictures .* Is test a copy of train\?"
+    ):
+        assign_splits(index, DataConfig(), 1)
+
+
+def test_a_part_that_lacks_a_class_is_refused_and_the_remedy_works(caplog: pytest.LogCaptureFixture) -> None:
+    two = make_index(["a", "b"] * 20 + ["a"] * 4, splits=["train"] * 40 + ["val"] * 4)
+    with pytest.raises(DataError, match=r"validation split has no usable image of 'b': no threshold .* data.folds=10"):
+        check_splits(assign_splits(two, DataConfig(), 1))
+    check_splits(assign_splits(two, DataConfig(folds=10, fold=0), 1))
+    three = make_index(["a", "b", "c"] * 20 + ["a", "b"] * 4, splits=["train"] * 60 + ["val"] * 8)
+    with caplog.at_level("WARNING"):
+        check_splits(assign_splits(three, DataConfig(), 1))
+    assert "The validation split has no usable image of 'c'" in caplog.text
+    with pytest.raises(DataError, match=r"val/auroc can't be computed on it"):
+        check_splits(assign_splits(three, DataConfig(), 1), "val/auroc")
+    untrained = make_index(["a", "b"] * 20 + ["c"] * 8, splits=["train"] * 40 + ["val"] * 8)
+    with pytest.raises(DataError, match="training split has no usable image of 'c'"):
+        check_splits(untrained)
+
+
+def test_small_classes_held_out_beyond_the_setting_are_told() -> None:
+    index = make_index([f"{number:03}" for number in range(100) for _ in range(5)])
+    lines = held_out_beyond(index, assign_splits(index, DataConfig(), 1), DataConfig())
+    assert [line.split(",")[0] for line in lines] == ["val is 20% of the images", "test is 20% of the images"]
+    enough = make_index(["a", "b"] * 100)
+    assert held_out_beyond(enough, assign_splits(enough, DataConfig(), 1), DataConfig()) == []

@@ -15,7 +15,7 @@ from raylight.config.metric_names import METRICS
 from raylight.data.index import Index
 from raylight.evaluation.intervals import wilson
 from raylight.evaluation.metrics import Estimate
-from raylight.serving.evaluate import shift
+from raylight.serving.evaluate import _class_positions, shift
 from tests.trained_run import draw, move_images
 
 Command = Callable[..., Result]
@@ -198,3 +198,8 @@ def test_the_interval_of_a_shift_is_newcombes() -> None:
 
     assert change.value == pytest.approx(0.2)
     assert change.interval == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+def test_classes_are_matched_whatever_their_case_and_unicode_form() -> None:
+    found = _class_positions(("Caf\u00e9", "bar"), ("BAR", "Cafe\u0301"), Path("data"))
+    assert found == {"BAR": 1, "Cafe\u0301": 0}

@@ -60,11 +60,13 @@ def audit_data(data: DataConfig, cache_dir: Path, out: Path | None) -> int:
     from raylight.audit.dataset import audit_index, audit_lines
     from raylight.audit.page import write_audit
     from raylight.data.index import build_index, check_bad_fraction
-    from raylight.data.sources.source import find_images
+    from raylight.data.sources.source import find_images, groups_told
     from raylight.errors import DataError
     from raylight.runs.progress import progress_bar
 
     source = find_images(data, cache_dir)
+    if (told := groups_told(source, data)) is not None:
+        sys.stdout.write(f"{told}\n")
     done = 0
     with progress_bar("reading", "auto") as on_progress:
 
@@ -74,7 +76,7 @@ def audit_data(data: DataConfig, cache_dir: Path, out: Path | None) -> int:
             on_progress(done, len(source.files))
 
         index = build_index(source, cache_dir, usable_cpus(), more)
-    audit = audit_index(index, data.name, cache_dir, source.ignored, workers=usable_cpus())
+    audit = audit_index(index, data.name, cache_dir, workers=usable_cpus())
     for line in audit_lines(audit):
         sys.stdout.write(f"{line}\n")
     if out is not None:
@@ -108,11 +110,14 @@ def audit_labels(target: str, overrides: Sequence[str], out: Path | None) -> int
     if Path(target).is_dir() and run_folders(Path(target)):
         return report_labels(labels_of_sweep([Path(target)]), out)
     from raylight.data.index import build_index
+    from raylight.data.sources.passed_over import kinds_passed_over
     from raylight.data.sources.source import find_images
 
     config = settings(target, overrides)
     cache_dir = Path(config.cache_dir).expanduser()
     index = build_index(find_images(config.data, cache_dir), cache_dir, usable_cpus())
+    for kind in kinds_passed_over(index.ignored, index.class_names):
+        sys.stderr.write(f"{kind.sentence}\n")
     return report_labels(labels_of_data(index, config.data.name), out)
 
 

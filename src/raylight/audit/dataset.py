@@ -22,7 +22,7 @@ from raylight.data.split import together
 from raylight.evaluation.bootstrap import drawn
 from raylight.runs.run_dir import write_atomically
 
-VERSION = 3
+VERSION = 4
 """Raised with every change of a check; part of the name under which an audit is remembered."""
 
 SEVERITIES = ("problem", "warning", "note")
@@ -78,21 +78,18 @@ class Audit:
         return cls(**{**fields, "findings": tuple(findings), "give_away": _give_away(values["give_away"])})
 
 
-def audit_index(
-    index: Index, name: str, cache_dir: Path, ignored: Sequence[str] = (), cameras: bool = True, workers: int = 1
-) -> Audit:
+def audit_index(index: Index, name: str, cache_dir: Path, cameras: bool = True, workers: int = 1) -> Audit:
     """Audit a data set, or recall what an audit of the same contents found.
 
     Args:
         index: all files, with thumbnails; ``split`` as shipped or as cut.
         name: of the data set.
         cache_dir: where audits are remembered, in ``audit/``.
-        ignored: what lies beside the images.
         cameras: read the files' headers for the camera, too: some 10,000 files a second.
         workers: files whose headers are read at a time.
     """
     began = time.perf_counter()
-    place = cache_dir / "audit" / f"{_key(index, ignored, cameras)}.json"
+    place = cache_dir / "audit" / f"{_key(index, cameras)}.json"
     try:
         known = Audit.from_json(json.loads(place.read_text(encoding="utf-8", errors="surrogateescape")))
         return replace(known, name=name, root=str(index.root), seconds=0.0)
@@ -109,7 +106,7 @@ def audit_index(
         linked = together(usable, True)[chosen]
         found = give_away(side_facts(sample, makers), sample.targets(), linked, index.class_names)
     told = give_away_finding(found) if found is not None else None
-    findings = (*audit_files(index, ignored), *([told] if told else ()))
+    findings = (*audit_files(index), *([told] if told else ()))
     audit = Audit(
         name=name,
         root=str(index.root),
@@ -152,10 +149,10 @@ def audit_lines(audit: Audit, brief: bool = False, without: Sequence[str] = ()) 
     return lines
 
 
-def _key(index: Index, ignored: Sequence[str], cameras: bool) -> str:
+def _key(index: Index, cameras: bool) -> str:
     """Names what was audited: each file's name, label, patient, split and content, and the checks' version."""
     digest = hashlib.sha256(
-        repr((VERSION, cameras, index.class_names, tuple(ignored))).encode("utf-8", "backslashreplace")
+        repr((VERSION, cameras, index.class_names, index.ignored)).encode("utf-8", "backslashreplace")
     )
     for column in ("path", "label", "group", "split", "sha256", "status"):
         digest.update("\0".join(str(value) for value in index.column(column)).encode("utf-8", "backslashreplace"))

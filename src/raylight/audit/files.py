@@ -16,6 +16,7 @@ from jaxtyping import Bool, Int64
 from raylight.data.duplicates import duplicate_groups
 from raylight.data.index import Index
 from raylight.data.leakage import LIKELY_SERIES, likely_series
+from raylight.data.sources.passed_over import kinds_passed_over
 
 SETS_LISTED = 200
 """Sets of files that a finding names at most; its ``count`` says how many there are."""
@@ -79,14 +80,19 @@ class Finding:
     files: tuple[tuple[str, ...], ...] = ()
 
 
-def audit_files(index: Index, ignored: Sequence[str] = ()) -> tuple[Finding, ...]:
+def audit_files(index: Index) -> tuple[Finding, ...]:
     """Everything that the index shows.
 
     Args:
         index: all files, with thumbnails; ``split`` as shipped or as cut.
-        ignored: what lies beside the images and isn't one.
     """
-    return (*_conflicts_and_copies(index), *_patients(index), *_balance(index), *_odd_files(index, ignored))
+    return (
+        *_conflicts_and_copies(index),
+        *_patients(index),
+        *_balance(index),
+        *_odd_files(index),
+        *_passed_over(index),
+    )
 
 
 def class_counts(index: Index) -> dict[str, dict[str, int]]:
@@ -109,7 +115,7 @@ def _files(count: int) -> str:
     return f"{count:,} file{'s' if count != 1 else ''}"
 
 
-def _odd_files(index: Index, ignored: Sequence[str]) -> Iterator[Finding]:
+def _odd_files(index: Index) -> Iterator[Finding]:
     paths, good = index.column("path"), index.column("status") == "ok"
     size, kind, digest = index.column("bytes"), index.column("format"), index.column("sha256")
     unread = np.array([sha is None for sha in digest], dtype=bool)
@@ -135,16 +141,13 @@ def _odd_files(index: Index, ignored: Sequence[str]) -> Iterator[Finding]:
         noted.setdefault(words, []).append(path)
     for words, some in noted.items():
         yield Finding("odd", "warning", "Odd files", f"{_files(len(some))}: {words}.", len(some), _each(some))
-    strays = [name for name in ignored if not name.endswith("/")]
-    if strays:
-        yield Finding(
-            "ignored",
-            "note",
-            "Files beside the images",
-            f"{_files(len(strays))} among the images, with no label or without an image's ending: passed over.",
-            len(strays),
-            _each(strays),
-        )
+
+
+def _passed_over(index: Index) -> Iterator[Finding]:
+    for kind in kinds_passed_over(index.ignored, index.class_names):
+        severity = "problem" if kind.class_is_lost and kind.telling else "warning" if kind.telling else "note"
+        title = "A class without images" if kind.class_is_lost else "Files that aren't used"
+        yield Finding("ignored", severity, title, kind.sentence, len(kind.paths), _each(kind.paths))
 
 
 def _odd_pictures(index: Index, good: Bool[np.ndarray, " file"]) -> Iterator[Finding]:

@@ -1,8 +1,8 @@
 """Can the label be predicted without looking at the picture? From size, format, bytes, brightness and the like alone.
 
 A forest is fitted to these facts and asked about files that it wasn't fitted on, in five folds that keep patients and
-copies together. Where it does better than always naming the commonest class, so can a network, without having learnt
-anything of what the pictures show. Leaves out how the facts are gathered (``data.audit_facts``).
+copies together. Where its balanced accuracy is above chance, so can a network's be, without having learnt anything of
+what the pictures show. Leaves out how the facts are gathered (``data.audit_facts``).
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int64
 
 from raylight.audit.files import Finding
 from raylight.audit.metadata import SideFacts
-from raylight.evaluation.intervals import Interval, proportion
+from raylight.evaluation.intervals import Interval, mean_of, proportion
 from raylight.runs.machine import usable_cpus
 
 FOLDS = 5
@@ -36,14 +36,14 @@ class Guessed:
 
     Attributes:
         name: of the fact, or facts, that it was guessed from.
-        accuracy: share of right guesses.
+        balanced_accuracy: mean over the classes of the share guessed right; the same at any prevalence.
         low: lower bound of its 95 % interval.
         high: upper bound.
         typical: for each class, what is usual in it, in words; none for several facts.
     """
 
     name: str
-    accuracy: float
+    balanced_accuracy: float
     low: float
     high: float
     typical: tuple[str, ...] = ()
@@ -57,8 +57,7 @@ class GiveAway:
         together: from all facts.
         file_alone: from the file alone, without brightness and contrast.
         single: from each fact by itself, the most telling first.
-        chance: accuracy of always naming the commonest class.
-        commonest: that class.
+        chance: balanced accuracy of any guess that doesn't look, one divided by the number of classes.
         n: images looked at.
         class_names: in the order of each fact's ``typical``.
     """
@@ -67,7 +66,6 @@ class GiveAway:
     file_alone: Guessed
     single: tuple[Guessed, ...]
     chance: float
-    commonest: str
     n: int
     class_names: tuple[str, ...]
 
@@ -95,7 +93,6 @@ def give_away(
         None where a class has fewer than ``FEWEST`` independent images.
     """
     values, linked = facts.values, np.unique(linked, return_inverse=True)[1]
-    counts = np.bincount(targets, minlength=len(class_names))
     independent = [len(np.unique(linked[targets == k])) for k in range(len(class_names))]
     if len(class_names) < 2 or min(independent) < FEWEST:
         return None
@@ -103,18 +100,20 @@ def give_away(
 
     def guessed(name: str, columns: Any, model: Callable[[], Any], typical: tuple[str, ...] = ()) -> Guessed:
         right = _out_of_fold(values[:, columns], targets, folds, model)
-        low, high = _interval(right, linked)
-        return Guessed(name, float(right.mean()), low, high, typical)
+        of_class = [right[targets == k] for k in range(len(class_names))]
+        intervals = [_interval(some, linked[targets == k]) for k, some in enumerate(of_class)]
+        recalls = [float(some.mean()) for some in of_class]
+        return Guessed(name, float(np.mean(recalls)), *mean_of(recalls, intervals), typical)
 
     from sklearn.dummy import DummyClassifier
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.tree import DecisionTreeClassifier
 
     def forest() -> Any:
-        return ExtraTreesClassifier(30, min_samples_leaf=3, random_state=0, n_jobs=1)
+        return ExtraTreesClassifier(30, min_samples_leaf=3, class_weight="balanced", random_state=0, n_jobs=1)
 
     def stump() -> Any:
-        return DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=5, random_state=0)
+        return DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=5, class_weight="balanced", random_state=0)
 
     def commonest() -> Any:
         return DummyClassifier(strategy="most_frequent")
@@ -132,9 +131,8 @@ def give_away(
     return GiveAway(
         together=guessed("all of these", everything, forest),
         file_alone=guessed("the file alone", file_only, forest if file_only.size else commonest),
-        single=tuple(sorted(single, key=lambda one: -one.accuracy)),
-        chance=float(counts.max() / counts.sum()),
-        commonest=class_names[int(counts.argmax())],
+        single=tuple(sorted(single, key=lambda one: -one.balanced_accuracy)),
+        chance=1 / len(class_names),
         n=len(targets),
         class_names=class_names,
     )
@@ -147,7 +145,7 @@ def give_away_finding(found: GiveAway) -> Finding | None:
     severity = "problem" if found.margin > 2.5 * CLEARLY else "warning" if found.margin > CLEARLY else "note"
     best = found.single[0]
     telling = (
-        f" The most telling fact is {best.name} ({percent(best.accuracy)} alone: "
+        f" The most telling fact is {best.name} ({percent(best.balanced_accuracy)} alone: "
         + ", ".join(f"{name} {words}" for name, words in list(zip(found.class_names, best.typical, strict=True))[:4])
         + ")."
     )
@@ -167,13 +165,13 @@ def sentence(found: GiveAway) -> str:
     if found.margin <= 0:
         return (
             f"The label can't be told without looking at the picture: from its size, format, bytes and brightness, "
-            f"{percent(one.accuracy)} are guessed right (95 % interval {percent(one.low)} to {percent(one.high)}), no "
-            f"clear gain over always saying {found.commonest} ({percent(found.chance)})."
+            f"it is guessed with a balanced accuracy of {percent(one.balanced_accuracy)} (95 % interval {percent(one.low)} to "
+            f"{percent(one.high)}), no clear gain over chance ({percent(found.chance)})."
         )
     return (
-        f"The label can be predicted at {percent(one.accuracy)} without looking at the picture (95 % interval "
-        f"{percent(one.low)} to {percent(one.high)}; always saying {found.commonest} gives {percent(found.chance)}), from "
-        "its size, format, bytes and brightness."
+        f"The label can be predicted without looking at the picture: with a balanced accuracy of "
+        f"{percent(one.balanced_accuracy)} (95 % interval {percent(one.low)} to {percent(one.high)}; chance gives "
+        f"{percent(found.chance)}), from its size, format, bytes and brightness."
     )
 
 

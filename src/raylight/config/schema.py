@@ -26,7 +26,7 @@ class DataConfig:
     positive_class: str | None = None
     """The class that recall, AUROC, ... speak of. ``null`` takes the last one in alphabetical order."""
     group_pattern: str | None = None
-    """Regular expression on the file name whose first group names the patient (or object) it shows."""
+    """Regular expression on the file name (the path, where no name matches) whose first group names the patient or object."""
     group_duplicates: bool = True
     """Files with the same content, or nearly the same picture, never stand on both sides of a split we cut."""
     val_fraction: float = 0.1

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 
 from raylight.config.schema import DataConfig
 from raylight.data.scan import FACTS, no_thumbnails, replacing, scan_files
+from raylight.data.sources.passed_over import PassedOver
 from raylight.data.sources.source import Source
 from raylight.errors import DataError
 from raylight.storage.remote import Place, place
@@ -53,6 +54,7 @@ class Index:
         positive_class: the class that recall, AUROC, ... speak of.
         table: with the columns of ``INDEX_SCHEMA``.
         thumbnails: 32 x 32 pictures, RGB, zeros for bad files; none at all in an index read from a run folder.
+        ignored: what lies beside the files and isn't used; nothing in an index read from a run folder.
     """
 
     root: Place
@@ -60,6 +62,7 @@ class Index:
     positive_class: str
     table: pa.Table
     thumbnails: UInt8[np.ndarray, "file 32 32 3"]
+    ignored: tuple[PassedOver, ...] = ()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -203,7 +206,8 @@ def build_index(
         },
         schema=INDEX_SCHEMA,
     )
-    return Index(source.root, source.class_names, source.positive_class, table.combine_chunks(), thumbnails)
+    names = source.class_names, source.positive_class
+    return Index(source.root, *names, table.combine_chunks(), thumbnails, source.ignored)
 
 
 def check_bad_fraction(index: Index, data: DataConfig) -> None:

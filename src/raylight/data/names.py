@@ -1,7 +1,9 @@
 """Names of files, classes and splits: which are meant for images, how they are compared and how they are shown."""
 
 import os
+import unicodedata
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 
 IMAGE_SUFFIXES = frozenset(
     [
@@ -33,6 +35,11 @@ SPLIT_NAMES = {
 SPLITS = {spelling: split for split, spellings in SPLIT_NAMES.items() for spelling in spellings}
 
 
+def is_image(name: str) -> bool:
+    """Whether a file's name ends like an image's that is read."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
 def printable(name: str) -> str:
     r"""The name as it can be written down: bytes that aren't UTF-8 as ``\xe9``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
@@ -48,6 +55,14 @@ def classes(labels: Iterable[str]) -> str:
     """How many classes there are, and their names."""
     labels = sorted(labels)
     return f"{len(labels)} class{'es' if len(labels) != 1 else ''} ({some(labels)})" if labels else "no classes"
+
+
+def same_name(name: str) -> str:
+    """The form in which names are compared: composed as Unicode's NFC has it, and without regard to case.
+
+    macOS hands over ``é`` as two characters, other systems as one.
+    """
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def listed(names: Iterable[str]) -> str:

@@ -48,6 +48,42 @@ def assign_splits(index: Index, data: DataConfig, seed: int) -> Index:
     return index.with_column("split", splits)
 
 
+def held_out_beyond(before: Index, after: Index, data: DataConfig) -> list[str]:
+    """Where cut parts differ from the settings, in sentences: small classes give more, large groups may give less.
+
+    Args:
+        before: with ``split`` as shipped.
+        after: with ``split`` filled in.
+        data: the shares that were asked for.
+    """
+    if data.folds:
+        return []
+    shipped, splits = set(before.column("split")), after.column("split")
+    usable = after.column("status") == "ok"
+    groups = np.array([group or "" for group in after.column("group")], dtype=object)
+    sizes = dict(zip(*np.unique(groups[usable].astype(str), return_counts=True), strict=True))
+    several = usable & np.array([bool(group) and sizes.get(group, 0) > 1 for group in groups], dtype=bool)
+    lines = []
+    for split, wanted in (("val", data.val_fraction), ("test", data.test_fraction)):
+        pool = usable & ~np.isin(splits, list(shipped - {"train", None}))
+        if split in shipped or not wanted or not pool.any():
+            continue
+        held = pool & (splits == split)
+        share = held.sum() / pool.sum()
+        if share > 1.25 * wanted:
+            lines.append(
+                f"{split} is {share:.0%} of the images, more than data.{split}_fraction={wanted:g}: each class keeps at least "
+                "one image there, and some have very few. Cross-validation (data.folds) wastes none."
+            )
+        of_groups = (held & several).sum() / max((pool & several).sum(), 1)
+        if (pool & several).sum() >= 200 and of_groups < 0.75 * wanted:
+            lines.append(
+                f"Of the images of patients (or objects) with several, {of_groups:.1%} are in {split}, not {wanted:.0%}: large "
+                "groups often don't fit into what is left of a class's share. Another data.split_seed holds out others."
+            )
+    return lines
+
+
 def limit_per_class(index: Index, limit: int | None, seed: int) -> Index:
     """At most ``limit`` usable files of each class, chosen by (seed, content); bad files stay."""
     if limit is None:
@@ -138,15 +174,36 @@ class _Cutter:
                 "test"
             )
         left = splits == "train"
-        for number in range(folds - 1):
-            part = self._cut(left, self._share(left, 1 / (folds - number)), "data.folds")
-            if number == fold:
-                splits[part] = "val"
-                return list(splits)
-            left &= ~np.isin(np.arange(len(left)), part)
-        self._require(left, np.ones(len(self.class_names), dtype=np.int64), "data.folds")
-        splits[left] = "val"
+        try:
+            parts = self._parts(left, folds)
+        except DataError as error:
+            raise DataError(f"{error} {self._fewer_folds(left, folds)}") from error
+        splits[parts[fold]] = "val"
         return list(splits)
+
+    def _parts(self, left: Bool[np.ndarray, " file"], folds: int) -> list[Int64[np.ndarray, " selected"]]:
+        """The files of each fold. All are cut whichever is wanted, so that none fails where another didn't.
+
+        Raises:
+            DataError: a class has too few groups for so many folds.
+        """
+        left, parts = left.copy(), []
+        for number in range(folds - 1):
+            parts.append(self._cut(left, self._share(left, 1 / (folds - number)), "data.folds"))
+            left[parts[-1]] = False
+        self._require(left, np.ones(len(self.class_names), dtype=np.int64), "data.folds")
+        return [*parts, np.flatnonzero(left)]
+
+    def _fewer_folds(self, left: Bool[np.ndarray, " file"], folds: int) -> str:
+        """The remedy, tried out: a number of folds for which there are enough images."""
+        rarest = min(len(np.unique(self.together[left & (self.targets == k)])) for k in range(len(self.class_names)))
+        for fewer in range(min(folds - 1, rarest), 1, -1):
+            try:
+                self._parts(left, fewer)
+            except DataError:
+                continue
+            return f"data.folds={fewer} works."
+        return "No number of folds works: it needs two or more groups of each class."
 
     def _share(self, pool: Bool[np.ndarray, " file"], share: float) -> Int64[np.ndarray, " class"]:
         """Files of each class to hold out: the share of those in the pool, and at least one."""
@@ -199,9 +256,27 @@ class _Cutter:
             "data.val_fraction": self.data.val_fraction,
             "data.test_fraction": self.data.test_fraction,
         }[setting]
+        shipped = np.array([split is not None and split != "train" for split in self.shipped], dtype=bool)
+        copied = (
+            ~shipped & (self.targets == self.class_names.index(name)) & np.isin(self.together, self.together[shipped])
+        )
+        if not files and copied.any():
+            parts = " and ".join(sorted(set(self.shipped[shipped])))
+            return (
+                f"All {int(copied.sum())} training images of {name!r} show the same pictures or patients as images in {parts}, "
+                f"so that none is left to cut for {setting}={value}. Is {parts} a copy of train? Then remove it, and Raylight "
+                "cuts one of its own."
+            )
+        remedy = (
+            f"Choose a smaller {setting}."
+            if groups > 1 and setting != "data.folds"
+            else "Add images of it, or leave the class out: it needs at least one group for each of train, val and test."
+            if setting != "data.folds"
+            else "Add images of it, or choose fewer folds."
+        )
         return (
             f"The class {name!r} has too few images for {setting}={value}: {files} left to cut from, in {groups} "
-            f"group(s) that stay together (same patient, same picture). Add images, or choose another {setting}."
+            f"group(s) that stay together (same patient, same picture). {remedy}"
         )
 
     def _groups(self, free: Bool[np.ndarray, " file"]) -> list[_Group]:

@@ -71,14 +71,21 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
         DataError: there are none, too many are bad, or they can't be split as wanted.
     """
     from raylight.data.index import build_index, check_bad_fraction
-    from raylight.data.sources.source import find_images
-    from raylight.data.split import assign_splits
+    from raylight.data.sources.source import find_images, groups_told
+    from raylight.data.split import assign_splits, held_out_beyond
+    from raylight.data.split_check import check_splits
     from raylight.runs.machine import usable_cpus
 
     source = find_images(config.data, cache_dir)
+    if (told := groups_told(source, config.data)) is not None:
+        log.info("%s", told)
     index = build_index(source, cache_dir, config.decode.workers or usable_cpus())
     check_bad_fraction(index, config.data)
-    return assign_splits(index, config.data, config.split_seed)
+    split = assign_splits(index, config.data, config.split_seed)
+    check_splits(split, config.trainer.monitor)
+    for line in held_out_beyond(index, split, config.data):
+        log.warning("%s", line)
+    return split
 
 
 def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Images:
@@ -92,6 +99,7 @@ def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Im
     """
     from raylight.data.cache import cached_images
     from raylight.data.index import check_bad_fraction
+    from raylight.data.split_check import check_splits
     from raylight.data.stream import Stream
     from raylight.models.preprocessing import Preprocessing
 
@@ -109,6 +117,7 @@ def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Im
         if source.rejected:
             index = index.reject(source.rejected)
             check_bad_fraction(index, config.data)
+            check_splits(index, config.trainer.monitor)
     _check_unchanged(run, index)
     index.write(run / "index.parquet")
     _write_rejected(run, index)
@@ -142,6 +151,7 @@ def _write_rejected(run: RunDir, index: Index) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "reason"])
     writer.writerows(index.rejected())
+    writer.writerows((item.path, f"passed over: {item.reason}") for item in index.ignored)
     run.write_text("rejected.csv", text.getvalue())
     rejected = index.rejected()
     if rejected:

@@ -17,8 +17,9 @@ from jaxtyping import Bool, Int64
 
 from raylight.config.metric_names import LABELS, METRICS
 from raylight.config.schema import DataConfig
-from raylight.data.names import on_one_line
+from raylight.data.names import on_one_line, same_name
 from raylight.data.sources.layouts import SourceFile
+from raylight.data.sources.passed_over import kinds_passed_over
 from raylight.data.sources.source import find_images
 from raylight.errors import ConfigError, DataError, RunError
 from raylight.evaluation.caveats import CAVEATS
@@ -148,7 +149,7 @@ def foreign_images(predictor: Predictor, data: Path) -> Images:
     )
     if not data.is_dir():
         raise DataError(f"--data: there is no folder {data}. Expected a folder of images in class folders.")
-    source = find_images(config, Path(predictor.config.cache_dir))
+    source = find_images(config, Path(predictor.config.cache_dir), groups_needed=False)
     position = _class_positions(predictor.class_names, source.class_names, data)
     shipped = [file for file in source.files if file.split == "test"]
     files: Sequence[SourceFile] = shipped or source.files
@@ -157,6 +158,7 @@ def foreign_images(predictor: Predictor, data: Path) -> Images:
         if shipped
         else f"It ships no test split: all {len(files)} images are judged."
     ]
+    notes += [kind.sentence for kind in kinds_passed_over(source.ignored, source.class_names)]
     learnt = _learnt_from(predictor, [source.root / file.path for file in files])
     if learnt.all():
         raise DataError(
@@ -188,18 +190,18 @@ def shift(new: Estimate, own: Estimate) -> Shift:
 
 
 def _class_positions(own: Sequence[str], others: Sequence[str], data: Path) -> dict[str, int]:
-    """The run's number of each of a folder's classes, by name; upper and lower case are alike."""
-    positions = {name.casefold(): position for position, name in enumerate(own)}
-    if {name.casefold() for name in others} != set(positions):
-        extra = [name for name in others if name.casefold() not in positions]
-        missing = [name for name in own if name.casefold() not in {other.casefold() for other in others}]
+    """The run's number of each of a folder's classes, by name, whatever its case or Unicode form."""
+    positions = {same_name(name): position for position, name in enumerate(own)}
+    if {same_name(name) for name in others} != set(positions):
+        extra = [name for name in others if same_name(name) not in positions]
+        missing = [name for name in own if same_name(name) not in {same_name(other) for other in others}]
         problems = [f"has {', '.join(extra)}, which the run doesn't know"] if extra else []
         problems += [f"lacks {', '.join(missing)}"] if missing else []
         raise DataError(
             f"--data: the classes don't fit. {data} {' and '.join(problems)}; the run tells {', '.join(own)} apart. "
             "Rename the folders, or leave out what doesn't belong."
         )
-    return {name: positions[name.casefold()] for name in others}
+    return {name: positions[same_name(name)] for name in others}
 
 
 def _learnt_from(predictor: Predictor, paths: Sequence[Place]) -> Bool[np.ndarray, " file"]:

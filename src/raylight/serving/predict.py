@@ -17,7 +17,8 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import Float
 
-from raylight.data.names import IMAGE_SUFFIXES, on_one_line
+from raylight.data.names import is_image, on_one_line
+from raylight.data.sources.passed_over import PassedOver, kinds_passed_over, not_an_image
 from raylight.errors import RaylightError
 from raylight.serving.predictor import Predictor
 
@@ -85,7 +86,10 @@ def _find(images: Sequence[Path]) -> _Found:
     problems: list[tuple[Path, str]] = []
     for path in images:
         if path.is_dir():
-            below = list(_images_below(path, problems))
+            passed: list[PassedOver] = []
+            below = list(_images_below(path, problems, passed))
+            for kind in kinds_passed_over(passed, ()):
+                sys.stderr.write(f"{on_one_line(kind.sentence)}\n")
             if not below:
                 problems.append((path, "no image files in this folder"))
             files += below
@@ -96,7 +100,7 @@ def _find(images: Sequence[Path]) -> _Found:
     return _Found(files, problems)
 
 
-def _images_below(folder: Path, problems: list[tuple[Path, str]]) -> Iterator[Path]:
+def _images_below(folder: Path, problems: list[tuple[Path, str]], passed: list[PassedOver]) -> Iterator[Path]:
     """Image files at any depth, by name; links to folders aren't followed, since they may lead round in circles."""
 
     def unreadable(error: OSError) -> None:
@@ -105,8 +109,12 @@ def _images_below(folder: Path, problems: list[tuple[Path, str]]) -> Iterator[Pa
     for parent, folders, names in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+            if name.startswith("."):
+                continue
+            if is_image(name):
                 yield Path(parent, name)
+            else:
+                passed.append(not_an_image(str(Path(parent, name))))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import yaml
 
 from raylight.config.schema import DataConfig
 from raylight.data.names import on_one_line
-from raylight.data.sources.source import Source, find_images
+from raylight.data.sources.source import Source, find_images, groups_told
 from raylight.errors import DataError
 
 OPTIONS = Path(__file__).resolve().parents[3] / "conf" / "data"
@@ -31,6 +31,10 @@ def find(root: Path, **settings: Any) -> Source:
 
 def rows(source: Source) -> list[tuple[str, str, str | None]]:
     return [(file.path, file.label, file.split) for file in source.files]
+
+
+def paths_ignored(source: Source) -> list[str]:
+    return [item.path for item in source.ignored]
 
 
 def error(root: Path, **settings: Any) -> str:
@@ -57,7 +61,7 @@ def test_unlabelled_test_folder_is_set_aside(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/1.jpg", "train/stray.jpg", "sample/x.jpg")
     source = find(tmp_path)
     assert len(source.files) == 2
-    assert source.ignored == ("sample/", "test/", "train/stray.jpg")
+    assert paths_ignored(source) == ["sample/", "test/", "train/stray.jpg"]
 
 
 def test_petimages_folder_names_and_thumbs_db(tmp_path: Path) -> None:
@@ -73,7 +77,7 @@ def test_petimages_folder_names_and_thumbs_db(tmp_path: Path) -> None:
     assert source.root == tmp_path / "PetImages"
     assert source.class_names == ("Cat", "Dog")
     assert source.positive_class == "Dog"
-    assert source.ignored == ("Cat/Thumbs.db",)
+    assert paths_ignored(source) == ["Cat/Thumbs.db"]
 
 
 def test_kaggles_flat_names_with_unlabelled_test1(tmp_path: Path) -> None:
@@ -93,7 +97,7 @@ def test_kaggles_flat_names_with_unlabelled_test1(tmp_path: Path) -> None:
         ("train/dog.0.jpg", "dog", None),
         ("train/dog.1.jpg", "dog", None),
     ]
-    assert source.ignored == ("test1/", "train/photo.jpg")
+    assert paths_ignored(source) == ["test1/", "train/photo.jpg"]
     in_root = tmp_path / "train"
     assert [file.path for file in find(in_root).files] == ["cat.0.jpg", "dog.0.jpg", "dog.1.jpg"]
 
@@ -123,6 +127,8 @@ def test_csv_with_groups_and_splits(tmp_path: Path) -> None:
         ("path,label\n/etc/passwd,x\nb.jpg,y\n", "leads out of data.root"),
         ("path,label\na.jpg,x\nb.jpg,y\na.jpg,y\n", "lines 2 and 4 both name 'a.jpg'"),
         ("path,label,split\na.jpg,x,holdout\n", "split='holdout'; expected train, val, test"),
+        ("path,label\na.jpg,x\nb.jpg,NaN\n", "line 3: the label 'NaN' is how tables write a missing value"),
+        ("path,label,Label\na.jpg,x,y\n", "'label' heads more than one column"),
         ("path,label\na.jpg,x\nb.jpg,x\n", "2 rows and 1 class (x); two or more"),
         ("path,label\n\xe9.jpg,x\n".encode("latin-1").decode("latin-1"), "can't be read as a table in UTF-8"),
     ],
@@ -130,6 +136,54 @@ def test_csv_with_groups_and_splits(tmp_path: Path) -> None:
 def test_faults_in_a_csv_are_named_with_their_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "t.csv").write_bytes(text.encode("latin-1"))
     assert message in error(tmp_path, csv=str(tmp_path / "t.csv"))
+
+
+def test_paths_written_in_full_are_taken_where_they_lie_in_the_root(tmp_path: Path) -> None:
+    root, link = tmp_path / "root", tmp_path / "link"
+    touch(root, "a/1.jpg", "b/1.jpg")
+    link.symlink_to(root)
+    table = tmp_path / "t.csv"
+    table.write_text(f"path,label\n{root}/a/1.jpg,x\n{root}/b/1.jpg,y\n")
+    for start in (root, link):
+        assert [file.path for file in find(start, csv=str(table)).files] == ["a/1.jpg", "b/1.jpg"]
+    table.write_text(f"path,label\n{tmp_path}/elsewhere/1.jpg,x\n{root}/b/1.jpg,y\n")
+    assert "leads out of data.root" in error(root, csv=str(table))
+
+
+def test_a_class_is_the_same_in_each_unicode_form_and_case(tmp_path: Path) -> None:
+    composed, decomposed = "Caf\u00e9", "Cafe\u0301"
+    touch(tmp_path, f"train/{composed}/1.jpg", "train/bar/1.jpg", f"test/{decomposed}/1.jpg", "test/BAR/1.jpg")
+    source = find(tmp_path, positive_class=decomposed)
+    assert source.class_names == (composed, "bar")
+    assert source.positive_class == composed
+    assert [(file.label, file.split) for file in source.files] == [
+        ("bar", "test"),
+        (composed, "test"),
+        (composed, "train"),
+        ("bar", "train"),
+    ]
+
+
+def test_a_group_pattern_is_sought_in_paths_where_no_name_has_it_and_must_match_something(tmp_path: Path) -> None:
+    touch(tmp_path, "sick/patient01/s0.png", "sick/patient01/s1.png", "well/patient02/s0.png", "well/s1.png")
+    data = DataConfig(name="mine", root=str(tmp_path), group_pattern=r"(patient\d+)")
+    source = find_images(data, tmp_path)
+    assert [file.group for file in source.files] == ["patient01", "patient01", "patient02", None]
+    assert groups_told(source, data) == (
+        "data.group_pattern names the patient (or object) of 3 of 4 files: 2 patients; each of the other 1 counts as a patient "
+        "of its own"
+    )
+    message = error(tmp_path, group_pattern=r"(person\d+)")
+    assert "data.group_pattern='(person\\\\d+)' matches none of the 4 files, neither by name nor by path" in message
+
+
+def test_flat_names_without_a_class_are_told(tmp_path: Path) -> None:
+    touch(tmp_path, "cat.0.jpg", "dog.0.jpg", "cat_1.jpg", "dog_1.jpg", "readme.txt")
+    assert [(item.path, item.telling) for item in find(tmp_path).ignored] == [
+        ("cat_1.jpg", True),
+        ("dog_1.jpg", True),
+        ("readme.txt", False),
+    ]
 
 
 def test_missing_root_says_how_to_get_place_and_check_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +284,7 @@ def test_group_pattern(tmp_path: Path) -> None:
     ],
 )
 def test_patients_in_the_names_of_the_xray_set(tmp_path: Path, name: str, group: str | None) -> None:
-    touch(tmp_path, f"train/NORMAL/{name}", "train/PNEUMONIA/other.jpg")
+    touch(tmp_path, f"train/NORMAL/{name}", "train/PNEUMONIA/person9_a.jpg")
     files = find_images(option("xray", root=str(tmp_path)), tmp_path).files
     assert {file.path: file.group for file in files}[f"train/NORMAL/{name}"] == group
 

@@ -7,10 +7,10 @@ Looks at names only. What lies in none of a layout's places is set aside in ``Fo
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 
-from raylight.data.names import IMAGE_SUFFIXES, listed
+from raylight.data.names import is_image, listed, same_name
 from raylight.data.sources.listing import Folder, files_below
+from raylight.data.sources.passed_over import PassedOver, not_an_image
 from raylight.errors import DataError
 from raylight.storage.remote import Place
 
@@ -45,7 +45,7 @@ class Found:
     root: Place
     layout: str
     files: list[SourceFile]
-    ignored: list[str]
+    ignored: list[PassedOver]
 
     @property
     def labels(self) -> set[str]:
@@ -74,18 +74,23 @@ def _read_split_folders(folder: Folder) -> Found | None:
     if "train" not in names:
         return None
     files: list[SourceFile] = []
-    ignored = folder.files + [f"{name}/" for name in folder.folders if name not in names.values()]
+    ignored = _beside(folder, [name for name in folder.folders if name not in names.values()])
     for split, name in names.items():
         part = Folder.read(folder.path / name)
-        labelled = list(_labelled(folder.path, name, part.folders, ignored))
+        strays: list[PassedOver] = []
+        labelled = list(_labelled(folder.path, name, part.folders, strays))
         if labelled:
             files += [replace(file, split=split) for file in labelled]
-            ignored += [f"{name}/{stray}" for stray in part.files]
+            ignored += strays + [
+                PassedOver(f"{name}/{stray}", _NO_CLASS, None, is_image(stray)) for stray in part.files
+            ]
         else:
-            ignored.append(f"{name}/")
+            ignored.append(_unlabelled(name, split))
     trained = {file.label for file in files if file.split == "train"}
     if len(trained) < 2:
         return None
+    spelled = {same_name(label): label for label in trained}
+    files = [replace(file, label=spelled.get(same_name(file.label), file.label)) for file in files]
     for file in files:
         if file.label not in trained:
             raise DataError(
@@ -106,38 +111,62 @@ def read_class_folders(folder: Folder, every_folder: bool = False) -> Found | No
     classes = [name for name in folder.folders if name not in splits.values()]
     if any(Folder.read(folder.path / name).split_folders() for name in classes):
         return None  # a folder with train/ or test/ in it is a data set, not a class
-    ignored = folder.files + [f"{name}/" for name in splits.values()]
+    ignored = _beside(folder, []) + [_unlabelled(name, split) for split, name in splits.items()]
     files = list(_labelled(folder.path, "", classes, ignored))
     return Found(folder.path, "class_folders", files, ignored)
 
 
-def _labelled(root: Place, parent: str, classes: Iterable[str], ignored: list[str]) -> Iterator[SourceFile]:
+def _labelled(root: Place, parent: str, classes: Iterable[str], ignored: list[PassedOver]) -> Iterator[SourceFile]:
     """The images below class folders; adds what isn't an image to ``ignored``."""
     for label in classes:
         prefix = f"{parent}/{label}" if parent else label
+        empty = True
         for path in files_below(root, prefix):
-            if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
+            empty = False
+            if is_image(path):
                 yield SourceFile(path, label)
             else:
-                ignored.append(path)
+                ignored.append(not_an_image(path, label))
+        if empty:
+            ignored.append(PassedOver(f"{prefix}/", "there is no file in it", label, True))
+
+
+_NO_CLASS = "in no class's folder"
+
+
+def _beside(folder: Folder, others: Iterable[str]) -> list[PassedOver]:
+    """What stands beside the folders of classes or splits."""
+    files = [PassedOver(name, _NO_CLASS, None, is_image(name)) for name in folder.files]
+    return files + [PassedOver(f"{name}/", "beside the folders that are used") for name in others]
+
+
+def _unlabelled(name: str, split: str) -> PassedOver:
+    cut = "" if split == "train" else f"; {split} is cut from train instead"
+    return PassedOver(f"{name}/", f"no labelled images are in it: no folder for each class{cut}", None, True)
 
 
 def read_flat(folder: Folder) -> Found | None:
     """Files named ``cat.0.jpg``, in the folder itself or in those of its splits."""
     names = folder.split_folders()
     files: list[SourceFile] = []
-    ignored: list[str] = []
+    ignored: list[PassedOver] = []
     places: list[tuple[str | None, str, list[str]]] = [(None, "", folder.files)]
     places += [(split, f"{name}/", Folder.read(folder.path / name).files) for split, name in names.items()]
     for split, prefix, entries in places:
         labels = [(name, match["label"]) for name in entries if (match := _flat_name(name))]
         if prefix and not labels:
-            ignored.append(prefix)
+            ignored.append(_unlabelled(prefix.rstrip("/"), str(split)))
             continue
         files += [SourceFile(prefix + name, label, split=split) for name, label in labels]
         taken = {name for name, _ in labels}
-        ignored += [prefix + name for name in entries if name not in taken]
-    ignored += [f"{name}/" for name in folder.folders if name not in names.values()]
+        ignored += [
+            PassedOver(prefix + name, "the name tells no class as cat.0.jpg does", None, True)
+            if is_image(name)
+            else not_an_image(prefix + name)
+            for name in entries
+            if name not in taken
+        ]
+    ignored += _beside(replace(folder, files=[]), [name for name in folder.folders if name not in names.values()])
     if {file.split for file in files} <= {None, "train"}:
         # A lone train/ is where Kaggle puts all labelled photos; it says nothing of a split.
         files = [replace(file, split=None) for file in files]
@@ -145,4 +174,4 @@ def read_flat(folder: Folder) -> Found | None:
 
 
 def _flat_name(name: str) -> re.Match[str] | None:
-    return _FLAT_NAME.fullmatch(name) if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES else None
+    return _FLAT_NAME.fullmatch(name) if is_image(name) else None

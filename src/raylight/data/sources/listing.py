@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from raylight.data.names import SPLITS
+from raylight.data.names import SPLITS, same_name
 from raylight.errors import DataError
 from raylight.storage.remote import Place, RemotePath
 
@@ -52,7 +52,7 @@ class Folder:
         """
         names: dict[str, str] = {}
         for name in self.folders:
-            split = SPLITS.get(name.casefold())
+            split = SPLITS.get(same_name(name))
             if split in names:
                 raise DataError(f"{self.path} has two folders for {split}: {names[split]!r} and {name!r}. Keep one.")
             if split is not None:

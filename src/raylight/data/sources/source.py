@@ -18,17 +18,18 @@ Not here: whether the files can be used (``index.py``), fetching them (``downloa
 import os
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from raylight.config.schema import DataConfig
 from raylight.config.uris import is_uri
-from raylight.data.names import is_utf8, listed, printable
+from raylight.data.names import is_utf8, listed, printable, same_name
 from raylight.data.sources.csv_table import read_csv
 from raylight.data.sources.demo import demo_root, draw_demo
 from raylight.data.sources.layouts import DEEPEST_ROOT, LAYOUTS, Found, SourceFile, search
 from raylight.data.sources.not_found import nothing_found, several_found, what_is_there
+from raylight.data.sources.passed_over import PassedOver
 from raylight.errors import DataError, nearest
 from raylight.storage.remote import Place, place
 
@@ -43,7 +44,7 @@ class Source:
         class_names: in alphabetical order.
         positive_class: the class that recall, AUROC, ... speak of.
         files: in the order of their paths.
-        ignored: what isn't an image or has no label; folders end with ``/``.
+        ignored: what isn't an image or has no label.
     """
 
     root: Place
@@ -51,15 +52,16 @@ class Source:
     class_names: tuple[str, ...]
     positive_class: str
     files: tuple[SourceFile, ...]
-    ignored: tuple[str, ...]
+    ignored: tuple[PassedOver, ...]
 
 
-def find_images(data: DataConfig, cache_dir: Path) -> Source:
+def find_images(data: DataConfig, cache_dir: Path, *, groups_needed: bool = True) -> Source:
     """Finds the images of a data set; draws the demo, or fetches what is missing, where the config says so.
 
     Args:
         data: which data set, where, in which layout.
         cache_dir: where the demo is drawn.
+        groups_needed: refuse a ``data.group_pattern`` that matches no file.
 
     Raises:
         DataError: the folder is missing, empty or fits no layout or two, classes are too few or contradict each
@@ -83,14 +85,15 @@ def find_images(data: DataConfig, cache_dir: Path) -> Source:
     found = _find(data, root)
     files = sorted(found.files, key=lambda file: os.fsencode(file.path))
     class_names = _class_names(data, found)
-    group_of = _group_reader(data.group_pattern)
+    if data.group_pattern is not None:
+        files = _grouped(files, data.group_pattern, groups_needed)
     return Source(
         root=found.root,
         layout=found.layout,
         class_names=class_names,
         positive_class=_positive_class(data, class_names),
-        files=tuple(file if file.group else replace(file, group=group_of(file.path)) for file in files),
-        ignored=tuple(sorted(found.ignored, key=os.fsencode)),
+        files=tuple(files),
+        ignored=tuple(sorted(found.ignored, key=lambda one: os.fsencode(one.path))),
     )
 
 
@@ -138,7 +141,7 @@ def _class_names(data: DataConfig, found: Found) -> tuple[str, ...]:
             raise DataError(f"{found.root}: the class {os.fsencode(name)!r} isn't valid UTF-8; rename its folder.")
         if any(unicodedata.category(one) in ("Cc", "Zl", "Zp") for one in name):
             raise DataError(f"{found.root}: the class {name!r} holds control characters; rename its folder.")
-        key = unicodedata.normalize("NFC", name).casefold()
+        key = same_name(name)
         if key in alike:
             raise DataError(
                 f"{found.root}: the classes {alike[key]!r} and {name!r} differ only in how they are spelled. Merge "
@@ -151,8 +154,8 @@ def _class_names(data: DataConfig, found: Found) -> tuple[str, ...]:
 def _positive_class(data: DataConfig, class_names: tuple[str, ...]) -> str:
     if data.positive_class is None:
         return class_names[-1]
-    by_key = {name.casefold(): name for name in class_names}
-    wanted = data.positive_class.casefold()
+    by_key = {same_name(name): name for name in class_names}
+    wanted = same_name(data.positive_class)
     if wanted in by_key:
         return by_key[wanted]
     near = nearest(wanted, by_key)
@@ -160,9 +163,8 @@ def _positive_class(data: DataConfig, class_names: tuple[str, ...]) -> str:
     raise DataError(f"data.positive_class={data.positive_class}: the classes are {listed(class_names)}.{hint}")
 
 
-def _group_reader(pattern: str | None) -> Callable[[str], str | None]:
-    if pattern is None:
-        return lambda path: None
+def _grouped(files: list[SourceFile], pattern: str, needed: bool) -> list[SourceFile]:
+    """The files with the patients that their names tell; their paths where no file's name does."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -174,8 +176,30 @@ def _group_reader(pattern: str | None) -> Callable[[str], str | None]:
         )
     part = "group" if "group" in compiled.groupindex else 1
 
-    def group_of(path: str) -> str | None:
-        match = compiled.search(PurePosixPath(path).name)
-        return printable(match[part]) if match and match[part] else None
+    def groups(texts: Iterable[str]) -> list[str | None]:
+        matches = map(compiled.search, texts)
+        return [printable(match[part]) if match and match[part] else None for match in matches]
 
-    return group_of
+    found = groups(PurePosixPath(file.path).name for file in files)
+    if not any(found):
+        found = groups(file.path for file in files)
+    if needed and not any(found):
+        raise DataError(
+            f"data.group_pattern={pattern!r} matches none of the {len(files):,} files, neither by name nor by path, such as "
+            f"{files[0].path!r}. Patients would be split between train and test: correct the pattern, or leave it out."
+        )
+    return [file if file.group else replace(file, group=group) for file, group in zip(files, found, strict=True)]
+
+
+def groups_told(source: Source, data: DataConfig) -> str | None:
+    """How many files say which patient they show, in a sentence; None where nobody asked."""
+    groups = [file.group for file in source.files if file.group is not None]
+    if data.group_pattern is None and not groups:
+        return None
+    by = "data.group_pattern" if data.group_pattern is not None else "the table"
+    rest = len(source.files) - len(groups)
+    alone = f"; each of the other {rest:,} counts as a patient of its own" if rest else ""
+    return (
+        f"{by} names the patient (or object) of {len(groups):,} of {len(source.files):,} files: "
+        f"{len(set(groups)):,} patients{alone}"
+    )
