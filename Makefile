@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint pytest fuzz soak reproduce bench bench-transfer gallery constraints clean
+.PHONY: help train test lint pytest fuzz soak reproduce bench bench-transfer gallery coverage constraints clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ bench: $(VENV)/ready  ## Speed against what people write (PHOTOS=DIR FILMS=DIR W
 
 bench-transfer: $(VENV)/ready  ## What caching frozen layers saves (PHOTOS=DIR WEIGHTS=DIR ARGS="--epochs-of-plain 10")
 	$(BIN)/python -m experiments.transfer.bench --photos $(PHOTOS) --weights $(WEIGHTS) $(ARGS)
+
+coverage: $(VENV)/ready  ## How often each interval holds the truth and each test accuses equal models (ARGS="--sets 300")
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.coverage.study $(ARGS)
 
 constraints: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --all-extras --no-annotate --no-header --no-emit-index-url pyproject.toml > constraints.new

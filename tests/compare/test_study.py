@@ -22,6 +22,7 @@ from raylight.compare.study import study_of
 from raylight.compare.study_files import write_study
 from raylight.config.schema import RunConfig
 from raylight.data.index import INDEX_SCHEMA, Index
+from raylight.evaluation.caveats import CAVEATS
 from raylight.evaluation.intervals import wilson
 from raylight.evaluation.predictions import Predictions, write_csv
 from raylight.models.preprocessing import Preprocessing
@@ -351,3 +352,13 @@ def test_where_as_many_runs_say_one_thing_as_another_the_more_probable_one_count
     said = _opinion([(1, 0, np.array([0.9, 0.1])), (1, 1, np.array([0.4, 0.6]))])
     assert (said.given, said.right, said.most_are_right) == (0, 0.5, False)
     assert said.probability == pytest.approx(0.65)
+
+
+def test_caveats_of_differences_stand_below_them_and_in_the_table(two: tuple[Path, Path], tmp_path: Path) -> None:
+    study = study_of(two)
+    assert f"calibration error: {CAVEATS['conservative']}" in study.notes
+    write_study(study, tmp_path / "out")
+    with (tmp_path / "out" / "comparison.csv").open(newline="", encoding="utf-8") as file:
+        caveats = {row["metric"]: row["caveat"] for row in csv.DictReader(file)}
+    assert caveats["ece"] == "conservative"
+    assert caveats["accuracy"] == ""

@@ -61,7 +61,7 @@ def test_caveats_stand_in_the_lines_the_file_the_page_and_the_card(finished: Fin
     lines = write(finished.run, few_positives(finished), "0.5")
     (auroc,) = [line for line in lines if line.lstrip().startswith("AUROC")]
     assert auroc.endswith("n = 16 *")
-    assert f"  * {CAVEATS['few_of_a_class']}" in lines
+    assert f"  * AUROC: {CAVEATS['few_of_a_class']}" in lines
     assert finished.run.read_json("metrics.json")["test/auroc"]["caveat"] == "few_of_a_class"
     assert CAVEATS["few_of_a_class"] in worth_knowing(RunFacts(finished.run))
     page = write_report(finished.run).read_text(encoding="utf-8")

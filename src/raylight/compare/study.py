@@ -14,6 +14,7 @@ from typing import Literal
 from raylight.compare.recipes import Recipe, listed, recipes_of
 from raylight.compare.replicates import IncomparableError, Replicate, held_folds, runs_at
 from raylight.config.decision_rule import parse_rule
+from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.paired import Difference, compare, holm
 from raylight.evaluation.random_effects import compare_by_split, compare_recipes
 
@@ -241,6 +242,7 @@ def _notes(study: Study) -> Iterator[str]:
     if len(study.pairs) > 1:
         yield "P-values are corrected for the number of pairs (Holm), each metric by itself."
     yield from _fold_notes(study)
+    yield from caveat_sentences({name: one.caveat for pair in study.pairs for name, one in pair.differences.items()})
     grouped = study.replicates[0].images.groups is not None
     yield "Intervals are 95 %" + (", and count groups instead of images." if grouped else ".")
 

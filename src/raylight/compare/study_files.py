@@ -154,6 +154,7 @@ def _pair_rows(study: Study) -> list[dict[str, Any]]:
             "low": difference.low,
             "high": difference.high,
             "p_value": difference.p_value,
+            "caveat": difference.caveat or "",
             "p_corrected": pair.corrected[name],
             "both_right": pair.both,
             "only_first_right": len(pair.only_first),

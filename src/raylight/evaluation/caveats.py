@@ -3,8 +3,11 @@
 The limits are those of ``experiments/coverage``, which measures how often each interval holds the truth.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from raylight.config.metric_names import LABELS
 from raylight.evaluation.predictions import Verdicts
 
 CAVEATS = {
@@ -25,6 +28,21 @@ OVER_CLASSES = ("balanced_accuracy", "precision", "recall", "specificity", "f1",
 
 RANKED = ("auroc", "average_precision")
 """Metrics of rankings, which a single image of the rarer class can change much."""
+
+
+def caveat_sentences(caveats: Mapping[str, str | None]) -> list[str]:
+    """What a table says below it, a sentence for each caveat.
+
+    Args:
+        caveats: of each metric, by name.
+
+    Example:
+        >>> caveat_sentences({"auroc": "few_groups", "f1": None, "brier": "few_groups"})[0][:40]
+        'AUROC, Brier score: Fewer than 30 groups'
+    """
+    words = dict.fromkeys(caveat for caveat in caveats.values() if caveat)
+    named = {word: ", ".join(LABELS[name] for name, caveat in caveats.items() if caveat == word) for word in words}
+    return [f"{named[word]}: {CAVEATS[word]}" for word in words]
 
 
 def caveat_of(name: str, verdicts: Verdicts) -> str | None:

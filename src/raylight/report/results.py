@@ -21,7 +21,7 @@ from raylight.config.metric_names import LABELS
 from raylight.config.schema import RunConfig
 from raylight.data.leakage import SharedFile
 from raylight.evaluation.calibration import Decision, calibrated, choose_threshold, fit_temperature
-from raylight.evaluation.caveats import CAVEATS
+from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
 from raylight.report.figures import draw_plots
@@ -266,10 +266,8 @@ def _lines(estimates: Mapping[str, Estimate], test: Predictions, selection: Sele
         for name, estimate in estimates.items()
         if name in shown
     ]
-    caveats = dict.fromkeys(
-        estimate.caveat for name, estimate in estimates.items() if name in shown and estimate.caveat
-    )
-    return (heading, *rows, *(f"  * {CAVEATS[caveat]}" for caveat in caveats if caveat))
+    caveats = caveat_sentences({name: one.caveat for name, one in estimates.items() if name in shown})
+    return (heading, *rows, *(f"  * {sentence}" for sentence in caveats))
 
 
 def _summary(estimates: Mapping[str, Estimate], selection: Selection) -> dict[str, float]:

@@ -22,7 +22,7 @@ from raylight.data.sources.layouts import SourceFile
 from raylight.data.sources.passed_over import kinds_passed_over
 from raylight.data.sources.source import find_images
 from raylight.errors import ConfigError, DataError, RunError
-from raylight.evaluation.caveats import CAVEATS
+from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.intervals import Interval
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
@@ -367,8 +367,8 @@ def _print(
             )
         table.add_row(*row)
     console.print(table)
-    caveats = dict.fromkeys(estimate.caveat for estimate in estimates.values() if estimate.caveat)
-    for note in (*(f"* {CAVEATS[caveat]}" for caveat in caveats if caveat), *notes):
+    caveats = caveat_sentences({name: one.caveat for name, one in estimates.items()})
+    for note in (*(f"* {sentence}" for sentence in caveats), *notes):
         console.print(note, soft_wrap=True)
 
 
