@@ -178,7 +178,7 @@ def test_a_perfect_auroc_is_not_certain():
 @pytest.mark.parametrize(("n_positive", "n_negative"), [(20, 180), (20, 20)])
 @pytest.mark.parametrize("hopeless", [0.0, 0.06])
 def test_an_auroc_of_twenty_positives_is_covered(n_positive, n_negative, hopeless):
-    """Of 300, 95 % are 285; DeLong's logit interval covers 270, and 190 where a few positives look like negatives."""
+    """Of 300, 95 % are 285; of normal scores and 180 negatives, DeLong's logit interval covers some 271."""
     rng = np.random.default_rng(9)
     labels = np.repeat([1, 0], [n_positive, n_negative])
     truth, distance = (0.97, stats.norm.ppf(0.97) * np.sqrt(2)) if hopeless == 0 else (0.97, 6.0)
