@@ -14,5 +14,12 @@ def job(config: Any) -> Any:
     return run_job(config)
 
 
+def rehearse(config: Any) -> Any:
+    """What is wrong with what a config names, by building it."""
+    from raylight.pipeline.rehearsal import rehearsal_problems
+
+    return rehearsal_problems(config)
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(__file__).resolve().parent / "conf", job))
+    sys.exit(main(Path(__file__).resolve().parent / "conf", job, rehearse))

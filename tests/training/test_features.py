@@ -15,6 +15,7 @@ from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.training.features import FeatureStore
 from raylight.training.module import Classifier
+from raylight.training.optimization import Optimization
 from raylight.training.phases import plan_phases
 
 MODEL = ModelConfig(name="mobilenet_v2", family="torchvision", image_size=64, normalize="imagenet")
@@ -52,8 +53,7 @@ def losses(train_from: str, cache: bool, folder: Path) -> list[float]:
         net,
         Preprocessing.from_config(MODEL),
         phases,
-        lambda groups, **rate: torch.optim.SGD(groups, lr=1e-4, **rate),
-        None,
+        Optimization({"_target_": "torch.optim.SGD", "lr": 1e-4}, None, per_phase=False),
         LossConfig(),
         None,
         2,
@@ -90,9 +90,8 @@ def test_frozen_layers_do_not_change(tmp_path: Path) -> None:
     net = network()
     before = {name: value.clone() for name, value in net.state_between(0, net.head_start).items()}
     phases = plan_phases(net, FinetuneConfig(phases=[PhaseConfig(train_from="head")], cache=False), 1, None)
-    classifier = Classifier(
-        net, Preprocessing.from_config(MODEL), phases, torch.optim.Adam, None, LossConfig(), None, 2, 1, True, 1, 1
-    )
+    adam = Optimization({"_target_": "torch.optim.Adam"}, None, per_phase=False)
+    classifier = Classifier(net, Preprocessing.from_config(MODEL), phases, adam, LossConfig(), None, 2, 1, True, 1, 1)
     optimizer = classifier.configure_optimizers()
     classifier.train()
     for batch in Batches(images(), 8):

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,17 @@ from raylight.errors import ConfigError, did_you_mean, first_line
 from raylight.imports import few_collections
 from raylight.process import ensure_home
 
+Rehearsal = Callable[[RunConfig], Sequence[str]]
+"""Names the problems that only building what a config names brings up."""
 
-def main(conf_dir: Path, run_job: Callable[[DictConfig], Any]) -> int:
+
+def main(conf_dir: Path, run_job: Callable[[DictConfig], Any], rehearse: Rehearsal) -> int:
     """Run ``train.py``: check the command line, then hand it to Hydra.
 
     Args:
         conf_dir: folder of the option files.
         run_job: runs one composed config; what it returns has an ``exit_code`` and an ``objective``.
+        rehearse: builds what a checked config names.
 
     Returns:
         The exit code: 0 finished, 1 failed, 2 bad config or data, 130 interrupted, 143 terminated. For a multirun 1
@@ -47,7 +51,7 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any]) -> int:
     if _runs_jobs(arguments):
         try:
             with few_collections():
-                sys.argv[1:] = checked_arguments(conf_dir, resumed_arguments(sys.argv[1:]))
+                sys.argv[1:] = checked_arguments(conf_dir, resumed_arguments(sys.argv[1:]), rehearse)
         except ConfigError as error:
             print(error, file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
             return error.exit_code
@@ -125,12 +129,13 @@ ${hydra.help.footer}
 """
 
 
-def checked_arguments(conf_dir: Path, arguments: list[str]) -> list[str]:
-    """Hold a command line against the option files and the schema.
+def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal = lambda _: ()) -> list[str]:
+    """Hold a command line against the option files, the schema and what the settings name.
 
     Args:
         conf_dir: folder of the option files.
         arguments: what follows ``train.py``.
+        rehearse: builds what a checked config names.
 
     Returns:
         The arguments, with ``+key=value`` written as ``key=value`` where the setting exists anyway, and arguments of
@@ -188,7 +193,11 @@ def checked_arguments(conf_dir: Path, arguments: list[str]) -> list[str]:
             if any(override.key_or_group == "allowed_targets" for override in accepted) or own_config:
                 allow(list(config.get("allowed_targets", [])))
             hydra_sections.append(hydra_section)
-            problems += [problem for problem in config_problems(config) if problem not in problems]
+            try:
+                found = list(rehearse(load_config(config)))
+            except ConfigError as error:
+                found = list(error.problems)
+            problems += [problem for problem in found if problem not in problems]
     if hydra_sections and not own_config:
         asked = [str(override.input_line) for override in accepted if override.key_or_group.startswith("hydra")]
         with initialize_config_dir(str(conf_dir), version_base="1.3"):

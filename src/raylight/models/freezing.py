@@ -49,7 +49,13 @@ def _position(network: StagedNetwork, name: str, setting: str) -> int:
     for position, stage in enumerate(network.stage_names):
         if stage == name or stage.startswith(f"{name}."):
             return position
-    known = [*network.stage_names, *dict.fromkeys(stage.rpartition(".")[0] for stage in network.stage_names)]
+    known = [
+        "all",
+        "head",
+        "last_blocks",
+        *network.stage_names,
+        *dict.fromkeys(stage.rpartition(".")[0] for stage in network.stage_names),
+    ]
     hint = did_you_mean(name, filter(None, known)) or "; one of: " + ", ".join(network.stage_names)
     raise ConfigError([f"{setting}: the network has no stage {name!r}{hint}"])
 

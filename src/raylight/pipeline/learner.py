@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from raylight.config.schema import RunConfig
@@ -30,6 +29,7 @@ from raylight.runs.run_dir import RunDir
 from raylight.training.features import FeatureStore
 from raylight.training.loaders import EpochLoaders
 from raylight.training.module import Classifier, classification_loss
+from raylight.training.optimization import Optimization
 from raylight.training.phases import Phase, plan_phases
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -120,8 +120,7 @@ def build_learner(
         network=network,
         preprocessing=images.preprocessing,
         phases=phases,
-        optimizer=instantiate(config.optimizer),
-        scheduler=_scheduler(config),
+        optimization=Optimization(config.optimizer, config.scheduler, per_phase=len(phases) > 1),
         loss=config.loss,
         class_weights=_class_weights(config, train_images, len(names)),
         n_classes=len(names),
@@ -191,30 +190,6 @@ def _cpu_settings(
 
 def _looks_at_whole_batch(network: StagedNetwork, phases: tuple[Phase, ...]) -> bool:
     return any(looks_at_whole_batch(network, phase.boundary) for phase in phases)
-
-
-@dataclass(frozen=True)
-class _PhaseSchedule:
-    """Builds a phase's schedule.
-
-    Attributes:
-        node: the scheduler's ``_target_`` node.
-        lengths: its arguments that get the phase's length in epochs.
-    """
-
-    node: Any
-    lengths: tuple[str, ...]
-
-    def __call__(self, optimizer: Any, epochs: int) -> Any:
-        return instantiate(self.node)(optimizer, **dict.fromkeys(self.lengths, epochs))
-
-
-def _scheduler(config: RunConfig) -> _PhaseSchedule | None:
-    """Where there are several phases, each has a schedule of its own, as long as the phase."""
-    if config.scheduler is None:
-        return None
-    lengths = [name for name in ("T_max", "epochs", "total_iters") if name in config.scheduler]
-    return _PhaseSchedule(config.scheduler, tuple(lengths) if len(config.finetune.phases) > 1 else ())
 
 
 def _class_weights(config: RunConfig, train_images: Samples, n_classes: int) -> Any:

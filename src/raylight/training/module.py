@@ -4,7 +4,7 @@ Leaves out where batches come from (``data.batches``), how the machine is used (
 set, which no training step ever sees.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -22,10 +22,8 @@ from raylight.models.freezing import freeze
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.training.metrics import metric_collection
+from raylight.training.optimization import Optimization
 from raylight.training.phases import Phase, phase_at
-
-OptimizerFactory = Callable[..., torch.optim.Optimizer]
-SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
 
 
 def classification_loss(
@@ -77,8 +75,7 @@ class Classifier(pl.LightningModule):
         network: the network; its stages below a phase's boundary are frozen in that phase.
         preprocessing: turns uint8 images into the network's input.
         phases: in order.
-        optimizer: builds the optimizer from parameter groups.
-        scheduler: builds the schedule of a phase from its optimizer and length in epochs; None keeps rates constant.
+        optimization: builds the optimizer and the schedule of each phase.
         loss: the loss.
         class_weights: weight of each class in the loss, or None.
         n_classes: number of classes.
@@ -95,8 +92,7 @@ class Classifier(pl.LightningModule):
         network: StagedNetwork,
         preprocessing: Preprocessing,
         phases: tuple[Phase, ...],
-        optimizer: OptimizerFactory,
-        scheduler: Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler] | None,
+        optimization: Optimization,
         loss: LossConfig,
         class_weights: Float[Tensor, " class"] | None,
         n_classes: int,
@@ -109,8 +105,7 @@ class Classifier(pl.LightningModule):
         self.network = network
         self.preprocessing = preprocessing
         self.phases = phases
-        self.optimizer_factory = optimizer
-        self.scheduler_factory = scheduler
+        self.optimization = optimization
         self.loss = loss
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
@@ -240,17 +235,13 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule of the current phase; discriminative rates make the backbone a group of its own."""
         phase, network = self.phase, self.network
-        rate = {} if phase.learning_rate is None else {"lr": phase.learning_rate}
         cut = len(network.stage_names) if phase.backbone_factor == 1 else max(phase.boundary, network.head_start)
         backbone = _parameters(network, phase.boundary, cut)
         head = _parameters(network, cut, len(network.stage_names))
-        optimizer = self.optimizer_factory([{"params": head or backbone}], **rate)
-        if head and backbone:
-            full_rate = optimizer.param_groups[0]["lr"]
-            optimizer.add_param_group({"params": backbone, "lr": full_rate * phase.backbone_factor})
-        if self.scheduler_factory is None:
+        optimizer = self.optimization.build_optimizer(head, backbone, phase.learning_rate, phase.backbone_factor)
+        schedule = self.optimization.build_schedule(optimizer, phase.epochs)
+        if schedule is None:
             return optimizer
-        schedule = self.scheduler_factory(optimizer, phase.epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
     def _enter(self, phase: Phase) -> None:

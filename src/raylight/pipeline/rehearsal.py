@@ -1,0 +1,113 @@
+"""What a checked config names is built and used once, on dummies: what would fail in training fails before any work.
+
+A network's name, weights and stages, an optimizer's or a transform's arguments can only be judged by the classes that take
+them. Leaves out what depends on the images (``pipeline.images``).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from raylight.config.schema import AugmentConfig, FinetuneConfig, ModelConfig, PhaseConfig, RunConfig
+from raylight.errors import ConfigError, WeightsError, first_line
+
+LONGEST_SCHEDULE = 1000
+"""Epochs after which a schedule is believed to go on well."""
+
+_found: dict[str, list[str]] = {}
+
+
+def rehearsal_problems(config: RunConfig) -> list[str]:
+    """Every problem that building and using the network, the optimizer, the schedule and the transforms brings up.
+
+    Args:
+        config: checked, so that its ``_target_`` nodes are trusted. What an earlier config (of a sweep) had alike isn't
+            rehearsed again.
+    """
+    model, finetune, epochs = config.model, config.finetune, config.trainer.max_epochs
+    return [
+        *_once(_network_problems, model, finetune, epochs),
+        *_once(_optimization_problems, config.optimizer, config.scheduler, finetune.phases, epochs),
+        *_once(_transform_problems, config.augment, model.image_size),
+    ]
+
+
+def _once(problems: Callable[..., Iterator[str]], *settings: Any) -> list[str]:
+    key = f"{problems.__name__} {settings!r}"
+    if key not in _found:
+        _found[key] = list(problems(*settings))
+    return _found[key]
+
+
+def _network_problems(model: ModelConfig, finetune: FinetuneConfig, epochs: int) -> Iterator[str]:
+    """Of a network for two classes; published weights are downloaded if they aren't here yet."""
+    from raylight.models.build import build_network
+    from raylight.training.phases import plan_phases
+
+    try:
+        plan_phases(build_network(model, n_classes=2), finetune, epochs, model.last_blocks_from)
+    except ConfigError as error:
+        yield from error.problems
+    except WeightsError as error:
+        yield str(error)
+
+
+def _optimization_problems(optimizer: Any, scheduler: Any, phases: list[PhaseConfig], epochs: int) -> Iterator[str]:
+    """Of one step of the optimizer and all of the schedule, in each phase."""
+    import torch
+
+    from raylight.training.optimization import Optimization
+
+    optimization = Optimization(optimizer, scheduler, per_phase=len(phases) > 1)
+    images = torch.ones(1, 2)
+    for phase in phases:
+        dummy = torch.nn.Linear(2, 2)
+        head, backbone = list(dummy.parameters()), []
+        if phase.backbone_factor != 1:
+            backbone.append(head.pop())
+        dummy(images).sum().backward()
+        loss = dummy(images).sum().detach
+        length = phase.epochs or epochs - sum(other.epochs or 0 for other in phases)
+        part, node = "optimizer", optimizer
+        try:
+            stepping = optimization.build_optimizer(head, backbone, phase.learning_rate, phase.backbone_factor)
+            part, node = "scheduler", scheduler
+            schedule = optimization.build_schedule(stepping, length)
+            part, node = "optimizer", optimizer
+            stepping.step(loss)
+            part, node = "scheduler", scheduler
+            for epoch in range(min(length, LONGEST_SCHEDULE)):
+                if schedule is None:
+                    break
+                rate = float(stepping.param_groups[0]["lr"])
+                if not 0 <= rate < float("inf"):
+                    yield f"scheduler: {node['_target_']} makes the learning rate {rate:g} in epoch {epoch + 1} of a phase"
+                    return
+                schedule.step()
+        except Exception as error:
+            yield f"{part}: {node['_target_']}: {_said(error)}"
+            return
+
+
+def _transform_problems(augment: AugmentConfig, size: int) -> Iterator[str]:
+    """Of the transforms on one image, one after the other."""
+    import torch
+
+    from raylight.data.augment import build_augmenter
+
+    image = before = torch.randint(0, 256, (3, size, size), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    for place, node in enumerate(augment.transforms):
+        try:
+            image = build_augmenter([node], seed=0)(image, "rehearsal", 0)
+        except Exception as error:
+            yield f"augment.transforms[{place}]: {node['_target_']}: {_said(error)}"
+            return
+    if not isinstance(image, torch.Tensor) or (image.dtype, image.shape) != (before.dtype, before.shape):
+        made = f"{image.dtype}{list(image.shape)}" if isinstance(image, torch.Tensor) else type(image).__name__
+        yield f"augment.transforms: make {made} of an image, which must stay {before.dtype}{list(before.shape)}"
+
+
+def _said(error: Exception) -> str:
+    """What an error says, without the pages that Hydra puts around it."""
+    cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error
+    text = first_line(cause)
+    return text if isinstance(cause, ValueError | AssertionError) else f"{type(cause).__name__}: {text}"

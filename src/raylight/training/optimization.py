@@ -1,0 +1,54 @@
+"""The optimizer and the learning-rate schedule of a phase, built from the ``_target_`` nodes of a config."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.utils import instantiate
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+_LENGTHS = ("T_max", "epochs", "total_iters")
+"""Arguments by which schedules are told their length in epochs."""
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """Builds the optimizer and the schedule of each phase.
+
+    Attributes:
+        optimizer: ``_target_`` node of a ``torch.optim`` class.
+        scheduler: ``_target_`` node of a class of ``torch.optim.lr_scheduler``; None keeps rates constant.
+        per_phase: each phase has a schedule of its own length, instead of the length in the node.
+    """
+
+    optimizer: Any
+    scheduler: Any
+    per_phase: bool
+
+    def build_optimizer(
+        self, head: Sequence[Parameter], backbone: Sequence[Parameter], rate: float | None, backbone_factor: float
+    ) -> Optimizer:
+        """The optimizer of a phase; discriminative rates make the backbone a group of its own.
+
+        Args:
+            head: what trains at the full learning rate.
+            backbone: what trains at ``backbone_factor`` times that; alone, it trains at the full rate.
+            rate: learning rate; None takes the node's.
+            backbone_factor: multiple of the rate.
+        """
+        rates = {} if rate is None else {"lr": rate}
+        optimizer: Optimizer = instantiate(self.optimizer, _partial_=True)([{"params": head or backbone}], **rates)
+        if head and backbone:
+            full_rate = optimizer.param_groups[0]["lr"]
+            optimizer.add_param_group({"params": backbone, "lr": full_rate * backbone_factor})
+        return optimizer
+
+    def build_schedule(self, optimizer: Optimizer, epochs: int) -> LRScheduler | None:
+        """The schedule of a phase of so many epochs, stepped once after each; None for constant rates."""
+        if self.scheduler is None:
+            return None
+        lengths = [name for name in _LENGTHS if self.per_phase and name in self.scheduler]
+        schedule: LRScheduler = instantiate(self.scheduler, _partial_=True)(optimizer, **dict.fromkeys(lengths, epochs))
+        return schedule

@@ -1,0 +1,111 @@
+"""What only building can tell is told before any work, in a sentence."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raylight.config.launch import checked_arguments, register_schema
+from raylight.config.schema import FinetuneConfig, ModelConfig, PhaseConfig, RunConfig
+from raylight.errors import ConfigError
+from raylight.pipeline.rehearsal import rehearsal_problems
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+CROP = "{_target_:torchvision.transforms.v2.RandomCrop,size:%s}"
+
+
+def problems(*overrides: str) -> list[str]:
+    register_schema()
+    try:
+        checked_arguments(CONF, list(overrides), rehearsal_problems)
+    except ConfigError as error:
+        return list(error.problems)
+    return []
+
+
+def test_the_defaults_have_no_problems() -> None:
+    assert problems() == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["model=torchvision", "model.name=efficentnet_b0", "model.weights=null"],
+            "model.name: torchvision has no classifier 'efficentnet_b0'; did you mean 'efficientnet_b0'?",
+        ),
+        (
+            ["model=torchvision", "model.name=vit_b_16", "model.weights=null", "model.image_size=100"],
+            "model.image_size: vit_b_16 can't take 100 pixels",
+        ),
+        (["finetune.phases=[{train_from:heda}]"], "train_from: the network has no stage 'heda'; did you mean"),
+        (["model.weights=/no.pt"], "model.weights: there is no file '/no.pt'"),
+        (["optimizer.lr=-1"], "optimizer: torch.optim.Adam: Invalid learning rate: -1"),
+        (["optimizer.lr=much"], "optimizer: torch.optim.Adam: TypeError: "),
+        (["optimizer.betas=[0.9]"], "optimizer: torch.optim.Adam: "),
+        (["optimizer=sgd", "optimizer.nesterov=true", "optimizer.momentum=0"], "torch.optim.SGD: Nesterov momentum"),
+        (["optimizer._target_=torch.optim.SparseAdam"], "optimizer: torch.optim.SparseAdam: "),
+        (["finetune.phases=[{train_from:all,learning_rate:-0.1}]"], "torch.optim.Adam: Invalid learning rate: -0.1"),
+        (
+            ["scheduler=step", "scheduler.step_size=0"],
+            "scheduler: torch.optim.lr_scheduler.StepLR: ZeroDivisionError: ",
+        ),
+        (
+            ["scheduler=step", "scheduler.gamma=-0.5"],
+            "scheduler: torch.optim.lr_scheduler.StepLR makes the learning rate -0.0005 in epoch 2 of a phase",
+        ),
+        (["augment.transforms=[{_target_:torchvision.transforms.v2.RandomErasing,p:2}]"], "augment.transforms[0]: "),
+        ([f"augment.transforms=[{CROP % 1000}]"], "augment.transforms[0]: torchvision.transforms.v2.RandomCrop: "),
+        (
+            [f"augment.transforms=[{CROP % 30}]"],
+            "augment.transforms: make torch.uint8[3, 30, 30] of an image, which must stay torch.uint8[3, 64, 64]",
+        ),
+    ],
+)
+def test_a_value_that_a_class_refuses_is_named(overrides: list[str], said: str) -> None:
+    (problem,) = problems(*overrides)
+    assert said in problem
+    assert "\n" not in problem
+
+
+def rehearsed(
+    optimizer: str, scheduler: str | None = None, phase: PhaseConfig | None = None, **rate: float
+) -> list[str]:
+    config = RunConfig(
+        model=ModelConfig(channels=[4], image_size=16), finetune=FinetuneConfig(phases=[phase or PhaseConfig()])
+    )
+    config.optimizer = {"_target_": f"torch.optim.{optimizer}"}
+    config.scheduler = {"_target_": f"torch.optim.lr_scheduler.{scheduler}", **rate} if scheduler else None
+    return rehearsal_problems(config)
+
+
+def test_what_training_can_use_is_no_problem() -> None:
+    """A closure, several groups, a schedule of just the run's length; with and without ``_partial_``."""
+    assert rehearsed("LBFGS") == []
+    assert rehearsed("Adam", "ExponentialLR", PhaseConfig(backbone_factor=0.1), gamma=0.9) == []
+    assert rehearsed("SGD", "OneCycleLR", max_lr=0.1, total_steps=11) == []
+
+
+def test_a_schedule_that_ends_before_the_training_is_named() -> None:
+    (problem,) = rehearsed("SGD", "OneCycleLR", max_lr=0.1, total_steps=5)
+    assert problem.startswith("scheduler: torch.optim.lr_scheduler.OneCycleLR: Tried to step 6 times")
+
+
+def test_each_value_of_a_sweep_is_rehearsed() -> None:
+    assert problems("-m", "optimizer.lr=0.1,-1,-2") == [
+        "optimizer: torch.optim.Adam: Invalid learning rate: -1",
+        "optimizer: torch.optim.Adam: Invalid learning rate: -2",
+    ]
+
+
+def test_the_command_exits_with_2_and_leaves_nothing(
+    train: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = train(
+        "optimizer.lr=-1", "model=torchvision", "model.name=efficentnet_b0", "model.weights=null", cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("2 problems in the configuration:\n  - model.name: ")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
