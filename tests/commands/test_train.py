@@ -181,8 +181,9 @@ def test_weights_that_can_not_be_downloaded_name_both_ways_out(train: Train, tmp
         TORCH_HOME=str(tmp_path / "torch"),
     )
     assert done.returncode == 2
-    assert "model.weights=null" in done.stdout
-    assert "model.weights=/" in done.stdout
+    assert "model.weights=null" in done.stderr
+    assert "model.weights=/" in done.stderr
+    assert list(tmp_path.glob("outputs")) == []
     assert "Traceback" not in done.stdout + done.stderr
 
 
