@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from raylight.config.quoting import quoted
 from raylight.config.schema import DataConfig, RunConfig
 from raylight.errors import ConfigError
 from raylight.runs.machine import usable_cpus
@@ -128,6 +129,8 @@ def settings(target: str, overrides: Sequence[str]) -> RunConfig:
         ConfigError: there is no such folder, option or setting; all mistakes are listed.
     """
     name, is_option, _ = target.partition("=")
+    if Path(target).expanduser().is_dir():
+        is_option = ""
     if not is_option and not Path(target).expanduser().is_dir():
         raise ConfigError(
             [f"{target}: there is no such folder; expected a folder of images, a run folder, or data=NAME"]
@@ -138,7 +141,7 @@ def settings(target: str, overrides: Sequence[str]) -> RunConfig:
     if foreign:
         raise ConfigError([f"{text}: an audit takes settings of the data only (data.NAME=VALUE)" for text in foreign])
     folder = Path(target).expanduser()
-    chosen = [target] if is_option else ["data=folder", f"data.root={_quoted(folder)}"]
+    chosen = [target] if is_option else ["data=folder", f"data.root={quoted(str(folder.resolve()))}"]
     config = _composed([*chosen, *overrides, *WITHOUT_TRAINING])
     if not is_option and config.data.name == "folder":
         config.data.name = folder.resolve().name
@@ -158,15 +161,9 @@ def _composed(arguments: list[str]) -> RunConfig:
 
 
 def _conf_dir() -> Path:
-    """Where the option files are: in the working directory, or beside the source."""
-    places = [Path.cwd() / "conf", Path(__file__).resolve().parents[3] / "conf"]
+    """Where the option files are: beside the source, else in the working directory, which may have a conf/ of its own."""
+    places = [Path(__file__).resolve().parents[3] / "conf", Path.cwd() / "conf"]
     for place in places:
         if (place / "train.yaml").is_file():
             return place
     raise ConfigError([f"there is no conf/train.yaml in {Path.cwd()}; run the command where train.py is"])
-
-
-def _quoted(path: Path) -> str:
-    """A path as Hydra reads it, whatever is in it."""
-    text = str(path.resolve()).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
