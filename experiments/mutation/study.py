@@ -1,8 +1,8 @@
 """How many small faults do the tests find? Mutants drawn at random, each run against the tests of its module.
 
-``make mutation`` draws 150 mutants of the code that numbers come from, runs the tests that mirror the mutated module, then those
-of its room, then those of whole trainings, and stops at the first that fails. A mutant that no test notices has survived: it is
-listed, to be judged by a person (it may be equivalent: no input shows a difference).
+``make mutation`` draws 150 mutants of the code that numbers come from, runs the tests that mirror the mutated module, then
+those of its room, then those of whole trainings, and stops at the first that fails. A mutant that no test notices has survived:
+it is listed, to be judged by a person (it may be equivalent: no input shows a difference).
 """
 
 import argparse

@@ -160,3 +160,18 @@ def test_shell_completion_knows_groups_and_options(
 ) -> None:
     done = train("-sc", "query=bash", cwd=tmp_path, COMP_LINE="train.py model=", COMP_POINT="15")
     assert "model=resnet18" in done.stdout.split()
+
+
+def test_what_hydra_cannot_read_is_one_problem_and_a_glob_is_a_sweep(tmp_path: Path) -> None:
+    odd = tmp_path / "a=b"
+    (odd / "cat").mkdir(parents=True)
+    (only,) = problems("data=folder", f"data.root={odd}")
+    assert only == f"data.root: '{odd}' has characters that Hydra reads otherwise; quote it: \"data.root='{odd}'\""
+    assert problems("data=folder", f"data.root='{odd}'") == []
+    assert problems("-m", "optimizer=glob(ad*)") == []
+    for problem, name in zip(
+        problems("-m", "optimizer=glob(ad*)", "optimizer.momentum=0.5"), ("Adam", "AdamW"), strict=True
+    ):
+        assert problem.startswith(f"optimizer.momentum: torch.optim.{name} takes no such argument")
+    (only,) = problems("seed=${nope}")
+    assert only == "seed: Interpolation key 'nope' not found"

@@ -141,7 +141,7 @@ def config_problems(config: DictConfig) -> list[str]:
     try:
         run = OmegaConf.to_object(typed)
     except OmegaConfBaseException as error:
-        return [first_line(error)]
+        return [f"{error.full_key}: {first_line(error)}" if error.full_key else first_line(error)]
     assert isinstance(run, RunConfig)
     return [
         *_secret_problems(OmegaConf.to_container(typed, resolve=True)),

@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from raylight.config.check import config_problems, inside_free_node, known_keys, value_problem
+from raylight.config.command_line import arranged, read_override
 from raylight.config.names import folder_name
 from raylight.config.resume import resumed_arguments
 from raylight.config.schema import RunConfig
@@ -41,11 +42,17 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any], rehearse: Rehears
     """
     import hydra
     from hydra._internal.utils import get_args_parser
+    from hydra.errors import HydraException
 
     ensure_home()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # until the job has an answer of its own
     register_schema()
+    try:
+        sys.argv[1:] = arranged(sys.argv[1:])
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
+        return error.exit_code
     arguments = get_args_parser().parse_args()
     _absolute_config_path(arguments.config_path)
     if _runs_jobs(arguments):
@@ -75,6 +82,9 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any], rehearse: Rehears
             file=sys.stderr,
         )
         return 1
+    except HydraException as error:
+        print(ConfigError([_plain(error)]), file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
+        return ConfigError.exit_code
     except KeyboardInterrupt:  # before the job's own handling of signals
         return 130
     except SystemExit as end:
@@ -147,7 +157,6 @@ def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal 
     from hydra import compose, initialize_config_dir
     from hydra._internal.utils import get_args_parser
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Override
     from hydra.errors import HydraException
 
@@ -163,11 +172,11 @@ def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal 
         loader = GlobalHydra.instance().config_loader()
         groups = set(_all_groups(loader))
         for text in parsed.overrides:
-            try:
-                override = OverridesParser.create().parse_override(text)
-            except HydraException as error:
-                problems.append(f"{text}: can't be read ({first_line(error)})")
+            override, problem = read_override(text, multirun=parsed.multirun)
+            problems += [problem] if problem else []
+            if override is None:
                 continue
+            override.config_loader = loader  # which globs need
             found = list(_override_problems(override, loader, groups))
             if found:  # Hydra's own groups are many, and seldom what is meant
                 groups |= {"hydra", *_all_groups(loader, "hydra")}
@@ -281,12 +290,10 @@ def _override_problems(override: Any, loader: Any, groups: set[str]) -> Iterator
 
 
 def _alternatives(override: Any) -> list[Any]:
-    """The values that an override stands for; none for sweeps over an interval or a glob."""
+    """The values that an override stands for; none for sweeps over an interval."""
     if not override.is_sweep_override():
         return [override.value()]
-    if override.is_choice_sweep() or override.is_range_sweep():
-        return list(override.sweep_iterator())
-    return []
+    return [] if override.is_interval_sweep() else list(override.sweep_iterator())
 
 
 def _compositions(overrides: list[Any], rewritten: dict[str, str]) -> Iterator[list[str]]:
@@ -296,7 +303,7 @@ def _compositions(overrides: list[Any], rewritten: dict[str, str]) -> Iterator[l
         text = rewritten.get(override.input_line, override.input_line)
         if not override.is_sweep_override():
             choices.append([text])
-        elif override.is_choice_sweep() or override.is_range_sweep():
+        elif not override.is_interval_sweep():
             plus = "++" if text.startswith("++") else ""
             choices.append([f"{plus}{override.key_or_group}={value}" for value in override.sweep_string_iterator()])
     first = [alternatives[0] for alternatives in choices]

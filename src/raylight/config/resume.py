@@ -10,6 +10,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from raylight.config.quoting import quoted
 from raylight.errors import ConfigError
 
 COMMAND_FILE = "multirun.yaml"
@@ -59,7 +60,7 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
     kept = [argument for argument in arguments if argument not in asked]
     own = _command_of(folder) if len(asked) == len(overrides) else []
     multirun = [] if any(argument in ("-m", "--multirun") for argument in kept) else ["-m"]
-    return [*multirun, *kept, *own, f"resume={_quoted(folder)}", f"hydra.sweep.dir={_quoted(folder)}"]
+    return [*multirun, *kept, *own, f"resume={quoted(str(folder))}", f"hydra.sweep.dir={quoted(str(folder))}"]
 
 
 def _asked(setting: str, overrides: list[str]) -> tuple[list[str], str]:
@@ -74,7 +75,7 @@ def _started_again(overrides: list[str]) -> list[str]:
     _, value = _asked("hydra.sweep.dir", overrides)
     folder = Path(value).expanduser().resolve()
     searches = any(text.startswith("hydra/sweeper=") for text in overrides)
-    return [f"resume={_quoted(folder)}"] if value and not searches and (folder / COMMAND_FILE).is_file() else []
+    return [f"resume={quoted(str(folder))}"] if value and not searches and (folder / COMMAND_FILE).is_file() else []
 
 
 def _run_resumed(value: str, arguments: list[str]) -> list[str]:
@@ -85,7 +86,7 @@ def _run_resumed(value: str, arguments: list[str]) -> list[str]:
         raise ConfigError(
             [f"run: {value!r} is not a run folder: it has no {STATUS_FILE}. RUN is what train.py prints last"]
         )
-    return [f"run={_quoted(folder)}", f"hydra.run.dir={_quoted(folder)}"]
+    return [f"run={quoted(str(folder))}", f"hydra.run.dir={quoted(str(folder))}"]
 
 
 def _command_of(folder: Path) -> list[str]:
@@ -112,8 +113,3 @@ def _acts(override: str) -> bool:
     if key.startswith("hydra"):
         return "${" in override or not _PLAIN.fullmatch(key)
     return key.startswith("allowed_targets")
-
-
-def _quoted(path: Path) -> str:
-    """A path in Hydra's override grammar, whatever characters it has."""
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,85 @@
+"""What a person types after ``train.py``, read as Hydra would read it, with a sentence where Hydra has a traceback.
+
+Flags may stand anywhere. A value that Hydra's grammar can't read is read as the text that it is for all further checks, and
+the quoted form that works is named.
+"""
+
+import shlex
+from typing import Any
+
+from raylight.config.quoting import quoted
+from raylight.errors import ConfigError, did_you_mean, first_line
+
+_ALONE = ("run", "multirun", "cfg", "info", "shell_completion")
+"""Flags of which Hydra takes one."""
+
+
+def arranged(arguments: list[str]) -> list[str]:
+    """The same command with its flags first, which is how Hydra's parser wants it.
+
+    Args:
+        arguments: what follows ``train.py``.
+
+    Raises:
+        ConfigError: there is no such flag, a flag's value is missing or wrong, or two exclude each other.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+
+    def refuse(message: str) -> Any:
+        raise ConfigError([f"{message} (python train.py --help lists what there is)"])
+
+    parser.error = refuse  # type: ignore[method-assign]
+    parsed, left = parser.parse_known_args(arguments)
+    for unknown in left:
+        if unknown.startswith("-"):
+            name = unknown.partition("=")[0]
+            raise ConfigError([f"{name}: there is no such flag{did_you_mean(name, flags)}"])
+    together = [f"--{name}" for name in _ALONE if getattr(parsed, name)]
+    if len(together) > 1:
+        raise ConfigError([f"{together[0]}: can't be asked for together with {together[1]}; choose one"])
+    overrides = [*parsed.overrides, *left]
+    return [*(argument for argument in arguments if argument not in overrides), *overrides]
+
+
+def read_override(text: str, *, multirun: bool) -> tuple[Any, str | None]:
+    """One override of the command line.
+
+    Args:
+        text: such as ``model=cnn2``.
+        multirun: whether several values may be given, to sweep over.
+
+    Returns:
+        Hydra's ``Override``, the nearest one where the text can't be read, None where there is nothing near; and what is wrong
+        with the text, else None.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    try:
+        override = parser.parse_override(text)
+    except HydraException as error:
+        key, equals, value = text.partition("=")
+        if not equals:
+            return None, f"{text}: is no setting; write NAME=VALUE (model=cnn2)"
+        as_text = f"{key}={quoted(value)}"
+        try:
+            override = parser.parse_override(as_text)
+        except HydraException:
+            return None, f"{text}: can't be read ({first_line(error)})"
+        return override, f"{key}: {value!r} has characters that Hydra reads otherwise; quote it: {_in_shell(as_text)}"
+    if override.is_sweep_override() and not multirun:
+        key, _, value = text.partition("=")
+        whole = parser.parse_override(f"{key}={quoted(value)}")
+        return whole, (
+            f"{key}: {value} names several values; sweep over them with -m (python train.py -m {text}), or quote what is "
+            f"one text: {_in_shell(f'{key}={quoted(value)}')}"
+        )
+    return override, None
+
+
+def _in_shell(text: str) -> str:
+    return f'"{text}"' if not set(text) & set('"$`\\!') else shlex.quote(text)
