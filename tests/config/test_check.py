@@ -61,7 +61,7 @@ def test_the_defaults_have_no_problems() -> None:
             "trainer.precision=16",
             "trainer.precision: '16' needs a GPU (trainer=gpu); on a processor use bf16, 32 or auto",
         ),
-        ("a b c", "a b c: can't be read"),
+        ("a b c", "a b c: is no setting; write NAME=VALUE (model=cnn2)"),
     ],
 )
 def test_a_mistake_is_named_with_its_remedy(override: str, said: str) -> None:
