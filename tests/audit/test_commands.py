@@ -4,10 +4,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from typer.testing import Result
 
-from raylight.audit.commands import settings
 from tests.audit.test_files import clean, draw
 
 Command = Callable[..., Result]
@@ -81,16 +79,3 @@ def test_a_run_keeps_the_audit_of_its_data(run: Path) -> None:
     assert audit["files"] == 81
     assert [finding["kind"] for finding in audit["findings"] if finding["severity"] != "note"] == ["not_an_image"]
     assert set(audit["counts"]["left"]) == {"train", "val", "test"}
-
-
-def test_a_folder_of_any_name_is_a_folder_and_a_foreign_conf_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    odd = tmp_path / "a=b${c}\\d'e"
-    (odd / "cat").mkdir(parents=True)
-    (tmp_path / "conf").mkdir()
-    (tmp_path / "conf" / "train.yaml").write_text("seed: somebody else's")
-    monkeypatch.chdir(tmp_path)
-    for target in (odd.name, str(odd)):
-        config = settings(target, [])
-        assert (config.data.root, config.data.name) == (str(odd), odd.name)
