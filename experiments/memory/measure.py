@@ -77,7 +77,7 @@ def train(folder: Path, model: str, batches: str, is_fixed: bool) -> tuple[float
     ]
     if is_fixed:
         precision = "bf16" if bf16_supported() else "32"
-        command += [f"trainer.precision={precision}", "trainer.channels_last=true", "trainer.pieces=1"]
+        command += [f"trainer.precision={precision}", "trainer.channels_last=true"]
     begin, peak = time.monotonic(), 0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None:

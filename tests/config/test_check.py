@@ -92,10 +92,6 @@ def test_processes_that_could_never_work_are_named() -> None:
     (problem,) = problems("trainer=ddp", "trainer.num_workers=9999", "trainer.batch_size=9999")
     assert problem.startswith("trainer.num_workers: 9999 processes on ")
     assert "trainer=ray ray.address=HOST:PORT" in problem
-    (problem,) = problems("trainer=ddp", "trainer.pieces=2")
-    assert problem == "trainer.pieces: 2, but only trainer=cpu cuts batches into pieces; leave it out"
-    (problem,) = problems("trainer.batch_size=4", "trainer.pieces=8")
-    assert problem == "trainer.pieces: 8 of a batch of trainer.batch_size=4 images"
     assert problems("trainer=ray", "trainer.num_workers=9999", "trainer.batch_size=9999", "ray.address=auto") == []
 
 

@@ -106,25 +106,6 @@ def test_a_training_on_the_processor_sees_no_gpu_and_leaves_the_process_as_it_wa
             assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
 
 
-def test_pieces_are_tried_where_no_layer_looks_at_the_whole_batch(tmp_path: Path) -> None:
-    model = ModelConfig(name="cnn2", image_size=64, channels=[8, 8], dense=[8], dropout=0.5)
-    torch.manual_seed(0)
-    images, targets = torch.randint(0, 256, (16, 3, 64, 64), dtype=torch.uint8), torch.arange(16) % 2
-    loss, preprocessing = torch.nn.functional.cross_entropy, Preprocessing.from_config(model)
-    work = Work(build_network(model, 2), 0, preprocessing, loss, images, targets, steps=10_000_000, separable=True)
-    trainer = TrainerConfig(threads=1)
-    chosen = measured_settings(trainer, choose_settings(trainer), work, tmp_path)
-    assert "batches in 2 pieces" in chosen.reason
-    assert "batches in 4 pieces" in chosen.reason
-    assert measured_settings(trainer, choose_settings(trainer), work, tmp_path).pieces == chosen.pieces
-    for fixed in (1, 4):
-        trainer = TrainerConfig(threads=1, pieces=fixed)
-        chosen = measured_settings(trainer, choose_settings(trainer), work, tmp_path)
-        assert chosen.pieces == fixed
-        assert ("batches in 4 pieces" in chosen.reason) == (fixed == 4)
-        assert "batches in 2 pieces" not in chosen.reason
-
-
 def test_a_precision_that_loses_the_loss_is_not_taken(
     work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

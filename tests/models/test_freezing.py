@@ -7,7 +7,7 @@ from torch import nn
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError
 from raylight.models.build import build_network
-from raylight.models.freezing import boundary, constant_until, freeze
+from raylight.models.freezing import boundary, constant_until, freeze, has_trainable_batch_norm
 from raylight.models.stages import StagedNetwork
 
 
@@ -107,3 +107,10 @@ def test_constant_part_reaches_over_pooling_but_not_over_dropout_or_parameters()
     assert constant_until(network, at("block1.norm")) == at("block1.norm")
     without = build_network(ModelConfig(channels=[4, 4], dense=[6], image_size=16), 2)
     assert without.stage_names[constant_until(without, without.position("block2.relu"))] == "dense1"
+
+
+def test_only_batch_norm_that_trains_counts() -> None:
+    network = build_network(ModelConfig(name="resnet18", family="torchvision", image_size=64), 2)
+    assert has_trainable_batch_norm(network, 0)
+    assert has_trainable_batch_norm(network, boundary(network, "layer4.1"))
+    assert not has_trainable_batch_norm(network, network.head_start)

@@ -59,7 +59,6 @@ def losses(train_from: str, cache: bool, folder: Path) -> list[float]:
         2,
         1,
         channels_last=True,
-        pieces=1,
         seed=1,
     )
     stage = phases[0].input_stage
@@ -91,7 +90,7 @@ def test_frozen_layers_do_not_change(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in net.state_between(0, net.head_start).items()}
     phases = plan_phases(net, FinetuneConfig(phases=[PhaseConfig(train_from="head")], cache=False), 1, None)
     adam = Optimization({"_target_": "torch.optim.Adam"}, None, per_phase=False)
-    classifier = Classifier(net, Preprocessing.from_config(MODEL), phases, adam, LossConfig(), None, 2, 1, True, 1, 1)
+    classifier = Classifier(net, Preprocessing.from_config(MODEL), phases, adam, LossConfig(), None, 2, 1, True, 1)
     optimizer = classifier.configure_optimizers()
     classifier.train()
     for batch in Batches(images(), 8):

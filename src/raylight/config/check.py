@@ -69,7 +69,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "trainer.max_epochs": (1, 10**6),
     "trainer.batch_size": (1, 10**6),
     "trainer.threads": (1, 4096),
-    "trainer.pieces": (1, 10**6),
     "trainer.patience": (1, 10**6),
     "trainer.gradient_clip": (1e-9, 1e9),
     "trainer.averaging_start": (0, 10**6),
@@ -284,10 +283,6 @@ def _process_problems(run: RunConfig) -> Iterator[str]:
             f"trainer.batch_size: {trainer.batch_size} images a step leave some of trainer.num_workers={workers} processes "
             "without any; it needs at least one each"
         )
-    if (trainer.pieces or 1) > 1 and (trainer.launcher != "none" or trainer.accelerator != "cpu"):
-        yield f"trainer.pieces: {trainer.pieces}, but only trainer=cpu cuts batches into pieces; leave it out"
-    if (trainer.pieces or 1) > trainer.batch_size:
-        yield f"trainer.pieces: {trainer.pieces} of a batch of trainer.batch_size={trainer.batch_size} images"
     if trainer.precision == "16" and trainer.accelerator == "cpu":
         yield "trainer.precision: '16' needs a GPU (trainer=gpu); on a processor use bf16, 32 or auto"
     elsewhere = trainer.launcher == "ray" and (run.ray.address or os.environ.get("RAY_ADDRESS") or "local") != "local"

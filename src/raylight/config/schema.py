@@ -198,9 +198,6 @@ class TrainerConfig:
     """Memory format: ``auto``, ``true`` or ``false``."""
     threads: int | None = None
     """Threads of torch's operators, over all training processes of this machine; ``null`` takes every core that is allowed."""
-    pieces: int | None = None
-    """Pieces of a batch that are computed one after the other, their gradients added up; ``null`` takes whole batches, unless
-    pieces prove faster where no layer that trains looks at the whole batch."""
     monitor: str = "val/loss"
     """Validation metric that chooses the checkpoint."""
     monitor_mode: str = "min"

@@ -1,4 +1,4 @@
-"""How torch uses this machine's processor: precision, memory format, threads, pieces of a batch.
+"""How torch uses this machine's processor: precision, memory format, threads.
 
 A short run goes by the processor's flags. A long one first times a few steps of its own network at its own shape, takes the
 fastest settings whose losses stay with those of fp32, and remembers them for this machine and network. What the config fixes
@@ -41,11 +41,8 @@ WORTH = 1.1
 LOSS_TOLERANCE = 0.02
 """Largest difference of a step's loss from fp32's, as a share of it (at least of 1)."""
 
-PIECES = (2, 4)
-"""Pieces of a batch that are tried: smaller ones read and write each weight's gradient too often to gain."""
-
 _STEPS = 2
-_VERSION = 3
+_VERSION = 4
 
 log = logging.getLogger(__name__)
 
@@ -61,14 +58,12 @@ class CpuSettings:
         channels_last: memory format of images and convolutions.
         threads: threads of torch's operators.
         reason: why, in one sentence.
-        pieces: of a batch, computed one after the other, their gradients added up.
     """
 
     precision: str
     channels_last: bool
     threads: int
     reason: str
-    pieces: int = 1
 
     @property
     def inference_precision(self) -> str:
@@ -77,8 +72,7 @@ class CpuSettings:
 
     def __str__(self) -> str:
         form = "channels last" if self.channels_last else "contiguous"
-        pieces = f", batches in {self.pieces} pieces" if self.pieces > 1 else ""
-        return f"{self.precision}, {form}, {self.threads} thread{'s' if self.threads > 1 else ''}{pieces}"
+        return f"{self.precision}, {form}, {self.threads} thread{'s' if self.threads > 1 else ''}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +87,6 @@ class Work:
         images: one batch.
         targets: their classes.
         steps: batches of the whole training.
-        separable: whether a batch may be computed in pieces: no layer that trains looks at the whole of it.
     """
 
     network: StagedNetwork
@@ -103,7 +96,6 @@ class Work:
     images: UInt8[Tensor, "batch 3 height width"]
     targets: Int64[Tensor, " batch"]
     steps: int
-    separable: bool = False
 
 
 def choose_settings(trainer: TrainerConfig) -> CpuSettings:
@@ -120,7 +112,6 @@ def choose_settings(trainer: TrainerConfig) -> CpuSettings:
         channels_last=trainer.channels_last.lower() != "false",
         threads=trainer.threads or usable_cpus(),
         reason=reason,
-        pieces=trainer.pieces or 1,
     )
 
 
@@ -146,10 +137,9 @@ def measured_settings(trainer: TrainerConfig, by_flags: CpuSettings, work: Work,
         folder: where choices are remembered.
     """
     candidates = _candidates(trainer, by_flags)
-    pieces = PIECES if trainer.pieces is None and work.separable else ()
-    if len(candidates) == 1 and not pieces:
+    if len(candidates) == 1:
         return by_flags
-    file = folder / f"{_key(work, candidates, pieces)}.json"
+    file = folder / f"{_key(work, candidates)}.json"
     if (known := _remembered(file)) is not None:
         return replace(known, reason=f"measured before: {known.reason}")
     begin = time.perf_counter()
@@ -162,24 +152,15 @@ def measured_settings(trainer: TrainerConfig, by_flags: CpuSettings, work: Work,
         plain = replace(by_flags, precision="32", reason="")
         exact, plain_seconds = (losses, seconds) if by_flags.precision == "32" else _timed_steps(work, plain)
         timings = {_fixed(by_flags): seconds, plain: plain_seconds} if _close(losses, exact) else {plain: plain_seconds}
-
-        def try_if_time_allows(candidate: CpuSettings) -> None:
+        for candidate in candidates:
             used = time.perf_counter() - begin
             if candidate in (_fixed(by_flags), plain) or used + 2 * _STEPS * seconds > BUDGET:
-                return
+                continue
             losses, candidate_seconds = _timed_steps(work, candidate)
-            # Pieces lose no precision, but draw other numbers for dropout.
-            if candidate.pieces != by_flags.pieces or _close(losses, exact):
+            if _close(losses, exact):
                 timings[candidate] = candidate_seconds
-
-        for candidate in candidates:
-            try_if_time_allows(candidate)
-        of_whole_batches = min(timings, key=timings.__getitem__)
-        for number in pieces:
-            try_if_time_allows(replace(of_whole_batches, pieces=number))
     give_back_freed_memory()  # a step in fp32 takes more than the run's own may
-    allowed = {*candidates, *(replace(candidate, pieces=number) for candidate in candidates for number in pieces)}
-    ranked = sorted((item for item in timings.items() if item[0] in allowed), key=lambda item: item[1])
+    ranked = sorted((item for item in timings.items() if item[0] in candidates), key=lambda item: item[1])
     if not ranked:
         return by_flags
     batch = len(work.images)
@@ -210,7 +191,7 @@ def _candidates(trainer: TrainerConfig, by_flags: CpuSettings) -> list[CpuSettin
     threads = [by_flags.threads]
     if trainer.threads is None and cores < by_flags.threads:
         threads.append(cores)
-    return [CpuSettings(*chosen, "", by_flags.pieces) for chosen in itertools.product(precisions, formats, threads)]
+    return [CpuSettings(*chosen, "") for chosen in itertools.product(precisions, formats, threads)]
 
 
 def _physical_cores() -> int:
@@ -240,26 +221,20 @@ def _timed_steps(work: Work, settings: CpuSettings) -> tuple[list[float], float]
     for _ in range(1 + _STEPS):
         begin = time.perf_counter()
         optimizer.zero_grad()
-        total = 0.0
-        for images, targets in zip(
-            work.images.chunk(settings.pieces), work.targets.chunk(settings.pieces), strict=True
-        ):
-            with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-                value = work.preprocessing.normalise(images).contiguous(memory_format=memory_format)
-                if work.boundary:
-                    with torch.no_grad():
-                        value = network.run(value, 0, work.boundary)
-                loss = work.loss(network.run(value, work.boundary, None).float(), targets)
-                loss = loss * (len(targets) / len(work.targets))
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+            value = work.preprocessing.normalise(work.images).contiguous(memory_format=memory_format)
+            if work.boundary:
+                with torch.no_grad():
+                    value = network.run(value, 0, work.boundary)
+            loss = work.loss(network.run(value, work.boundary, None).float(), work.targets)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         seconds.append(time.perf_counter() - begin)
-        losses.append(total)
+        losses.append(float(loss.detach()))
     return losses, min(seconds[1:])
 
 
-def _key(work: Work, candidates: Sequence[CpuSettings], pieces: Sequence[int]) -> str:
+def _key(work: Work, candidates: Sequence[CpuSettings]) -> str:
     about: list[Any] = [
         _VERSION,
         torch.__version__,
@@ -269,7 +244,6 @@ def _key(work: Work, candidates: Sequence[CpuSettings], pieces: Sequence[int]) -
         work.boundary,
         tuple(work.images.shape),
         [asdict(candidate) for candidate in candidates],
-        pieces,
     ]
     return hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:32]
 

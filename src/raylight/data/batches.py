@@ -33,10 +33,6 @@ class Batch(NamedTuple):
     targets: Int64[Tensor, " batch"]
     positions: Int64[Tensor, " batch"]
 
-    def pieces(self, number: int) -> list["Batch"]:
-        """As many parts, one after the other, of about the same size; fewer where there are fewer samples."""
-        return [Batch(*parts) for parts in zip(*(part.chunk(number) for part in self), strict=True)]
-
     def pinned(self) -> "Batch":
         """The same in page-locked memory, from which a GPU copies while it computes."""
         return Batch(*(part.pin_memory() for part in self))

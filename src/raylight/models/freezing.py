@@ -83,8 +83,8 @@ def freeze(network: StagedNetwork, boundary: int) -> None:
     network.train(network.training)
 
 
-def looks_at_whole_batch(network: StagedNetwork, boundary: int) -> bool:
-    """Whether an image's output, in training, depends on the images beside it: BatchNorm among what isn't frozen."""
+def has_trainable_batch_norm(network: StagedNetwork, boundary: int) -> bool:
+    """Whether BatchNorm is among the stages that train: there an image's output depends on the images beside it."""
     return any(
         isinstance(module, nn.modules.batchnorm._BatchNorm)
         for position in range(boundary, len(network.stage_names))

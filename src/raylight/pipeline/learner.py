@@ -18,9 +18,8 @@ from raylight.cpu.settings import CpuSettings, Work, choose_settings, measured_s
 from raylight.data.augment import build_augmenter
 from raylight.data.batches import Batches
 from raylight.data.samples import Samples
-from raylight.errors import ConfigError
 from raylight.models.build import build_network, class_logits
-from raylight.models.freezing import freeze, looks_at_whole_batch
+from raylight.models.freezing import freeze
 from raylight.models.stages import StagedNetwork
 from raylight.pipeline.images import Images
 from raylight.runs.environment import environment
@@ -126,7 +125,6 @@ def build_learner(
         n_classes=len(names),
         positive=names.index(images.index.positive_class),
         channels_last=settings.channels_last,
-        pieces=settings.pieces,
         seed=config.seed,
     )
     store = FeatureStore(
@@ -161,13 +159,6 @@ def _cpu_settings(
 ) -> CpuSettings:
     """By the processor's flags, or timed where the longest phase trains from images for long enough."""
     by_flags = choose_settings(config.trainer)
-    if by_flags.pieces > 1 and _looks_at_whole_batch(network, phases):
-        raise ConfigError(
-            [
-                f"trainer.pieces: {by_flags.pieces}, but {config.model.name} has BatchNorm among the layers that train, which "
-                "normalises over the whole batch; leave it out, or freeze those layers (finetune=frozen)"
-            ]
-        )
     phase = max(phases, key=lambda phase: phase.epochs)
     on_gpu = config.trainer.accelerator == "gpu"
     if phase.input_stage or config.trainer.limit_batches is not None or on_gpu:
@@ -183,13 +174,8 @@ def _cpu_settings(
         images=batch.inputs,
         targets=batch.targets,
         steps=len(batches) * phase.epochs,
-        separable=config.trainer.launcher == "none" and not _looks_at_whole_batch(network, phases),
     )
     return measured_settings(config.trainer, by_flags, work, cache_dir / "cpu_settings")
-
-
-def _looks_at_whole_batch(network: StagedNetwork, phases: tuple[Phase, ...]) -> bool:
-    return any(looks_at_whole_batch(network, phase.boundary) for phase in phases)
 
 
 def _class_weights(config: RunConfig, train_images: Samples, n_classes: int) -> Any:
@@ -204,4 +190,3 @@ def _fix_choices(config: RunConfig, settings: CpuSettings) -> None:
     config.trainer.precision = settings.precision
     config.trainer.channels_last = str(settings.channels_last).lower()
     config.trainer.threads = settings.threads
-    config.trainer.pieces = settings.pieces

@@ -81,8 +81,6 @@ class Classifier(pl.LightningModule):
         n_classes: number of classes.
         positive: position of the positive class.
         channels_last: memory format of images.
-        pieces: of a training batch, computed one after the other; their gradients add up to the batch's. Dropout draws
-            other numbers then.
         seed: of everything random in a step (dropout); each epoch starts from (seed, epoch), so that a resumed
             training goes on exactly like one that never stopped.
     """
@@ -98,7 +96,6 @@ class Classifier(pl.LightningModule):
         n_classes: int,
         positive: int,
         channels_last: bool,
-        pieces: int,
         seed: int,
     ) -> None:
         super().__init__()
@@ -111,7 +108,6 @@ class Classifier(pl.LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.n_classes = n_classes
         self.seed = seed
-        self.pieces = pieces
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.train_metrics = metric_collection(n_classes, positive, prefix="train/")
         self.val_metrics = metric_collection(n_classes, positive, prefix="val/")
@@ -142,28 +138,8 @@ class Classifier(pl.LightningModule):
         return class_logits(network.run(value, start, None)).float()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch, or of its last piece: the others have added their gradients by then."""
-        if self.pieces == 1:
-            return self._step(batch, "train")
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        assert isinstance(optimizer, torch.optim.Optimizer)
-        optimizer.zero_grad()
-        *pieces, last = batch.pieces(self.pieces)
-        whole = loss_divisor(batch.targets, self.loss, self.class_weights)
-        total = torch.zeros((), device=self.device)
-        for piece in (*pieces, last):
-            loss = self._loss(piece, "train") * (loss_divisor(piece.targets, self.loss, self.class_weights) / whole)
-            total += loss.detach()
-            if piece is not last:
-                with torch.autocast(self.device.type, enabled=False):
-                    loss.backward()  # type: ignore[no-untyped-call]
-        self._losses["train"].append((total, len(batch.targets)))
-        return loss
-
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
-        """Keep the gradients of the pieces, which Lightning would forget before the last one's are computed."""
-        if self.pieces == 1:
-            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+        """The loss of a batch."""
+        return self._step(batch, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Remember a validation batch's outputs."""
