@@ -48,8 +48,8 @@ class WholeFiles(TorchCheckpointIO):
         self._written = step, name
 
 
-class BestCheckpoint(ModelCheckpoint):
-    """Keeps the best and the last epoch of a run whose folder may have been moved since it was stopped."""
+class MovableCheckpoint(ModelCheckpoint):
+    """Keeps the best or the last epoch of a run whose folder may have been moved since it was stopped."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what was best, with the paths of where the folder lies now."""

@@ -32,7 +32,7 @@ def classification_loss(
     loss: LossConfig,
     class_weights: Float[Tensor, " class"] | None,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy with label smoothing and class weights, or the focal loss.
+    """Cross-entropy with label smoothing, or the focal loss: the weighted sum over images, divided by the sum of their weights.
 
     A sigmoid head's logits arrive as [0, z], for which cross-entropy is binary cross-entropy.
 
@@ -42,23 +42,18 @@ def classification_loss(
         loss: label smoothing and focal exponent (Lin et al. 2017, equation 5).
         class_weights: weight of each class; None weighs all alike.
     """
-    if loss.focal_gamma == 0:
-        return nnf.cross_entropy(logits, targets, weight=class_weights, label_smoothing=loss.label_smoothing)
     each = nnf.cross_entropy(
         logits, targets, weight=class_weights, label_smoothing=loss.label_smoothing, reduction="none"
     )
-    certainty = logits.softmax(1).gather(1, targets[:, None])[:, 0]
-    return ((1 - certainty) ** loss.focal_gamma * each).mean()
+    if loss.focal_gamma != 0:
+        certainty = logits.softmax(1).gather(1, targets[:, None])[:, 0]
+        each = (1 - certainty) ** loss.focal_gamma * each
+    return each.sum() / loss_weight(targets, class_weights)
 
 
-def loss_divisor(
-    targets: Int64[Tensor, " batch"], loss: LossConfig, class_weights: Float[Tensor, " class"] | None
-) -> Float[Tensor, ""]:
-    """What the sum over a batch is divided by in ``classification_loss``: its images, or the sum of their weights.
-
-    It says how much a share of a batch counts in the loss of the whole.
-    """
-    if class_weights is None or loss.focal_gamma != 0:
+def loss_weight(targets: Int64[Tensor, " batch"], class_weights: Float[Tensor, " class"] | None) -> Float[Tensor, ""]:
+    """The sum of the images' weights, by which ``classification_loss`` divides: how much a batch counts in an epoch's loss."""
+    if class_weights is None:
         return torch.tensor(float(len(targets)), device=targets.device)
     return class_weights[targets].sum()
 
@@ -114,7 +109,7 @@ class Classifier(pl.LightningModule):
         for metric in (*self.train_metrics.values(), *self.val_metrics.values()):
             metric.sync_on_compute = False  # they are given what all processes have seen
         self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
-        self._losses: dict[str, list[tuple[Tensor, int]]] = {"train": [], "val": []}
+        self._losses: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
         self._enter(phases[0])
 
     def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch class"]:
@@ -146,14 +141,14 @@ class Classifier(pl.LightningModule):
         self._step(batch, "val")
 
     def _step(self, batch: Batch, split: str) -> Tensor:
-        images = len(batch.targets)
-        if images:
+        weight = loss_weight(batch.targets, self.class_weights)
+        if len(batch.targets):
             loss = self._loss(batch, split)
         else:  # the other processes wait for this one's gradients all the same
             loss = 0.0 * torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum()
         if self.trainer.world_size > 1:
-            loss, images = self._weighted_by_share(loss, batch.targets)
-        self._losses[split].append((loss.detach(), images))
+            loss, weight = self._weighted_by_share(loss, weight)
+        self._losses[split].append((loss.detach(), weight))
         return loss
 
     def _loss(self, batch: Batch, split: str) -> Float[Tensor, ""]:
@@ -163,16 +158,15 @@ class Classifier(pl.LightningModule):
         return classification_loss(logits, batch.targets, self.loss, self.class_weights)
 
     def _weighted_by_share(
-        self, loss: Float[Tensor, ""], targets: Int64[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, ""], int]:
-        """A share's loss, so weighted that the mean over processes is the whole batch's; and the whole batch's size.
+        self, loss: Float[Tensor, ""], weight: Float[Tensor, ""]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """A share's loss, so weighted that the mean over processes is the whole batch's; and the whole batch's weight.
 
         The mean over processes is what becomes of gradients (by DDP) and of logged losses.
         """
-        divisor = loss_divisor(targets, self.loss, self.class_weights)
-        of_all = torch.stack([divisor, divisor.new_tensor(len(targets))])
+        of_all = weight.clone()
         torch.distributed.all_reduce(of_all)
-        return loss * (self.trainer.world_size * divisor / of_all[0]), int(of_all[1])
+        return loss * (self.trainer.world_size * weight / of_all), of_all
 
     def on_train_epoch_start(self) -> None:
         """Enter the epoch's phase; a new phase has an optimizer of its own."""
@@ -229,10 +223,9 @@ class Classifier(pl.LightningModule):
         self._losses[split].clear()
 
     def _log_loss(self, split: str) -> None:
-        """Log the mean over the epoch's images: once, since logging costs more than a step of a small head."""
-        losses, images = zip(*self._losses[split], strict=True)
-        counts = torch.tensor(images, dtype=torch.float32, device=self.device)
-        self.log(f"{split}/loss", (torch.stack(losses) * counts).sum() / counts.sum(), sync_dist=True)
+        """Log the weighted mean over the epoch's images: once, since logging costs more than a step of a small head."""
+        losses, weights = (torch.stack(values) for values in zip(*self._losses[split], strict=True))
+        self.log(f"{split}/loss", (losses * weights).sum() / weights.sum(), sync_dist=True)
 
     def _log_metrics(self, split: str) -> None:
         seen = self._seen[split]

@@ -30,7 +30,7 @@ from raylight.config.schema import TrainerConfig
 from raylight.cpu.settings import CpuSettings
 from raylight.errors import RunError
 from raylight.runs.run_dir import RunDir
-from raylight.training.checkpoints import BestCheckpoint, WholeFiles
+from raylight.training.checkpoints import LAST, MovableCheckpoint, WholeFiles
 from raylight.training.loaders import EpochLoaders
 from raylight.training.messages import FinishedTraining
 from raylight.training.module import Classifier
@@ -142,17 +142,30 @@ def fit(
         log.warning("There are no validation images: the checkpoint is chosen by train/loss, which flatters it.")
     bars = _shows_bars(config)
     history = History(run, lines=not bars and config.progress != "off")
-    best = BestCheckpoint(
+    best = MovableCheckpoint(
         dirpath=run.folder("checkpoints"),
         filename="best",
         monitor=monitor,
         mode=mode,
-        save_last=True,
         auto_insert_metric_name=False,
         enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
-    callbacks: list[Callback] = [*_averaging(config), *pruning_callbacks(monitor), history, best, *place.callbacks]
+    # Its own callback: save_last of the one above writes only where a new best was saved.
+    last = MovableCheckpoint(
+        dirpath=run.folder("checkpoints"),
+        filename=Path(LAST).stem,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    callbacks: list[Callback] = [
+        *_averaging(config),
+        *pruning_callbacks(monitor),
+        history,
+        best,
+        last,
+        *place.callbacks,
+    ]
     if logger:
         callbacks.append(LearningRateMonitor("epoch"))
     if config.patience is not None:

@@ -28,7 +28,7 @@ from raylight.pipeline.run import train
 from raylight.runs.run_dir import RunDir, recorded, state_of
 from raylight.training.distributed.launch import check_accelerator
 from raylight.training.distributed.ray import _cpus_a_worker
-from raylight.training.module import classification_loss, loss_divisor
+from raylight.training.module import classification_loss, loss_weight
 
 CHANGES = {
     "data.kind": "demo",
@@ -213,7 +213,7 @@ def test_shares_weighted_by_their_divisors_give_the_loss_of_the_batch(
     torch.manual_seed(0)
     logits, targets = torch.randn(9, 3), torch.tensor([0, 0, 1, 2, 0, 0, 1, 0, 2])
     parts = [slice(0, 2), slice(2, 9)]
-    divisors = [float(loss_divisor(targets[part], loss, weights)) for part in parts]
+    divisors = [float(loss_weight(targets[part], weights)) for part in parts]
     losses = [float(classification_loss(logits[part], targets[part], loss, weights)) for part in parts]
     together = np.average(losses, weights=divisors)
     assert together == pytest.approx(float(classification_loss(logits, targets, loss, weights)), rel=1e-6)
