@@ -10,13 +10,14 @@ from torch.nn import functional as nnf
 
 from raylight.config.schema import LossConfig, ModelConfig, TrainerConfig
 from raylight.cpu.settings import CpuSettings
-from raylight.data.batches import Samples
+from raylight.data.samples import Samples
 from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
 from raylight.runs.run_dir import RunDir
 from raylight.training.loaders import EpochLoaders
 from raylight.training.messages import FinishedTraining
 from raylight.training.module import Classifier
+from raylight.training.optimization import Optimization
 from raylight.training.phases import Phase
 from raylight.training.trainer import fit
 
@@ -38,8 +39,7 @@ def trained(
         build_network(MODEL, 2),
         Preprocessing.from_config(MODEL),
         phases,
-        lambda groups, **rate: torch.optim.SGD(groups, lr=lr, maximize=maximize, **rate),
-        None,
+        Optimization({"_target_": "torch.optim.SGD", "lr": lr, "maximize": maximize}, None, per_phase=False),
         LossConfig(),
         weights,
         2,
