@@ -18,7 +18,8 @@ from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.report.results import Selection, write_results
-from raylight.runs.run_dir import RunDir, recorded, write_atomically
+from raylight.runs.run_dir import RunDir, recorded
+from raylight.storage.atomic import write_atomically
 
 NASTY_NAME = '"><img src=x onerror=alert(1)><b>'
 """A file name that a careless page would run."""

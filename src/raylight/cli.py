@@ -4,6 +4,7 @@ Each command only reads its arguments here; the work is done by the room that it
 command's help.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import typer
 from raylight.errors import RaylightError
 from raylight.process import ensure_home
 from raylight.runs.console import log_to
+from raylight.storage.atomic import check_output
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -43,7 +45,7 @@ def audit(
     """
     from raylight.audit.commands import audit_target
 
-    _guarded(lambda: audit_target(target, settings or [], out))
+    _guarded(lambda: audit_target(target, settings or [], out), folder=out)
 
 
 @app.command()
@@ -61,7 +63,7 @@ def labels(
     """
     from raylight.audit.commands import audit_labels
 
-    _guarded(lambda: audit_labels(target, settings or [], out))
+    _guarded(lambda: audit_labels(target, settings or [], out), folder=out)
 
 
 @app.command()
@@ -79,7 +81,7 @@ def evaluate(
     """
     from raylight.serving.evaluate import evaluate_run
 
-    _guarded(lambda: evaluate_run(run, data, out))
+    _guarded(lambda: evaluate_run(run, data, out), folder=out)
 
 
 @app.command()
@@ -96,7 +98,7 @@ def predict(
     """
     from raylight.serving.predict import predict_images
 
-    _guarded(lambda: predict_images(run, images, out))
+    _guarded(lambda: predict_images(run, images, out), file=out)
 
 
 @app.command()
@@ -110,7 +112,7 @@ def compare(
     """
     from raylight.compare.study_files import compare_runs
 
-    _guarded(lambda: compare_runs(runs, out))
+    _guarded(lambda: compare_runs(runs, out), folder=out)
 
 
 @app.command()
@@ -125,7 +127,7 @@ def export(
     """
     from raylight.serving.export import export_run
 
-    _guarded(lambda: export_run(run, format, out))
+    _guarded(lambda: export_run(run, format, out), file=out)
 
 
 @app.command()
@@ -158,14 +160,28 @@ def resume(run: RunFolder) -> None:
     _guarded(lambda: resume_run(run))
 
 
-def _guarded(work: Callable[[], int]) -> None:
-    """Do the work; a user's mistake ends in its sentence and exit code, not in a traceback."""
+def _guarded(work: Callable[[], int], *, folder: Path | None = None, file: Path | None = None) -> None:
+    """Do the work; a user's mistake ends in its sentence and exit code, not in a traceback.
+
+    Args:
+        work: the command's; returns the exit code.
+        folder: that it will write into; that this can be done is checked before the work.
+        file: that it will write, likewise.
+    """
     log_to(sys.stderr)
     try:
+        for out, is_folder in ((folder, True), (file, False)):
+            if out is not None:
+                check_output("--out", out, is_folder=is_folder)
         code = work()
     except RaylightError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
         code = error.exit_code
+    except OSError as error:  # a full disk, a folder that has become read-only, a device that fails
+        if not error.filename:
+            raise
+        print(f"{os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        code = 1
     raise typer.Exit(code)
 
 

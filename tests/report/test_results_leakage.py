@@ -11,7 +11,7 @@ from raylight.evaluation.intervals import wilson
 from raylight.evaluation.predictions import Predictions
 from raylight.models.preprocessing import Preprocessing
 from raylight.report.facts import RunFacts, worth_knowing
-from raylight.report.results import Selection, count_look, write_results
+from raylight.report.results import Selection, write_results
 from raylight.report.run_page import render_report
 from raylight.runs.run_dir import RunDir
 from tests.finished_run import FinishedRun
@@ -67,15 +67,6 @@ def test_a_split_that_shares_nothing_says_nothing_of_it(tmp_path: Path) -> None:
     assert not [name for name in metrics if name.startswith("test_unshared")]
     assert metrics["leakage"] == {"test_files_shared": 0, "files": []}
     assert not any("training has met" in line for line in lines)
-
-
-def test_looks_at_test_are_counted(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
-    metrics, _ = judged(run, ())
-    assert metrics["provenance"]["looks_at_test"] == 1
-    assert [count_look(run, "evaluate"), count_look(run, "audit")] == [2, 3]
-    looks = run.read_json("metrics.json")["provenance"]["looks"]
-    assert [look["by"] for look in looks] == ["train", "evaluate", "audit"]
 
 
 def test_the_report_tells_of_leakage_audit_and_shortcuts(finished: FinishedRun) -> None:

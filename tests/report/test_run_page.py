@@ -104,12 +104,11 @@ def test_the_confusion_matrix_and_the_classes_agree_with_the_predictions(finishe
 
 
 def test_no_temperature_is_claimed_where_none_was_fitted(finished):
-    metrics = json.loads((finished.run / "metrics.json").read_text())
-    assert metrics["decision"]["temperature"] != 1
+    facts = json.loads((finished.run / "preprocessing.json").read_text())
+    assert facts["temperature"] != 1
     write_report(finished.run)
     assert "with a temperature of" in (finished.run / "model_card.md").read_text()
-    metrics["decision"]["temperature"] = 1.0
-    finished.run.write_json("metrics.json", metrics)
+    finished.run.write_json("preprocessing.json", {**facts, "temperature": 1.0})
     assert "no temperature was fitted" in Page(write_report(finished.run)).section("result")
     assert "not calibrated" in (finished.run / "model_card.md").read_text()
 

@@ -19,7 +19,8 @@ from raylight.data.index import Index, build_index
 from raylight.data.sources.source import find_images
 from raylight.errors import ConfigError, RunError
 from raylight.evaluation.predictions import Predictions, read_csv, write_csv
-from raylight.runs.run_dir import RunDir, recorded, state_of, write_atomically
+from raylight.runs.run_dir import RunDir, recorded, state_of
+from raylight.storage.atomic import write_atomically
 
 
 def test_a_folder_is_claimed_once(tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     path = tmp_path / "metrics.json"
     path.write_text("old")
     limited = (
-        "import resource, sys, signal; from pathlib import Path; from raylight.runs.run_dir import write_atomically\n"
+        "import resource, sys, signal; from pathlib import Path; from raylight.storage.atomic import write_atomically\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "write_atomically(Path(sys.argv[1]), b'x' * 5000)"
     )

@@ -103,8 +103,8 @@ def test_the_file_appears_whole_or_not_at_all(raylight: Command, run: Path, imag
 
     (tmp_path / "taken").mkdir()
     refused = raylight("predict", run, picture, "--out", tmp_path / "taken")
-    assert refused.exit_code == 1
-    assert "is a folder; name a CSV file" in refused.stderr
+    assert refused.exit_code == 2
+    assert "is a folder; name a file" in refused.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "taken"]
 
 

@@ -20,7 +20,7 @@ from raylight.audit.metadata_baseline import SAMPLE, GiveAway, Guessed, give_awa
 from raylight.data.index import Index
 from raylight.data.split import together
 from raylight.evaluation.bootstrap import drawn
-from raylight.runs.run_dir import write_atomically
+from raylight.storage.atomic import write_atomically
 
 VERSION = 4
 """Raised with every change of a check; part of the name under which an audit is remembered."""

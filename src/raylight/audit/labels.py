@@ -24,7 +24,7 @@ from raylight.data.split import together
 from raylight.errors import ConfigError, DataError
 from raylight.report.images import SAMPLE, OriginalFiles, jpeg
 from raylight.report.pages import render
-from raylight.runs.run_dir import write_atomically
+from raylight.storage.atomic import write_atomically
 
 PICTURED = 60
 """Suspects shown on the page; the table has all."""

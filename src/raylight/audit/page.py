@@ -12,7 +12,7 @@ from raylight.audit.metadata_baseline import percent, sentence
 from raylight.data.index import Index
 from raylight.report.images import SAMPLE, OriginalFiles, jpeg
 from raylight.report.pages import render
-from raylight.runs.run_dir import write_atomically
+from raylight.storage.atomic import write_atomically
 
 SETS = 8
 """Sets of files that the page shows of a finding; ``audit.json`` names more."""

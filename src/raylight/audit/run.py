@@ -13,10 +13,11 @@ from raylight.data.index import Index
 from raylight.errors import DataError
 from raylight.evaluation.bootstrap import drawn
 from raylight.evaluation.predictions import Predictions
-from raylight.report.results import count_look
 from raylight.report.run_page import write_report
+from raylight.runs.looks import counted
 from raylight.runs.run_dir import RunDir
 from raylight.serving.predictor import Predictor, UnusableRunError, read_index
+from raylight.storage.atomic import check_output
 
 
 def audit_run(run: Path, out: Path | None) -> int:
@@ -32,7 +33,10 @@ def audit_run(run: Path, out: Path | None) -> int:
     Raises:
         UnusableRunError: the run hasn't finished or has no test images.
         DataError: its images are gone or have changed.
+        ConfigError: the run's folder can't be written, and ``out`` isn't given.
     """
+    if out is None:
+        check_output("RUN", run, is_folder=True)
     predictor = Predictor.open(run)
     index = read_index(predictor.run)
     test, train = (_drawn(index.in_split(split)) for split in ("test", "train"))
@@ -62,7 +66,7 @@ def audit_run(run: Path, out: Path | None) -> int:
         predictor.network,
         predictor.preprocessing,
     )
-    count_look(predictor.run, "audit")
+    note = counted(predictor.run, "audit")
     if out is None:
         place = predictor.run.write_json(FILE, found.as_json())
         if predictor.config.report.enabled:
@@ -70,7 +74,7 @@ def audit_run(run: Path, out: Path | None) -> int:
     else:
         out.mkdir(parents=True, exist_ok=True)
         place = RunDir(out).write_json(FILE, found.as_json())
-    for line in (*shortcut_lines(found), str(place)):
+    for line in (*shortcut_lines(found), note, str(place)):
         sys.stdout.write(f"{line}\n")
     return int(any(check.suspicious for check in found.checks))
 

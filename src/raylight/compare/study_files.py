@@ -19,7 +19,7 @@ from raylight.config.metric_names import LABELS, LOWER_IS_BETTER, METRICS
 from raylight.errors import ConfigError
 from raylight.report.images import SAMPLE, OriginalFiles, jpeg
 from raylight.report.pages import Costed, draw_costs, render
-from raylight.runs.run_dir import write_atomically
+from raylight.storage.atomic import write_atomically
 
 PICTURES = 12
 """Images shown of each side of a pair."""

@@ -15,7 +15,7 @@ from raylight.compare.sweep_rows import Job, Row
 from raylight.compare.sweep_table import SweepTable
 from raylight.config.metric_names import LABELS, LOWER_IS_BETTER, METRICS
 from raylight.report.pages import Costed, count, decimal, draw_costs, render, seconds
-from raylight.runs.run_dir import write_atomically
+from raylight.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -27,7 +27,7 @@ from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.runs.environment import processor_name
 from raylight.runs.machine import give_back_freed_memory, usable_cpus
-from raylight.runs.run_dir import write_atomically
+from raylight.storage.atomic import write_atomically
 
 SHORT_RUN = 120.0
 """Seconds of training below which measuring costs more than it gives."""

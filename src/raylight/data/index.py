@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 
 from raylight.config.schema import DataConfig
-from raylight.data.scan import FACTS, no_thumbnails, replacing, scan_files
+from raylight.data.scan import FACTS, no_thumbnails, scan_files
 from raylight.data.sources.passed_over import PassedOver
 from raylight.data.sources.source import Source
 from raylight.errors import DataError
+from raylight.storage.atomic import appearing_whole
 from raylight.storage.remote import Place, place
 
 _OF_FILE = FACTS.names[FACTS.names.index("bytes") :]
@@ -148,7 +149,7 @@ class Index:
             "positive_class": self.positive_class,
         }
         text = json.dumps(about).encode()
-        with replacing(path) as temporary:
+        with appearing_whole(path) as temporary:
             pq.write_table(self.table.replace_schema_metadata({b"raylight": text}), temporary)
 
     @classmethod

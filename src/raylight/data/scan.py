@@ -8,13 +8,10 @@ pixels are decoded (``decode.py``).
 import hashlib
 import io
 import logging
-import os
 import stat
-import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +26,7 @@ from jaxtyping import Int64, UInt8
 from raylight.data.decode.image import CODE_VERSION, FORMATS, RESIZER, DecodeSpec, decode_image
 from raylight.data.names import printable
 from raylight.errors import BadImageError
-from raylight.storage.atomic import sync
+from raylight.storage.atomic import appearing_whole
 from raylight.storage.remote import Place, RemotePath
 
 FACTS = pa.schema(
@@ -194,7 +191,7 @@ class _Memory:
             name = f"{self.key}-{uuid.uuid4().hex[:12]}.npy"
             facts = []
             # Written piece by piece: a full disk is an error here, where a memory map would crash the process.
-            with replacing(self.folder / name) as temporary, temporary.open("wb") as file:
+            with appearing_whole(self.folder / name) as temporary, temporary.open("wb") as file:
                 header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *_THUMBNAIL)}
                 np.lib.format.write_array_header_1_0(file, header)
                 for start in range(0, len(paths), _WINDOW):
@@ -203,7 +200,7 @@ class _Memory:
                     facts.append(some)
                     file.write(thumbnails.tobytes())
         table = pa.concat_tables(facts)
-        with replacing(self._table) as temporary:
+        with appearing_whole(self._table) as temporary:
             pq.write_table(table.replace_schema_metadata({b"thumbnails": name.encode()}), temporary)
         # Under the lock nobody else writes: what else bears the key is outdated, or was left by a kill.
         for stale in [*self.folder.glob(f"{self.key}-*.npy"), *self.folder.glob(f".{self.key}*")]:
@@ -289,18 +286,3 @@ def _key(root: Place, layout: str) -> str:
 def no_thumbnails(count: int) -> UInt8[np.ndarray, "file 32 32 3"]:
     """As many black pictures, for what has none."""
     return np.zeros((count, *_THUMBNAIL), dtype=np.uint8)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name, which becomes ``path`` when what is written under it is whole."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        sync(temporary)  # else a power failure may leave zeros under the name, which pass for blank pictures
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

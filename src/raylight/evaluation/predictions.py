@@ -5,7 +5,6 @@ Leaves out everything that is computed from predictions: metrics (``evaluation``
 """
 
 import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
@@ -15,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from raylight.errors import RunError
+from raylight.storage.atomic import appearing_whole
 
 UNKNOWN = -1
 """Label of an image whose class nobody has told."""
@@ -195,27 +195,23 @@ def write_csv(predictions: Predictions, path: Path, threshold: float | None = No
     groups = predictions.groups
     if groups is not None:
         header.append("group")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # surrogateescape: file names on Linux are bytes, and needn't be valid UTF-8.
-        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            plain = csv.writer(file, lineterminator="\n")
-            # Before Python 3.13 the writer leaves a carriage return bare, and the reader ends the row there.
-            quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-            plain.writerow(header)
-            labels, predicted = predictions.labels.tolist(), predictions.predicted(threshold).tolist()
-            for i, numbers in enumerate(predictions.probabilities.astype(np.float64).tolist()):
-                name = predictions.paths[i]
-                label = "" if labels[i] == UNKNOWN else names[labels[i]]
-                row = [name, predictions.splits[i], label, names[predicted[i]], *map(repr, numbers)]
-                if groups is not None:
-                    row.append(groups[i] or "")
-                (quoted if "\r" in name else plain).writerow(row)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # surrogateescape: file names on Linux are bytes, and needn't be valid UTF-8.
+    with (
+        appearing_whole(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        plain = csv.writer(file, lineterminator="\n")
+        # Before Python 3.13 the writer leaves a carriage return bare, and the reader ends the row there.
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(header)
+        labels, predicted = predictions.labels.tolist(), predictions.predicted(threshold).tolist()
+        for i, numbers in enumerate(predictions.probabilities.astype(np.float64).tolist()):
+            name = predictions.paths[i]
+            label = "" if labels[i] == UNKNOWN else names[labels[i]]
+            row = [name, predictions.splits[i], label, names[predicted[i]], *map(repr, numbers)]
+            if groups is not None:
+                row.append(groups[i] or "")
+            (quoted if "\r" in name else plain).writerow(row)
 
 
 def read_csv(path: Path, positive_class: str | None = None) -> Predictions:

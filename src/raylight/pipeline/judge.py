@@ -24,8 +24,9 @@ from raylight.report.dashboard import show_result
 from raylight.report.results import HELD_OUT_FILE, Results, Selection, write_results
 from raylight.report.run_page import write_report
 from raylight.runs.machine import peak_memory_gb
-from raylight.runs.run_dir import RunDir, Status, write_atomically
+from raylight.runs.run_dir import RunDir, Status
 from raylight.runs.tracking import Tracker
+from raylight.storage.atomic import write_atomically
 from raylight.training.checkpoints import LAST
 from raylight.training.messages import FinishedTraining
 from raylight.training.phases import phase_at

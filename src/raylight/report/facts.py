@@ -23,6 +23,7 @@ from raylight.evaluation.caveats import CAVEATS
 from raylight.evaluation.predictions import UNKNOWN, Predictions, read_csv
 from raylight.models.preprocessing import Preprocessing
 from raylight.report.results import read_history
+from raylight.runs.looks import looks
 from raylight.runs.run_dir import RunDir
 
 SPLITS = ("train", "val", "test")
@@ -134,18 +135,28 @@ class RunFacts:
 
     @cached_property
     def decision(self) -> Mapping[str, Any]:
-        """How probabilities become a class: threshold, rule, temperature."""
-        decision: Mapping[str, Any] = self.metrics["decision"]
+        """How the threshold was chosen on validation; empty where there was none."""
+        decision: Mapping[str, Any] = self.metrics["decision"] or {}
         return decision
 
     @property
     def threshold(self) -> float | None:
         """On the positive class's probability; None takes the most probable class."""
-        return None if self.decision["threshold"] is None else float(self.decision["threshold"])
+        return None if self.input["threshold"] is None else float(self.input["threshold"])
+
+    @property
+    def temperature(self) -> float:
+        """That probabilities were calibrated with; 1 where they weren't."""
+        return float(self.input["temperature"])
+
+    @property
+    def looks(self) -> int:
+        """How often the test images have been looked at."""
+        return looks(self.run)
 
     @cached_property
     def chosen(self) -> Mapping[str, Any]:
-        """What chose the checkpoint, and which test files were looked at how often."""
+        """What chose the checkpoint, and which files it was tested on."""
         chosen: Mapping[str, Any] = self.metrics["provenance"]
         return chosen
 

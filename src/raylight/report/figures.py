@@ -19,7 +19,7 @@ from raylight.config.metric_names import LABELS, LOWER_IS_BETTER
 from raylight.evaluation.calibration import reliability
 from raylight.evaluation.metrics import Estimate, confusion_matrix, evaluate
 from raylight.evaluation.predictions import Predictions, Verdicts
-from raylight.runs.run_dir import write_atomically
+from raylight.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

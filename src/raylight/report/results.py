@@ -10,7 +10,6 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
 from raylight.report.figures import draw_plots
+from raylight.runs.looks import begin_looks
 from raylight.runs.run_dir import RunDir
 
 log = logging.getLogger(__name__)
@@ -119,12 +119,13 @@ def write_results(
             **as_json(before, "test/uncalibrated_"),
             **as_json(val_estimates, "val/"),
             **as_json(unshared, "test_unshared/"),
-            "decision": _decision_json(decision, temperature),
+            "decision": _decision_json(decision),
             "provenance": _provenance(judged_test, selection, len(val) > 0),
             "leakage": {"test_files_shared": len(shared), "files": [asdict(one) for one in shared]},
             "cost": dict(costs),
         },
     )
+    begin_looks(run)
     run.write_json(
         "preprocessing.json",
         {
@@ -168,11 +169,11 @@ def read_history(run: RunDir) -> list[dict[str, float]]:
         return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
 
 
-def _decision_json(decision: Decision | None, temperature: float) -> dict[str, Any]:
+def _decision_json(decision: Decision | None) -> dict[str, Any] | None:
+    """How the threshold was chosen; it is itself in ``preprocessing.json``, beside the temperature, for whoever predicts."""
     if decision is None:
-        return {"threshold": None, "rule": None, "temperature": temperature}
+        return None
     return {
-        "threshold": decision.threshold,
         "rule": decision.rule,
         "chosen_on": "val",
         "val_metric": decision.metric,
@@ -181,7 +182,6 @@ def _decision_json(decision: Decision | None, temperature: float) -> dict[str, A
         "val_high": _finite(decision.interval.high),
         "val_n": decision.n,
         "met": decision.met,
-        "temperature": temperature,
     }
 
 
@@ -212,32 +212,6 @@ def _leakage_lines(unshared: Mapping[str, Estimate], shared: Sequence[SharedFile
         )
 
 
-def count_look(run: RunDir, by: str) -> int:
-    """Note in ``metrics.json`` that the run's own test images were looked at once more.
-
-    Args:
-        run: its folder.
-        by: the command that looked.
-
-    Returns:
-        How often they have been looked at by now.
-
-    Raises:
-        RunError: there is no ``metrics.json``, or a broken one.
-        OSError: it can't be written.
-    """
-    metrics = run.read_json("metrics.json")
-    provenance = metrics["provenance"]
-    provenance["looks_at_test"] = int(provenance["looks_at_test"]) + 1
-    provenance["looks"] = [*provenance.get("looks", [_look("train")]), _look(by)]
-    run.write_json("metrics.json", metrics)
-    return int(provenance["looks_at_test"])
-
-
-def _look(by: str) -> dict[str, str]:
-    return {"by": by, "at": datetime.now(UTC).isoformat(timespec="seconds")}
-
-
 def _provenance(test: Predictions, selection: Selection, has_val: bool) -> dict[str, Any]:
     names = "\n".join(sorted(test.paths)).encode("utf-8", "surrogateescape")
     return {
@@ -248,8 +222,6 @@ def _provenance(test: Predictions, selection: Selection, has_val: bool) -> dict[
         "selected_epoch": selection.epoch,
         "epochs_trained": selection.epochs,
         "threshold_and_temperature_from": "val" if has_val else None,
-        "looks_at_test": 1,
-        "looks": [_look("train")],
     }
 
 

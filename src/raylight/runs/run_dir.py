@@ -12,7 +12,6 @@ import math
 import os
 import socket
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from typing import Any
 
 from raylight.errors import RaylightError, RunError
 from raylight.runs.signals import Stopped, stopping_politely
-from raylight.storage.atomic import sync
+from raylight.storage.atomic import sync, write_atomically
 from raylight.storage.locks import LOG_FILE, held, is_held
 
 STATUS_FILE = "status.json"
@@ -123,26 +122,6 @@ class RunDir:
             return json.loads((self.path / name).read_text(encoding="utf-8", errors="surrogateescape"))
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path / name} can't be read ({error}); the run is incomplete.") from error
-
-
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Replace a file in one step, so that a reader or a kill never meets half of it.
-
-    Raises:
-        OSError: the disk is full or the folder can't be written; nothing is left behind.
-    """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
 
 
 @dataclass

@@ -22,7 +22,7 @@ from raylight.config.names import artifact_name, fitting_tag
 from raylight.config.schema import LoggerConfig
 from raylight.errors import ConfigError, RaylightError, first_line
 from raylight.process import environment, temporary_folder
-from raylight.runs.run_dir import write_atomically
+from raylight.storage.atomic import write_atomically
 from raylight.storage.scratch import scratch_folder
 
 _PATIENCE = 60.0

@@ -26,7 +26,7 @@ from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.intervals import Interval
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
-from raylight.report.results import count_look
+from raylight.runs.looks import counted
 from raylight.runs.machine import usable_cpus
 from raylight.runs.progress import progress_bar
 from raylight.runs.run_dir import STATUS_FILE, RunDir
@@ -103,7 +103,7 @@ def evaluate_run(run: Path, data: Path | None, out: Path | None) -> int:
     if rejected:
         notes.append(f"{len(rejected)} of {len(images.paths)} files can't be used and were left out.")
     if data is None:
-        notes.append(_counted(predictor.run))
+        notes.append(counted(predictor.run, "evaluate"))
     estimates = evaluate(predictions, predictor.threshold)
     shifts = {} if data is None else {name: shift(estimates[name], own[name]) for name in METRICS if name in own}
     notes += _agreement(estimates, own) if data is None else _summary(shifts)
@@ -277,15 +277,6 @@ def _own_estimates(run: RunDir) -> dict[str, Estimate]:
     }
 
 
-def _counted(run: RunDir) -> str:
-    """Note in the run that its test images were looked at again, and say so."""
-    try:
-        looks = count_look(run, "evaluate")
-    except OSError as error:
-        return f"That the test images were looked at again can't be noted in {run.path} ({error.strerror})."
-    return f"This was look {looks} at the run's test images; choosing anything by it would flatter the result."
-
-
 def _moved(root: Place, rejected: Sequence[tuple[str, str]], total: int) -> str:
     shown = [f"  {path}: {reason}" for path, reason in rejected[:5]]
     if len(rejected) > len(shown):
@@ -391,34 +382,26 @@ def _write(
     rejected: Sequence[tuple[str, str]],
 ) -> None:
     """Write ``predictions.csv`` and ``metrics.json``, laid out like a run's own; each appears whole."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_csv(predictions, out / "predictions.csv", predictor.threshold)
-        names = "\n".join(sorted(predictions.paths)).encode("utf-8", "surrogateescape")
-        RunDir(out).write_json(
-            "metrics.json",
-            {
-                **as_json(estimates, "test/"),
-                **as_json(own, "run_test/"),
-                **{
-                    f"shift/{name}": {"value": change.value, "low": change.interval.low, "high": change.interval.high}
-                    for name, change in shifts.items()
-                },
-                "decision": {
-                    "threshold": predictor.threshold,
-                    "temperature": predictor.temperature,
-                    "fitted_on": "val",
-                },
-                "provenance": {
-                    "run": str(predictor.run.path.absolute()),
-                    "data": str(images.root),
-                    "test_files": len(predictions),
-                    "test_files_sha256": hashlib.sha256(names).hexdigest(),
-                    "precision": predictor.precision,
-                    "notes": list(images.notes),
-                    "rejected": [{"path": path, "reason": reason} for path, reason in rejected],
-                },
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(predictions, out / "predictions.csv", predictor.threshold)
+    names = "\n".join(sorted(predictions.paths)).encode("utf-8", "surrogateescape")
+    RunDir(out).write_json(
+        "metrics.json",
+        {
+            **as_json(estimates, "test/"),
+            **as_json(own, "run_test/"),
+            **{
+                f"shift/{name}": {"value": change.value, "low": change.interval.low, "high": change.interval.high}
+                for name, change in shifts.items()
             },
-        )
-    except OSError as error:
-        raise ConfigError([f"--out: {out} can't be written ({error.strerror or error})"]) from error
+            "provenance": {
+                "run": str(predictor.run.path.absolute()),
+                "data": str(images.root),
+                "test_files": len(predictions),
+                "test_files_sha256": hashlib.sha256(names).hexdigest(),
+                "precision": predictor.precision,
+                "notes": list(images.notes),
+                "rejected": [{"path": path, "reason": reason} for path, reason in rejected],
+            },
+        },
+    )

@@ -7,8 +7,6 @@ probabilities.
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from raylight.models.build import class_logits
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.serving.predictor import Predictor, UnusableRunError
+from raylight.storage.atomic import appearing_whole
 
 TOLERANCE = 1e-4
 """Largest difference of a probability from the run's own in float32."""
@@ -102,6 +101,7 @@ def export_run(run: Path, format: str, out: Path | None) -> int:  # noqa: A002 -
         RaylightError: the run can't be used, there is no such format, a package is missing, the network has something
             in it that the format can't hold, or the file's probabilities differ from the run's by more than
             ``TOLERANCE``. Then there is no file, and one of that name from before is left alone.
+        OSError: the file can't be written.
     """
     if format not in FORMATS:
         hint = did_you_mean(format, FORMATS)
@@ -112,8 +112,8 @@ def export_run(run: Path, format: str, out: Path | None) -> int:  # noqa: A002 -
     path = out or predictor.run / f"model{kind.suffix}"
     images, which = _check_images(predictor)
     served = ServedNetwork(predictor.network, predictor.preprocessing, predictor.temperature).eval()
-    temporary = _beside(path, kind.suffix)  # the ending is kept: torch.export looks at it
-    try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with appearing_whole(path, kind.suffix) as temporary:  # the ending is kept: torch.export looks at it
         try:
             with _silent():
                 kind.write(served, predictor.preprocessing.size, _metadata(predictor), temporary)
@@ -121,9 +121,8 @@ def export_run(run: Path, format: str, out: Path | None) -> int:  # noqa: A002 -
                 # One image and many: a batch size that exporting took for a constant shows here.
                 given = np.concatenate([runtime(images[:1]), runtime(images[1:])])
         except Exception as error:  # exporters and runtimes refuse with exceptions of every kind
-            reason = first_line(error)
             raise RaylightError(
-                f"{predictor.config.model.name} can't be exported as {format} ({type(error).__name__}: {reason})"
+                f"{predictor.config.model.name} can't be exported as {format} ({type(error).__name__}: {first_line(error)})"
             ) from error
         difference = float(np.abs(given - predictor.probabilities(images)).max())
         if not difference <= TOLERANCE:
@@ -131,12 +130,6 @@ def export_run(run: Path, format: str, out: Path | None) -> int:  # noqa: A002 -
                 f"The {format} file gives other probabilities than the run, by up to {difference:.2g} on {which}; "
                 f"{TOLERANCE:.0e} is allowed. It was not kept."
             )
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise RaylightError(f"{path} can't be written ({error.strerror or error}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     print(  # noqa: T201 - the command's result
         f"{path}: {path.stat().st_size / 1e6:.1f} MB; probabilities within {difference:.1e} of the run's on {which}"
     )
@@ -188,16 +181,6 @@ def _check_images(predictor: Predictor) -> tuple[UInt8[np.ndarray, "image height
         return images, f"{len(images)} of its test images"
     noise = np.random.default_rng(0).integers(0, 256, (CHECKED_IMAGES, spec.size, spec.size, 3), dtype=np.uint8)
     return noise, f"{len(noise)} random images, since its test images are no longer there"
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=suffix, dir=path.parent)
-    except OSError as error:
-        raise RaylightError(f"{path} can't be written ({error.strerror}).") from error
-    os.close(handle)
-    return Path(name)
 
 
 def _silent() -> Any:

@@ -7,7 +7,6 @@ read is named with its reason and skipped. Metrics need labels and are ``evaluat
 import csv
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from jaxtyping import Float
 
 from raylight.data.names import is_image, on_one_line
 from raylight.data.sources.passed_over import PassedOver, kinds_passed_over, not_an_image
-from raylight.errors import RaylightError
 from raylight.serving.predictor import Predictor
+from raylight.storage.atomic import appearing_whole
 
 Row = tuple[Path, str, Float[np.ndarray, " class"]]
 """An image, the class that it is given, and the probability of each class."""
@@ -42,7 +41,8 @@ def predict_images(run: Path, images: Sequence[Path], out: Path | None) -> int:
         standard error, and the others are predicted all the same.
 
     Raises:
-        RaylightError: the run can't be used, or ``out`` can't be written.
+        RaylightError: the run can't be used.
+        OSError: ``out`` can't be written.
     """
     predictor = Predictor.open(run)
     found = _find(images)
@@ -121,7 +121,11 @@ def _images_below(folder: Path, problems: list[tuple[Path, str]], passed: list[P
 def _destination(out: Path | None, class_names: Sequence[str]) -> Iterator[Callable[[Sequence[Row]], None]]:
     """Where rows go: a file, a table on a terminal, or CSV into whatever standard output is."""
     if out is not None:
-        with _appearing_whole(out) as file:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            appearing_whole(out) as temporary,
+            temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ):
             yield _csv_rows(file, class_names)
     elif sys.stdout.isatty():
         yield _table_rows(class_names)
@@ -130,29 +134,6 @@ def _destination(out: Path | None, class_names: Sequence[str]) -> Iterator[Calla
             # File names on Linux are bytes, and needn't be valid UTF-8.
             sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
         yield _csv_rows(sys.stdout, class_names)
-
-
-@contextmanager
-def _appearing_whole(path: Path) -> Iterator[IO[str]]:
-    """A text file that takes its name only once everything is in it; nothing is left behind otherwise."""
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise RaylightError(f"--out={path} is a folder; name a CSV file.")
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise RaylightError(f"--out={path} can't be written ({error.strerror or error}).") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _csv_rows(file: IO[str], class_names: Sequence[str]) -> Callable[[Sequence[Row]], None]:

@@ -1,0 +1,49 @@
+"""Files that appear whole or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from raylight.errors import ConfigError
+from raylight.storage.atomic import appearing_whole, check_output, write_atomically
+
+
+def test_a_file_is_replaced_whole_and_an_error_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    assert write_atomically(path, b"first") == path
+    with appearing_whole(path) as temporary:
+        temporary.write_bytes(b"second")
+        assert path.read_bytes() == b"first"  # nobody meets half of it
+    assert path.read_bytes() == b"second"
+
+    def fails() -> None:
+        with appearing_whole(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 - the test's own
+        fails()
+    assert path.read_bytes() == b"second"
+    assert os.listdir(tmp_path) == ["result.json"]  # noqa: PTH208
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(tmp_path / "nowhere" / "result.json", b"")
+    assert caught.value.filename == str(tmp_path / "nowhere" / "result.json")  # not the temporary name
+
+
+def test_outputs_that_cannot_be_written_are_named_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    check_output("--out", tmp_path / "new" / "folder", is_folder=True)
+    check_output("--out", tmp_path / "new.csv", is_folder=False)
+    for path, is_folder, said in (
+        (tmp_path / "file", True, f"--out: {tmp_path / 'file'} is a file; name a folder"),
+        (tmp_path, False, f"--out: {tmp_path} is a folder; name a file"),
+        (
+            tmp_path / "file" / "x",
+            True,
+            f"can't be made, because {tmp_path / 'file'} isn't a folder; name another place",
+        ),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            check_output("--out", path, is_folder=is_folder)
+        assert said in str(caught.value)
