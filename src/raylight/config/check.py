@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from raylight.config.decision_rule import parse_rule
 from raylight.config.metric_names import LOWER_IS_BETTER, METRICS
 from raylight.config.names import name_problems
+from raylight.config.paths import default_root
 from raylight.config.schema import DataConfig, RunConfig
 from raylight.config.shapes import smallest_image_size
 from raylight.config.targets import secret_problem, target_problems
@@ -125,11 +126,12 @@ def _schema() -> Container:
     return schema
 
 
-def config_problems(config: DictConfig) -> list[str]:
+def config_problems(config: DictConfig, *, weights_needed: bool = True) -> list[str]:
     """Every problem of a composed config, by dotted path.
 
     Args:
         config: what Hydra composed, or a run folder's ``config.yaml``.
+        weights_needed: the file of ``model.weights`` has to be there.
     """
     written = OmegaConf.to_container(config, resolve=False)
     problems = [problem for key, value in _leaves(written) if (problem := value_problem(key, value))]
@@ -149,7 +151,7 @@ def config_problems(config: DictConfig) -> list[str]:
         *_combination_problems(run),
         *_process_problems(run),
         *_feed_problems(run),
-        *_place_problems(run),
+        *_place_problems(run, weights_needed=weights_needed),
         *name_problems(run),
         *target_problems(run),
     ]
@@ -306,13 +308,21 @@ def _feed_problems(run: RunConfig) -> Iterator[str]:
         )
 
 
-def _place_problems(run: RunConfig) -> Iterator[str]:
+def _place_problems(run: RunConfig, *, weights_needed: bool) -> Iterator[str]:
     yield from _root_problems(run.data)
-    if run.data.csv is not None and not Path(run.data.csv).expanduser().is_file():
-        yield f"data.csv: there is no file {run.data.csv!r}"
+    yield from _table_problems(run.data)
     weights = run.model.weights
-    if weights not in (None, "DEFAULT") and not Path(str(weights)).expanduser().is_file():
+    if weights_needed and weights not in (None, "DEFAULT") and not Path(str(weights)).expanduser().is_file():
         yield f"model.weights: there is no file {weights!r}; give a path, DEFAULT, or null for random weights"
+
+
+def _table_problems(data: DataConfig) -> Iterator[str]:
+    """A table lies here or beside the images; what a URI names is looked for when it is read."""
+    if data.csv is None or is_uri(data.csv) or Path(data.csv).expanduser().is_file():
+        return
+    root = data.root or default_root(data.name)
+    if not is_uri(root) and not Path(root, data.csv).expanduser().is_file():
+        yield f"data.csv: there is no file {data.csv!r}, neither here nor in data.root={root}"
 
 
 def _root_problems(data: DataConfig) -> Iterator[str]:
@@ -327,7 +337,7 @@ def _root_problems(data: DataConfig) -> Iterator[str]:
         if at and ":" in user:
             yield "data.root: holds a password; leave it out and give it through the environment (AWS_SECRET_ACCESS_KEY, ...)"
         return
-    root = Path(data.root or f"datasets/{data.name}")
+    root = Path(data.root or default_root(data.name))
     if root.expanduser().is_dir():
         return
     found = f"there is no folder {data.root!r}" if data.root else f"there are no images of {data.name!r} in {root}"

@@ -4,6 +4,7 @@ Hydra composes; before it does, every override is held against the schema, so th
 Each job of a multirun reports how it ended instead of raising, so that the others go on.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -17,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from raylight.config.check import config_problems, inside_free_node, known_keys, value_problem
 from raylight.config.command_line import arranged, read_override
 from raylight.config.names import folder_name
-from raylight.config.resume import resumed_arguments
+from raylight.config.paths import with_absolute_paths
+from raylight.config.resume import resumed_arguments, start_of
 from raylight.config.schema import RunConfig
 from raylight.config.targets import allow, hydra_problems
 from raylight.errors import ConfigError, did_you_mean, first_line
@@ -40,9 +42,7 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any], rehearse: Rehears
         The exit code: 0 finished, 1 failed, 2 bad config or data, 130 interrupted, 143 terminated. For a multirun 1
         when any job failed.
     """
-    import hydra
     from hydra._internal.utils import get_args_parser
-    from hydra.errors import HydraException
 
     ensure_home()
     if threading.current_thread() is threading.main_thread():
@@ -55,17 +55,30 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any], rehearse: Rehears
         return error.exit_code
     arguments = get_args_parser().parse_args()
     _absolute_config_path(arguments.config_path)
+    start = Path.cwd()
     if _runs_jobs(arguments):
         try:
             with few_collections():
-                sys.argv[1:] = checked_arguments(conf_dir, resumed_arguments(sys.argv[1:]), rehearse)
+                start = start_of(sys.argv[1:]) or start
+                resumed = resumed_arguments(sys.argv[1:])
+                with contextlib.chdir(start):
+                    sys.argv[1:] = checked_arguments(conf_dir, resumed, rehearse)
         except ConfigError as error:
             print(error, file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
             return error.exit_code
+    with contextlib.chdir(start):
+        return _launched(conf_dir, run_job, start)
+
+
+def _launched(conf_dir: Path, run_job: Callable[[DictConfig], Any], start: Path) -> int:
+    """Hand the checked command line to Hydra, with relative paths meant from ``start``."""
+    import hydra
+    from hydra.errors import HydraException
+
     exit_codes: list[int] = []
 
     def job(config: DictConfig) -> float | None:
-        outcome = run_job(config)
+        outcome = run_job(with_absolute_paths(config, start))
         exit_codes.append(outcome.exit_code)
         objective: float | None = outcome.objective
         return objective
@@ -217,13 +230,17 @@ def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal 
     return [rewritten.get(text, text) for text in arguments]
 
 
-def load_config(config: DictConfig) -> RunConfig:
+def load_config(config: DictConfig, *, weights_needed: bool = True) -> RunConfig:
     """The typed settings of a composed config.
+
+    Args:
+        config: as composed, or as a run's folder has it.
+        weights_needed: the file of ``model.weights`` has to be there; a checkpoint holds all that it gave.
 
     Raises:
         ConfigError: listing every problem.
     """
-    problems = config_problems(config)
+    problems = config_problems(config, weights_needed=weights_needed)
     if problems:
         raise ConfigError(problems)
     run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), config))

@@ -63,6 +63,24 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
     return [*multirun, *kept, *own, f"resume={quoted(str(folder))}", f"hydra.sweep.dir={quoted(str(folder))}"]
 
 
+def start_of(arguments: list[str]) -> Path | None:
+    """The folder in which the sweep was started whose own command is to be repeated: what its relative paths are relative to.
+
+    Args:
+        arguments: what follows ``train.py``.
+
+    Returns:
+        None where no sweep's own command is repeated, or the folder isn't there any more.
+    """
+    overrides = [text for text in arguments if not text.startswith("-")]
+    asked, value = _asked("resume", overrides)
+    command = Path(value).expanduser() / COMMAND_FILE
+    if not value or len(asked) != len(overrides) or not command.is_file():
+        return None
+    recorded = OmegaConf.select(OmegaConf.load(command), "hydra.runtime.cwd")
+    return Path(recorded) if recorded and Path(recorded).is_dir() else None
+
+
 def _asked(setting: str, overrides: list[str]) -> tuple[list[str], str]:
     """The overrides of a setting, and the value of the last one; empty where that is nothing."""
     asked = [text for text in overrides if text.lstrip("+").startswith(f"{setting}=")]

@@ -6,15 +6,16 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from raylight.config.launch import load_config
+from raylight.config.quoting import as_yaml
+from raylight.config.schema import RunConfig
 from raylight.errors import RaylightError, RunError
 from raylight.pipeline.run import train
 from raylight.runs.console import log_to
-from raylight.runs.run_dir import RunDir, recorded, state_of
+from raylight.runs.run_dir import LAST_CHECKPOINT, RunDir, recorded, state_of
 from raylight.runs.sweep_dir import OVERRIDES_FILE, earlier_run, unused
 
 log = logging.getLogger("raylight")
@@ -83,10 +84,10 @@ def _run(config: DictConfig, folder: Path, overrides: list[str], is_part_of_swee
     with recorded(run) as status:
         run.write_json(OVERRIDES_FILE, [text for text in overrides if not text.startswith("resume=")])
         if earlier is None:
-            run.write_text("config.yaml", OmegaConf.to_yaml(config, resolve=True))
-        else:
-            config = cast("DictConfig", OmegaConf.load(run / "config.yaml"))
-        objective.append(train(load_config(config), run, status))
+            settings = OmegaConf.to_container(config, resolve=True)
+            assert isinstance(settings, dict)
+            run.write_text("config.yaml", as_yaml({str(key): value for key, value in settings.items()}))
+        objective.append(train(_settings_of(run), run, status))
     print(run.path, flush=True)  # noqa: T201 - the command's result
     return Outcome(status.exit_code, run.path, objective[0] if objective else None)
 
@@ -112,10 +113,15 @@ def resume_run(path: Path) -> int:
     if state == "finished":
         log.info("%s is finished already; there is nothing to resume.", path)
         return 0
-    config = OmegaConf.load(run / "config.yaml")
-    assert isinstance(config, DictConfig)
-    settings = load_config(config)
+    settings = _settings_of(run)
     with recorded(run) as status:
         train(settings, run, status)
     print(run.path, flush=True)  # noqa: T201 - the command's result
     return status.exit_code
+
+
+def _settings_of(run: RunDir) -> RunConfig:
+    """What a run was started with, checked; once it has a checkpoint it needs no pretrained weights any more."""
+    config = OmegaConf.load(run / "config.yaml")
+    assert isinstance(config, DictConfig)
+    return load_config(config, weights_needed=not (run / LAST_CHECKPOINT).is_file())

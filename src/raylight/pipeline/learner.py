@@ -4,15 +4,15 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
 
+from raylight.config.quoting import as_yaml
 from raylight.config.schema import RunConfig
 from raylight.cpu.settings import CpuSettings, Work, choose_settings, measured_settings
 from raylight.data.augment import build_augmenter
@@ -25,6 +25,7 @@ from raylight.pipeline.images import Images
 from raylight.runs.environment import environment
 from raylight.runs.machine import keep_freed_memory
 from raylight.runs.run_dir import RunDir
+from raylight.training.checkpoints import network_state
 from raylight.training.features import FeatureStore
 from raylight.training.loaders import EpochLoaders
 from raylight.training.module import Classifier, classification_loss
@@ -80,7 +81,12 @@ def processor_as_it_was(accelerator: str) -> Iterator[None]:
 
 
 def build_learner(
-    config: RunConfig, run: RunDir, images: Images, cache_dir: Path, on_progress: Callable[[int, int], None]
+    config: RunConfig,
+    run: RunDir,
+    images: Images,
+    cache_dir: Path,
+    last: Path | None,
+    on_progress: Callable[[int, int], None],
 ) -> Learner:
     """Seed everything, build the network and choose how it is run; the choice goes into the run's config.
 
@@ -89,6 +95,7 @@ def build_learner(
         run: gets ``config.yaml`` and ``environment.json``.
         images: to learn from.
         cache_dir: where features and measured settings are kept.
+        last: the checkpoint that the run goes on from; it holds all that ``model.weights`` gave.
         on_progress: told how many images' features are done.
 
     Raises:
@@ -99,13 +106,15 @@ def build_learner(
     keep_freed_memory()
     pl.seed_everything(config.seed, verbose=False)
     names = images.index.class_names
-    network = build_network(config.model, len(names))
+    network = build_network(config.model if last is None else replace(config.model, weights=None), len(names))
+    if last is not None:
+        network.load_state_dict(network_state(last))
     phases = plan_phases(network, config.finetune, config.trainer.max_epochs, config.model.last_blocks_from)
     settings = _cpu_settings(config, network, images, phases, cache_dir)
     torch.set_num_threads(settings.threads)
     _fix_choices(config, settings)
-    structured = OmegaConf.structured(config)
-    run.write_text("config.yaml", OmegaConf.to_yaml(structured, resolve=True))
+    chosen = asdict(config)
+    run.write_text("config.yaml", as_yaml(chosen))
     run.write_json("environment.json", environment())
     log.info(
         "%s: %.2f M parameters; precision %s (%s)",
@@ -147,11 +156,7 @@ def build_learner(
         seed=config.seed,
         limit=config.trainer.limit_batches,
     )
-    chosen = OmegaConf.to_container(structured, resolve=True)
-    assert isinstance(chosen, dict)
-    return Learner(
-        network, classifier, settings, phases, store, loaders, {str(key): value for key, value in chosen.items()}
-    )
+    return Learner(network, classifier, settings, phases, store, loaders, chosen)
 
 
 def _cpu_settings(

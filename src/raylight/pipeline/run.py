@@ -6,7 +6,6 @@ import contextlib
 from pathlib import Path
 
 from raylight.config.schema import RunConfig
-from raylight.config.uris import is_uri
 from raylight.imports import few_collections
 from raylight.pipeline.costs import Costs
 from raylight.pipeline.images import audited, decoded, indexed, streaming
@@ -30,8 +29,6 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
     """
     costs = Costs()
     cache_dir = Path(config.cache_dir).expanduser()
-    if config.data.root and not is_uri(config.data.root):
-        config.data.root = str(Path(config.data.root).expanduser().resolve())
     if config.trainer.accelerator == "gpu":
         from raylight.training.distributed.launch import check_accelerator
 
@@ -59,7 +56,8 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
         job.enter_context(streaming(config))
         job.enter_context(processor_as_it_was(config.trainer.accelerator))
         on_progress = job.enter_context(progress_bar("frozen layers", config.trainer.progress, closing_line=False))
-        learner = build_learner(config, run, images, cache_dir, on_progress)
+        last = last_checkpoint(run)
+        learner = build_learner(config, run, images, cache_dir, last, on_progress)
         tags = [config.data.name, config.model.name, config.finetune.name]
         tracker = job.enter_context(tracking(config.logger, run.path, learner.chosen, tags))
         logger = tracker.lightning_logger()
@@ -67,7 +65,6 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
         costs.lap("start-up")
 
         status.enter("training")
-        last = last_checkpoint(run)
         learning = learner.classifier, learner.loaders, config.trainer, config.ray, learner.settings
         finished = run_training(*learning, run, logger, last)
         costs.lap("training")

@@ -83,7 +83,8 @@ class RunFacts:
         """The typed settings; paths in them needn't exist any more."""
         from omegaconf import OmegaConf
 
-        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), self.settings))
+        written = OmegaConf.load(self.run / "config.yaml")
+        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), written))
         assert isinstance(typed, RunConfig)
         return typed
 

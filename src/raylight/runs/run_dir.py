@@ -25,6 +25,8 @@ from raylight.runs.signals import Stopped, stopping_politely
 from raylight.storage.atomic import sync, write_atomically
 from raylight.storage.locks import LOG_FILE, held, is_held
 
+LAST_CHECKPOINT = "checkpoints/last.ckpt"
+"""The last whole epoch, which a run goes on from."""
 STATUS_FILE = "status.json"
 FOLDERS = ("checkpoints", "plots")
 """Where a run has files besides its folder itself; W&B looks after its own."""

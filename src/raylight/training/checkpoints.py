@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from raylight.errors import RunError, first_line
-from raylight.runs.run_dir import RunDir
+from raylight.runs.run_dir import LAST_CHECKPOINT, RunDir
 
-LAST = "last.ckpt"
+LAST = Path(LAST_CHECKPOINT).name
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -81,3 +82,13 @@ def last_checkpoint(run: RunDir) -> Path | None:
     except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
         raise RunError(f"{path} is damaged ({first_line(error)}): delete it to train from the beginning.") from error
     return path
+
+
+def network_state(checkpoint: Path) -> dict[str, Tensor]:
+    """The state dict of a checkpoint's network, for the network alone.
+
+    Args:
+        checkpoint: as ``last_checkpoint`` returns it.
+    """
+    state = torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["state_dict"]
+    return {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
