@@ -1,8 +1,10 @@
 """Cuts follow (seed, content), keep classes in proportion and groups together; shipped splits stay."""
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,7 @@ import pytest
 from raylight.config.schema import DataConfig
 from raylight.data.index import INDEX_SCHEMA, Index
 from raylight.data.split import assign_splits, held_out_beyond, limit_per_class
-from raylight.data.split_check import check_splits
+from raylight.data.split_check import check_shares, check_splits
 from raylight.errors import DataError
 
 
@@ -190,7 +192,6 @@ def test_limit_takes_the_same_images_whatever_their_order() -> None:
         (["a", "b"] * 9, {"folds": 5}, r"data.folds=5 without data.fold: say which one is held out, 0 to 4"),
         (["a", "b"] * 9, {"folds": 5, "fold": 5}, r"data.fold=5: expected 0 to 4"),
         (["a", "b"] * 9, {"folds": 1, "fold": 0}, r"data.folds=1: expected 2 or more"),
-        (["a", "b"] * 9, {"val_fraction": 0}, r"data.val_fraction=0: expected more than 0"),
         (["a", "b"] * 9, {"val_fraction": 0.5, "test_fraction": 0.5}, r"leave nothing to train on"),
         (["a", "b"] * 9, {"limit": 0}, r"data.limit=0: expected 1 or more"),
     ],
@@ -249,3 +250,33 @@ def test_small_classes_held_out_beyond_the_setting_are_told() -> None:
     assert [line.split(",")[0] for line in lines] == ["val is 20% of the images", "test is 20% of the images"]
     enough = make_index(["a", "b"] * 100)
     assert held_out_beyond(enough, assign_splits(enough, DataConfig(), 1), DataConfig()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "shipped", "refused"),
+    [
+        ({"val_fraction": 0}, {None}, r"data.val_fraction=0: .* data.folds=5 data.fold=0"),
+        ({"val_fraction": 0}, {"train", "test"}, r"data.val_fraction=0: .* ship a val folder"),
+        ({"test_fraction": 0}, {"train", "val"}, r"data.test_fraction=0: .* ship a test folder"),
+        (
+            {"test_fraction": 0, "folds": 5, "fold": 0},
+            {None},
+            r"data.test_fraction=0: nothing would be left to test on",
+        ),
+        ({"val_fraction": 0, "folds": 5, "fold": 0}, {None}, None),
+        ({"val_fraction": 0, "test_fraction": 0}, {"train", "val", "test"}, None),
+    ],
+)
+def test_a_share_of_nothing_is_refused_unless_that_part_is_shipped(
+    settings: dict[str, Any], shipped: set[str | None], refused: str | None
+) -> None:
+    with pytest.raises(DataError, match=refused) if refused else contextlib.nullcontext():
+        check_shares(DataConfig(**settings), shipped)
+
+
+def test_a_shipped_validation_or_folds_need_no_share() -> None:
+    shipped = ["train"] * 20 + ["val"] * 4 + ["test"] * 4
+    index = make_index(["a", "b"] * 14, splits=shipped)
+    assert list(assign_splits(index, DataConfig(val_fraction=0), 1).column("split")) == shipped
+    folds = assign_splits(make_index(["a", "b"] * 14), DataConfig(val_fraction=0, folds=2, fold=0), 1)
+    assert 8 <= (folds.column("split") == "val").sum() <= 14

@@ -30,9 +30,9 @@ class DataConfig:
     group_duplicates: bool = True
     """Files with the same content, or nearly the same picture, never stand on both sides of a split we cut."""
     val_fraction: float = 0.1
-    """Share of the images for validation, cut from train."""
+    """Share of the images for validation, cut from train. 0 where the data set ships one, or with ``folds``."""
     test_fraction: float = 0.1
-    """Share of the images for test, where the data set ships no test split of its own."""
+    """Share of the images for test, where the data set ships no test split of its own; then above 0."""
     folds: int | None = None
     """Number of cross-validation folds over everything that isn't shipped as test."""
     fold: int | None = None

@@ -113,8 +113,8 @@ def _check(data: DataConfig) -> None:
             )
         if not 0 <= data.fold < data.folds:
             raise DataError(f"data.fold={data.fold}: expected 0 to {data.folds - 1}, as data.folds={data.folds}.")
-    if not 0 < data.val_fraction < 1:
-        raise DataError(f"data.val_fraction={data.val_fraction:g}: expected more than 0 and less than 1.")
+    if not 0 <= data.val_fraction < 1:
+        raise DataError(f"data.val_fraction={data.val_fraction:g}: expected 0 or more and less than 1.")
     if not 0 <= data.test_fraction < 1:
         raise DataError(f"data.test_fraction={data.test_fraction:g}: expected 0 or more and less than 1.")
     if data.val_fraction + data.test_fraction >= 1:

@@ -69,20 +69,23 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
 
     Raises:
         DataError: there are none, too many are bad, or they can't be split as wanted.
+        ConfigError: the settings don't fit the number of images or classes.
     """
     from raylight.data.index import build_index, check_bad_fraction
     from raylight.data.sources.source import find_images, groups_told
     from raylight.data.split import assign_splits, held_out_beyond
-    from raylight.data.split_check import check_splits
+    from raylight.data.split_check import check_shares, check_splits
     from raylight.runs.machine import usable_cpus
 
     source = find_images(config.data, cache_dir)
+    check_shares(config.data, {file.split for file in source.files})
     if (told := groups_told(source, config.data)) is not None:
         log.info("%s", told)
     index = build_index(source, cache_dir, config.decode.workers or usable_cpus())
     check_bad_fraction(index, config.data)
     split = assign_splits(index, config.data, config.split_seed)
     check_splits(split, config.trainer.monitor)
+    _check_sizes(config, split)
     for line in held_out_beyond(index, split, config.data):
         log.warning("%s", line)
     return split
@@ -193,4 +196,4 @@ def _check_sizes(config: RunConfig, index: Index) -> None:
     if config.model.head == "sigmoid" and len(index.class_names) != 2:
         raise ConfigError([f"model.head: sigmoid needs two classes, the data has {len(index.class_names)}"])
     if not len(index.in_split("test")):
-        raise DataError("There are no test images; set data.test_fraction above 0 or ship a test folder.")
+        raise DataError("No test image can be used; mend them (rejected.csv), or ship others.")

@@ -1,0 +1,39 @@
+"""What the settings leave no images for is refused before images are read, or before they are decoded."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raylight.config.schema import DataConfig, DecodeConfig, ModelConfig, RunConfig, TrainerConfig
+from raylight.errors import ConfigError, DataError
+from raylight.pipeline.images import indexed
+from tests.trained_run import draw
+
+
+def settings(root: Path, batch_size: int = 4, head: str = "softmax", **data: Any) -> RunConfig:
+    return RunConfig(
+        data=DataConfig(root=str(root), **data),
+        decode=DecodeConfig(engine="threads"),
+        model=ModelConfig(head=head),
+        trainer=TrainerConfig(batch_size=batch_size),
+    )
+
+
+def test_a_share_of_nothing_is_refused_before_any_image_is_read(tmp_path: Path) -> None:
+    for label in ("left", "right"):
+        draw(tmp_path / "photos", label, 10, 1)
+    for share in ("val_fraction", "test_fraction"):
+        with pytest.raises(DataError, match=f"data.{share}=0: nothing would be left"):
+            indexed(settings(tmp_path / "photos", **{share: 0.0}), tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_what_does_not_fit_the_number_of_images_or_classes_is_refused_once_they_are_split(tmp_path: Path) -> None:
+    for label in ("left", "right", "top"):
+        draw(tmp_path / "photos", label, 10, 1)
+    with pytest.raises(ConfigError, match=r"trainer.batch_size: 25 is larger than the 24 training images"):
+        indexed(settings(tmp_path / "photos", batch_size=25), tmp_path / "cache")
+    with pytest.raises(ConfigError, match=r"model.head: sigmoid needs two classes, the data has 3"):
+        indexed(settings(tmp_path / "photos", head="sigmoid"), tmp_path / "cache")
+    assert len(indexed(settings(tmp_path / "photos", batch_size=24), tmp_path / "cache").in_split("train")) == 24
