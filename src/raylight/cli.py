@@ -70,8 +70,12 @@ def labels(
 def evaluate(
     run: RunFolder,
     data: Annotated[
-        Path | None,
-        typer.Option(help="A folder of images; without it, the run's own test images."),
+        str | None,
+        typer.Option(help="A folder of images, a CSV or the URI of either; without it, the run's own test images."),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(metavar="THEIRS=OWN,...", help="Classes of --data that the run calls otherwise: cats=cat."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write metrics.json and predictions.csv into this folder.")] = None,
 ) -> None:
@@ -81,7 +85,7 @@ def evaluate(
     """
     from raylight.serving.evaluate import evaluate_run
 
-    _guarded(lambda: evaluate_run(run, data, out), folder=out)
+    _guarded(lambda: evaluate_run(run, data, classes, out), folder=out)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from raylight.config.metric_names import METRICS
 from raylight.data.index import Index
 from raylight.evaluation.intervals import wilson
 from raylight.evaluation.metrics import Estimate
-from raylight.serving.evaluate import _class_positions, shift
+from raylight.serving.evaluate import shift
 from tests.trained_run import draw, move_images
 
 Command = Callable[..., Result]
@@ -155,8 +155,15 @@ def test_images_that_the_run_learnt_from_are_no_test(
 @pytest.mark.parametrize(
     ("classes", "sentence"),
     [
-        (("left", "middle", "right"), "has middle, which the run doesn't know; the run tells left, right apart"),
-        (("left", "wrong"), "has wrong, which the run doesn't know and lacks right"),
+        (
+            ("left", "middle", "right"),
+            "has middle, which the run doesn't know; the run tells left, right apart. Say which is which with --classes middle=left",
+        ),
+        (
+            ("left", "wrong"),
+            "has wrong, which the run doesn't know, and no right; the run tells left, right apart. Say which is which with "
+            "--classes wrong=right",
+        ),
     ],
 )
 def test_other_classes_are_refused(
@@ -175,7 +182,7 @@ def test_a_folder_that_is_not_there_is_a_sentence(raylight: Command, run: Path, 
     done = raylight("evaluate", run, "--data", tmp_path / "nowhere")
 
     assert done.exit_code == 2
-    assert f"there is no folder {tmp_path / 'nowhere'}" in done.stderr
+    assert f"there is no folder or table {tmp_path / 'nowhere'}" in done.stderr
 
 
 def test_a_runs_own_results_are_never_overwritten(raylight: Command, copied_run: Path) -> None:
@@ -198,8 +205,3 @@ def test_the_interval_of_a_shift_is_newcombes() -> None:
 
     assert change.value == pytest.approx(0.2)
     assert change.interval == pytest.approx((0.0524, 0.3339), abs=5e-5)
-
-
-def test_classes_are_matched_whatever_their_case_and_unicode_form() -> None:
-    found = _class_positions(("Caf\u00e9", "bar"), ("BAR", "Cafe\u0301"), Path("data"))
-    assert found == {"BAR": 1, "Cafe\u0301": 0}

@@ -1,61 +1,33 @@
-"""``raylight evaluate``: a run judged again, on its own test images or on a folder that it never saw.
+"""``raylight evaluate``: a run evaluated again, on its own test images or on data that it never saw.
 
-The network, the temperature and the threshold are the run's; nothing is fitted here. Images that the run trained on or
-chose by are left out of any folder, by their content; near-duplicates of them aren't looked for.
+The network, the temperature and the threshold are the run's; nothing is fitted here. Which images: ``labelled_images``.
 """
 
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64
 
 from raylight.config.metric_names import LABELS, METRICS
-from raylight.config.schema import DataConfig
-from raylight.data.names import on_one_line, same_name
-from raylight.data.sources.layouts import SourceFile
-from raylight.data.sources.passed_over import kinds_passed_over
-from raylight.data.sources.source import find_images
+from raylight.data.names import on_one_line
 from raylight.errors import ConfigError, DataError, RunError
 from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.intervals import Interval
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
 from raylight.runs.looks import counted
-from raylight.runs.machine import usable_cpus
 from raylight.runs.progress import progress_bar
 from raylight.runs.run_dir import STATUS_FILE, RunDir
-from raylight.serving.predictor import Predictor, UnusableRunError, read_index
+from raylight.serving.labelled_images import LabelledImages, foreign_images, own_test_images, parse_classes
+from raylight.serving.predictor import Predictor, UnusableRunError
 from raylight.storage.remote import Place
 
 SAME = 1e-6
 """Largest difference of a metric that counts as none; piecewise sums round in the seventh digit."""
-
-
-@dataclass(frozen=True, eq=False)
-class Images:
-    """Labelled files to judge a run on.
-
-    Attributes:
-        root: folder that paths are relative to.
-        paths: the files.
-        labels: position of each file's class in the run's ``class_names``.
-        groups: patient of each file; ``None`` where nobody says.
-        digests: SHA-256 that each file should have; ``None`` takes whatever is there.
-        notes: what was chosen and left out, a sentence each.
-    """
-
-    root: Place
-    paths: tuple[str, ...]
-    labels: Int64[np.ndarray, " file"]
-    groups: tuple[str | None, ...]
-    digests: tuple[str, ...] | None
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -71,14 +43,14 @@ class Shift:
     interval: Interval
 
 
-def evaluate_run(run: Path, data: Path | None, out: Path | None) -> int:
-    """Judge a run and print each metric with its interval; beside another folder's, the run's own and the shift.
+def evaluate_run(run: Path, data: str | None, classes: str | None, out: Path | None) -> int:
+    """Evaluate a run and print each metric with its interval; beside another folder's, the run's own and the shift.
 
     Args:
         run: a finished run's folder.
-        data: a folder in any layout that training knows, with the run's classes (upper and lower case are alike). If
-            it ships a test split, that alone is judged, else all of it. ``None`` takes the run's own test images from
-            where they were.
+        data: a folder in any layout that training knows, a CSV, or the URI of either, with classes of the run. If it ships a
+            test split, that alone is judged, else all of it. ``None`` takes the run's own test images from where they were.
+        classes: the run's names for classes that the data spells otherwise: ``cats=cat,dogs=dog``.
         out: folder for ``metrics.json`` and ``predictions.csv``; not a run's own.
 
     Returns:
@@ -89,9 +61,12 @@ def evaluate_run(run: Path, data: Path | None, out: Path | None) -> int:
     """
     if out is not None and (out / STATUS_FILE).exists():
         raise ConfigError([f"--out: {out} is a run folder, whose own results would be lost; name another folder"])
+    if classes and data is None:
+        raise ConfigError(["--classes: names the classes of --data, which isn't given"])
+    names = parse_classes(classes) if classes else {}
     predictor = Predictor.open(run)
     own = _own_estimates(predictor.run)
-    images = own_test_images(predictor) if data is None else foreign_images(predictor, data)
+    images = own_test_images(predictor) if data is None else foreign_images(predictor, data, names)
     predictions, rejected = _predict(predictor, images)
     if rejected and data is None:
         raise DataError(_moved(images.root, rejected, len(images.paths)))
@@ -113,70 +88,6 @@ def evaluate_run(run: Path, data: Path | None, out: Path | None) -> int:
     return 0
 
 
-def own_test_images(predictor: Predictor) -> Images:
-    """The run's own test images, where they were when it was trained.
-
-    Raises:
-        UnusableRunError: the run has no test images.
-        DataError: their folder is gone.
-    """
-    index = predictor.test_images()
-    if not len(index):
-        raise UnusableRunError(f"{predictor.run.path} has no test images of its own; name some with --data FOLDER.")
-    if not index.root.is_dir():
-        raise DataError(
-            f"The run's test images are no longer in {index.root}. If they have moved, name their new folder with "
-            "--data FOLDER; images that the run trained on are then left out by their content."
-        )
-    return Images(
-        root=index.root,
-        paths=tuple(index.column("path")),
-        labels=index.targets(),
-        groups=tuple(index.column("group")),
-        digests=tuple(index.column("sha256")),
-        notes=(),
-    )
-
-
-def foreign_images(predictor: Predictor, data: Path) -> Images:
-    """The images of any folder with the run's classes, without those that the run has learnt from.
-
-    Raises:
-        DataError: no such folder, other classes, or nothing that the run hasn't seen.
-    """
-    config = DataConfig(
-        name=data.name, root=str(data), group_pattern=predictor.config.data.group_pattern, kind="folder"
-    )
-    if not data.is_dir():
-        raise DataError(f"--data: there is no folder {data}. Expected a folder of images in class folders.")
-    source = find_images(config, Path(predictor.config.cache_dir), groups_needed=False)
-    position = _class_positions(predictor.class_names, source.class_names, data)
-    shipped = [file for file in source.files if file.split == "test"]
-    files: Sequence[SourceFile] = shipped or source.files
-    notes = [
-        f"It ships a test split: only its {len(files)} images are judged."
-        if shipped
-        else f"It ships no test split: all {len(files)} images are judged."
-    ]
-    notes += [kind.sentence for kind in kinds_passed_over(source.ignored, source.class_names)]
-    learnt = _learnt_from(predictor, [source.root / file.path for file in files])
-    if learnt.all():
-        raise DataError(
-            f"The run trained on, or chose by, all {len(files)} images in {data}; nothing is left to judge."
-        )
-    if learnt.any():
-        notes.append(f"{learnt.sum()} of them are left out, because the run trained on them or chose by them.")
-        files = [file for file, known in zip(files, learnt, strict=True) if not known]
-    return Images(
-        root=source.root,
-        paths=tuple(file.path for file in files),
-        labels=np.array([position[file.label] for file in files], dtype=np.int64),
-        groups=tuple(file.group for file in files),
-        digests=None,
-        notes=tuple(notes),
-    )
-
-
 def shift(new: Estimate, own: Estimate) -> Shift:
     """How much a metric differs between two independent sets of images.
 
@@ -189,42 +100,7 @@ def shift(new: Estimate, own: Estimate) -> Shift:
     return Shift(value, Interval(float(value - below), float(value + above)))
 
 
-def _class_positions(own: Sequence[str], others: Sequence[str], data: Path) -> dict[str, int]:
-    """The run's number of each of a folder's classes, by name, whatever its case or Unicode form."""
-    positions = {same_name(name): position for position, name in enumerate(own)}
-    if {same_name(name) for name in others} != set(positions):
-        extra = [name for name in others if same_name(name) not in positions]
-        missing = [name for name in own if same_name(name) not in {same_name(other) for other in others}]
-        problems = [f"has {', '.join(extra)}, which the run doesn't know"] if extra else []
-        problems += [f"lacks {', '.join(missing)}"] if missing else []
-        raise DataError(
-            f"--data: the classes don't fit. {data} {' and '.join(problems)}; the run tells {', '.join(own)} apart. "
-            "Rename the folders, or leave out what doesn't belong."
-        )
-    return {name: positions[same_name(name)] for name in others}
-
-
-def _learnt_from(predictor: Predictor, paths: Sequence[Place]) -> Bool[np.ndarray, " file"]:
-    """Which files have the very content of an image that the run trained on or chose by.
-
-    Files are read only where their size is that of such an image.
-    """
-    index = read_index(predictor.run)
-    seen = [index.in_split(split) for split in ("train", "val")]
-    sizes = {int(size) for part in seen for size in part.column("bytes")}
-    digests = {str(digest) for part in seen for digest in part.column("sha256")}
-
-    def known(path: Place) -> bool:
-        try:
-            return path.stat().st_size in sizes and hashlib.sha256(path.read_bytes()).hexdigest() in digests
-        except OSError:
-            return False  # the decoder will say why it can't be read
-
-    with ThreadPoolExecutor(usable_cpus()) as pool:
-        return np.fromiter(pool.map(known, paths), dtype=bool, count=len(paths))
-
-
-def _predict(predictor: Predictor, images: Images) -> tuple[Predictions, list[tuple[str, str]]]:
+def _predict(predictor: Predictor, images: LabelledImages) -> tuple[Predictions, list[tuple[str, str]]]:
     """Predictions of the usable files, and path and reason of the others."""
     rejected: list[tuple[str, str]] = []
     kept: list[int] = []
@@ -317,9 +193,9 @@ def _summary(shifts: Mapping[str, Shift]) -> list[str]:
             continue
         clear = change.interval.low > 0 or change.interval.high < 0
         improved = (change.value > 0) == (better == "higher")
-        verdict = ("better" if improved else "worse") if clear else "not clearly different"
+        relation = ("better than" if improved else "worse than") if clear else "not clearly different from"
         sentences.append(
-            f"{LABELS[name].capitalize()} is {verdict} than on the run's own test images: {change.value:+.3f} "
+            f"{LABELS[name].capitalize()} is {relation} that on the run's own test images: {change.value:+.3f} "
             f"(95 % interval {change.interval.low:+.3f} to {change.interval.high:+.3f})."
         )
     return sentences
@@ -327,7 +203,7 @@ def _summary(shifts: Mapping[str, Shift]) -> list[str]:
 
 def _print(
     predictor: Predictor,
-    images: Images,
+    images: LabelledImages,
     n_images: int,
     estimates: Mapping[str, Estimate],
     own: Mapping[str, Estimate],
@@ -374,7 +250,7 @@ def _bounds(low: float, high: float, sign: str = "") -> str:
 def _write(
     out: Path,
     predictor: Predictor,
-    images: Images,
+    images: LabelledImages,
     predictions: Predictions,
     estimates: Mapping[str, Estimate],
     own: Mapping[str, Estimate],

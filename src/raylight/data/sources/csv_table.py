@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from raylight.config.uris import is_uri
@@ -15,12 +16,13 @@ _MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "null"})
 """What spreadsheets and pandas write where there is no value."""
 
 
-def read_csv(table: str, root: Place) -> Found:
+def read_csv(table: str, root: Place, known: Collection[str] = ()) -> Found:
     """The rows of a table of labels.
 
     Args:
         table: a path, here or relative to ``root``, or a URI.
         root: what its paths are relative to.
+        known: names of classes of which one is enough, as ``same_name`` has them.
 
     Raises:
         DataError: there is no such table, or it can't be read; the message names the line.
@@ -54,7 +56,7 @@ def read_csv(table: str, root: Place) -> Found:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} can't be read as a table in UTF-8: {error}") from error
     found = Found(root, "csv", files, [])
-    if len(found.labels) < 2:
+    if not found.is_data_set(known):
         raise DataError(f"{path} has {len(files):,} rows and {classes(found.labels)}; two or more classes are needed.")
     return found
 

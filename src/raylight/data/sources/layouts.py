@@ -5,7 +5,7 @@ Looks at names only. What lies in none of a layout's places is set aside in ``Fo
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from raylight.data.names import is_image, listed, same_name
@@ -52,15 +52,23 @@ class Found:
         """The names of the classes."""
         return {file.label for file in self.files}
 
+    def is_data_set(self, known: Collection[str]) -> bool:
+        """Whether there are two classes, or one that is known already.
 
-def search(root: Place, layouts: tuple[str, ...], levels: int) -> list[Found]:
+        Args:
+            known: names of classes, as ``same_name`` has them.
+        """
+        return len(self.labels) > 1 or any(same_name(label) in known for label in self.labels)
+
+
+def search(root: Place, layouts: tuple[str, ...], levels: int, known: Collection[str] = ()) -> list[Found]:
     """Everything that fits a layout: in the root, else in the folders below it."""
     folder = Folder.read(root)
     found = [_read(folder, layout, alone=len(layouts) == 1) for layout in layouts]
-    fitting = [one for one in found if one is not None and len(one.labels) > 1]
+    fitting = [one for one in found if one is not None and one.is_data_set(known)]
     if fitting or levels == 0:
         return fitting
-    return [one for name in folder.folders for one in search(root / name, layouts, levels - 1)]
+    return [one for name in folder.folders for one in search(root / name, layouts, levels - 1, known)]
 
 
 def _read(folder: Folder, layout: str, alone: bool) -> Found | None:

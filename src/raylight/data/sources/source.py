@@ -18,7 +18,7 @@ Not here: whether the files can be used (``index.py``), fetching them (``downloa
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -55,13 +55,16 @@ class Source:
     ignored: tuple[PassedOver, ...]
 
 
-def find_images(data: DataConfig, cache_dir: Path, *, groups_needed: bool = True) -> Source:
+def find_images(
+    data: DataConfig, cache_dir: Path, *, groups_needed: bool = True, known_classes: Collection[str] = ()
+) -> Source:
     """Finds the images of a data set; draws the demo, or fetches what is missing, where the config says so.
 
     Args:
         data: which data set, where, in which layout.
         cache_dir: where the demo is drawn.
         groups_needed: refuse a ``data.group_pattern`` that matches no file.
+        known_classes: of which one is enough, where else two are needed.
 
     Raises:
         DataError: the folder is missing, empty or fits no layout or two, classes are too few or contradict each
@@ -82,7 +85,7 @@ def find_images(data: DataConfig, cache_dir: Path, *, groups_needed: bool = True
     if not root.is_dir():
         problem = "is a file" if root.exists() else "doesn't exist"
         raise nothing_found(data, root, f"the folder {root} {problem}.")
-    found = _find(data, root)
+    found = _find(data, root, {same_name(name) for name in known_classes})
     files = sorted(found.files, key=lambda file: os.fsencode(file.path))
     class_names = _class_names(data, found)
     if data.group_pattern is not None:
@@ -113,7 +116,7 @@ def _holds_anything(root: Path) -> bool:
     return root.is_dir() and any(root.iterdir())
 
 
-def _find(data: DataConfig, root: Place) -> Found:
+def _find(data: DataConfig, root: Place, known: Collection[str]) -> Found:
     if data.layout not in ("auto", *LAYOUTS):
         raise DataError(f"data.layout={data.layout}: expected auto, {', '.join(LAYOUTS)}")
     if data.layout == "csv" and data.csv is None:
@@ -123,9 +126,9 @@ def _find(data: DataConfig, root: Place) -> Found:
     if data.csv is not None:
         if data.layout not in ("auto", "csv"):
             raise DataError(f"data.csv={data.csv} contradicts data.layout={data.layout}: drop one of them.")
-        return read_csv(data.csv, root)
+        return read_csv(data.csv, root, known)
     wanted = LAYOUTS[:3] if data.layout == "auto" else (data.layout,)
-    fitting = search(root, wanted, DEEPEST_ROOT)
+    fitting = search(root, wanted, DEEPEST_ROOT, known)
     if not fitting:
         raise nothing_found(data, root, what_is_there(root, wanted))
     if len(fitting) > 1:
