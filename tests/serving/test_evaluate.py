@@ -51,16 +51,17 @@ def test_a_second_look_gives_the_runs_numbers(raylight: Command, run: Path, tmp_
 
 
 def test_every_further_look_at_test_is_counted(raylight: Command, copied_run: Path, tmp_path: Path) -> None:
-    before = (copied_run / "metrics.json").read_bytes()
+    before, earlier = (copied_run / "metrics.json").read_bytes(), (copied_run / "looks.csv").read_text()
 
     again = raylight("evaluate", copied_run)
     draw(tmp_path / "foreign", "left", 4, 9)
     draw(tmp_path / "foreign", "right", 4, 9)
     raylight("evaluate", copied_run, "--data", tmp_path / "foreign")  # other images: no look at the run's own
 
-    assert "This was look 2 at the run's test images" in again.stdout
-    looks = [line.partition(",")[2] for line in (copied_run / "looks.csv").read_text().splitlines()]
-    assert looks == ["by", "train", "evaluate"]
+    looks = (copied_run / "looks.csv").read_text()
+    assert f"This was look {len(looks.splitlines()) - 1} at the run's test images" in again.stdout
+    (added,) = looks.removeprefix(earlier).splitlines()
+    assert (earlier.splitlines()[1].endswith(",train"), added.endswith(",evaluate")) == (True, True)
     assert (copied_run / "metrics.json").read_bytes() == before  # a finished result isn't edited
 
 
@@ -157,7 +158,7 @@ def test_images_that_the_run_learnt_from_are_no_test(
     [
         (
             ("left", "middle", "right"),
-            "has middle, which the run doesn't know; the run tells left, right apart. Say which is which with --classes middle=left",
+            "has middle, which the run doesn't know; the run tells left, right apart. Say which is which",
         ),
         (
             ("left", "wrong"),
