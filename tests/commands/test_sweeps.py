@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from raylight.evaluation.predictions import read_csv
 from tests.forked import ROOT, last_line
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
@@ -256,6 +257,11 @@ def test_folds_sweep_like_anything_else(train: Train, tmp_path: Path) -> None:
     (row,) = rows_of(last_line(done))
     assert (row["jobs"], row["finished"]) == ("3", "3")
     assert float(row["test/accuracy_sd"]) >= 0
+    for fold in range(3):
+        run = tmp_path / "folds" / f"{fold}-demo-cnn2"
+        held = read_csv(run / "held_out.csv")
+        assert set(held.splits) == {"val"}
+        assert list(held.paths) == list(read_csv(run / "predictions.csv").subset("val").paths)
     assert float(row["seconds"]) > 0
     assert float(row["peak_memory_gb"]) > 0.1
     again = train(*command, cwd=tmp_path)  # the same command into the same folder: nothing is left to do
