@@ -7,18 +7,9 @@ from PIL import Image
 
 from raylight.evaluation.metrics import evaluate
 from raylight.evaluation.predictions import Predictions
-from raylight.report.figures import (
-    confusion_figure,
-    draw_plots,
-    interval_text,
-    metrics_figure,
-    precision_recall_figure,
-    reliability_figure,
-    roc_figure,
-    save,
-    shortened,
-    training_figures,
-)
+from raylight.report.chart_style import interval_text, save, shortened
+from raylight.report.curves import precision_recall_figure, reliability_figure, roc_figure
+from raylight.report.figures import confusion_figure, draw_plots, metrics_figure, training_figures
 
 HISTORY = [
     {"epoch": i, "train/loss": 1 / (i + 1), "val/loss": 1.2 / (i + 1), "train/accuracy": 0.5 + i / 20,

@@ -5,33 +5,36 @@ nothing to close. ``draw_plots`` writes them as PNG. Colours are Okabe and Ito's
 apart; text is sized to be read at a width of 600 pixels. Leaves out pictures of images.
 """
 
-import io
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from raylight.config.metric_names import LABELS, LOWER_IS_BETTER
-from raylight.evaluation.calibration import reliability
 from raylight.evaluation.metrics import Estimate, confusion_matrix, evaluate
-from raylight.evaluation.predictions import Predictions, Verdicts
-from raylight.storage.atomic import write_atomically
+from raylight.evaluation.predictions import Predictions
+from raylight.report.chart_style import (
+    BLUE,
+    DASHED,
+    FAINT,
+    GREEN,
+    INK,
+    SKY,
+    VERMILLION,
+    interval_text,
+    legend_above,
+    panel,
+    save,
+    set_title,
+    shortened,
+)
+from raylight.report.curves import precision_recall_figure, reliability_figure, roc_figure
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-ORANGE, SKY, YELLOW = "#E69F00", "#56B4E9", "#B8A800"
-SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, YELLOW)
-INK, FAINT, GRID = "#222222", "#767676", "#E4E4E4"
-DASHED = (0, (4, 3))
-WIDTH = 7.2
-DPI = 150
 
 History = Sequence[Mapping[str, Any]]
 """Rows of ``history.csv``: epoch, train/loss, val/loss, train/accuracy, val/accuracy, learning_rate."""
@@ -76,16 +79,6 @@ def draw_plots(
     return {name: save(figure, folder / f"{name}.png") for name, figure in figures.items()}
 
 
-def save(figure: "Figure", path: Path) -> Path:
-    """Write a figure in the format that the file's name says; returns the path."""
-    content = io.BytesIO()
-    with warnings.catch_warnings():
-        # Class names may be written in a script that the font lacks; the figure shows boxes, as browsers do.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(content, dpi=DPI, format=path.suffix[1:])
-    return write_atomically(path, content.getvalue())
-
-
 def training_figures(history: History, best_epoch: int | None = None) -> "dict[str, Figure]":
     """Loss, accuracy and learning rate by epoch: those of them that the history has."""
     figures = {}
@@ -113,7 +106,7 @@ def _column(history: History, name: str) -> tuple[list[float], list[float]]:
 def _curves_figure(name: str, lines: Mapping[str, tuple[list[float], list[float]]], best_epoch: int | None) -> "Figure":
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    figure, ax = _figure(2.6 if name == "learning rate" else 4.2)
+    figure, ax = panel(2.6 if name == "learning rate" else 4.2)
     labels = {"train": ("train", BLUE), "val": ("validation", VERMILLION), "learning rate": (None, GREEN)}
     for split, (epochs, values) in lines.items():
         label, colour = labels[split]
@@ -128,15 +121,15 @@ def _curves_figure(name: str, lines: Mapping[str, tuple[list[float], list[float]
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     if name == "learning rate":
         ax.yaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
-    _title(ax, name.capitalize())
-    _legend_above(ax)
+    set_title(ax, name.capitalize())
+    legend_above(ax)
     return figure
 
 
 def metrics_figure(estimates: Mapping[str, Estimate]) -> "Figure":
     """Every metric as a dot on its interval, an arrow at those that had better be low."""
     names = list(estimates)
-    figure, ax = _figure(0.42 * len(names) + 1.1)
+    figure, ax = panel(0.42 * len(names) + 1.1)
     beside = ax.get_yaxis_transform()
     least = min([0.0, *(e.low for e in estimates.values() if not math.isnan(e.low))])
     for row, name in enumerate(names):
@@ -152,7 +145,7 @@ def metrics_figure(estimates: Mapping[str, Estimate]) -> "Figure":
     ax.set_xlim(least - 0.02, 1.02)
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
-    _title(ax, "Metrics with 95 % intervals")
+    set_title(ax, "Metrics with 95 % intervals")
     return figure
 
 
@@ -166,7 +159,7 @@ def confusion_figure(predictions: Predictions, threshold: float | None = None) -
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     k = len(counts)
     names = shortened(predictions.class_names, 24 if k <= 10 else 16)
-    figure, ax = _figure(4.9 if k <= 4 else 6.6)
+    figure, ax = panel(4.9 if k <= 4 else 6.6)
     image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1.1)
     for row in range(k if k <= 25 else 0):
         for column in range(k):
@@ -209,269 +202,5 @@ def confusion_figure(predictions: Predictions, threshold: float | None = None) -
         bar.ax.set_yticklabels(["0%", "50%", "100%"])
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=10, length=0, labelcolor=INK)
-    _title(ax, f"Confusion matrix, {counts.sum():,} images")
+    set_title(ax, f"Confusion matrix, {counts.sum():,} images")
     return figure
-
-
-def roc_figure(predictions: Predictions, estimates: Mapping[str, Estimate], threshold: float | None = None) -> "Figure":
-    """Recall against false alarms at every threshold, with the AUROC and its interval.
-
-    Two classes: the chosen threshold is marked. More classes: one class against the rest for each, of many
-    classes the hardest ones in colour.
-
-    Raises:
-        ValueError: only one class occurs.
-    """
-    verdicts = predictions.verdicts(threshold)
-    figure, ax = _figure(5.6 if verdicts.n_classes == 2 else 6.6)
-    ax.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle=DASHED)
-    curves = {}
-    for k in _ranked_classes(verdicts):
-        recall, false_alarms, _ = _curve(verdicts.probabilities[:, k], verdicts.labels == k)
-        area = float(np.trapezoid(recall, false_alarms))
-        curves[k] = (area, false_alarms, recall)
-    _draw_curves(ax, curves, predictions, estimates["auroc"], "AUROC")
-    if verdicts.n_classes == 2:
-        hit, correct = verdicts.labels == verdicts.positive, verdicts.predicted == verdicts.labels
-        recall_here, specificity = float(correct[hit].mean()), float(correct[~hit].mean())
-        _mark_decision(ax, 1 - specificity, recall_here, threshold)
-    _square(ax, "false alarms (1 − specificity)", "recall")
-    _title(ax, _about("ROC" if verdicts.n_classes == 2 else "ROC and its area", predictions))
-    _legend_inside_or_below(ax, verdicts, "lower right")
-    return figure
-
-
-def precision_recall_figure(
-    predictions: Predictions, estimates: Mapping[str, Estimate], threshold: float | None = None
-) -> "Figure":
-    """Precision against recall at every threshold, with the average precision and its interval.
-
-    Raises:
-        ValueError: only one class occurs.
-    """
-    verdicts = predictions.verdicts(threshold)
-    figure, ax = _figure(5.6 if verdicts.n_classes == 2 else 6.6)
-    curves = {}
-    for k in _ranked_classes(verdicts):
-        recall, _, precision = _curve(verdicts.probabilities[:, k], verdicts.labels == k)
-        # Average precision is a sum of steps, and between two thresholds nothing is known but them.
-        area = float(np.sum(np.diff(recall) * precision[1:]))
-        curves[k] = (area, np.repeat(recall, 2)[:-1], np.repeat(precision, 2)[1:])
-    _draw_curves(ax, curves, predictions, estimates["average_precision"], "average precision")
-    if verdicts.n_classes == 2:
-        hit, chosen = verdicts.labels == verdicts.positive, verdicts.predicted == verdicts.positive
-        ax.axhline(float(hit.mean()), color=FAINT, linewidth=1.2, linestyle=DASHED)
-        if chosen.any():
-            _mark_decision(ax, float(chosen[hit].mean()), float(hit[chosen].mean()), threshold)
-    _square(ax, "recall", "precision")
-    _title(ax, _about("Precision and recall" if verdicts.n_classes == 2 else "Average precision", predictions))
-    _legend_inside_or_below(ax, verdicts, "lower left")
-    return figure
-
-
-def reliability_figure(
-    predictions: Predictions,
-    estimates: Mapping[str, Estimate],
-    uncalibrated: Predictions | None = None,
-    temperature: float | None = None,
-) -> "Figure":
-    """What the probabilities claim against what came true, and how often each was claimed.
-
-    Args:
-        predictions: to judge.
-        estimates: of ``predictions``, for the calibration error.
-        uncalibrated: the same before ``temperature``; drawn beside them.
-        temperature: named in the legend.
-    """
-    from matplotlib.ticker import PercentFormatter
-
-    figure, (ax, below) = _figure(6.6, [4, 1])
-    ax.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle=DASHED)
-    scaled = "" if temperature is None else f", T = {temperature:.2f}"
-    series = [
-        (
-            predictions,
-            BLUE,
-            0.0,
-            "" if uncalibrated is None else f"calibrated{scaled}: ",
-            estimates["ece"].value,
-        )
-    ]
-    if uncalibrated is not None:
-        before = evaluate(uncalibrated, n_resamples=1)["ece"].value
-        series.insert(0, (uncalibrated, VERMILLION, 0.006, "as trained: ", before))
-    edges = np.linspace(0, 1, 21)
-    for who, colour, shift, label, error in series:
-        bins = reliability(who, 10 if len(who) >= 200 else 5)
-        whiskers = np.abs(np.stack([bins.observed - bins.low, bins.high - bins.observed]))
-        ax.errorbar(
-            bins.claimed + shift,
-            bins.observed,
-            yerr=whiskers,
-            color=colour,
-            marker="o",
-            markersize=7,
-            linewidth=1.6,
-            elinewidth=1.4,
-            capsize=3,
-            label=f"{label}ECE {error:.3f}",
-        )
-        claimed, _ = who.verdicts().claims()
-        below.hist(claimed, edges, histtype="step", color=colour, linewidth=2)
-    two = len(predictions.class_names) == 2
-    ax.set_xlim(-0.02, 1.02)
-    ax.set_ylim(-0.02, 1.02)
-    ax.set_ylabel("share that came true", fontsize=13, color=INK)
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    below.xaxis.set_major_formatter(PercentFormatter(1))
-    below.set_ylabel("images", fontsize=13, color=INK)
-    name = shorten(predictions.positive_class, 30)
-    claim = f"claimed probability of {name}" if two else "claimed probability of the predicted class"
-    below.set_xlabel(claim, fontsize=13, color=INK, parse_math=False)
-    _title(ax, "Reliability", pad=36)
-    _legend_above(ax, "lower left")
-    return figure
-
-
-def interval_text(estimate: Estimate) -> str:
-    """A value with its interval, as in ``0.925 (0.801–0.974)``."""
-    return f"{estimate.value:.3f} ({estimate.low:.3f}–{estimate.high:.3f})"
-
-
-def shorten(name: str, longest: int) -> str:
-    """The name, with its middle left out where it is longer than ``longest`` characters."""
-    if len(name) <= longest:
-        return name
-    front = longest // 2
-    return f"{name[:front]}…{name[len(name) - (longest - 1 - front) :]}"
-
-
-def shortened(names: Sequence[str], longest: int) -> list[str]:
-    """Names of at most ``longest`` characters, cut where it leaves most of them different."""
-    ways = (
-        [shorten(name, longest) for name in names],
-        [name if len(name) <= longest else f"{name[: longest - 1]}…" for name in names],
-        [name if len(name) <= longest else f"…{name[1 - longest :]}" for name in names],
-    )
-    return max(ways, key=lambda way: len(set(way)))
-
-
-def _ranked_classes(verdicts: Verdicts) -> list[int]:
-    occurring: list[int] = np.unique(verdicts.labels).tolist()
-    if len(occurring) < 2:
-        raise ValueError("a curve needs images of two classes")
-    return [verdicts.positive] if verdicts.n_classes == 2 else occurring
-
-
-def _curve(
-    scores: Float[np.ndarray, " image"], truth: Bool[np.ndarray, " image"]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Recall, false alarm rate and precision, from the strictest threshold to the mildest."""
-    order = np.argsort(-scores, kind="stable")
-    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
-    hits = np.cumsum(truth[order])[last_of_tie]
-    chosen = np.flatnonzero(last_of_tie) + 1
-    recall = np.append(0, hits / hits[-1])
-    false_alarms = np.append(0, (chosen - hits) / (chosen[-1] - hits[-1]))
-    return recall, false_alarms, np.append(hits[0] / chosen[0], hits / chosen)
-
-
-def _draw_curves(
-    ax: "Axes",
-    curves: Mapping[int, tuple[float, np.ndarray, np.ndarray]],
-    predictions: Predictions,
-    estimate: Estimate,
-    name: str,
-) -> None:
-    """One curve, or one for each class: of more than seven, the four with the smallest area in colour."""
-    if len(predictions.class_names) == 2:
-        ((_, x, y),) = curves.values()
-        ax.plot(x, y, color=BLUE, linewidth=2.6, label=f"{name} {interval_text(estimate)}")
-        return
-    ax.plot([], [], " ", label=f"mean {interval_text(estimate)}")
-    hardest = sorted(curves, key=lambda k: curves[k][0])
-    coloured = hardest if len(hardest) <= len(SERIES) else hardest[:4]
-    names = shortened(predictions.class_names, 22)
-    for k in reversed(hardest):
-        area, x, y = curves[k]
-        if k in coloured:
-            label = f"{names[k]} {area:.3f}"
-            ax.plot(x, y, color=SERIES[coloured.index(k)], linewidth=2.2, label=label, zorder=3)
-        else:
-            ax.plot(x, y, color="#C9C9C9", linewidth=1, zorder=1)
-    if len(coloured) < len(hardest):
-        ax.plot([], [], color="#C9C9C9", label=f"the {len(hardest) - len(coloured)} other classes")
-
-
-def _mark_decision(ax: "Axes", x: float, y: float, threshold: float | None) -> None:
-    label = f"threshold {0.5 if threshold is None else threshold:.3g}"
-    ax.plot(x, y, "o", color=VERMILLION, markersize=10, label=label, zorder=4, clip_on=False)
-
-
-def _about(what: str, predictions: Predictions) -> str:
-    n = int((predictions.labels >= 0).sum())
-    if len(predictions.class_names) > 2:
-        return f"{what}, {len(predictions.class_names)} classes, {n:,} images"
-    positives = int((predictions.labels == predictions.positive).sum())
-    return f"{what}: {shorten(predictions.positive_class, 20)}, {positives:,} of {n:,} images"
-
-
-_LEGEND: dict[str, Any] = {
-    "frameon": True,
-    "framealpha": 0.9,
-    "edgecolor": "none",
-    "fontsize": 12,
-    "labelcolor": INK,
-}
-
-
-def _figure(height: float, panels: Sequence[float] = (1,)) -> "tuple[Figure, Any]":
-    """A figure with one panel, or with several below one another that share what is across."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    figure = Figure(figsize=(WIDTH, height), layout=layout, facecolor="white")
-    axes = figure.subplots(len(panels), 1, sharex=True, height_ratios=panels, squeeze=False)[:, 0]
-    for ax in axes:
-        _dress(ax)
-    return figure, axes if len(panels) > 1 else axes[0]
-
-
-def _dress(ax: "Axes") -> None:
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(FAINT)
-    ax.set_axisbelow(True)
-    ax.grid(color=GRID, linewidth=0.8)
-    ax.tick_params(labelsize=12, labelcolor=INK, color=FAINT)
-
-
-def _title(ax: "Axes", text: str, pad: float = 10) -> None:
-    ax.set_title(text, loc="left", fontsize=14, fontweight="bold", color=INK, pad=pad, parse_math=False)
-
-
-def _legend_above(ax: "Axes", corner: str = "lower right") -> None:
-    """A legend in a row above the axes, beside the title or (``lower left``) below it."""
-    columns = len(ax.get_legend_handles_labels()[1])
-    place: dict[str, Any] = {"loc": corner, "bbox_to_anchor": ("right" in corner, 1), "ncols": columns}
-    if columns:
-        ax.legend(**place, **_LEGEND, borderaxespad=0.2)
-
-
-def _legend_inside_or_below(ax: "Axes", verdicts: Verdicts, corner: Any) -> None:
-    """The legend of curves: where two classes leave room for it, else under the axes."""
-    if verdicts.n_classes == 2:
-        ax.legend(loc=corner, **_LEGEND)
-    else:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, **_LEGEND)
-
-
-def _square(ax: "Axes", x: str, y: str) -> None:
-    from matplotlib.ticker import PercentFormatter
-
-    ax.set_xlim(-0.02, 1.02)
-    ax.set_ylim(-0.02, 1.02)
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel(x, fontsize=13, color=INK)
-    ax.set_ylabel(y, fontsize=13, color=INK)

@@ -72,7 +72,7 @@ def draw_costs(points: Sequence[Costed], folder: Path) -> list[Chart]:
     Returns:
         The figures that could be drawn.
     """
-    from raylight.report.figures import save
+    from raylight.report.chart_style import save
     from raylight.report.images import chart
 
     charts = []
@@ -83,7 +83,7 @@ def draw_costs(points: Sequence[Costed], folder: Path) -> list[Chart]:
     for name, label, pairs in costs:
         known = [(point, float(cost)) for point, cost in pairs if cost]
         if known:
-            path = save(_cost_figure(known, label), folder / f"{name}.png")
+            path = save(_costpanel(known, label), folder / f"{name}.png")
             words = f"Test accuracy with 95 % interval against {label}: " + "; ".join(
                 f"{point.name} {point.accuracy:.3f} at {cost:,.4g}" for point, cost in known
             )
@@ -91,11 +91,11 @@ def draw_costs(points: Sequence[Costed], folder: Path) -> list[Chart]:
     return charts
 
 
-def _cost_figure(points: "Sequence[tuple[Costed, float]]", label: str) -> "Figure":
-    from raylight.report.figures import INK, SERIES, _figure, _title, shortened
+def _costpanel(points: "Sequence[tuple[Costed, float]]", label: str) -> "Figure":
+    from raylight.report.chart_style import INK, SERIES, panel, set_title, shortened
 
     n = len(points)
-    figure, ax = _figure(4.2 + 0.25 * math.ceil(min(n, 14) / 2))
+    figure, ax = panel(4.2 + 0.25 * math.ceil(min(n, 14) / 2))
     names = shortened([point.name for point, _ in points], 34)
     for position, ((point, cost), name) in enumerate(zip(points, names, strict=True)):
         colour = SERIES[position % len(SERIES)]
@@ -117,7 +117,7 @@ def _cost_figure(points: "Sequence[tuple[Costed, float]]", label: str) -> "Figur
     ax.set_ylim(top=min(ax.get_ylim()[1], 1.02))
     ax.set_xlabel(label, fontsize=13, color=INK)
     ax.xaxis.set_major_formatter(lambda value, _: count(value))
-    _title(ax, f"Test accuracy against {label.split(' (')[0]}")
+    set_title(ax, f"Test accuracy against {label.split(' (')[0]}")
     if n <= 14:
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=min(2, n), frameon=False, fontsize=12)
     return figure

@@ -1,0 +1,107 @@
+"""How figures look: colours, sizes, titles, legends, and names short enough for an axis."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raylight.evaluation.metrics import Estimate
+from raylight.evaluation.predictions import Verdicts
+from raylight.storage.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, YELLOW = "#E69F00", "#56B4E9", "#B8A800"
+SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, YELLOW)
+INK, FAINT, GRID = "#222222", "#767676", "#E4E4E4"
+DASHED = (0, (4, 3))
+WIDTH = 7.2
+DPI = 150
+
+_LEGEND: dict[str, Any] = {
+    "frameon": True,
+    "framealpha": 0.9,
+    "edgecolor": "none",
+    "fontsize": 12,
+    "labelcolor": INK,
+}
+
+
+def save(figure: "Figure", path: Path) -> Path:
+    """Write a figure in the format that the file's name says; returns the path."""
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        # Class names may be written in a script that the font lacks; the figure shows boxes, as browsers do.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(content, dpi=DPI, format=path.suffix[1:])
+    return write_atomically(path, content.getvalue())
+
+
+def interval_text(estimate: Estimate) -> str:
+    """A value with its interval, as in ``0.925 (0.801–0.974)``."""
+    return f"{estimate.value:.3f} ({estimate.low:.3f}–{estimate.high:.3f})"
+
+
+def shorten(name: str, longest: int) -> str:
+    """The name, with its middle left out where it is longer than ``longest`` characters."""
+    if len(name) <= longest:
+        return name
+    front = longest // 2
+    return f"{name[:front]}…{name[len(name) - (longest - 1 - front) :]}"
+
+
+def shortened(names: Sequence[str], longest: int) -> list[str]:
+    """Names of at most ``longest`` characters, cut where it leaves most of them different."""
+    ways = (
+        [shorten(name, longest) for name in names],
+        [name if len(name) <= longest else f"{name[: longest - 1]}…" for name in names],
+        [name if len(name) <= longest else f"…{name[1 - longest :]}" for name in names],
+    )
+    return max(ways, key=lambda way: len(set(way)))
+
+
+def panel(height: float, panels: Sequence[float] = (1,)) -> "tuple[Figure, Any]":
+    """A figure with one panel, or with several below one another that share what is across."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+    figure = Figure(figsize=(WIDTH, height), layout=layout, facecolor="white")
+    axes = figure.subplots(len(panels), 1, sharex=True, height_ratios=panels, squeeze=False)[:, 0]
+    for ax in axes:
+        _dress(ax)
+    return figure, axes if len(panels) > 1 else axes[0]
+
+
+def _dress(ax: "Axes") -> None:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(FAINT)
+    ax.set_axisbelow(True)
+    ax.grid(color=GRID, linewidth=0.8)
+    ax.tick_params(labelsize=12, labelcolor=INK, color=FAINT)
+
+
+def set_title(ax: "Axes", text: str, pad: float = 10) -> None:
+    """A bold title, flush left."""
+    ax.set_title(text, loc="left", fontsize=14, fontweight="bold", color=INK, pad=pad, parse_math=False)
+
+
+def legend_above(ax: "Axes", corner: str = "lower right") -> None:
+    """A legend in a row above the axes, beside the title or (``lower left``) below it."""
+    columns = len(ax.get_legend_handles_labels()[1])
+    place: dict[str, Any] = {"loc": corner, "bbox_to_anchor": ("right" in corner, 1), "ncols": columns}
+    if columns:
+        ax.legend(**place, **_LEGEND, borderaxespad=0.2)
+
+
+def legend_inside_or_below(ax: "Axes", verdicts: Verdicts, corner: Any) -> None:
+    """The legend of curves: where two classes leave room for it, else under the axes."""
+    if verdicts.n_classes == 2:
+        ax.legend(loc=corner, **_LEGEND)
+    else:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, **_LEGEND)

@@ -1,0 +1,221 @@
+"""Curves over all thresholds: ROC, precision-recall, and reliability of the probabilities."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from raylight.evaluation.calibration import reliability
+from raylight.evaluation.metrics import Estimate, evaluate
+from raylight.evaluation.predictions import Predictions, Verdicts
+from raylight.report.chart_style import (
+    BLUE,
+    DASHED,
+    FAINT,
+    INK,
+    SERIES,
+    VERMILLION,
+    interval_text,
+    legend_above,
+    legend_inside_or_below,
+    panel,
+    set_title,
+    shorten,
+    shortened,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def roc_figure(predictions: Predictions, estimates: Mapping[str, Estimate], threshold: float | None = None) -> "Figure":
+    """Recall against false alarms at every threshold, with the AUROC and its interval.
+
+    Two classes: the chosen threshold is marked. More classes: one class against the rest for each, of many
+    classes the hardest ones in colour.
+
+    Raises:
+        ValueError: only one class occurs.
+    """
+    verdicts = predictions.verdicts(threshold)
+    figure, ax = panel(5.6 if verdicts.n_classes == 2 else 6.6)
+    ax.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle=DASHED)
+    curves = {}
+    for k in _ranked_classes(verdicts):
+        recall, false_alarms, _ = _curve(verdicts.probabilities[:, k], verdicts.labels == k)
+        area = float(np.trapezoid(recall, false_alarms))
+        curves[k] = (area, false_alarms, recall)
+    _draw_curves(ax, curves, predictions, estimates["auroc"], "AUROC")
+    if verdicts.n_classes == 2:
+        hit, correct = verdicts.labels == verdicts.positive, verdicts.predicted == verdicts.labels
+        recall_here, specificity = float(correct[hit].mean()), float(correct[~hit].mean())
+        _mark_decision(ax, 1 - specificity, recall_here, threshold)
+    _square(ax, "false alarms (1 − specificity)", "recall")
+    set_title(ax, _about("ROC" if verdicts.n_classes == 2 else "ROC and its area", predictions))
+    legend_inside_or_below(ax, verdicts, "lower right")
+    return figure
+
+
+def precision_recall_figure(
+    predictions: Predictions, estimates: Mapping[str, Estimate], threshold: float | None = None
+) -> "Figure":
+    """Precision against recall at every threshold, with the average precision and its interval.
+
+    Raises:
+        ValueError: only one class occurs.
+    """
+    verdicts = predictions.verdicts(threshold)
+    figure, ax = panel(5.6 if verdicts.n_classes == 2 else 6.6)
+    curves = {}
+    for k in _ranked_classes(verdicts):
+        recall, _, precision = _curve(verdicts.probabilities[:, k], verdicts.labels == k)
+        # Average precision is a sum of steps, and between two thresholds nothing is known but them.
+        area = float(np.sum(np.diff(recall) * precision[1:]))
+        curves[k] = (area, np.repeat(recall, 2)[:-1], np.repeat(precision, 2)[1:])
+    _draw_curves(ax, curves, predictions, estimates["average_precision"], "average precision")
+    if verdicts.n_classes == 2:
+        hit, chosen = verdicts.labels == verdicts.positive, verdicts.predicted == verdicts.positive
+        ax.axhline(float(hit.mean()), color=FAINT, linewidth=1.2, linestyle=DASHED)
+        if chosen.any():
+            _mark_decision(ax, float(chosen[hit].mean()), float(hit[chosen].mean()), threshold)
+    _square(ax, "recall", "precision")
+    set_title(ax, _about("Precision and recall" if verdicts.n_classes == 2 else "Average precision", predictions))
+    legend_inside_or_below(ax, verdicts, "lower left")
+    return figure
+
+
+def reliability_figure(
+    predictions: Predictions,
+    estimates: Mapping[str, Estimate],
+    uncalibrated: Predictions | None = None,
+    temperature: float | None = None,
+) -> "Figure":
+    """What the probabilities claim against what came true, and how often each was claimed.
+
+    Args:
+        predictions: to judge.
+        estimates: of ``predictions``, for the calibration error.
+        uncalibrated: the same before ``temperature``; drawn beside them.
+        temperature: named in the legend.
+    """
+    from matplotlib.ticker import PercentFormatter
+
+    figure, (ax, below) = panel(6.6, [4, 1])
+    ax.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle=DASHED)
+    scaled = "" if temperature is None else f", T = {temperature:.2f}"
+    series = [
+        (
+            predictions,
+            BLUE,
+            0.0,
+            "" if uncalibrated is None else f"calibrated{scaled}: ",
+            estimates["ece"].value,
+        )
+    ]
+    if uncalibrated is not None:
+        before = evaluate(uncalibrated, n_resamples=1)["ece"].value
+        series.insert(0, (uncalibrated, VERMILLION, 0.006, "as trained: ", before))
+    edges = np.linspace(0, 1, 21)
+    for who, colour, shift, label, error in series:
+        bins = reliability(who, 10 if len(who) >= 200 else 5)
+        whiskers = np.abs(np.stack([bins.observed - bins.low, bins.high - bins.observed]))
+        ax.errorbar(
+            bins.claimed + shift,
+            bins.observed,
+            yerr=whiskers,
+            color=colour,
+            marker="o",
+            markersize=7,
+            linewidth=1.6,
+            elinewidth=1.4,
+            capsize=3,
+            label=f"{label}ECE {error:.3f}",
+        )
+        claimed, _ = who.verdicts().claims()
+        below.hist(claimed, edges, histtype="step", color=colour, linewidth=2)
+    two = len(predictions.class_names) == 2
+    ax.set_xlim(-0.02, 1.02)
+    ax.set_ylim(-0.02, 1.02)
+    ax.set_ylabel("share that came true", fontsize=13, color=INK)
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    below.xaxis.set_major_formatter(PercentFormatter(1))
+    below.set_ylabel("images", fontsize=13, color=INK)
+    name = shorten(predictions.positive_class, 30)
+    claim = f"claimed probability of {name}" if two else "claimed probability of the predicted class"
+    below.set_xlabel(claim, fontsize=13, color=INK, parse_math=False)
+    set_title(ax, "Reliability", pad=36)
+    legend_above(ax, "lower left")
+    return figure
+
+
+def _ranked_classes(verdicts: Verdicts) -> list[int]:
+    occurring: list[int] = np.unique(verdicts.labels).tolist()
+    if len(occurring) < 2:
+        raise ValueError("a curve needs images of two classes")
+    return [verdicts.positive] if verdicts.n_classes == 2 else occurring
+
+
+def _curve(
+    scores: Float[np.ndarray, " image"], truth: Bool[np.ndarray, " image"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Recall, false alarm rate and precision, from the strictest threshold to the mildest."""
+    order = np.argsort(-scores, kind="stable")
+    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
+    hits = np.cumsum(truth[order])[last_of_tie]
+    chosen = np.flatnonzero(last_of_tie) + 1
+    recall = np.append(0, hits / hits[-1])
+    false_alarms = np.append(0, (chosen - hits) / (chosen[-1] - hits[-1]))
+    return recall, false_alarms, np.append(hits[0] / chosen[0], hits / chosen)
+
+
+def _draw_curves(
+    ax: "Axes",
+    curves: Mapping[int, tuple[float, np.ndarray, np.ndarray]],
+    predictions: Predictions,
+    estimate: Estimate,
+    name: str,
+) -> None:
+    """One curve, or one for each class: of more than seven, the four with the smallest area in colour."""
+    if len(predictions.class_names) == 2:
+        ((_, x, y),) = curves.values()
+        ax.plot(x, y, color=BLUE, linewidth=2.6, label=f"{name} {interval_text(estimate)}")
+        return
+    ax.plot([], [], " ", label=f"mean {interval_text(estimate)}")
+    hardest = sorted(curves, key=lambda k: curves[k][0])
+    coloured = hardest if len(hardest) <= len(SERIES) else hardest[:4]
+    names = shortened(predictions.class_names, 22)
+    for k in reversed(hardest):
+        area, x, y = curves[k]
+        if k in coloured:
+            label = f"{names[k]} {area:.3f}"
+            ax.plot(x, y, color=SERIES[coloured.index(k)], linewidth=2.2, label=label, zorder=3)
+        else:
+            ax.plot(x, y, color="#C9C9C9", linewidth=1, zorder=1)
+    if len(coloured) < len(hardest):
+        ax.plot([], [], color="#C9C9C9", label=f"the {len(hardest) - len(coloured)} other classes")
+
+
+def _mark_decision(ax: "Axes", x: float, y: float, threshold: float | None) -> None:
+    label = f"threshold {0.5 if threshold is None else threshold:.3g}"
+    ax.plot(x, y, "o", color=VERMILLION, markersize=10, label=label, zorder=4, clip_on=False)
+
+
+def _about(what: str, predictions: Predictions) -> str:
+    n = int((predictions.labels >= 0).sum())
+    if len(predictions.class_names) > 2:
+        return f"{what}, {len(predictions.class_names)} classes, {n:,} images"
+    positives = int((predictions.labels == predictions.positive).sum())
+    return f"{what}: {shorten(predictions.positive_class, 20)}, {positives:,} of {n:,} images"
+
+
+def _square(ax: "Axes", x: str, y: str) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    ax.set_xlim(-0.02, 1.02)
+    ax.set_ylim(-0.02, 1.02)
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel(x, fontsize=13, color=INK)
+    ax.set_ylabel(y, fontsize=13, color=INK)

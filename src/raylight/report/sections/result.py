@@ -1,0 +1,205 @@
+"""A run's result on its page: metrics with intervals, curves, classes, and the images it got right and wrong."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from raylight.config.metric_names import LOWER_IS_BETTER
+from raylight.errors import RunError
+from raylight.evaluation import intervals
+from raylight.evaluation.caveats import CAVEATS
+from raylight.evaluation.metrics import confusion_matrix
+from raylight.models.stages import StagedNetwork
+from raylight.report.facts import RunFacts, chosen_row
+from raylight.report.images import (
+    Example,
+    OriginalFiles,
+    chart,
+    examples,
+    telling_images,
+)
+from raylight.report.sections.data import ROWS
+
+log = logging.getLogger("raylight")
+
+MANY_CLASSES = 12
+"""Beyond this number of classes the confusion matrix is a picture, and the commonest mistakes are listed."""
+
+
+CHART_WORDS = {
+    "loss": "Loss by epoch. Where validation turns up while train goes on falling, the network learns by heart.",
+    "accuracy": "Accuracy by epoch, on training images as they were augmented and on validation images.",
+    "learning_rate": "Learning rate by epoch.",
+    "roc": "Recall against false alarms at every threshold. The diagonal is guessing.",
+    "precision_recall": "Precision against recall at every threshold. The dashed line is guessing.",
+    "reliability": "What the probabilities claim against what came true; on the diagonal they can be taken at their word.",
+    "confusion_matrix": "Of the images of each class (rows), how many were given each class (columns).",
+}
+"""What each chart shows, for its caption."""
+
+
+def _charts(facts: RunFacts, names: tuple[str, ...], alts: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Charts that the run has drawn; one that can't be read is named in its place."""
+    charts = []
+    for name in names:
+        path = facts.run / f"plots/{name}.png"
+        if not path.is_file():
+            continue
+        try:
+            uri, width, height = chart(path.read_bytes())
+            charts.append({"uri": uri, "width": width, "height": height, "error": None})
+        except (OSError, ValueError) as error:
+            log.warning("The report's figure %s failed (%s: %s).", name, type(error).__name__, error)
+            charts.append({"uri": "", "width": 0, "height": 0, "error": f"{type(error).__name__}: {error}"})
+        charts[-1] |= {
+            "name": name.replace("_", " "),
+            "words": CHART_WORDS[name],
+            "alt": alts.get(name, CHART_WORDS[name]),
+        }
+    return charts
+
+
+def training(facts: RunFacts) -> dict[str, Any]:
+    """The curves of training and the epoch that was chosen."""
+    history, row = facts.history, chosen_row(facts)
+    if not history:
+        raise RunError(f"{facts.run / 'history.csv'} is missing or empty")
+    first, last = history[0], history[-1]
+    alts = {
+        name: f"{name.capitalize()} by epoch: "
+        + ", ".join(
+            f"{words} from {first[f'{split}/{name}']:.3f} to {last[f'{split}/{name}']:.3f}"
+            for split, words in (("train", "training"), ("val", "validation"))
+            if f"{split}/{name}" in first and f"{split}/{name}" in last
+        )
+        for name in ("loss", "accuracy")
+    }
+    gaps = [
+        {"name": name, "train": row[f"train/{key}"], "val": row[f"val/{key}"]}
+        for key, name in (("loss", "loss"), ("accuracy", "accuracy"), ("auroc", "AUROC"), ("f1", "F1"))
+        if f"train/{key}" in row and f"val/{key}" in row
+    ]
+    rates = [row["learning_rate"] for row in history if "learning_rate" in row]
+    return {
+        "charts": _charts(facts, ("loss", "accuracy", "learning_rate"), alts),
+        "gaps": gaps,
+        "chosen": facts.chosen,
+        "rates": (rates[0], min(rates), max(rates)) if rates else None,
+        "phases": [asdict(phase) for phase in facts.config.finetune.phases],
+        "finetune": facts.config.finetune.name,
+    }
+
+
+def result(facts: RunFacts) -> dict[str, Any]:
+    """The test metrics, the decision, and the figures."""
+    test, measured = facts.test, facts.measured()
+    auroc, precision = measured.get("auroc"), measured.get("average_precision")
+    alts = {
+        "roc": f"ROC curve with an area of {auroc.words}." if auroc else "ROC curve.",
+        "precision_recall": f"Precision-recall curve, average precision {precision.words}." if precision else "Curve.",
+        "reliability": f"Reliability diagram, calibration error {measured['ece'].words}." if "ece" in measured else "",
+    }
+    matrix = confusion_matrix(test, facts.threshold)
+    few = len(matrix) <= MANY_CLASSES
+    mistakes = sorted(
+        ((int(matrix[i, j]), i, j) for i, j in np.argwhere(matrix) if i != j), key=lambda cell: (-cell[0], *cell[1:])
+    )
+    before = {name: facts.metrics.get(f"test/uncalibrated_{name}") for name in ("ece", "brier")}
+    least = min([0.0, *(metric.low for metric in measured.values() if metric.low is not None)])
+    return {
+        "metrics": list(measured.values()),
+        "caveats": {one.caveat: CAVEATS[one.caveat] for one in measured.values() if one.caveat},
+        "lower": LOWER_IS_BETTER,
+        "least": least,
+        "span": 1 - least,
+        "matrix": [
+            (test.class_names[i], [(int(n), float(n) / max(int(row.sum()), 1)) for n in row], int(row.sum()))
+            for i, row in enumerate(matrix)
+        ]
+        if few
+        else None,
+        "names": test.class_names,
+        "mistakes": [(n, test.class_names[i], test.class_names[j]) for n, i, j in mistakes[:10]],
+        "classes": _classification(facts),
+        "charts": _charts(
+            facts, ("roc", "precision_recall", "reliability", *(() if few else ("confusion_matrix",))), alts
+        ),
+        "plotted": facts.config.report.plots,
+        "before": before,
+        "temperature": facts.temperature,
+        "positive": test.positive_class if len(test.class_names) == 2 else None,
+        "threshold": facts.threshold,
+        "grouped": test.groups is not None,
+        "unshared": list(facts.measured("test_unshared").values()),
+        "shared": facts.met_before[:ROWS],
+        "n_shared": len(facts.met_before),
+    }
+
+
+def _classification(facts: RunFacts) -> list[dict[str, Any]]:
+    """Precision, recall and F1 of each class, with Wilson's intervals where they are proportions."""
+    verdicts = facts.test.verdicts(facts.threshold)
+    hits = verdicts.labels == verdicts.predicted
+    rows = []
+    for k, name in enumerate(facts.test.class_names[:ROWS]):
+        row: dict[str, Any] = {"name": name, "support": int((verdicts.labels == k).sum())}
+        for metric, among in (("precision", verdicts.predicted == k), ("recall", verdicts.labels == k)):
+            groups = None if verdicts.groups is None else verdicts.groups[among]
+            share = float(hits[among].mean()) if among.any() else None
+            row[metric] = share
+            row[f"{metric}_bounds"] = None if share is None else tuple(intervals.proportion(hits[among], groups))
+        overlap = int((hits & (verdicts.labels == k)).sum())
+        either = int((verdicts.labels == k).sum() + (verdicts.predicted == k).sum())
+        row["f1"] = 2 * overlap / either if either else None
+        rows.append(row)
+    return rows
+
+
+def images(facts: RunFacts, network: StagedNetwork | None) -> dict[str, Any]:
+    """Test images that the network got wrong or right, with Grad-CAM where there is a network."""
+    kinds = (
+        ("errors", "Most confident errors", "Wrong, and surest of it. Look here for wrong labels and for shortcuts."),
+        ("uncertain", "Least certain", "Nearest to being decided otherwise, right or wrong."),
+        ("correct", "Correct", "Drawn at random from the right answers, all classes in turn."),
+    )
+    files = OriginalFiles(facts.index, facts.preprocessing.resize)
+    chosen = telling_images(facts.test, facts.threshold)
+    no_heat = None
+    if not facts.config.report.gradcam:
+        network, no_heat = None, "Grad-CAM was switched off (report.gradcam=false)."
+    elif network is None:
+        no_heat = "This report was written without the network, so that Grad-CAM is missing."
+
+    def shown(name: str) -> list[Example]:
+        return examples(facts.test, facts.threshold, chosen[name], files, network, facts.preprocessing)
+
+    try:
+        found = {name: shown(name) for name, _, _ in kinds}
+    except RunError as error:
+        network, no_heat = None, str(error)
+        files.missing.clear()
+        found = {name: shown(name) for name, _, _ in kinds}
+    return {
+        "kinds": [(title, words, found[name]) for name, title, words in kinds],
+        "missing": files.missing_words,
+        "no_heat": no_heat,
+        "n_errors": len(facts.test) - facts.right,
+        "n": len(facts.test),
+        "resize": facts.preprocessing.resize,
+        "size": facts.preprocessing.size,
+    }
+
+
+def shortcuts(facts: RunFacts) -> dict[str, Any]:
+    """Accuracy on test images that lack what a network ought to look at."""
+    found = facts.run.read_json("shortcuts.json")
+    return {
+        "checks": [found["real"], *(check for check in found["checks"] if check["name"] != "gradcam_border")],
+        "heat": next((check for check in found["checks"] if check["name"] == "gradcam_border"), None),
+        "chance": found["chance"],
+        "n": found["real"]["n"],
+        "note": found["note"],
+    }
