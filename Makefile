@@ -67,7 +67,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	  || UV_HTTP_TIMEOUT=10 UV_HTTP_CONNECT_TIMEOUT=5 UV_HTTP_RETRIES=0 $(UV) --no-deps torch torchvision \
 	     --default-index https://download.pytorch.org/whl/cpu 2>/dev/null \
 	  || echo "PyTorch's own index can't be reached; the plain package index has a larger build that runs here too."
-	$(UV) --editable .
+	$(UV) --editable '.[export,labels,sweeper]'
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready

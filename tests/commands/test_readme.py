@@ -7,8 +7,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +101,10 @@ def test_each_training_command_runs(
         assert (written / ("comparison.csv" if "-m" in arguments else "metrics.json")).is_file()
 
 
+def raylight(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    return run_forked(Path(sys.executable).with_name("raylight"), arguments, cwd, os.environ, timeout=100)
+
+
 @pytest.fixture(scope="module")
 def run_folder(
     train: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory
@@ -116,9 +122,60 @@ def test_each_command_on_a_run_works(command: str, run_folder: Path, images: Pat
     second = tmp_path / "second"
     shutil.copytree(run_folder, second)
     arguments = shlex.split(command.replace("RUN RUN", f"RUN '{second}'").replace("RUN", shlex.quote(str(run_folder))))
-    done = run_forked(Path(sys.executable).with_name("raylight"), arguments[1:], tmp_path, os.environ, timeout=100)
+    done = raylight(arguments[1:], tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip() or done.stderr.strip()
+
+
+def test_labels_of_a_cross_validation_and_audits_work(
+    run_folder: Path, train: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    commands = [shlex.split(c) for c in COMMANDS if re.match(r"raylight (labels|audit) ", c)]
+    assert {command[1] for command in commands} == {"labels", "audit"}
+    folds = ("-m", "data.folds=2", "data.fold=0,1")
+    sweep = last_line(train(*folds, *CUT, "model.image_size=32", "data.limit=40", cwd=tmp_path))
+    for command in commands:
+        arguments = [{"RUN": str(run_folder), "SWEEP": str(tmp_path / sweep)}.get(word, word) for word in command[1:]]
+        done = raylight(arguments, tmp_path)
+        assert done.returncode in (0, 1), done.stdout + done.stderr  # 1: there are findings
+        assert "Traceback" not in done.stderr
+        assert done.stdout.strip()
+
+
+def test_the_page_is_served(run_folder: Path, tmp_path: Path) -> None:
+    (command,) = [shlex.split(c) for c in COMMANDS if c.startswith("raylight serve ")]
+    arguments = [str(run_folder) if word == "RUN" else word for word in command[1:]]
+    program = Path(sys.executable).with_name("raylight")
+    with subprocess.Popen(
+        [str(program), *arguments, "--port", "0"],
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as serving:
+        assert serving.stdout is not None
+        try:
+            told = next(line for line in serving.stdout if "http://" in line)
+            with urllib.request.urlopen(re.findall(r"http://[\w.:]+", told)[0], timeout=60) as page:
+                assert b"<form" in page.read()
+        finally:
+            serving.send_signal(signal.SIGINT)
+        assert serving.wait(timeout=60) == 0
+
+
+def test_the_mistakes_shown_are_answered_as_shown(
+    train: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    ((command, answer),) = re.findall(r"```text\n\$ python train.py (.*)\n([^`]*)```", README)
+    done = train(*shlex.split(command), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, answer)
+
+
+def test_the_set_up_brings_what_the_commands_need() -> None:
+    (installed,) = re.findall(
+        r"--editable '\.\[([a-z,]+)\]'\n\t@touch", (ROOT / "Makefile").read_text().split("ready-dev:")[0]
+    )
+    assert set(installed.split(",")) == {"export", "labels", "sweeper"}
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("raylight ")])

@@ -122,7 +122,8 @@ def test_checkpoint_and_split_are_artifacts_with_aliases(records: list[dict[str,
 
 def test_the_workspace_names_only_what_runs_log(records: list[dict[str, Any]], tmp_path: Path) -> None:
     pytest.importorskip(
-        "wandb_workspaces", reason="the dashboard is built by wandb-workspaces: pip install raylight[dashboards]"
+        "wandb_workspaces",
+        reason="the dashboard is built by wandb-workspaces: install raylight with its extra dashboards",
     )
     script = ROOT / "experiments" / "dashboards" / "workspace.py"
     command = [sys.executable, str(script), "--project", "p", "--out", str(tmp_path / "workspace.json")]

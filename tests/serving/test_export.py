@@ -12,6 +12,7 @@ from typer.testing import Result
 
 from raylight.data.decode.image import DecodeSpec, decode_image
 from raylight.data.index import Index
+from raylight.errors import install_command
 from raylight.serving import export
 from raylight.serving.predictor import Predictor
 from tests.trained_run import move_images
@@ -29,9 +30,11 @@ test_images.__test__ = False  # type: ignore[attr-defined]
 
 def test_onnx_file_gives_the_runs_probabilities(raylight: Command, run: Path, images: Path, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip(
-        "onnxruntime", reason="checking an ONNX file needs onnxruntime: pip install raylight[export]"
+        "onnxruntime", reason="checking an ONNX file needs onnxruntime: install raylight with its extra export"
     )
-    pytest.importorskip("onnxscript", reason="writing an ONNX file needs onnxscript: pip install raylight[export]")
+    pytest.importorskip(
+        "onnxscript", reason="writing an ONNX file needs onnxscript: install raylight with its extra export"
+    )
     out = tmp_path / "new" / "model.onnx"
 
     done = raylight("export", run, "--out", out)
@@ -124,7 +127,7 @@ def test_a_missing_extra_is_named(raylight: Command, run: Path, monkeypatch: pyt
 
     assert done.exit_code == 1
     assert "onnxruntime" in done.stderr
-    assert "pip install raylight[export]" in done.stderr
+    assert f"onnxruntime, which isn't here: {install_command('export')}" in done.stderr
 
 
 def test_an_unknown_format_gets_a_suggestion(raylight: Command, run: Path) -> None:

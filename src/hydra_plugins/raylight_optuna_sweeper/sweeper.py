@@ -23,6 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.raylight_optuna_sweeper import config as _registers  # noqa: F401
+from raylight.errors import install_command
 from raylight.runs.console import log_to
 
 log = logging.getLogger("raylight")
@@ -75,10 +76,15 @@ class OptunaSweeper(Sweeper):
             The best value; None where no trial finished.
 
         Raises:
-            HydraException: nothing is swept over, or a setting that doesn't exist.
+            HydraException: Optuna is missing, nothing is swept over, or a setting that doesn't exist.
         """
-        import optuna
-        from optuna.trial import TrialState
+        try:
+            import optuna
+            from optuna.trial import TrialState
+        except ImportError as error:
+            raise HydraException(
+                f"hydra/sweeper=optuna searches with Optuna, which isn't here: {install_command('sweeper')}"
+            ) from error
 
         assert self.config is not None
         fixed, space = self._space(arguments)

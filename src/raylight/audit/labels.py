@@ -21,7 +21,7 @@ from raylight.compare.replicates import IncomparableError
 from raylight.compare.study import study_of
 from raylight.data.index import Index
 from raylight.data.split import together
-from raylight.errors import ConfigError, DataError
+from raylight.errors import ConfigError, DataError, install_command
 from raylight.report.images import SAMPLE, OriginalFiles, jpeg
 from raylight.report.pages import render
 from raylight.storage.atomic import write_atomically
@@ -198,7 +198,7 @@ def _suspects(
         from cleanlab.filter import find_label_issues
     except ImportError as error:
         raise ConfigError(
-            ["label errors are found with cleanlab, which isn't here: pip install 'raylight[labels]'"]
+            [f"label errors are found with cleanlab, which isn't here: {install_command('labels')}"]
         ) from error
     # One process: a few thousand images take less time than starting another.
     ranked = find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)

@@ -22,7 +22,7 @@ from raylight.config.paths import with_absolute_paths
 from raylight.config.resume import resumed_arguments, start_of
 from raylight.config.schema import RunConfig
 from raylight.config.targets import allow, hydra_problems
-from raylight.errors import ConfigError, did_you_mean, first_line
+from raylight.errors import ConfigError, did_you_mean, first_line, install_command
 from raylight.imports import few_collections
 from raylight.process import ensure_home
 
@@ -289,6 +289,8 @@ def _override_problems(override: Any, loader: Any, groups: set[str]) -> Iterator
         for value in _alternatives(override):
             if value is not None and str(value) not in options:
                 guess = did_you_mean(str(value), options) or f"; the options are {', '.join(options)}"
+                if key == "hydra/launcher" and str(value).startswith("submitit_"):
+                    guess = f" without Hydra's submitit launcher: {install_command('slurm')}"
                 yield f"{key}: there is no option {value!r}{guess}"
         return
     if "/" in key:

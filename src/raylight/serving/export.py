@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from raylight.errors import ConfigError, RaylightError, did_you_mean, first_line
+from raylight.errors import ConfigError, RaylightError, did_you_mean, first_line, install_command
 from raylight.models.build import class_logits
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
@@ -146,7 +146,9 @@ def _require(modules: tuple[str, ...], format: str) -> None:  # noqa: A002
         except ImportError:
             missing.append(module)
     if missing:
-        raise RaylightError(f"--format={format} needs {', '.join(missing)}: pip install raylight[export]")
+        raise RaylightError(
+            f"--format={format} needs {', '.join(missing)}, which isn't here: {install_command('export')}"
+        )
 
 
 def _metadata(predictor: Predictor) -> dict[str, str]:

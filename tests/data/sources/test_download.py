@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import stat
 import sys
 import threading
@@ -17,7 +18,7 @@ from raylight.config.schema import DataConfig
 from raylight.data.sources import download as module
 from raylight.data.sources.download import download, extract, fetch
 from raylight.data.sources.source import find_images
-from raylight.errors import DataError
+from raylight.errors import DataError, install_command
 
 
 class Server:
@@ -265,5 +266,5 @@ def test_kaggle_without_account_or_package(tmp_path: Path, monkeypatch: pytest.M
         download(data, tmp_path / "films")
     assert [entry.name for entry in tmp_path.iterdir()] == [".films.lock"]
     monkeypatch.setitem(sys.modules, "kagglehub", None)
-    with pytest.raises(DataError, match=r"pip install raylight\[download\]"):
+    with pytest.raises(DataError, match=re.escape(install_command("download"))):
         download(data, tmp_path / "films")

@@ -27,7 +27,7 @@ from typing import Any, Final
 from filelock import FileLock
 
 from raylight.config.schema import DataConfig
-from raylight.errors import DataError
+from raylight.errors import DataError, install_command
 from raylight.storage.atomic import sync_all
 
 TRIES: Final = 5
@@ -300,7 +300,7 @@ def _from_kaggle(name: str, root: Path) -> None:
         import kagglehub
     except ImportError as error:
         raise DataError(
-            f"data.download=true: fetching {name} from Kaggle needs the package kagglehub: pip install raylight[download]"
+            f"data.download=true: fetching {name} from Kaggle needs kagglehub, which isn't here: {install_command('download')}"
         ) from error
     unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:

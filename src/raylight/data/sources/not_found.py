@@ -8,7 +8,7 @@ from raylight.config.schema import DataConfig
 from raylight.data.names import classes, listed, some
 from raylight.data.sources.layouts import Found, read_class_folders, read_flat
 from raylight.data.sources.listing import Folder, files_below
-from raylight.errors import DataError
+from raylight.errors import DataError, install_command
 from raylight.storage.remote import Place, RemotePath
 
 _TREES = """\
@@ -49,7 +49,10 @@ def nothing_found(data: DataConfig, root: Place, problem: str) -> DataError:
     if data.homepage:
         lines.append(f"Get them from {data.homepage}")
     if data.archive_url or data.kaggle:
-        source = data.archive_url or f"Kaggle's {data.kaggle} (needs an account and `pip install raylight[download]`)"
+        source = (
+            data.archive_url
+            or f"Kaggle's {data.kaggle} (needs an account and kagglehub: {install_command('download')})"
+        )
         lines.append(f"or let data.download=true fetch {source}")
     target = (
         f"data={data.name} data.root={root}"
