@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raylight.audit.files import Finding, audit_files, class_counts
+from raylight.audit.files import audit_files
+from raylight.audit.findings import Finding, class_counts
 from raylight.config.schema import DataConfig
 from raylight.data.index import Index, build_index
 from raylight.data.sources.source import find_images

@@ -9,7 +9,8 @@ from raylight.evaluation.caveats import CAVEATS
 from raylight.evaluation.intervals import wilson
 from raylight.evaluation.predictions import Predictions
 from raylight.models.preprocessing import Preprocessing
-from raylight.report.facts import RunFacts, worth_knowing
+from raylight.report.caveats import caveats_of
+from raylight.report.facts import RunFacts
 from raylight.report.results import Selection, write_results
 from raylight.report.run_page import write_report
 from raylight.runs.run_dir import RunDir
@@ -45,7 +46,7 @@ def test_a_floor_on_few_validation_images_is_told_with_n_and_interval(finished: 
     decision = finished.run.read_json("metrics.json")["decision"]
     low, high = wilson(8, 8)
     assert (decision["val_value"], decision["val_low"], decision["val_high"], decision["val_n"]) == (1, low, high, 8)
-    (note,) = [note for note in worth_knowing(RunFacts(finished.run)) if "recall>=0.95" in note]
+    (note,) = [note for note in caveats_of(RunFacts(finished.run)) if "recall>=0.95" in note]
     assert "8 validation images that it rests on (1.000), by which the threshold was chosen; they can't promise" in note
     assert f"its 95 % interval is {low:.3f} to 1.000" in note
     page = write_report(finished.run).read_text(encoding="utf-8")
@@ -54,7 +55,7 @@ def test_a_floor_on_few_validation_images_is_told_with_n_and_interval(finished: 
 
 def test_a_fixed_threshold_promises_nothing(finished: FinishedRun) -> None:
     write(finished.run, few_positives(finished), "0.5")
-    assert not [note for note in worth_knowing(RunFacts(finished.run)) if "promise" in note]
+    assert not [note for note in caveats_of(RunFacts(finished.run)) if "promise" in note]
 
 
 def test_caveats_stand_in_the_lines_the_file_the_page_and_the_card(finished: FinishedRun, tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_caveats_stand_in_the_lines_the_file_the_page_and_the_card(finished: Fin
     assert auroc.endswith("n = 16 *")
     assert f"  * AUROC: {CAVEATS['few_of_a_class']}" in lines
     assert finished.run.read_json("metrics.json")["test/auroc"]["caveat"] == "few_of_a_class"
-    assert CAVEATS["few_of_a_class"] in worth_knowing(RunFacts(finished.run))
+    assert CAVEATS["few_of_a_class"] in caveats_of(RunFacts(finished.run))
     page = write_report(finished.run).read_text(encoding="utf-8")
     assert f"* AUROC, average precision: {CAVEATS['few_of_a_class']}" in page
     card = (finished.run / "model_card.md").read_text(encoding="utf-8")

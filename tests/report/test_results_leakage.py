@@ -10,7 +10,8 @@ from raylight.data.leakage import SharedFile
 from raylight.evaluation.intervals import wilson
 from raylight.evaluation.predictions import Predictions
 from raylight.models.preprocessing import Preprocessing
-from raylight.report.facts import RunFacts, worth_knowing
+from raylight.report.caveats import caveats_of
+from raylight.report.facts import RunFacts
 from raylight.report.results import Selection, write_results
 from raylight.report.run_page import render_report
 from raylight.runs.run_dir import RunDir
@@ -100,4 +101,4 @@ def test_the_report_tells_of_leakage_audit_and_shortcuts(finished: FinishedRun) 
     for words in ("Without what training has met", "patient &lt;p7&gt;", "The label shows.", "What it goes by",
                   "What lies outside gives it away.", "30 % of the evidence."):  # fmt: skip
         assert words in page
-    assert any("that training has met; without them accuracy is" in note for note in worth_knowing(RunFacts(run)))
+    assert any("that training has met; without them accuracy is" in note for note in caveats_of(RunFacts(run)))

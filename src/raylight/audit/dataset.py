@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from raylight.audit.files import Finding, audit_files, class_counts
+from raylight.audit.files import audit_files
+from raylight.audit.findings import Finding, class_counts
 from raylight.audit.metadata import read_makers, side_facts
 from raylight.audit.metadata_baseline import SAMPLE, GiveAway, Guessed, give_away, give_away_finding
 from raylight.data.index import Index

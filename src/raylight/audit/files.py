@@ -5,14 +5,13 @@ it is read off the index, which has decoded every file once, at full strictness;
 what the label can be guessed from (``audit_facts``, ``report.give_away``) and the page (``report.audit_page``).
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from raylight.audit.findings import Finding, class_counts
 from raylight.data.duplicates import duplicate_groups
 from raylight.data.index import Index
 from raylight.data.leakage import LIKELY_SERIES, likely_series
@@ -59,27 +58,6 @@ _HANDLING = {
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something about the data that a careful person would want to know.
-
-    Attributes:
-        kind: its name for programs, such as ``duplicates_across_splits``.
-        severity: ``problem`` (results can't be trusted), ``warning`` (look at it) or ``note`` (good to know).
-        title: in a few words.
-        sentence: what was found, what it means, what to do.
-        count: files or sets of files that it is about.
-        files: these files, those that belong together in one set; at most ``SETS_LISTED`` sets.
-    """
-
-    kind: str
-    severity: str
-    title: str
-    sentence: str
-    count: int = 0
-    files: tuple[tuple[str, ...], ...] = ()
-
-
 def audit_files(index: Index) -> tuple[Finding, ...]:
     """Everything that the index shows.
 
@@ -93,14 +71,6 @@ def audit_files(index: Index) -> tuple[Finding, ...]:
         *_odd_files(index),
         *_passed_over(index),
     )
-
-
-def class_counts(index: Index) -> dict[str, dict[str, int]]:
-    """Usable files by class, then split; those of no split under ``""``."""
-    usable = index.usable()
-    counts = Counter(zip(usable.column("label"), usable.column("split"), strict=True))
-    splits = [name for name in ("train", "val", "test", None) if any(split == name for _, split in counts)]
-    return {label: {split or "": int(counts.get((label, split), 0)) for split in splits} for label in index.class_names}
 
 
 def _sets(members: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:

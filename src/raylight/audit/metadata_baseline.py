@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from raylight.audit.files import Finding
+from raylight.audit.findings import Finding
 from raylight.audit.metadata import SideFacts
 from raylight.evaluation.intervals import Interval, mean_of, proportion
 from raylight.runs.machine import usable_cpus

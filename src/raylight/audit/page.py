@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raylight.audit.dataset import SEVERITIES, Audit, to_text
-from raylight.audit.files import Finding
+from raylight.audit.findings import Finding
 from raylight.audit.metadata_baseline import percent, sentence
 from raylight.data.index import Index
 from raylight.report.images import SAMPLE, OriginalFiles, jpeg

@@ -6,7 +6,8 @@ From the same facts as the report. Leaves out everything that needs pictures.
 import re
 from pathlib import Path
 
-from raylight.report.facts import SPLITS, RunFacts, worth_knowing
+from raylight.report.caveats import caveats_of
+from raylight.report.facts import SPLITS, RunFacts
 from raylight.report.templating import page_templates
 
 
@@ -47,7 +48,7 @@ def render_model_card(facts: RunFacts) -> str:
         folder=facts.run.path.name,
         environment=facts.environment,
         started=str(facts.status["started"])[:10],
-        limits=worth_knowing(facts),
+        limits=caveats_of(facts),
         grouped=facts.test.groups is not None,
     )
     return card.encode("utf-8", "replace").decode("utf-8")

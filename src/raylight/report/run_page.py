@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from raylight.models.stages import StagedNetwork
-from raylight.report.facts import RunFacts, rule_on_validation, worth_knowing
+from raylight.report.caveats import caveats_of, rule_on_validation
+from raylight.report.facts import RunFacts
 from raylight.report.sections.data import data
 from raylight.report.sections.result import images, result, shortcuts, training
 from raylight.report.sections.settings import asked
@@ -133,7 +134,7 @@ def _summary(facts: RunFacts) -> dict[str, Any]:
         "threshold": facts.threshold,
         "rule": facts.decision.get("rule"),
         "rule_on_validation": rule_on_validation(facts.decision),
-        "notes": worth_knowing(facts),
+        "notes": caveats_of(facts),
         "classes": facts.test.class_names,
         "train": facts.total("train"),
     }

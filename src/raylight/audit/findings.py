@@ -1,0 +1,35 @@
+"""What an audit finds, as a value; and how many files each class has."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from raylight.data.index import Index
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about the data that a careful person would want to know.
+
+    Attributes:
+        kind: its name for programs, such as ``duplicates_across_splits``.
+        severity: ``problem`` (results can't be trusted), ``warning`` (look at it) or ``note`` (good to know).
+        title: in a few words.
+        sentence: what was found, what it means, what to do.
+        count: files or sets of files that it is about.
+        files: these files, those that belong together in one set; at most ``SETS_LISTED`` sets.
+    """
+
+    kind: str
+    severity: str
+    title: str
+    sentence: str
+    count: int = 0
+    files: tuple[tuple[str, ...], ...] = ()
+
+
+def class_counts(index: Index) -> dict[str, dict[str, int]]:
+    """Usable files by class, then split; those of no split under ``""``."""
+    usable = index.usable()
+    counts = Counter(zip(usable.column("label"), usable.column("split"), strict=True))
+    splits = [name for name in ("train", "val", "test", None) if any(split == name for _, split in counts)]
+    return {label: {split or "": int(counts.get((label, split), 0)) for split in splits} for label in index.class_names}
