@@ -156,7 +156,7 @@ def test_lopsided_classes_and_a_test_drawn_otherwise_are_told(tmp_path: Path) ->
     assert class_counts(index) == {"cat": {"train": 44, "test": 2}, "dog": {"train": 2, "test": 12}}
 
 
-def test_what_is_passed_over_is_told_by_kind_and_class(tmp_path: Path) -> None:
+def test_ignored_files_are_listed_by_kind_and_class(tmp_path: Path) -> None:
     root = tmp_path / "d"
     for k, name in enumerate(("cat", "dog")):
         for i in range(3):
@@ -185,42 +185,40 @@ def test_what_is_passed_over_is_told_by_kind_and_class(tmp_path: Path) -> None:
         (
             "problem",
             "A class without images",
-            "There is no class 'bird', since no image of it is left: 2 files passed over, such as 'bird/1.HEIC': .heic isn't "
-            "an image format that is read; convert them to JPEG or PNG.",
+            "There is no class 'bird', since no image of it is left: 2 files ignored, such as 'bird/1.HEIC': .heic isn't "
+            "a supported image format; convert them to JPEG or PNG.",
         ),
         (
             "problem",
             "A class without images",
-            "There is no class 'fish', since no image of it is left: 1 folder passed over, such as 'fish/': there is no file "
-            "in it.",
+            "There is no class 'fish', since no image of it is left: 1 folder ignored, such as 'fish/': it has no files.",
         ),
         (
             "warning",
             "Files that aren't used",
-            "1 file of the class 'cat' passed over, such as 'cat/film': the name has no ending that says what is inside (.jpg, "
-            ".png, ...).",
+            "1 file of the class 'cat' ignored, such as 'cat/film': the name has no suffix (.jpg, .png, ...).",
         ),
         (
             "warning",
             "Files that aren't used",
-            "1 file of the class 'cat' passed over, such as 'cat/scan.dcm': .dcm isn't an image format that is read; convert "
+            "1 file of the class 'cat' ignored, such as 'cat/scan.dcm': .dcm isn't a supported image format; convert "
             "them to JPEG or PNG.",
         ),
         (
             "warning",
             "Files that aren't used",
-            "2 files of the class 'dog' passed over, such as 'dog/x.jpg?w=300': the name doesn't end with .jpg but with what "
-            "came after ? in an address.",
+            "2 files of the class 'dog' ignored, such as 'dog/x.jpg?w=300': the name ends with the query of a URL, "
+            "not with .jpg.",
         ),
         (
             "warning",
             "Files that aren't used",
-            "1 folder passed over, such as 'test/': no labelled images are in it: no folder for each class; test is cut "
+            "1 folder ignored, such as 'test/': it has no labelled images: no folder per class; test is cut "
             "from train instead.",
         ),
         (
             "note",
             "Files that aren't used",
-            "1 file of the class 'cat' passed over, such as 'cat/Thumbs.db': .db isn't an image format that is read.",
+            "1 file of the class 'cat' ignored, such as 'cat/Thumbs.db': .db isn't a supported image format.",
         ),
     ]

@@ -108,6 +108,6 @@ def test_images_are_read_from_disk_without_those_beside_them(tmp_path: Path) -> 
     samples = Samples(np.load(file, mmap_mode="r"), rows, np.zeros(10, np.int64), ("",) * 10)
     before = read_from_disk()
     order = np.arange(10)[::-1]
-    found = [int(picture[0, 0, 0]) for picture in samples.pictures(order, order)]
+    found = [int(picture[0, 0, 0]) for picture in samples.images(order, order)]
     assert found == (rows[order] % 251).tolist()
     assert read_from_disk() - before < 4 * 10 * 224 * 224 * 3

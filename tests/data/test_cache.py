@@ -236,7 +236,11 @@ def test_a_damaged_cache_is_built_again(
         again, progress = build(index, tmp_path)
     assert progress.calls[-1] == (30, 30)
     assert_true(again, index)
-    assert [record.getMessage() for record in caplog.records if "is built again: it is damaged" in record.getMessage()]
+    assert [
+        record.getMessage()
+        for record in caplog.records
+        if record.getMessage().startswith("Rebuilding the image cache") and "it is damaged" in record.getMessage()
+    ]
     assert folders_in(tmp_path) == [cache.folder.name]
 
 

@@ -70,13 +70,13 @@ def test_what_is_odd_about_a_good_file_is_noted(root: Path) -> None:
     grey = np.asarray(picture(4).convert("L"), np.uint16)
     Image.fromarray(grey << 4).save(root / "b" / "twelve bits.png")
     Image.fromarray(grey << 8).save(root / "b" / "sixteen bits.png")
-    first = "only the first of its pictures is used (an animation, or pages)"
+    first = "only the first of its frames or pages is used"
     assert build(root).noted() == [
         ("a/moving.gif", first),
         ("a/moving.png", first),
         ("a/moving.webp", first),
         ("a/pages.tif", first),
-        ("b/twelve bits.png", "of its 16 bits only the lower 12 are used, so that it is nearly black"),
+        ("b/twelve bits.png", "nearly black: only the lower 12 of its 16 bits are used"),
     ]
     assert build(root).rejected() == []
 

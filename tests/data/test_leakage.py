@@ -16,7 +16,7 @@ def test_a_leaked_patient_and_a_leaked_picture(tmp_path: Path) -> None:
     draw(root / "test/dog/p1_b.png", 72)
     with Image.open(root / "train/cat/cat0.png") as picture:
         picture.save(root / "test/cat/copy.jpg", quality=70)
-    index, _ = index_of(root, tmp_path, group_pattern=r"^(p\d)_")
+    index = index_of(root, tmp_path, group_pattern=r"^(p\d)_")
 
     shared = shared_with_training(assign_splits(index, DataConfig(), 1))
 
@@ -31,6 +31,6 @@ def test_splits_that_we_cut_share_nothing(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         for i in range(20):
             draw(root / name / f"p{i // 2}{name}_{i}.png", i + 100 * (name == "dog"))
-    index, _ = index_of(root, tmp_path, group_pattern=r"^(p\d+\w+)_")
+    index = index_of(root, tmp_path, group_pattern=r"^(p\d+\w+)_")
     for seed in range(5):
         assert shared_with_training(assign_splits(index, DataConfig(test_fraction=0.3), seed)) == ()

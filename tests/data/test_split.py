@@ -12,7 +12,7 @@ import pytest
 
 from raylight.config.schema import DataConfig
 from raylight.data.index import INDEX_SCHEMA, Index
-from raylight.data.split import assign_splits, held_out_beyond, limit_per_class
+from raylight.data.split import assign_splits, limit_per_class, split_size_warnings
 from raylight.data.split_check import check_shares, check_splits
 from raylight.errors import DataError
 
@@ -246,10 +246,10 @@ def test_a_part_that_lacks_a_class_is_refused_and_the_remedy_works(caplog: pytes
 
 def test_small_classes_held_out_beyond_the_setting_are_told() -> None:
     index = make_index([f"{number:03}" for number in range(100) for _ in range(5)])
-    lines = held_out_beyond(index, assign_splits(index, DataConfig(), 1), DataConfig())
+    lines = split_size_warnings(index, assign_splits(index, DataConfig(), 1), DataConfig())
     assert [line.split(",")[0] for line in lines] == ["val is 20% of the images", "test is 20% of the images"]
     enough = make_index(["a", "b"] * 100)
-    assert held_out_beyond(enough, assign_splits(enough, DataConfig(), 1), DataConfig()) == []
+    assert split_size_warnings(enough, assign_splits(enough, DataConfig(), 1), DataConfig()) == []
 
 
 @pytest.mark.parametrize(

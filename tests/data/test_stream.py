@@ -11,13 +11,13 @@ import torch
 
 from raylight.config.schema import DataConfig, DecodeConfig, RayConfig
 from raylight.data.augment import Augmenter
-from raylight.data.batches import Batches, Share
+from raylight.data.batches import Batches, Shard
 from raylight.data.cache import cached_images
 from raylight.data.decode.image import DecodeSpec
 from raylight.data.index import Index, build_index
 from raylight.data.sources.demo import draw_demo
 from raylight.data.sources.source import find_images
-from raylight.data.stream import Stream, StreamedSamples, through_buffer
+from raylight.data.stream import Stream, StreamedSamples, buffered_order
 from raylight.errors import DataError
 
 SPEC, THREADS = DecodeSpec(24, "crop"), DecodeConfig("threads", workers=2)
@@ -65,14 +65,14 @@ def test_an_epoch_has_each_cached_image_once(index: Index, tmp_path: Path, buffe
 
 def test_processes_share_each_batch(index: Index) -> None:
     whole = list(Batches(streamed(index, 5), 8, seed=1, shuffle=True))
-    parts = [list(Batches(streamed(index, 5), 8, seed=1, shuffle=True, share=Share(rank, 2))) for rank in (0, 1)]
+    parts = [list(Batches(streamed(index, 5), 8, seed=1, shuffle=True, shard=Shard(rank, 2))) for rank in (0, 1)]
     for batch, first, second in zip(whole, *parts, strict=True):
         assert torch.equal(batch.inputs[0::2], first.inputs)
         assert torch.equal(batch.inputs[1::2], second.inputs)
 
 
 def test_a_buffer_lets_an_image_go_at_most_its_size_early() -> None:
-    left = through_buffer(np.arange(1000), 50, np.random.default_rng(0))
+    left = buffered_order(np.arange(1000), 50, np.random.default_rng(0))
     assert sorted(left.tolist()) == list(range(1000))
     assert (left - np.arange(1000)).max() < 50
     assert not np.array_equal(left, np.arange(1000))

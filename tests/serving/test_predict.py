@@ -51,7 +51,7 @@ def test_folders_are_searched_and_only_images_in_them_count(
     done = raylight("predict", run, tmp_path / "photos")
 
     assert done.exit_code == 0
-    assert done.stderr == f"1 file passed over, such as '{deep}/Thumbs.db': .db isn't an image format that is read.\n"
+    assert done.stderr == f"1 file ignored, such as '{deep}/Thumbs.db': .db isn't a supported image format.\n"
     assert list(rows(done.stdout)) == [
         str(deep.parent / "first.png"),
         str(deep / "a,b.PNG"),
@@ -85,7 +85,7 @@ def test_bad_files_are_named_skipped_and_end_in_1(run: Path, images: Path, tmp_p
     assert f"{tmp_path / 'nowhere.png'}: there is no such file or folder" in complaints
     assert f"{tmp_path / 'empty'}: no image files in this folder" in complaints
     assert any(line.startswith(f"{images / 'right' / 'broken.jpg'}: ") for line in complaints)
-    assert f"1 file passed over, such as '{tmp_path}/empty/photo.HEIC': .heic isn't an image format" in done.stderr
+    assert f"1 file ignored, such as '{tmp_path}/empty/photo.HEIC': .heic isn't a supported image format" in done.stderr
     assert len(complaints) == 4
     assert len(rows(done.stdout)) == 40
 

@@ -12,7 +12,7 @@ from raylight.data.decode.image import DecodeSpec
 from raylight.data.index import Index, build_index
 from raylight.data.sources.source import find_images
 from raylight.errors import DataError
-from raylight.storage.remote import RemotePath, place
+from raylight.storage.remote import RemotePath, to_path
 
 
 @pytest.fixture
@@ -73,6 +73,6 @@ def test_what_is_not_there_is_said(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the folder file:///.*/nowhere doesn't exist"):
         indexed(f"file://{root}/nowhere", tmp_path)
     with pytest.raises(DataError, match=r"nosuch://bucket: pyarrow can't open this filesystem: .* s3://BUCKET/FOLDER"):
-        place("nosuch://bucket/photos")
+        to_path("nosuch://bucket/photos")
     with pytest.raises(FileNotFoundError):
-        (place(f"file://{root}") / "cat" / "missing.png").read_bytes()
+        (to_path(f"file://{root}") / "cat" / "missing.png").read_bytes()

@@ -61,12 +61,12 @@ def audit_data(data: DataConfig, cache_dir: Path, out: Path | None) -> int:
     from raylight.audit.dataset import audit_index, audit_lines
     from raylight.audit.page import write_audit
     from raylight.data.index import build_index, check_bad_fraction
-    from raylight.data.sources.source import find_images, groups_told
+    from raylight.data.sources.source import describe_groups, find_images
     from raylight.errors import DataError
     from raylight.runs.progress import progress_bar
 
     source = find_images(data, cache_dir)
-    if (told := groups_told(source, data)) is not None:
+    if (told := describe_groups(source, data)) is not None:
         sys.stdout.write(f"{told}\n")
     done = 0
     with progress_bar("reading", "auto") as on_progress:
@@ -111,13 +111,13 @@ def audit_labels(target: str, overrides: Sequence[str], out: Path | None) -> int
     if Path(target).is_dir() and run_folders(Path(target)):
         return report_labels(labels_of_sweep([Path(target)]), out)
     from raylight.data.index import build_index
-    from raylight.data.sources.passed_over import kinds_passed_over
+    from raylight.data.sources.ignored import group_ignored
     from raylight.data.sources.source import find_images
 
     config = settings(target, overrides)
     cache_dir = Path(config.cache_dir).expanduser()
     index = build_index(find_images(config.data, cache_dir), cache_dir, usable_cpus())
-    for kind in kinds_passed_over(index.ignored, index.class_names):
+    for kind in group_ignored(index.ignored, index.class_names):
         sys.stderr.write(f"{kind.sentence}\n")
     return report_labels(labels_of_data(index, config.data.name), out)
 

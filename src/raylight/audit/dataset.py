@@ -19,7 +19,7 @@ from raylight.audit.findings import Finding, class_counts
 from raylight.audit.metadata import read_makers, side_facts
 from raylight.audit.metadata_baseline import SAMPLE, GiveAway, Guessed, give_away, give_away_finding
 from raylight.data.index import Index
-from raylight.data.split import together
+from raylight.data.split import linked_groups
 from raylight.evaluation.bootstrap import drawn
 from raylight.storage.atomic import write_atomically
 
@@ -104,7 +104,7 @@ def audit_index(index: Index, name: str, cache_dir: Path, cameras: bool = True, 
         chosen = drawn(len(usable), SAMPLE)
         sample = usable.select(chosen)
         makers = read_makers(index.root, list(sample.column("path")), workers) if cameras else None
-        linked = together(usable, True)[chosen]
+        linked = linked_groups(usable, True)[chosen]
         found = give_away(side_facts(sample, makers), sample.targets(), linked, index.class_names)
     told = give_away_finding(found) if found is not None else None
     findings = (*audit_files(index), *([told] if told else ()))

@@ -15,7 +15,7 @@ from raylight.audit.findings import Finding, class_counts
 from raylight.data.duplicates import duplicate_groups
 from raylight.data.index import Index
 from raylight.data.leakage import LIKELY_SERIES, likely_series
-from raylight.data.sources.passed_over import kinds_passed_over
+from raylight.data.sources.ignored import group_ignored
 
 SETS_LISTED = 200
 """Sets of files that a finding names at most; its ``count`` says how many there are."""
@@ -114,9 +114,11 @@ def _odd_files(index: Index) -> Iterator[Finding]:
 
 
 def _passed_over(index: Index) -> Iterator[Finding]:
-    for kind in kinds_passed_over(index.ignored, index.class_names):
-        severity = "problem" if kind.class_is_lost and kind.telling else "warning" if kind.telling else "note"
-        title = "A class without images" if kind.class_is_lost else "Files that aren't used"
+    for kind in group_ignored(index.ignored, index.class_names):
+        severity = (
+            "problem" if kind.class_is_empty and kind.likely_images else "warning" if kind.likely_images else "note"
+        )
+        title = "A class without images" if kind.class_is_empty else "Files that aren't used"
         yield Finding("ignored", severity, title, kind.sentence, len(kind.paths), _each(kind.paths))
 
 

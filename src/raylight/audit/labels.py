@@ -20,7 +20,7 @@ from raylight.audit.metadata_baseline import folds_of, percent
 from raylight.compare.replicates import IncomparableError
 from raylight.compare.study import study_of
 from raylight.data.index import Index
-from raylight.data.split import together
+from raylight.data.split import linked_groups
 from raylight.errors import ConfigError, DataError, install_command
 from raylight.report.images import SAMPLE, OriginalFiles, jpeg
 from raylight.report.pages import render
@@ -166,7 +166,7 @@ def labels_of_data(index: Index, name: str) -> LabelErrors:
             f"to {LARGEST:,} in all. Train a cross-validation instead, and give its folder."
         )
     features = usable.thumbnails.reshape(len(usable), -1).astype(np.float32) / 255
-    folds = folds_of(targets, together(usable, True))
+    folds = folds_of(targets, linked_groups(usable, True))
     probabilities = np.zeros((len(usable), len(counts)))
     for fold in np.unique(folds):
         held = folds == fold

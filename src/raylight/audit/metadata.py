@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from raylight.data.decode.image import FORMATS
 from raylight.data.index import Index
-from raylight.storage.remote import Place
+from raylight.storage.remote import AnyPath
 
 HEADER_BYTES = 262_144
 """What is read of a file to find its EXIF notes; they stand before the picture."""
@@ -76,7 +76,7 @@ def side_facts(index: Index, makers: Sequence[str] | None = None) -> SideFacts:
     return SideFacts(tuple(names), table, tuple(words), tuple(name in ("brightness", "contrast") for name in names))
 
 
-def read_makers(root: Place, paths: Sequence[str], workers: int) -> tuple[str, ...]:
+def read_makers(root: AnyPath, paths: Sequence[str], workers: int) -> tuple[str, ...]:
     """Camera or scanner of each file, by its EXIF notes; nothing where it has none.
 
     Only the beginnings of files are read: some 10,000 a second.
@@ -86,7 +86,7 @@ def read_makers(root: Place, paths: Sequence[str], workers: int) -> tuple[str, .
         return tuple(pool.map(lambda path: _maker(root / path), paths))
 
 
-def _maker(path: Place) -> str:
+def _maker(path: AnyPath) -> str:
     from PIL import Image
 
     try:

@@ -11,7 +11,7 @@ from raylight.compare.cells import SHOWN, cell, difference_words, markdown_head,
 from raylight.compare.recipes import Recipe
 from raylight.compare.study import Pair, Study
 from raylight.config.metric_names import LABELS, LOWER_IS_BETTER
-from raylight.data.names import on_one_line
+from raylight.data.names import single_line
 from raylight.report.pages import count, p_value, seconds
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def print_study(study: Study) -> None:
             for key in keys[:NAMED]:
                 said = loser.opinions[key]
                 console.print(
-                    f"  {on_one_line(winner.paths[key])}: {names[said.label]}, called {names[said.given]} "
+                    f"  {single_line(winner.paths[key])}: {names[said.label]}, called {names[said.given]} "
                     f"({said.probability:.2f}) by {loser.name}",
                     markup=False,
                 )

@@ -1,8 +1,8 @@
-"""Random changes of training images, per sample, reproducible whatever order or thread they are made in.
+"""Random augmentation per image, reproducible in any order and any thread.
 
-torchvision's transforms draw from torch's global generator. Here each sample's draws come from a generator of its
-own, seeded by (seed, epoch, image), so that neither the order of images nor a prefetching thread changes a picture
-or the network's dropout.
+torchvision's transforms draw from torch's global generator. Here each image has a generator of its own, seeded by
+(seed, epoch, image): neither the order of images nor a prefetching thread changes an augmentation or the network's
+dropout.
 """
 
 import hashlib
@@ -32,8 +32,8 @@ _DRAWS = frozenset(
 )
 
 
-class OwnRandomness(TorchFunctionMode):
-    """Within this mode torch's random functions draw from one given generator.
+class LocalGenerator(TorchFunctionMode):
+    """Makes torch's random functions draw from a given generator.
 
     Modes are per thread (torch.overrides.TorchFunctionMode), so other threads keep the global generator.
     """
@@ -49,7 +49,7 @@ class OwnRandomness(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Add our generator to a draw that names none."""
+        """Passes the generator to random functions that were given none."""
         kwargs = dict(kwargs or {})
         if func in _DRAWS:
             kwargs.setdefault("generator", self.generator)
@@ -57,10 +57,10 @@ class OwnRandomness(TorchFunctionMode):
 
 
 class Augmenter:
-    """Applies transforms to single images, each with its own randomness.
+    """Applies transforms to one image at a time, each image with a generator of its own.
 
     Args:
-        transforms: functions of uint8[3, height, width], applied in order; none leaves images as they are.
+        transforms: functions of uint8[3, height, width], applied in order; with none, images stay unchanged.
         seed: the run's seed.
     """
 
@@ -73,23 +73,26 @@ class Augmenter:
         return bool(self.transforms)
 
     def __call__(self, image: UInt8[Tensor, "3 height width"], key: str, turn: int) -> UInt8[Tensor, "3 height width"]:
-        """One picture, changed at random.
+        """Augments an image.
 
         Args:
-            image: the picture.
-            key: what the picture is, its content hash.
-            turn: epoch or view; another turn gives another picture.
+            image: the pixels.
+            key: content hash of the image.
+            turn: epoch or view; each gives a different augmentation.
+
+        Returns:
+            The augmented image; the same for the same seed, key and turn.
         """
         digest = hashlib.blake2b(f"{self.seed}/{turn}/{key}".encode(), digest_size=8).digest()
         self._generator.manual_seed(int.from_bytes(digest, "little"))
-        with OwnRandomness(self._generator):
+        with LocalGenerator(self._generator):
             for transform in self.transforms:
                 image = transform(image)
         return image
 
 
 def build_augmenter(nodes: Sequence[Any], seed: int) -> Augmenter:
-    """Instantiate the transforms that a config lists.
+    """Builds the transforms that a config lists.
 
     Args:
         nodes: ``_target_`` nodes, already checked.

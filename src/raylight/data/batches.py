@@ -1,7 +1,7 @@
-"""From the cache to batches: order, augmentation, and a thread that stays ahead of training.
+"""From the cache to batches: order, augmentation, and prefetching in a thread.
 
-What a batch holds is either decoded images or, above a freeze boundary, cached features; the loop is the same.
-Normalisation isn't done here: images stay uint8 until the network's device has them.
+A batch holds decoded images or, above a freeze boundary, cached features. Images stay uint8; they are normalised on the
+network's device.
 """
 
 import queue
@@ -21,12 +21,12 @@ from raylight.data.samples import Samples
 
 
 class Batch(NamedTuple):
-    """Images or features with their targets; empty where a training process has no share in a small batch.
+    """Images or features with their targets; empty where a small batch has no samples for this training process.
 
     Attributes:
         inputs: uint8[batch, 3, height, width] in channels-last memory, or float features[batch, ...].
-        targets: int64[batch], the class's position.
-        positions: int64[batch], the image's position in its samples.
+        targets: int64[batch], class numbers.
+        positions: int64[batch], position of each image in ``Samples``.
     """
 
     inputs: Shaped[Tensor, "batch ..."]
@@ -34,26 +34,32 @@ class Batch(NamedTuple):
     positions: Int64[Tensor, " batch"]
 
     def pinned(self) -> "Batch":
-        """The same in page-locked memory, from which a GPU copies while it computes."""
+        """A copy in page-locked memory, from which a GPU copies while it computes."""
         return Batch(*(part.pin_memory() for part in self))
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which part of each batch is one training process's.
+class Shard:
+    """The part of each batch that one training process takes.
 
     Attributes:
-        rank: the process, counted from 0.
-        of: number of processes.
+        rank: number of the process, from 0.
+        world_size: number of processes.
     """
 
     rank: int = 0
-    of: int = 1
+    world_size: int = 1
 
 
 @dataclass
 class WaitClock:
-    """How long training waited for batches, in seconds."""
+    """How long training has waited for batches.
+
+    Attributes:
+        waited: seconds spent waiting.
+        batches: batches received.
+        wall_start: when counting began, as ``time.perf_counter`` tells it.
+    """
 
     waited: float = 0.0
     batches: int = 0
@@ -61,24 +67,24 @@ class WaitClock:
 
 
 class Batches:
-    """An epoch of batches, made in a thread while the network works on the ones before.
+    """The batches of an epoch, prefetched in a thread while the network computes.
 
-    The order of an epoch depends on (seed, epoch) alone, an image's augmentation on (seed, epoch, image). Of several
-    training processes each takes its share of every batch, so that together they go through the same batches as one would;
-    no sample comes twice, and each process has as many batches, some of which may be empty.
+    The order depends on (seed, epoch) alone, the augmentation on (seed, epoch, image). Several training processes each
+    take a shard of every batch, so that together they see the same batches as one process would: no sample is repeated, and
+    all processes have the same number of batches, some of which may be empty.
 
     Args:
-        samples: what to go through.
-        batch_size: samples a batch, over all training processes; the last batch of an epoch may be smaller.
+        samples: images or features.
+        batch_size: samples per batch, over all training processes; the last batch of an epoch may be smaller.
         seed: seed of the order.
-        epoch: which epoch this is; it chooses order, augmentation and view.
-        shuffle: whether to go through in random order.
-        augmenter: changes each image; None or empty leaves it as it is.
-        limit: batches at most.
-        clock: counts the time that the reader waited.
-        prefetch: batches made ahead.
-        share: the part of each batch that is made.
-        pin: make batches in page-locked memory, for a GPU.
+        epoch: number of the epoch; it determines order, augmentation and view.
+        shuffle: whether the order is random.
+        augmenter: applied to each image; ``None`` for no augmentation.
+        limit: maximum number of batches.
+        clock: measures the time spent waiting for batches.
+        prefetch: maximum number of batches prefetched.
+        shard: the part of each batch to make.
+        pin: put batches into page-locked memory, for a GPU.
     """
 
     def __init__(
@@ -93,13 +99,13 @@ class Batches:
         limit: int | None = None,
         clock: WaitClock | None = None,
         prefetch: int = 4,
-        share: Share = Share(),
+        shard: Shard = Shard(),
         pin: bool = False,
     ) -> None:
         self.samples, self.batch_size, self.seed, self.epoch = samples, batch_size, seed, epoch
         self.shuffle, self.augmenter, self.limit = shuffle, augmenter, limit
         self.clock, self.prefetch = clock or WaitClock(), prefetch
-        self.share, self.pin = share, pin
+        self.shard, self.pin = shard, pin
 
     def __len__(self) -> int:
         whole = -(-len(self.samples) // self.batch_size)
@@ -108,7 +114,7 @@ class Batches:
     def order(self) -> Int64[np.ndarray, " sample"]:
         """The epoch's order of samples."""
         read = self._order_of_reading()
-        return self.samples.order_of_use(read, [self.seed, self.epoch]) if self.shuffle else read
+        return self.samples.usage_order(read, [self.seed, self.epoch]) if self.shuffle else read
 
     def _order_of_reading(self) -> Int64[np.ndarray, " sample"]:
         if not self.shuffle:
@@ -118,15 +124,15 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         order = self.order()
         chunks = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
-        own = [chunk[self.share.rank :: self.share.of] for chunk in chunks[: len(self)]]
+        own = [chunk[self.shard.rank :: self.shard.world_size] for chunk in chunks[: len(self)]]
         pictures: Iterator[UInt8[np.ndarray, "height width 3"]] = iter(())
         if own and self.samples.are_images:
-            pictures = self.samples.pictures(np.concatenate(own), self._order_of_reading())
+            pictures = self.samples.images(np.concatenate(own), self._order_of_reading())
         made = (self._batch(chunk, pictures) for chunk in own)
         batches = (batch.pinned() if self.pin else batch for batch in made)
-        # Features are there at once; a thread that fetched them would cost more than it saved.
+        # Features take no time to load; a prefetching thread would cost more than it saves.
         yield from (
-            _ahead(batches, self.prefetch, self.clock) if self.samples.are_images else _timed(batches, self.clock)
+            _prefetched(batches, self.prefetch, self.clock) if self.samples.are_images else _timed(batches, self.clock)
         )
 
     def _batch(
@@ -154,7 +160,7 @@ _END: Any = object()
 
 
 def _timed(source: Iterator[Batch], clock: WaitClock) -> Iterator[Batch]:
-    """The items of a source, with the time that making them takes counted as waiting."""
+    """Yields the items of a source; the time it takes to make them counts as waiting."""
     while True:
         begin = time.perf_counter()
         item = next(source, None)
@@ -165,8 +171,8 @@ def _timed(source: Iterator[Batch], clock: WaitClock) -> Iterator[Batch]:
         yield item
 
 
-def _ahead(source: Iterator[Batch], depth: int, clock: WaitClock) -> Iterator[Batch]:
-    """Draw from a source in a thread, at most ``depth`` items ahead; its exceptions are raised here."""
+def _prefetched(source: Iterator[Batch], depth: int, clock: WaitClock) -> Iterator[Batch]:
+    """Prefetches up to ``depth`` items of a source in a thread; its exceptions are raised here."""
     ready: queue.Queue[Any] = queue.Queue(depth)
     stopped = threading.Event()
 
@@ -184,7 +190,7 @@ def _ahead(source: Iterator[Batch], depth: int, clock: WaitClock) -> Iterator[Ba
 
     def work() -> None:
         try:
-            # One thread here: a second team of OpenMP threads would fight with the network's for the same cores.
+            # One thread: a second team of OpenMP threads would compete with the network's for the same cores.
             torch.set_num_threads(1)
             started.set()
             for item in source:
@@ -199,7 +205,7 @@ def _ahead(source: Iterator[Batch], depth: int, clock: WaitClock) -> Iterator[Ba
     worker = threading.Thread(target=work, name="raylight-batches", daemon=True)
     worker.start()
     started.wait()
-    # torch keeps the number for threads to come process-wide, the number in use per thread: set both back here.
+    # torch keeps the number for future threads per process, the number in use per thread: this restores both.
     torch.set_num_threads(threads)
     try:
         while True:

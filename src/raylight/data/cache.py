@@ -1,9 +1,8 @@
-"""Decoded images on disk, memory-mapped: made once, shared by epochs, runs and sweeps.
+"""Decoded images on disk, memory-mapped: built once, shared by epochs, runs and sweeps.
 
-Covers finding, building and trusting a cache. The contents of the files, the shape and the version of the
-decoding code name its folder, ``<cache_dir>/images/<key>``; paths, labels and splits don't matter. A cache is
-whole under its name or not there: it is built under a lock, in a folder of another name, which is renamed at
-the end.
+Covers finding, building and checking a cache. Its folder is ``<cache_dir>/images/<key>``; the key depends on the contents
+of the files, the image shape and the version of the decoding code, not on paths, labels or splits. A cache is built under
+a lock in a temporary folder, which is renamed once it is complete.
 """
 
 import contextlib
@@ -24,7 +23,7 @@ from jaxtyping import UInt8
 from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.cache_files import read_cache, write_cache
 from raylight.data.decode.image import CODE_VERSION, RESIZER, DecodeSpec
-from raylight.data.engines import PASSING_REASONS
+from raylight.data.engines import TRANSIENT_REASONS
 from raylight.data.index import Index
 from raylight.errors import DataError, RaylightError
 from raylight.storage.atomic import sync
@@ -39,13 +38,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class ImageCache:
-    """Decoded images, each distinct content once.
+    """Decoded images, one row per distinct file content.
 
     Attributes:
-        folder: where they are.
-        pixels: read-only memory map; its pages belong to the system, not to this process.
-        rows: row of each image, by the SHA-256 of its file.
-        rejected: reason why a file has no row, by its SHA-256.
+        folder: of the cache.
+        pixels: read-only memory map; it doesn't count towards this process's own memory.
+        rows: row of each image, by SHA-256 of its file.
+        rejected: why a file has no row, by SHA-256.
     """
 
     folder: Path
@@ -55,11 +54,11 @@ class ImageCache:
 
     @property
     def key(self) -> str:
-        """Names the images and the rows that they have."""
+        """Identifies the images and their rows."""
         return self.folder.name
 
     def samples(self, part: Index) -> "Samples":
-        """The images of some files of the index."""
+        """The images of a part of the index."""
         from raylight.data.samples import Samples
 
         keys = tuple(part.column("sha256"))
@@ -74,22 +73,22 @@ def cached_images(
     cache_dir: Path,
     on_progress: Callable[[int, int], None],
 ) -> ImageCache:
-    """Opens the cache of an index's usable files, building it first if it isn't there.
+    """Opens the image cache of an index; builds it first if there is none.
 
-    Nothing is decoded and no Ray started when it is there. Of several processes that want the same one, one
-    builds and the others wait for it. A damaged cache is rebuilt, with a warning in the log.
+    If it exists, nothing is decoded and Ray isn't started. If several processes need the same cache, one builds it and the
+    others wait. A damaged cache is rebuilt, with a warning in the log.
 
     Args:
         index: the files; only usable ones are decoded.
         spec: shape of each image.
         decode: engine and number of workers.
-        ray: session for ``decode.engine=ray``.
-        cache_dir: where caches are kept, below ``images``.
-        on_progress: called with the number of images decoded so far and of all.
+        ray: Ray session for ``decode.engine=ray``.
+        cache_dir: parent folder of ``images``, where caches are kept.
+        on_progress: called with the number of images decoded so far, and the total.
 
     Raises:
         DataError: the index has no usable file.
-        RaylightError: the cache can't be written, or the disk has no room for it.
+        RaylightError: the cache can't be written, or the disk is too small.
     """
     paths = _paths_by_content(index)
     if not paths:
@@ -106,7 +105,7 @@ def cached_images(
             if cache is not None:
                 return cache
             if fault:
-                _log.warning("The image cache %s is built again: %s", folder, fault)
+                _log.warning("Rebuilding the image cache %s: %s", folder, fault)
             _remove_leftovers(folder)
             _check_room(folder, len(digests), spec)
             building = _building(folder)
@@ -125,10 +124,10 @@ def cached_images(
 
 
 def cache_key(digests: Sequence[str], spec: DecodeSpec) -> str:
-    """Name of the cache that holds these contents in this shape: 32 hexadecimal digits.
+    """Name of the cache of these contents at this shape: 32 hexadecimal digits.
 
     Args:
-        digests: SHA-256 of each distinct content, sorted.
+        digests: SHA-256 of each distinct file content, sorted.
         spec: shape of each image.
     """
     facts = [list(digests), spec.size, spec.resize, CODE_VERSION, RESIZER]
@@ -136,7 +135,7 @@ def cache_key(digests: Sequence[str], spec: DecodeSpec) -> str:
 
 
 def _paths_by_content(index: Index) -> dict[str, list[str]]:
-    """Where each distinct content of the usable files can be read."""
+    """Paths of the usable files, by SHA-256 of their content."""
     usable = index.usable()
     paths: dict[str, list[str]] = {}
     for digest, path in zip(usable.column("sha256"), usable.column("path"), strict=True):
@@ -145,15 +144,15 @@ def _paths_by_content(index: Index) -> dict[str, list[str]]:
 
 
 def _find(folder: Path, digests: Sequence[str], spec: DecodeSpec) -> tuple[ImageCache | None, str | None]:
-    """The cache in a folder if it can be trusted, else what is wrong with it if it is there."""
+    """The cache in a folder, if it is valid; else what is wrong with it, if it exists."""
     if not folder.is_dir():
         return None, None
     try:
         cache = ImageCache(folder, *read_cache(folder, digests, spec))
     except (OSError, ValueError, pa.ArrowException) as error:
         return None, f"it is damaged ({error})"
-    if any(reason.startswith(PASSING_REASONS) for reason in cache.rejected.values()):
-        return None, "some files could not be read when it was made"
+    if any(reason.startswith(TRANSIENT_REASONS) for reason in cache.rejected.values()):
+        return None, "some files could not be read when it was built"
     return cache, None
 
 
@@ -168,7 +167,7 @@ def _check_room(folder: Path, images: int, spec: DecodeSpec) -> None:
 
 @contextlib.contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """Holds the lock of a cache's name; the kernel frees it however its holder ends."""
+    """Locks a cache's name; the kernel releases the lock however this process ends."""
     lock = _lock(folder)
     try:
         lock.acquire(timeout=0)
@@ -182,7 +181,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what is under this name, whose lock we hold, and what killed builders left under others."""
+    """Removes the folder of this name, whose lock we hold, and what killed processes left of other caches."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(_building(folder), ignore_errors=True)
     for building in folder.parent.glob(".*.building"):

@@ -1,9 +1,9 @@
-"""The two files of an image cache: how they are written, and how they are read back and checked.
+"""Writing, reading and checking the two files of an image cache.
 
     pixels.npy     uint8[image, height, width, 3], opened as a memory map
-    images.arrow   sha256, row in pixels.npy, reason why it has none
+    images.arrow   sha256, row in pixels.npy or the reason why there is none
 
-Covers their contents. Leaves names, locks and the decision to build to :mod:`raylight.data.cache`.
+Not here: names, locks and the decision to build (:mod:`raylight.data.cache`).
 """
 
 import errno
@@ -20,7 +20,7 @@ from jaxtyping import Int64, UInt8
 
 from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.decode.image import DecodeSpec
-from raylight.data.engines import PASSING_REASONS, DecodedBlock, Destination, decode_files
+from raylight.data.engines import TRANSIENT_REASONS, DecodedBlock, Destination, decode_files
 from raylight.storage.atomic import sync
 
 PIXELS: Final = "pixels.npy"
@@ -28,16 +28,21 @@ SIDECAR: Final = "images.arrow"
 SIDECAR_SCHEMA: Final = pa.schema([("sha256", pa.string()), ("row", pa.int64()), ("reason", pa.string())])
 
 _SYNC_EVERY: Final = 256_000_000
-"""Bytes after which what was written goes to the disk, so that unwritten pages don't pile up in memory."""
+"""Bytes after which written data is flushed to disk, so that dirty pages don't fill the memory."""
 
 
 def read_cache(
     folder: Path, digests: Sequence[str], spec: DecodeSpec
 ) -> tuple[UInt8[np.ndarray, "image height width 3"], dict[str, int], dict[str, str]]:
-    """Opens the files of a cache and checks that they are whole and those that are meant.
+    """Opens the files of a cache and checks that they are complete and hold the right images.
+
+    Args:
+        folder: of the cache.
+        digests: SHA-256 of each distinct file content, sorted.
+        spec: shape of each image.
 
     Returns:
-        The pixels, mapped read-only; the row of each digest that has one; why the others have none.
+        The pixels, mapped read-only; the row of each image by SHA-256; why the others have none, by SHA-256.
 
     Raises:
         ValueError: the files are damaged or belong to other images.
@@ -59,7 +64,7 @@ def read_cache(
     with (folder / PIXELS).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if file.read(len(header)) != header or size != len(header) + np.prod(shape, dtype=np.int64):
-            raise ValueError(f"{PIXELS} isn't uint8{list(shape)}, or has lost its end: {size:,} bytes")
+            raise ValueError(f"{PIXELS} isn't uint8{list(shape)}, or is truncated: {size:,} bytes")
     return np.load(folder / PIXELS, mmap_mode="r"), rows, rejected
 
 
@@ -71,18 +76,18 @@ def write_cache(
     ray: RayConfig,
     on_progress: Callable[[int, int], None],
 ) -> None:
-    """Decodes files and writes a cache's two files; when it returns they are safe from a power failure.
+    """Decodes files and writes the two files of a cache, synced to disk.
 
-    Images lie in the order of their digests, whichever engine decodes them and in whatever order. Where some
-    turn out bad, the last images take their rows.
+    Rows are in the order of the digests, whichever engine decodes them. The rows of bad images are filled with the last
+    images.
 
     Args:
         folder: an empty folder.
-        paths: where each content, named by its SHA-256, can be read; one place or more.
+        paths: paths of the files with each content, by SHA-256.
         spec: shape of each image.
         decode: engine and number of workers.
-        ray: session for ``decode.engine=ray``.
-        on_progress: called with the number of images decoded so far and of all.
+        ray: Ray session for ``decode.engine=ray``.
+        on_progress: called with the number of images decoded so far, and the total.
 
     Raises:
         OSError: the files can't be written.
@@ -113,7 +118,7 @@ def _decode_all(
     ray: RayConfig,
     on_progress: Callable[[int, int], None],
 ) -> dict[str, str]:
-    """Writes each image to its digest's row; returns the reasons of those whose rows stay empty."""
+    """Writes each image to the row of its digest; returns the reasons of those whose rows stay empty."""
     reasons: dict[str, str] = {}
     done = unsynced = 0
     rows = np.arange(len(digests))
@@ -132,11 +137,11 @@ def _decode_all(
                 unsynced = 0
             done += len(block.positions) if attempt == 0 else 0
             on_progress(done, len(digests))
-        # A content that couldn't be read here may have another place where it can.
+        # A file that couldn't be read may have a copy that can.
         again = [
             digest
             for digest in wanted
-            if reasons.get(digest, "").startswith(PASSING_REASONS) and len(paths[digest]) > attempt + 1
+            if reasons.get(digest, "").startswith(TRANSIENT_REASONS) and len(paths[digest]) > attempt + 1
         ]
         if not again:
             break
@@ -147,9 +152,9 @@ def _decode_all(
 
 
 def _write_rows(output: BinaryIO, block: DecodedBlock, rows: Int64[np.ndarray, " good"], offset: int) -> None:
-    """Writes a block's images to their rows, neighbouring ones at once.
+    """Writes a block's images to their rows, adjacent ones in one go.
 
-    Not through a memory map: on a full disk a write raises, where touching a mapped page kills the process.
+    Not through a memory map: on a full disk a write raises, whereas touching a mapped page kills the process.
     """
     if not len(rows):
         return
@@ -164,7 +169,7 @@ def _write_rows(output: BinaryIO, block: DecodedBlock, rows: Int64[np.ndarray, "
 def _close_gaps(
     output: BinaryIO, digests: Sequence[str], reasons: Mapping[str, str], spec: DecodeSpec
 ) -> dict[str, int]:
-    """Moves the last images into the rows that stayed empty and shortens the file; returns all rows."""
+    """Moves the last images into the empty rows and truncates the file; returns the row of each digest."""
     rows = {digest: row for row, digest in enumerate(digests) if digest not in reasons}
     if len(rows) == len(digests):
         return rows
@@ -196,17 +201,17 @@ def _write_sidecar(file: Path, digests: Sequence[str], rows: Mapping[str, int], 
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
-    """Start of a ``.npy`` file of bytes; numpy pads it to the same length for any number of rows."""
+    """Header of a uint8 ``.npy`` file; numpy pads it to the same length for any number of rows."""
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return stream.getvalue()
 
 
 def reserve(output: BinaryIO, size: int) -> None:
-    """Takes the whole file's room on the disk now, where the system can, instead of failing near the end.
+    """Allocates the disk space of the whole file up front, where the system can, instead of failing near the end.
 
     Raises:
-        OSError: there is no room.
+        OSError: the disk is too small.
     """
     try:
         os.posix_fallocate(output.fileno(), 0, size)

@@ -1,16 +1,16 @@
-"""Pictures that were published twice: the same file, or the same picture scaled, re-encoded, brightened, made grey.
+"""Duplicates: the same file, or the same picture rescaled, re-encoded, brightened or converted to grey.
 
-Compares the fine detail of the index's 32 x 32 thumbnails. Plain correlation won't do: chest films are so alike that
-films of different children correlate at 0.97. What is left after a Laplacian is a picture's own.
+Compares the fine detail of the index's 32 x 32 thumbnails. Correlating the pixels themselves isn't enough: chest X-rays of
+different children correlate at 0.97. After a Laplacian filter, only detail specific to a picture remains.
 
-Measured on 188 films, 2,002 photos and ten demo sets of 600 drawings (thresholds lie between; numbers at 32 x 32):
+Correlations measured on 188 X-rays, 2,002 photos and ten demo sets of 600 drawings (at 32 x 32; the threshold lies between):
 
-    republished pairs that were found, confirmed by eye (3 films, 1 photo)    0.87 to 0.99
-    re-encoded at quality 30, half size, 20 % brighter, made grey             0.90 to 1.00
-    closest pair of different pictures: films, photos, drawings               0.58, 0.41, 0.68
+    duplicates found and confirmed by eye (3 X-ray pairs, 1 photo pair)        0.87 to 0.99
+    re-encoded at quality 30, half size, 20 % brighter, converted to grey      0.90 to 1.00
+    most similar pair of different pictures: X-rays, photos, drawings          0.58, 0.41, 0.68
 
-Not found: crops of more than about 1 % a side, mirrored and turned copies. Pictures without detail (blank pages)
-are compared by content alone. Not here: what to do about duplicates (``split.py``, the audit).
+Not found: crops of more than about 1 % per side, mirrored and rotated copies. Pictures without detail (blank pages)
+are compared by file content alone. Not here: what to do about duplicates (``split.py``, the audit).
 """
 
 import hashlib
@@ -23,29 +23,29 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from raylight.data.index import GREY, Index
 
 CANDIDATE_CORRELATION = 0.90
-"""Of detail at 16 x 16; among 25,000 films of one kind perhaps one pair in a million gets past."""
+"""Of detail at 16 x 16; among 25,000 X-rays about one pair in a million exceeds it."""
 
 DUPLICATE_CORRELATION = 0.78
-"""Of detail at 32 x 32; seven standard deviations above films of different people."""
+"""Of detail at 32 x 32; seven standard deviations above X-rays of different people."""
 
 LEAST_DETAIL = 2.0
 """Grey levels (root mean square of the Laplacian at 16 x 16) below which a picture counts as blank."""
 
 _BLOCK = 1024
-"""Files whose products with as many others stay within a processor's cache."""
+"""Files per block: the products of two blocks fit into a processor's cache."""
 
 _COORDINATES = 64
-"""Numbers a file by which most pairs are ruled out, a third of those of its detail."""
+"""Coordinates per file that rule out most pairs; a third of those of its detail."""
 
 _SAMPLE = 4096
-"""Files, about, by which the axes are chosen; more would choose no better ones."""
+"""About how many files determine the axes; more give no better ones."""
 
 _ROUNDING = 1e-4
-"""More than what rounding takes from a bound."""
+"""Upper limit of the rounding error of a bound."""
 
 _REMEMBERED = 4
 _remembered: dict[bytes, Int64[np.ndarray, " file"]] = {}
-"""What ``duplicate_groups`` found lately: the split of a run, its audit and its leakage check ask for the same."""
+"""Latest results of ``duplicate_groups``: a run's split, audit and leakage check need the same ones."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,18 @@ def near_duplicates(
     candidate_correlation: float = CANDIDATE_CORRELATION,
     duplicate_correlation: float = DUPLICATE_CORRELATION,
 ) -> tuple[DuplicatePair, ...]:
-    """Pairs of thumbnails that show the same picture, in order of their positions.
+    """Pairs of thumbnails that show the same picture.
 
-    Of many identical thumbnails, each is paired with the first one only. Memory beyond the thumbnails stays below
-    2 kB a file and 100 MB.
+    Identical thumbnails are each paired with the first of them only. Memory use beyond the thumbnails stays below
+    2 kB per file plus 100 MB.
 
     Args:
-        thumbnails: pictures; blank ones, such as the zeros of bad files, pair with nothing.
-        candidate_correlation: least correlation of detail at 16 x 16 that is looked at more closely.
-        duplicate_correlation: least correlation of detail at 32 x 32.
+        thumbnails: RGB; blank ones, such as the zeros of bad files, match nothing.
+        candidate_correlation: minimum correlation of detail at 16 x 16 for a closer comparison.
+        duplicate_correlation: minimum correlation of detail at 32 x 32.
+
+    Returns:
+        Pairs in order of their positions.
     """
     coarse = _coarse_detail(thumbnails)
     blank = np.asarray(~coarse.any(axis=1))
@@ -91,9 +94,12 @@ def near_duplicates(
 
 
 def duplicate_groups(index: Index) -> Int64[np.ndarray, " file"]:
-    """A number for each file; files with the same content, or of the same picture, share it.
+    """Group number of each file; files with the same content, or of the same picture, have the same one.
 
-    Asked again about the same contents in the same order, the process remembers the answer.
+    The latest results are remembered for the life of the process.
+
+    Args:
+        index: with thumbnails.
 
     Raises:
         ValueError: the index has no thumbnails, as when it was read from a run folder.
@@ -134,7 +140,7 @@ def _coarse_detail(thumbnails: UInt8[np.ndarray, "file 32 32 3"]) -> Float[np.nd
 def _correlated(
     detail: Float[np.ndarray, "file feature"], least: float
 ) -> Iterator[tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"]]]:
-    """All pairs of unit vectors whose product is at least ``least``, the earlier position first, block by block."""
+    """All pairs of unit vectors whose dot product is at least ``least``, earlier position first, block by block."""
     bounding = _bounding(detail)
     for start in range(0, len(detail), _BLOCK):
         for other in range(start, len(detail), _BLOCK):
@@ -149,13 +155,13 @@ def _correlated(
 
 
 def _bounding(detail: Float[np.ndarray, "file feature"]) -> Float[np.ndarray, "file coordinate"]:
-    """Short vectors whose product is at least that of the unit vectors that they stand for.
+    """Shorter vectors whose dot products are upper bounds of those of the unit vectors.
 
-    These are rotated to the axes along which they differ most. What the further axes add to a product is at most the
-    product of the lengths there (Cauchy and Schwarz), which becomes the last coordinate.
+    The vectors are projected onto the principal axes. What the remaining axes add to a dot product is at most the product
+    of the lengths there (Cauchy-Schwarz); that length is the last coordinate.
     """
     sample = detail[:: max(len(detail) // _SAMPLE, 1)]
-    _, axes = np.linalg.eigh(sample.T @ sample)  # the least first
+    _, axes = np.linalg.eigh(sample.T @ sample)  # ascending eigenvalues
     leading = detail @ axes[:, :-_COORDINATES:-1]
     rest = np.sqrt(np.maximum(1 - np.square(leading).sum(axis=1, keepdims=True), 0))
     return np.asarray(np.concatenate([leading, rest], axis=1), dtype=np.float32)
@@ -164,7 +170,7 @@ def _bounding(detail: Float[np.ndarray, "file feature"]) -> Float[np.ndarray, "f
 def _products(
     detail: Float[np.ndarray, "file feature"], firsts: Int64[np.ndarray, " pair"], seconds: Int64[np.ndarray, " pair"]
 ) -> Float[np.ndarray, " pair"]:
-    """Products of pairs of vectors."""
+    """Dot products of pairs of vectors."""
     products = np.empty(len(firsts), dtype=np.float32)
     for start in range(0, len(firsts), _BLOCK):
         part = slice(start, start + _BLOCK)
@@ -194,7 +200,7 @@ def _confirmed(
 def _first_alike(
     thumbnails: UInt8[np.ndarray, "file 32 32 3"], blank: Bool[np.ndarray, " file"]
 ) -> Int64[np.ndarray, " file"]:
-    """The first position with the very same thumbnail; -1 for blank ones."""
+    """The first position with an identical thumbnail; -1 for blank ones."""
     seen: dict[bytes, int] = {}
     first = np.full(len(thumbnails), -1)
     for position in np.flatnonzero(~blank):
@@ -208,14 +214,14 @@ def _grey(thumbnails: UInt8[np.ndarray, "file 32 32 3"]) -> Float[np.ndarray, "f
 
 
 def _laplacian(grey: Float[np.ndarray, "file height width"]) -> Float[np.ndarray, "file feature"]:
-    """Four times each inner pixel less its four neighbours."""
+    """Four times each inner pixel minus its four neighbours."""
     centre = grey[:, 1:-1, 1:-1]
     around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
     return np.asarray((4 * centre - around).reshape(len(grey), -1))
 
 
 def _unit(vectors: Float[np.ndarray, "file feature"], least: float) -> Float[np.ndarray, "file feature"]:
-    """Centred, at length 1; zeros where the root mean square is below ``least``."""
+    """Centred and scaled to length 1; zeros where the root mean square is below ``least``."""
     vectors = vectors - vectors.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     full = lengths > max(least * np.sqrt(vectors.shape[1]), 1e-6)

@@ -1,9 +1,9 @@
-"""Many files to pixels, on the cores of this machine or of a Ray cluster.
+"""Decoding many files, on the cores of this machine or of a Ray cluster.
 
-Covers reading, decoding with :func:`raylight.data.decode.image.decode_image`, and quarantining what can't be used.
-Both engines call the same function on the same bytes, so their results are identical. Memory stays flat: only
-a few blocks exist at a time. Leaves keeping the pixels to :mod:`raylight.data.cache`, but Ray's workers write them to
-where they are kept themselves if they can: passing through the object store they would be copied twice more.
+Covers reading, decoding with :func:`raylight.data.decode.image.decode_image`, and quarantining unusable files.
+Both engines call the same function on the same bytes, so their results are identical. Memory use is constant: only
+a few blocks exist at a time. Storing pixels is up to :mod:`raylight.data.cache`, but where Ray's workers can reach its
+file they write to it directly: the object store would copy the pixels twice more.
 """
 
 import contextlib
@@ -29,34 +29,34 @@ from raylight.errors import BadImageError, RaylightError, first_line
 from raylight.runs.machine import keep_freed_memory, usable_cpus
 from raylight.runs.preflight import check_nodes_see, largest_block
 from raylight.runs.ray_session import ray_session
-from raylight.storage.remote import Place, place
+from raylight.storage.remote import AnyPath, to_path
 
 THREAD_BLOCK: Final = 4_000_000
-"""Most decoded bytes in one block of a thread: handing it over costs little, so it may be small."""
+"""Maximum decoded bytes per block of a thread; small, since passing blocks between threads costs little."""
 
 RAY_BLOCK: Final = 32_000_000
-"""Most decoded bytes in one block that passes through Ray's object store."""
+"""Maximum decoded bytes per block in Ray's object store."""
 
 RAY_TASK: Final = 100_000_000
-"""Most decoded bytes of one Ray task, which costs some tens of milliseconds and must be worth them."""
+"""Maximum decoded bytes per Ray task; large, since starting a task takes some tens of milliseconds."""
 
-PASSING_REASONS: Final = ("can't be read", "changed since it was indexed")
-"""How reasons begin that speak of the moment and not of a file's content."""
+TRANSIENT_REASONS: Final = ("can't be read", "changed since it was indexed")
+"""How the reasons of transient errors begin, which say nothing about a file's content."""
 
-BLOCKS_A_WORKER: Final = 4
-"""Least blocks for each worker, where there are files enough, so that all finish at about the same time."""
+MIN_BLOCKS_PER_WORKER: Final = 4
+"""Where there are enough files; so that all workers finish at about the same time."""
 
 
 @dataclass(frozen=True)
 class DecodedBlock:
-    """What became of some of the files.
+    """The result of decoding some of the files.
 
     Attributes:
-        positions: places of these files among all that were asked for, counted from 0.
-        pixels: the images of those that are ``ok``, in the order of ``positions``.
-        ok: whether the file is a usable image.
-        reasons: why not, else ``None``.
-        written: whether the images already are where they are kept; ``pixels`` is empty then.
+        positions: positions of these files in ``paths``.
+        pixels: the images that are ``ok``, in the order of ``positions``.
+        ok: whether each file is a usable image.
+        reasons: why a file isn't usable, else ``None``.
+        written: whether a worker has written the images to their destination; ``pixels`` is empty then.
     """
 
     positions: Int64[np.ndarray, " file"]
@@ -68,12 +68,12 @@ class DecodedBlock:
 
 @dataclass(frozen=True)
 class Destination:
-    """A file of images one after the other, for workers that can reach it to write into.
+    """A file of images for workers that can reach it to write to.
 
     Attributes:
-        file: its name must be one that no other file has on any machine, since a worker that finds it takes it for this.
-        offset: where the first row begins, in bytes.
-        rows: where each file's image belongs.
+        file: its name must be unique over all machines, since workers recognise it by its name.
+        offset: of the first row, in bytes.
+        rows: row of each file's image.
     """
 
     file: Path
@@ -82,7 +82,7 @@ class Destination:
 
 
 def decode_files(
-    paths: Sequence[Place | str],
+    paths: Sequence[AnyPath | str],
     spec: DecodeSpec,
     decode: DecodeConfig,
     ray: RayConfig,
@@ -93,23 +93,26 @@ def decode_files(
 ) -> Iterator[DecodedBlock]:
     """Decodes files, each exactly once, in blocks of bounded size.
 
-    A file that is missing, unreadable or not an image is reported with its reason; it stops nothing. Blocks
-    come in order with ``engine=threads``, in any order with ``engine=ray`` unless told otherwise. A worker or node of a
-    Ray cluster that ends early is replaced by others, which decode what it hadn't handed over.
+    A file that is missing, unreadable or not an image is reported with the reason, and decoding goes on. Blocks come in
+    order with ``engine=threads``, in any order with ``engine=ray`` unless ``in_order``. If a worker or node of a Ray cluster
+    fails, others take over its files.
 
     Args:
         paths: the files, or their URIs; with a Ray cluster, as its nodes see them.
         spec: shape of each image.
         decode: engine and number of workers.
-        ray: session to start or join for ``engine=ray``; closed when the iterator is exhausted or closed.
-        on_progress: called with the number of files that each block finished.
-        digests: SHA-256 that each file's content should have, in hexadecimal; a file that has another one is
-            reported as changed. ``None`` takes whatever is there.
-        into: where Ray's workers may write the images themselves.
-        in_order: keep Ray's blocks in order, too; at most a few of them wait for their turn.
+        ray: Ray session to start or join for ``engine=ray``; closed with the iterator.
+        on_progress: called with the number of files of each finished block.
+        digests: expected SHA-256 of each file, in hexadecimal; a file with another one is reported as changed. ``None``
+            accepts any content.
+        into: where Ray's workers may write the images directly.
+        in_order: keep Ray's blocks in order, too; at most a few of them are held back.
+
+    Yields:
+        Blocks that together contain each file once.
 
     Raises:
-        RaylightError: Ray can't start, its cluster can't do it, or it gave up.
+        RaylightError: Ray can't start, its cluster isn't suitable, or decoding in it failed.
     """
     if decode.engine == "threads":
         blocks = _with_threads(paths, digests, spec, decode.workers or usable_cpus())
@@ -129,19 +132,19 @@ class _Files:
     positions: Int64[np.ndarray, " file"]
     paths: tuple[str, ...]
     digests: tuple[str, ...]
-    """``""`` where any content will do."""
+    """``""`` accepts any content."""
 
 
 def _split(
-    paths: Sequence[Place | str],
+    paths: Sequence[AnyPath | str],
     digests: Sequence[str] | None,
     spec: DecodeSpec,
     workers: int,
     most_bytes: int,
 ) -> Iterator[_Files]:
-    """Cuts the files into blocks that fit into memory and keep all workers busy."""
+    """Splits the files into blocks that fit into memory and keep all workers busy."""
     fitting = most_bytes // (spec.size * spec.size * 3)
-    length = max(min(fitting, len(paths) // (workers * BLOCKS_A_WORKER)), 1)
+    length = max(min(fitting, len(paths) // (workers * MIN_BLOCKS_PER_WORKER)), 1)
     for start in range(0, len(paths), length):
         stop = min(start + length, len(paths))
         yield _Files(
@@ -154,7 +157,7 @@ def _split(
 def _decode_rows(
     paths: Sequence[str], digests: Sequence[str], spec: DecodeSpec
 ) -> tuple[UInt8[np.ndarray, "file height width 3"], list[str | None]]:
-    """Reads and decodes files one after the other; a file that can't be used leaves zeros and a reason."""
+    """Reads and decodes files one after the other; an unusable file gives zeros and a reason."""
     keep_freed_memory()
     pixels = np.zeros((len(paths), spec.size, spec.size, 3), np.uint8)
     reasons: list[str | None] = [None] * len(paths)
@@ -178,21 +181,21 @@ def _block(
 def _read(path: str, digest: str) -> bytes:
     try:
         if is_uri(path):
-            data = place(path).read_bytes()
+            data = to_path(path).read_bytes()
         else:
             with io.FileIO(path) as file:
                 data = file.readall()
     except OSError as error:
-        raise BadImageError(f"{PASSING_REASONS[0]}: {error.strerror or error}") from error
+        raise BadImageError(f"{TRANSIENT_REASONS[0]}: {error.strerror or error}") from error
     if digest and hashlib.sha256(data).hexdigest() != digest:
-        raise BadImageError(PASSING_REASONS[1])
+        raise BadImageError(TRANSIENT_REASONS[1])
     return data
 
 
 def _with_threads(
-    paths: Sequence[Place | str], digests: Sequence[str] | None, spec: DecodeSpec, workers: int
+    paths: Sequence[AnyPath | str], digests: Sequence[str] | None, spec: DecodeSpec, workers: int
 ) -> Iterator[DecodedBlock]:
-    """Runs a pool of threads, at most two blocks a thread ahead of whoever takes the results."""
+    """Decodes in a thread pool, at most two blocks per thread ahead of the consumer."""
     work = _split(paths, digests, spec, workers, THREAD_BLOCK)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     pending: deque[tuple[_Files, Future[tuple[np.ndarray, list[str | None]]]]] = deque()
@@ -209,7 +212,7 @@ def _with_threads(
 
 
 def _with_ray(
-    paths: Sequence[Place | str],
+    paths: Sequence[AnyPath | str],
     digests: Sequence[str] | None,
     spec: DecodeSpec,
     workers: int | None,
@@ -217,7 +220,7 @@ def _with_ray(
     into: Destination | None,
     in_order: bool,
 ) -> Iterator[DecodedBlock]:
-    """Runs Ray Data: a task for some blocks; Ray's own back-pressure bounds what waits in the object store."""
+    """Decodes with Ray Data, several blocks per task; Ray's backpressure bounds the use of the object store."""
     if not paths:
         return
     with ray_session(config, workers, ends_later=True):
@@ -226,7 +229,7 @@ def _with_ray(
 
         session: Any = ray
         cpus = workers or int(session.cluster_resources()["CPU"])
-        # Workers import what they need while this process imports Ray Data; nobody waits for them.
+        # Workers import what they need while this process imports Ray Data; nothing waits for them.
         warming = [session.remote(_warm_up).remote() for _ in range(min(cpus, usable_cpus()))]
         block = largest_block(spec.size * spec.size * 3, RAY_BLOCK)
         check_nodes_see(str(paths[0]))
@@ -251,15 +254,19 @@ def _with_ray(
                 concurrency=workers,
             )
             try:
-                yield from _each_once(decoded.iter_batches(batch_size=None, batch_format="numpy"), len(paths), spec)
+                yield from _without_duplicates(
+                    decoded.iter_batches(batch_size=None, batch_format="numpy"), len(paths), spec
+                )
                 del warming
             except ray.exceptions.RayError as error:
                 first = first_line(error)
-                raise RaylightError(f"Ray gave up decoding: {first} (decode=threads works without Ray)") from error
+                raise RaylightError(f"Decoding with Ray failed: {first} (decode=threads works without Ray)") from error
 
 
-def _each_once(batches: Iterator[dict[str, np.ndarray]], count: int, spec: DecodeSpec) -> Iterator[DecodedBlock]:
-    """Turns Ray's batches into blocks; what a repeated task hands over a second time is passed over."""
+def _without_duplicates(
+    batches: Iterator[dict[str, np.ndarray]], count: int, spec: DecodeSpec
+) -> Iterator[DecodedBlock]:
+    """Turns Ray's batches into blocks; drops duplicate rows from retried Ray tasks."""
     missing = np.ones(count, bool)
     for batch in batches:
         new = missing[batch["position"]]
@@ -274,21 +281,21 @@ def _each_once(batches: Iterator[dict[str, np.ndarray]], count: int, spec: Decod
             yield DecodedBlock(positions, nothing, np.array([why is None for why in reasons]), tuple(reasons), True)
     if missing.any():
         raise RaylightError(
-            f"Ray handed over only {count - missing.sum():,} of {count:,} files and said no more; see the logs of its workers"
+            f"Ray returned only {count - missing.sum():,} of {count:,} files, without an error; see the logs of its workers"
         )
 
 
 @dataclass(frozen=True)
 class _OpenFile:
-    """A destination as a worker gets it."""
+    """A destination, as passed to workers."""
 
     name: str
     offset: int
     node: str
-    """Where the process is that will read the file."""
+    """Ray's ID of the node whose process will read the file."""
 
     def descriptor(self) -> int | None:
-        """The file opened for writing; ``None`` where this machine doesn't have it."""
+        """Opens the file for writing; ``None`` if this machine can't reach it."""
         try:
             return os.open(self.name, os.O_WRONLY)
         except OSError:
@@ -296,7 +303,7 @@ class _OpenFile:
 
 
 def _warm_up() -> None:
-    """Import what decoding needs; runs in Ray's workers."""
+    """Imports what decoding needs; runs in Ray's workers."""
     import ray.data  # noqa: F401
     import simplejpeg  # noqa: F401
 
@@ -304,7 +311,7 @@ def _warm_up() -> None:
 def _decode_batch(
     batch: dict[str, np.ndarray], spec: DecodeSpec, block: int, into: _OpenFile | None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """One task, in the shape in which Ray Data passes it; runs in Ray's workers."""
+    """Decodes the files of one task; runs in Ray's workers."""
     descriptor = into.descriptor() if into is not None else None
     if into is not None and descriptor is not None:
         yield {"position": batch["position"], "reason": _decode_into(descriptor, into, batch, spec)}
@@ -319,7 +326,7 @@ def _decode_batch(
 def _decode_into(
     descriptor: int, into: _OpenFile, batch: dict[str, np.ndarray], spec: DecodeSpec
 ) -> Shaped[np.ndarray, " file"]:
-    """Writes images to their rows, one by one: a single picture's memory stays in the processor's cache."""
+    """Writes images to their rows one by one: a single image stays in the processor's cache."""
     import ray
 
     keep_freed_memory()
@@ -334,7 +341,7 @@ def _decode_into(
             except BadImageError as error:
                 reasons.append(str(error))
         if ray.get_runtime_context().get_node_id() != into.node:
-            os.fsync(descriptor)  # before saying so, since this machine may be gone a moment later
+            os.fsync(descriptor)  # before reporting success, since this node may fail right after
     finally:
         os.close(descriptor)
     return _as_text(reasons)
@@ -346,7 +353,7 @@ def _as_text(reasons: Sequence[str | None]) -> Shaped[np.ndarray, " file"]:
 
 @contextlib.contextmanager
 def _data_context(block: int, in_order: bool) -> Iterator[None]:
-    """Keeps Ray Data from printing over our own progress and blocks to their size; gives the process its settings back."""
+    """Keeps Ray Data from printing over our own progress bar, and sets its block size; restores the settings at the end."""
     from ray.data import DataContext
 
     context, logger = DataContext.get_current(), logging.getLogger("ray.data")

@@ -1,7 +1,6 @@
-"""One table with a row per file: what it is, what it shows, and whether it can be used.
+"""One table with a row per file: path, label, group, split, metadata, status.
 
-Not here: which files belong to the data set (``source.py``), what reading them shows (``scan.py``), who trains and who
-tests (``split.py``).
+Not here: which files belong to the data set (``source.py``), reading them (``scan.py``), assigning splits (``split.py``).
 """
 
 import json
@@ -19,11 +18,11 @@ from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 
 from raylight.config.schema import DataConfig
 from raylight.data.scan import FACTS, no_thumbnails, scan_files
-from raylight.data.sources.passed_over import PassedOver
+from raylight.data.sources.ignored import IgnoredEntry
 from raylight.data.sources.source import Source
 from raylight.errors import DataError
 from raylight.storage.atomic import appearing_whole
-from raylight.storage.remote import Place, place
+from raylight.storage.remote import AnyPath, to_path
 
 _OF_FILE = FACTS.names[FACTS.names.index("bytes") :]
 
@@ -37,7 +36,7 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 """Columns of the index. ``path`` is relative to the root; ``group`` names the patient or object, where known; ``split`` is
-train, val, test or null; the others are what reading the file shows (``scan.FACTS``)."""
+train, val, test or null; the others come from reading the file (``scan.FACTS``)."""
 
 GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue in a grey value (ITU-R BT.601)."""
@@ -50,20 +49,20 @@ class Index:
     """All files of a data set, or some of them.
 
     Attributes:
-        root: folder, here or behind a URI, that paths are relative to.
+        root: local or remote folder that paths are relative to.
         class_names: in alphabetical order; the position of a name is the class's number.
-        positive_class: the class that recall, AUROC, ... speak of.
+        positive_class: the class that recall, AUROC and others refer to.
         table: with the columns of ``INDEX_SCHEMA``.
-        thumbnails: 32 x 32 pictures, RGB, zeros for bad files; none at all in an index read from a run folder.
-        ignored: what lies beside the files and isn't used; nothing in an index read from a run folder.
+        thumbnails: RGB, zeros for bad files; empty in an index read from a run folder.
+        ignored: files and folders of the root that aren't used; empty in an index read from a run folder.
     """
 
-    root: Place
+    root: AnyPath
     class_names: tuple[str, ...]
     positive_class: str
     table: pa.Table
     thumbnails: UInt8[np.ndarray, "file 32 32 3"]
-    ignored: tuple[PassedOver, ...] = ()
+    ignored: tuple[IgnoredEntry, ...] = ()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -92,7 +91,7 @@ class Index:
 
     @cached_property
     def grey_levels(self) -> tuple[Float[np.ndarray, " file"], Float[np.ndarray, " file"]]:
-        """Mean and deviation of each thumbnail's grey values, 0 to 255; block by block, so that memory stays flat."""
+        """Mean and standard deviation of each thumbnail's grey values, 0 to 255; computed in blocks to save memory."""
         means, deviations = np.zeros(len(self.thumbnails)), np.zeros(len(self.thumbnails))
         for start in range(0, len(self.thumbnails), _WINDOW):
             block = slice(start, start + _WINDOW)
@@ -112,7 +111,7 @@ class Index:
         return list(zip(bad.column("path").to_pylist(), bad.column("reason").to_pylist(), strict=True))
 
     def noted(self) -> list[tuple[str, str]]:
-        """Path and note of each usable file that is odd: an animation of which one picture is used, for example."""
+        """Path and note of each usable file with a peculiarity, such as an animation of which one frame is used."""
         odd = self.table.filter(
             pc.and_(pc.equal(self.table.column("status"), "ok"), self.table.column("note").is_valid())
         )
@@ -137,12 +136,12 @@ class Index:
         )
 
     def targets(self) -> Int64[np.ndarray, " file"]:
-        """The number of each file's class."""
+        """Class number of each file: its position in ``class_names``."""
         numbers = pc.index_in(self.table.column("label"), value_set=pa.array(self.class_names))
         return np.asarray(numbers.to_numpy(), dtype=np.int64)
 
     def write(self, path: Path) -> None:
-        """Writes the table, without thumbnails, as a Parquet file that appears whole or not at all."""
+        """Writes the table, without thumbnails, to a Parquet file, atomically."""
         about = {
             "root": str(self.root),
             "class_names": self.class_names,
@@ -157,16 +156,16 @@ class Index:
         """Reads what ``write`` wrote.
 
         Raises:
-            DataError: the file is missing, damaged, or something else.
+            DataError: the file is missing, damaged, or not an index.
         """
         try:
             table = pq.read_table(path)
             about = json.loads((table.schema.metadata or {})[b"raylight"])
-            if "note" not in table.column_names:  # written before there were notes
+            if "note" not in table.column_names:  # written by a version without notes
                 table = table.append_column("note", pa.nulls(len(table), pa.string()))
             table = table.replace_schema_metadata(None).cast(INDEX_SCHEMA)
             return cls(
-                place(about["root"]),
+                to_path(about["root"]),
                 tuple(about["class_names"]),
                 about["positive_class"],
                 table,
@@ -179,13 +178,13 @@ class Index:
 def build_index(
     source: Source, cache_dir: Path, workers: int, on_progress: Callable[[int], None] | None = None
 ) -> Index:
-    """Reads every file of a data set that isn't known yet.
+    """Builds the index of a data set; reads only files that are new or have changed.
 
     Args:
         source: the files.
-        cache_dir: where what is found is remembered, in ``index/``.
-        workers: files read at a time.
-        on_progress: told how many more files are done.
+        cache_dir: results are kept here, below ``index``, for the next time.
+        workers: number of files read in parallel.
+        on_progress: called with the number of files done since the last call.
 
     Raises:
         DataError: ``cache_dir`` can't be written, or its disk is full.
@@ -212,7 +211,7 @@ def build_index(
 
 
 def check_bad_fraction(index: Index, data: DataConfig) -> None:
-    """Stops where too many files can't be used for the rest to be trusted.
+    """Raises an error if too many files are bad.
 
     Raises:
         DataError: more than ``data.max_bad_fraction`` of the files are bad, or all of them.
@@ -230,7 +229,7 @@ def check_bad_fraction(index: Index, data: DataConfig) -> None:
                 f"{len(rejected):,} of {len(index):,} files in {index.root} can't be used ({share:.1%}; "
                 f"data.max_bad_fraction={data.max_bad_fraction:g} allows {data.max_bad_fraction:.1%}):",
                 *shown,
-                "Mend or remove them, or allow more with data.max_bad_fraction=SHARE.",
+                "Repair or remove them, or allow more with data.max_bad_fraction=FRACTION.",
             ]
         )
     )

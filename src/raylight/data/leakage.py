@@ -1,7 +1,7 @@
-"""Test images that training has met before: of the same patient, or the very same picture.
+"""Leakage: test images of the same patient or picture as a training or validation image.
 
-Splits that Raylight cuts have none. A split that the data set ships may, and is kept as it was published; what is
-found here is named, and the metrics are also given without it. Leaves out the cutting (``split.py``).
+Splits made by Raylight have none. Splits shipped with a data set may, and are kept as published; leaked images are
+listed, and metrics are also reported without them. Not here: making splits (``split.py``).
 """
 
 import re
@@ -13,21 +13,21 @@ import numpy as np
 
 from raylight.data.duplicates import duplicate_groups
 from raylight.data.index import Index
-from raylight.data.split import together
+from raylight.data.split import linked_groups
 
 LIKELY_SERIES = r"^(.+?)[-_]day\d|^((?:NORMAL2-)?IM-\d+)-\d|^(person\d+)_|^(.*?patient[-_]?\d+)"
-"""What names of several images of one patient look like, in sets that say nothing about patients."""
+"""File names of several images of one patient, as seen in data sets without patient IDs."""
 
 
 @dataclass(frozen=True)
 class SharedFile:
-    """A test image whose patient or picture is also in train or validation.
+    """A test image whose patient or picture is also in train or val.
 
     Attributes:
         path: of the test image.
-        partner: one that was learnt from.
-        why: ``patient``, or ``picture``.
-        detail: the patient's name, or nothing.
+        partner: path of the image in train or val.
+        why: ``patient`` or ``picture``.
+        detail: the patient's name, or empty.
     """
 
     path: str
@@ -37,11 +37,14 @@ class SharedFile:
 
 
 def shared_with_training(index: Index, duplicates: bool = True) -> tuple[SharedFile, ...]:
-    """The test images that share a patient or a picture with an image that was learnt from, by path.
+    """Test images that share a patient or picture with an image in train or val.
 
     Args:
-        index: with ``split`` filled in, and thumbnails.
-        duplicates: nearly the same picture counts as the same, not only the same file (``data.group_duplicates``).
+        index: with splits and thumbnails.
+        duplicates: whether near-duplicates count, besides identical files (``data.group_duplicates``).
+
+    Returns:
+        Sorted by path.
     """
     usable = index.usable()
     splits = usable.column("split")
@@ -49,7 +52,7 @@ def shared_with_training(index: Index, duplicates: bool = True) -> tuple[SharedF
     if not learnt.any() or not tested.any():
         return ()
     paths, groups = usable.column("path"), usable.column("group")
-    linked = together(usable, duplicates)
+    linked = linked_groups(usable, duplicates)
     alike = (
         duplicate_groups(usable)
         if duplicates
@@ -71,7 +74,12 @@ def shared_with_training(index: Index, duplicates: bool = True) -> tuple[SharedF
 
 
 def likely_series(paths: Sequence[str]) -> list[str | None]:
-    """What the names of files suggest about the patient of each; None where they suggest nothing."""
+    """The patient of each file, as guessed from its name; ``None`` where the name suggests none.
+
+    Example:
+        >>> likely_series(["a/person7_virus_2.jpeg", "IM-0011-0001.jpeg", "cat.jpg"])
+        ['person7', 'IM-0011', None]
+    """
     pattern = re.compile(LIKELY_SERIES, re.IGNORECASE)
     found = [pattern.search(PurePosixPath(path).name) for path in paths]
     return [next((part for part in match.groups() if part), None) if match else None for match in found]

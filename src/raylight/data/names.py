@@ -1,4 +1,4 @@
-"""Names of files, classes and splits: which are meant for images, how they are compared and how they are shown."""
+"""Names of files, classes and splits: recognising, comparing and displaying them."""
 
 import os
 import unicodedata
@@ -36,42 +36,57 @@ SPLITS = {spelling: split for split, spellings in SPLIT_NAMES.items() for spelli
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name ends like an image's that is read."""
+    """Whether a file name has the suffix of a supported image format."""
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def printable(name: str) -> str:
-    r"""The name as it can be written down: bytes that aren't UTF-8 as ``\xe9``."""
+    r"""The name with bytes that aren't UTF-8 escaped, as in ``\xe9``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def on_one_line(name: str | os.PathLike[str]) -> str:
-    r"""The name as a log or a terminal shows it harmlessly: what isn't printable, such as a line's end, as ``\n``."""
+def single_line(name: str | os.PathLike[str]) -> str:
+    r"""The name with unprintable characters escaped, such as ``\n``: safe to show in a log or terminal.
+
+    Example:
+        >>> print(single_line("two\nlines.png"))
+        two\nlines.png
+    """
     text = printable(os.fspath(name))
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
-def classes(labels: Iterable[str]) -> str:
-    """How many classes there are, and their names."""
+def describe_classes(labels: Iterable[str]) -> str:
+    """The number of classes and their names.
+
+    Example:
+        >>> describe_classes({"dog", "cat"})
+        '2 classes (cat, dog)'
+    """
     labels = sorted(labels)
-    return f"{len(labels)} class{'es' if len(labels) != 1 else ''} ({some(labels)})" if labels else "no classes"
+    return f"{len(labels)} class{'es' if len(labels) != 1 else ''} ({shortened(labels)})" if labels else "no classes"
 
 
-def same_name(name: str) -> str:
-    """The form in which names are compared: composed as Unicode's NFC has it, and without regard to case.
+def normalized_name(name: str) -> str:
+    """The name in Unicode's NFC form and case-folded, for comparisons.
 
-    macOS hands over ``é`` as two characters, other systems as one.
+    macOS stores ``é`` as two characters, other systems as one.
     """
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def listed(names: Iterable[str]) -> str:
+def quoted(names: Iterable[str]) -> str:
     """Quoted names in alphabetical order."""
     return ", ".join(repr(name) for name in sorted(names))
 
 
-def some(names: list[str], most: int = 6) -> str:
-    """The first of many names, and how many there are."""
+def shortened(names: list[str], most: int = 6) -> str:
+    """The first of many names, and their number.
+
+    Example:
+        >>> shortened(["a", "b", "c"], most=2)
+        'a, b, ... (3 in all)'
+    """
     shown = ", ".join(names[:most])
     return f"{shown}, ... ({len(names):,} in all)" if len(names) > most else shown
 

@@ -1,4 +1,4 @@
-"""The images (or features) of a split: where each lies in a memory-mapped store, and reading them from there."""
+"""The images (or features) of a split: their rows in a memory-mapped store, and reading them."""
 
 import mmap
 import socket
@@ -16,7 +16,7 @@ from raylight.errors import DataError
 
 @dataclass(frozen=True)
 class _Mapped:
-    """A memory map as another process finds it: by its file, never by its contents."""
+    """A memory map, as passed to another process: by file name, not by content."""
 
     file: str
     dtype: np.dtype[Any]
@@ -45,12 +45,12 @@ class _Mapped:
 class Samples:
     """The images (or features) of one split.
 
-    A memory-mapped store goes to another process as the name of its file.
+    Pickling passes the file name of a memory-mapped store, not its content.
 
     Attributes:
         store: uint8[image, height, width, 3] or float[feature, ...], usually memory-mapped.
-        rows: int64[sample] or int64[sample, view], where each sample lies in the store.
-        targets: int64[sample].
+        rows: int64[sample] or int64[sample, view], row of each sample in the store.
+        targets: int64[sample], class numbers.
         keys: content hash of each sample.
     """
 
@@ -69,23 +69,28 @@ class Samples:
 
     @property
     def n_rows(self) -> int:
-        """Rows of the store, ``rows`` counts among them."""
+        """Number of rows in the store; ``rows`` refers to them."""
         return len(self.store)
 
-    def order_of_use(self, read: Int64[np.ndarray, " sample"], seed: list[int]) -> Int64[np.ndarray, " sample"]:
-        """The order in which images are used that are read in an order: the same, where each can be had at any time."""
-        return read
-
-    def pictures(
-        self, wanted: Int64[np.ndarray, " wanted"], read: Int64[np.ndarray, " sample"]
-    ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-        """Images one by one.
+    def usage_order(self, read: Int64[np.ndarray, " sample"], seed: list[int]) -> Int64[np.ndarray, " sample"]:
+        """The order in which images are used, given the order in which they are read: here the same.
 
         Args:
-            wanted: positions, in the order of use.
-            read: positions in the order in which files are best read.
+            read: positions in reading order.
+            seed: of the shuffle buffer, if there is one.
         """
-        # One by one: fancy indexing of a memory map first copies, then torch would copy again.
+        return read
+
+    def images(
+        self, wanted: Int64[np.ndarray, " wanted"], read: Int64[np.ndarray, " sample"]
+    ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+        """Yields images one by one, uint8[height, width, 3].
+
+        Args:
+            wanted: positions in the order of use.
+            read: positions in reading order.
+        """
+        # One by one: fancy indexing of a memory map copies, and torch would copy again.
         rows = self.rows[wanted]
         with _read_at_random(self.store) as expect:
             for row in rows[:_EXPECTED]:
@@ -98,11 +103,11 @@ class Samples:
     def blocks(
         self, positions: Int64[np.ndarray, " chosen"], length: int | None = None
     ) -> Iterator[tuple[Int64[np.ndarray, " block"], Shaped[np.ndarray, "row ..."], Int64[np.ndarray, " block"]]]:
-        """Some samples, block by block: their positions, and in which array's which rows they are.
+        """Yields samples block by block: their positions, an array, and their rows in it.
 
         Args:
-            positions: which samples, in which order.
-            length: samples a block at most; ``None`` leaves it to where they come from.
+            positions: of the samples, in order.
+            length: maximum samples per block; ``None`` leaves it to the store.
         """
         length = length or max(len(positions), 1)
         for start in range(0, len(positions), length):
@@ -115,15 +120,15 @@ class Samples:
 
 
 _EXPECTED = 64
-"""Images of which the system is told before they are read: some batches."""
+"""Number of images, some batches, that the system is told to read ahead."""
 
 
 @contextmanager
 def _read_at_random(store: Shaped[np.ndarray, "row ..."]) -> Iterator[Callable[[int], None]]:
-    """Has the system read from a memory-mapped file what is asked for and no more; yields what tells it of a row to come.
+    """Turns off the system's readahead of a memory-mapped file; yields a function that announces a row to be read soon.
 
-    Else it reads on beyond each row, megabytes on some machines: where memory is scarcer than the file is large, they push out
-    what will be needed, and an epoch reads the file dozens of times. See madvise(2).
+    Readahead is megabytes per row on some machines: if the file is larger than memory, it evicts pages that are still needed,
+    and an epoch reads the file dozens of times. See madvise(2).
     """
     mapped: Any = store.base
     if not (isinstance(store, np.memmap) and isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_RANDOM")):

@@ -1,8 +1,7 @@
-"""What reading each file shows: whether it can be used, its size, its hash, a small picture; remembered for each root.
+"""Reading each file of a data set once: status, size, hash, thumbnail; cached per root.
 
-Each file is read once: hashed, its header noted, decoded to a small picture, which also finds the broken ones. A file
-whose size and modification time are unchanged isn't read again. Not here: labels and splits (``index.py``), and how
-pixels are decoded (``decode.py``).
+Each file is hashed, its header is parsed, and it is decoded to a thumbnail, which also finds broken files. A file whose size
+and modification time are unchanged isn't read again. Not here: labels and splits (``index.py``), decoding (``decode/``).
 """
 
 import hashlib
@@ -27,7 +26,7 @@ from raylight.data.decode.image import CODE_VERSION, FORMATS, RESIZER, DecodeSpe
 from raylight.data.names import printable
 from raylight.errors import BadImageError
 from raylight.storage.atomic import appearing_whole
-from raylight.storage.remote import Place, RemotePath
+from raylight.storage.remote import AnyPath, RemotePath
 
 FACTS = pa.schema(
     [
@@ -44,40 +43,43 @@ FACTS = pa.schema(
         ("note", pa.string()),
     ]
 )
-"""Columns of what is known of files. ``width`` and ``height`` are as stored, before any rotation; ``mode`` and ``format`` as
-Pillow calls them; ``status`` is ok or bad; ``reason`` says why a file is bad, ``note`` what is odd about a good one."""
+"""Columns of a scan. ``width`` and ``height`` are as stored, before any rotation; ``mode`` and ``format`` are Pillow's names;
+``status`` is ok or bad; ``reason`` says why a file is bad, ``note`` names a peculiarity of a good one."""
 
 THUMBNAIL_SIZE = 32
 LARGEST_FILE = 500_000_000
-"""Bytes. What is larger isn't a picture that anybody trains on, and isn't read into memory."""
+"""Bytes; larger files are rejected without reading them into memory."""
 
 _MEMORY_VERSION = 2
 _THUMBNAIL = (THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
 _NEVER = -1
 _WINDOW = 2048
 _AT_ONCE = 8
-"""Files that a thread reads in a row: handing over each by itself takes a sixth of the time."""
+"""Files per task of a thread: with one each, a sixth of the time would go into scheduling."""
 
 log = logging.getLogger(__name__)
 
 
 def scan_files(
-    root: Place,
+    root: AnyPath,
     layout: str,
     paths: Sequence[str],
     folder: Path,
     workers: int,
     on_progress: Callable[[int], None] | None = None,
-) -> "Known":
-    """Facts and thumbnails of files, in their order; only those that are new or have changed are read.
+) -> "Scan":
+    """Scans files; reads only those that are new or have changed.
 
     Args:
-        root: that paths are relative to.
-        layout: how the files were found; each layout of a root is remembered by itself.
+        root: folder that paths are relative to.
+        layout: of the data set; each layout of a root has a cache of its own.
         paths: of the files.
-        folder: where what is found is remembered.
-        workers: files read at a time.
-        on_progress: told how many more files are done.
+        folder: where scans are cached.
+        workers: number of files read in parallel.
+        on_progress: called with the number of files done since the last call.
+
+    Returns:
+        Facts and thumbnails, in the order of ``paths``.
 
     Raises:
         OSError: the folder can't be written, or its disk is full.
@@ -85,11 +87,11 @@ def scan_files(
     key = _key(root, layout)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{key}.lock"):
-        return _Memory(folder, key).refresh(root, paths, workers, on_progress)
+        return _ScanCache(folder, key).refresh(root, paths, workers, on_progress)
 
 
 class _Facts(NamedTuple):
-    """What reading a file shows; in the order of ``FACTS``."""
+    """Facts about one file, in the order of ``FACTS``."""
 
     path: str
     mtime_ns: int
@@ -104,16 +106,16 @@ class _Facts(NamedTuple):
     note: str | None = None
 
 
-class Known(NamedTuple):
+class Scan(NamedTuple):
     """Facts and thumbnails of some files, row by row."""
 
     facts: pa.Table
     thumbnails: UInt8[np.ndarray, "file 32 32 3"]
 
     def unchanged(
-        self, root: Place, paths: Sequence[str], shown: Sequence[str], pool: ThreadPoolExecutor
+        self, root: AnyPath, paths: Sequence[str], shown: Sequence[str], pool: ThreadPoolExecutor
     ) -> Int64[np.ndarray, " file"]:
-        """The row that still holds for a file, or -1."""
+        """The row of each file that hasn't changed since; -1 for the others."""
         if not self.facts.num_rows:
             return np.full(len(paths), -1)
         found = pc.index_in(pa.array(shown, pa.string()), value_set=self.facts.column("path")).fill_null(-1)
@@ -123,15 +125,15 @@ class Known(NamedTuple):
         same = (np.stack(before, axis=1)[rows] == now).all(axis=1) & (now[:, 1] != _NEVER)
         return np.where((rows >= 0) & same, rows, -1)
 
-    def look_at(
+    def scan(
         self,
-        root: Place,
+        root: AnyPath,
         paths: Sequence[str],
         rows: Int64[np.ndarray, " file"],
         pool: ThreadPoolExecutor,
         on_progress: Callable[[int], None] | None,
-    ) -> "Known":
-        """What is known of files whose rows are given, and what reading the others shows."""
+    ) -> "Scan":
+        """A scan of some files: known rows are taken over, the files of the others (-1) are read."""
         old, new = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
         thumbnails = no_thumbnails(len(paths))
         thumbnails[old] = self.thumbnails[rows[old]]
@@ -147,12 +149,12 @@ class Known(NamedTuple):
                 on_progress(len(part))
         columns = [pa.array([facts[number] for facts in read], field.type) for number, field in enumerate(FACTS)]
         both = pa.concat_tables([self.facts.take(pa.array(rows[old])), pa.table(columns, schema=FACTS)])
-        return Known(both.take(pa.array(np.argsort(np.concatenate([old, new])))), thumbnails)
+        return Scan(both.take(pa.array(np.argsort(np.concatenate([old, new])))), thumbnails)
 
 
 @dataclass(frozen=True)
-class _Memory:
-    """What is known of a root: a Parquet file, and the thumbnails in a memory-mapped array that it names."""
+class _ScanCache:
+    """The cached scan of a root: a Parquet file, and the memory-mapped array of thumbnails that it names."""
 
     folder: Path
     key: str
@@ -161,26 +163,26 @@ class _Memory:
     def _table(self) -> Path:
         return self.folder / f"{self.key}.parquet"
 
-    def recall(self) -> Known:
-        """What was remembered; nothing where that is missing or damaged, since all of it can be found again."""
+    def load(self) -> Scan:
+        """The cached scan; an empty one if it is missing or damaged, since files can be read again."""
         try:
             facts = pq.read_table(self._table)
             name = facts.schema.metadata[b"thumbnails"].decode()
             thumbnails = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
             if thumbnails.shape != (facts.num_rows, *_THUMBNAIL) or thumbnails.dtype != np.uint8:
                 raise ValueError(f"{name} doesn't fit {self._table.name}")
-            return Known(facts.replace_schema_metadata(None).cast(FACTS), thumbnails)
+            return Scan(facts.replace_schema_metadata(None).cast(FACTS), thumbnails)
         except FileNotFoundError:
             pass
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            log.warning("%s is damaged (%s): all files are read anew", self._table, error)
-        return Known(FACTS.empty_table(), no_thumbnails(0))
+            log.warning("%s is damaged (%s): reading all files again", self._table, error)
+        return Scan(FACTS.empty_table(), no_thumbnails(0))
 
     def refresh(
-        self, root: Place, paths: Sequence[str], workers: int, on_progress: Callable[[int], None] | None
-    ) -> Known:
-        """Facts and thumbnails of all files, in their order; only the new and the changed ones are read."""
-        known = self.recall()
+        self, root: AnyPath, paths: Sequence[str], workers: int, on_progress: Callable[[int], None] | None
+    ) -> Scan:
+        """A scan of all files, in their order; only new and changed ones are read."""
+        known = self.load()
         shown = [printable(path) for path in paths]
         with ThreadPoolExecutor(max(1, workers)) as pool:
             rows = known.unchanged(root, paths, shown, pool)
@@ -190,27 +192,27 @@ class _Memory:
                 return known
             name = f"{self.key}-{uuid.uuid4().hex[:12]}.npy"
             facts = []
-            # Written piece by piece: a full disk is an error here, where a memory map would crash the process.
+            # Written block by block: a full disk raises here, whereas a memory map would crash the process.
             with appearing_whole(self.folder / name) as temporary, temporary.open("wb") as file:
                 header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *_THUMBNAIL)}
                 np.lib.format.write_array_header_1_0(file, header)
                 for start in range(0, len(paths), _WINDOW):
                     part = slice(start, start + _WINDOW)
-                    some, thumbnails = known.look_at(root, paths[part], rows[part], pool, on_progress)
+                    some, thumbnails = known.scan(root, paths[part], rows[part], pool, on_progress)
                     facts.append(some)
                     file.write(thumbnails.tobytes())
         table = pa.concat_tables(facts)
         with appearing_whole(self._table) as temporary:
             pq.write_table(table.replace_schema_metadata({b"thumbnails": name.encode()}), temporary)
-        # Under the lock nobody else writes: what else bears the key is outdated, or was left by a kill.
+        # Nobody else writes under the lock: other files with this key are outdated, or left by a killed process.
         for stale in [*self.folder.glob(f"{self.key}-*.npy"), *self.folder.glob(f".{self.key}*")]:
             if stale.name != name:
                 stale.unlink(missing_ok=True)
-        return Known(table, np.load(self.folder / name, mmap_mode="r", allow_pickle=False))
+        return Scan(table, np.load(self.folder / name, mmap_mode="r", allow_pickle=False))
 
 
-def _read_file(root: Place, path: str) -> tuple[_Facts, UInt8[np.ndarray, "32 32 3"] | None]:
-    """Everything that the index holds of one file. What couldn't be read is looked at again the next time."""
+def _read_file(root: AnyPath, path: str) -> tuple[_Facts, UInt8[np.ndarray, "32 32 3"] | None]:
+    """Facts about one file, and its thumbnail. Files that couldn't be read are tried again the next time."""
     shown = printable(path)
     if shown != path:
         return _Facts(shown, _NEVER, reason="the name isn't valid UTF-8; rename the file"), None
@@ -221,7 +223,7 @@ def _read_file(root: Place, path: str) -> tuple[_Facts, UInt8[np.ndarray, "32 32
         if not stat.S_ISREG(status.st_mode):
             return _Facts(path, _NEVER, reason="not a file"), None
         if size > LARGEST_FILE:
-            return _Facts(path, mtime_ns, size, reason=f"{size:,} bytes: too large for a picture"), None
+            return _Facts(path, mtime_ns, size, reason=f"{size:,} bytes: too large for an image"), None
         data = file.read_bytes()
     except FileNotFoundError:
         return _Facts(path, _NEVER, reason="no such file"), None
@@ -235,12 +237,12 @@ def _read_file(root: Place, path: str) -> tuple[_Facts, UInt8[np.ndarray, "32 32
     except BadImageError as error:
         return facts._replace(reason=str(error)), None
     if facts.note is None and str(facts.mode).startswith("I;16") and thumbnail.max() < 16:
-        facts = facts._replace(note="of its 16 bits only the lower 12 are used, so that it is nearly black")
+        facts = facts._replace(note="nearly black: only the lower 12 of its 16 bits are used")
     return facts._replace(status="ok"), thumbnail
 
 
 def _header(data: bytes) -> dict[str, Any]:
-    """Size, mode, format and note as the header has them; nothing where it can't be made out."""
+    """Size, mode, format and note from the header; empty if it can't be read."""
     from PIL import Image
 
     try:
@@ -250,8 +252,8 @@ def _header(data: bytes) -> dict[str, Any]:
                 "height": picture.height,
                 "mode": picture.mode,
                 "format": "JPEG" if picture.format == "MPO" else picture.format,
-                # The further pictures of a JPEG are previews of the first one.
-                "note": "only the first of its pictures is used (an animation, or pages)"
+                # The further images of a JPEG are previews of the first one.
+                "note": "only the first of its frames or pages is used"
                 if picture.format != "MPO" and getattr(picture, "is_animated", False)
                 else None,
             }
@@ -259,8 +261,8 @@ def _header(data: bytes) -> dict[str, Any]:
         return {}
 
 
-def _sizes_and_times(root: Place, paths: Sequence[str], pool: ThreadPoolExecutor) -> list[tuple[int, int]]:
-    """Size and time of each file; elsewhere one listing tells them all, where asking for each would take a call each."""
+def _sizes_and_times(root: AnyPath, paths: Sequence[str], pool: ThreadPoolExecutor) -> list[tuple[int, int]]:
+    """Size and modification time of each file; from one listing of a remote root instead of a request per file."""
     if isinstance(root, RemotePath):
         found = root.entries(recursive=True)
         return [(found[path].st_size, found[path].st_mtime_ns) if path in found else (_NEVER, _NEVER) for path in paths]
@@ -277,12 +279,12 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _key(root: Place, layout: str) -> str:
-    """Names what is remembered: where the files are, how they were found, which code looked at them."""
+def _key(root: AnyPath, layout: str) -> str:
+    """Name of a root's cached scan."""
     parts = [str(root), layout, _MEMORY_VERSION, CODE_VERSION, RESIZER]
     return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:20]
 
 
 def no_thumbnails(count: int) -> UInt8[np.ndarray, "file 32 32 3"]:
-    """As many black pictures, for what has none."""
+    """Black thumbnails, for files that have none."""
     return np.zeros((count, *_THUMBNAIL), dtype=np.uint8)

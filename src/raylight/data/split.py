@@ -1,15 +1,14 @@
-"""Who trains, who validates, who tests.
+"""Assigning files to train, val and test.
 
-Splits that the data set ships are kept. What is missing is cut from the rest, stratified by class, never dividing a
-group: files of one patient, with the same content, or of nearly the same picture. Cuts are a function of the seed
-and the files' contents; names, places and order of files change nothing.
+Splits that the data set ships are kept. Missing ones are cut from the rest, stratified by class, without dividing a
+group: files of one patient, with the same content, or near-duplicates. Splits are a function of the seed and the files'
+contents; file names, paths and order don't matter.
 
-One rule cuts everything: groups come in an order that (seed, content) shuffles, and are taken while every class stays
-within its share. A held-out part thus has exactly its share of each class, unless groups are too large for that.
-Folds are cut the same way, one after the other. (scikit-learn's StratifiedGroupKFold divides by whole numbers only,
-and takes 6 s for 25,000 groups.)
+One algorithm makes them all: groups are shuffled by (seed, content) and taken as long as no class exceeds its share. A
+held-out part thus has exactly its share of each class, unless groups are too large. Folds are cut the same way, one after
+the other. (scikit-learn's StratifiedGroupKFold supports only fractions of 1/k, and takes 6 s for 25,000 groups.)
 
-Not here: which pictures are alike (``duplicates.py``).
+Not here: finding near-duplicates (``duplicates.py``).
 """
 
 import hashlib
@@ -29,15 +28,15 @@ def assign_splits(index: Index, data: DataConfig, seed: int) -> Index:
     """Fills in the column ``split``; bad files have none.
 
     Args:
-        index: all files. Its ``split`` holds what the data set ships.
+        index: all files, with the splits that the data set ships.
         data: fractions, folds, ``limit``, and whether near-duplicates stay together.
-        seed: of the cuts.
+        seed: of the splits.
 
     Returns:
-        The index with ``split`` filled in; without the files that ``data.limit`` leaves out.
+        The index with ``split`` filled in, without the files that ``data.limit`` excludes.
 
     Raises:
-        DataError: the settings contradict each other or leave a part of the split without one of the classes.
+        DataError: the settings are contradictory, or a split would lack a class.
     """
     _check(data)
     index = limit_per_class(index, data.limit, seed)
@@ -48,13 +47,16 @@ def assign_splits(index: Index, data: DataConfig, seed: int) -> Index:
     return index.with_column("split", splits)
 
 
-def held_out_beyond(before: Index, after: Index, data: DataConfig) -> list[str]:
-    """Where cut parts differ from the settings, in sentences: small classes give more, large groups may give less.
+def split_size_warnings(before: Index, after: Index, data: DataConfig) -> list[str]:
+    """Warnings where the size of a split differs from the settings: small classes make it larger, large groups smaller.
 
     Args:
-        before: with ``split`` as shipped.
+        before: with the splits that the data set ships.
         after: with ``split`` filled in.
-        data: the shares that were asked for.
+        data: the fractions.
+
+    Returns:
+        One sentence per warning.
     """
     if data.folds:
         return []
@@ -85,7 +87,13 @@ def held_out_beyond(before: Index, after: Index, data: DataConfig) -> list[str]:
 
 
 def limit_per_class(index: Index, limit: int | None, seed: int) -> Index:
-    """At most ``limit`` usable files of each class, chosen by (seed, content); bad files stay."""
+    """Keeps at most ``limit`` usable files per class, chosen by (seed, content), and all bad files.
+
+    Args:
+        index: all files.
+        limit: ``None`` keeps all.
+        seed: of the choice.
+    """
     if limit is None:
         return index
     rank = np.array([_shuffled(seed, "limit", sha or "") for sha in index.column("sha256")])
@@ -99,7 +107,7 @@ def limit_per_class(index: Index, limit: int | None, seed: int) -> Index:
 
 def _check(data: DataConfig) -> None:
     if data.limit is not None and data.limit < 1:
-        raise DataError(f"data.limit={data.limit}: expected 1 or more images of each class, or null for all.")
+        raise DataError(f"data.limit={data.limit}: expected 1 or more images per class, or null for all.")
     if data.fold is not None and data.folds is None:
         raise DataError(
             f"data.fold={data.fold} without data.folds: say how many folds there are, such as data.folds=5."
@@ -125,12 +133,12 @@ def _check(data: DataConfig) -> None:
 
 @dataclass(frozen=True)
 class _Group:
-    """Files that stay together.
+    """Files that must not be divided.
 
     Attributes:
         key: the smallest SHA-256 of its files.
-        members: positions of the files in the pool.
-        counts: files of each class.
+        members: positions of the files.
+        counts: number of files per class.
     """
 
     key: str
@@ -139,7 +147,7 @@ class _Group:
 
 
 class _Cutter:
-    """Cuts usable files into train, val and test."""
+    """Assigns usable files to train, val and test."""
 
     def __init__(self, index: Index, data: DataConfig, seed: int) -> None:
         self.data = data
@@ -148,25 +156,25 @@ class _Cutter:
         self.targets = index.targets()
         self.hashes = index.column("sha256")
         self.shipped = index.column("split")
-        self.together = together(index, data.group_duplicates)
+        self.linked = linked_groups(index, data.group_duplicates)
 
     def holdout(self) -> list[str]:
-        """A split of each file: test and val are cut where none is shipped."""
+        """The split of each file: test and val are cut where none is shipped."""
         splits = np.array([split or "train" for split in self.shipped], dtype=object)
         pool = splits == "train"
         shares = {
             "test": 0.0 if (splits == "test").any() else self.data.test_fraction,
             "val": 0.0 if (splits == "val").any() else self.data.val_fraction,
         }
-        # What is shipped on one side keeps its group there: cutting more of it would divide it anew.
-        free = pool & ~np.isin(self.together, self.together[~pool])
+        # A group with files in a shipped split isn't cut: that would divide it again.
+        free = pool & ~np.isin(self.linked, self.linked[~pool])
         for name, share in shares.items():
             if share:
                 splits[self._cut(free & (splits == "train"), self._share(pool, share), f"data.{name}_fraction")] = name
         return list(splits)
 
     def folds(self, folds: int, fold: int) -> list[str]:
-        """A split of each file, with one of the folds as val."""
+        """The split of each file, with one of the folds as val."""
         splits = np.array(["test" if split == "test" else "train" for split in self.shipped], dtype=object)
         if not (splits == "test").any() and self.data.test_fraction:
             everything = np.ones(len(splits), dtype=bool)
@@ -182,7 +190,7 @@ class _Cutter:
         return list(splits)
 
     def _parts(self, left: Bool[np.ndarray, " file"], folds: int) -> list[Int64[np.ndarray, " selected"]]:
-        """The files of each fold. All are cut whichever is wanted, so that none fails where another didn't.
+        """The files of each fold. All folds are always cut, so that either all of them succeed or none does.
 
         Raises:
             DataError: a class has too few groups for so many folds.
@@ -195,25 +203,25 @@ class _Cutter:
         return [*parts, np.flatnonzero(left)]
 
     def _fewer_folds(self, left: Bool[np.ndarray, " file"], folds: int) -> str:
-        """The remedy, tried out: a number of folds for which there are enough images."""
-        rarest = min(len(np.unique(self.together[left & (self.targets == k)])) for k in range(len(self.class_names)))
+        """Suggests a number of folds for which there are enough images, by trying."""
+        rarest = min(len(np.unique(self.linked[left & (self.targets == k)])) for k in range(len(self.class_names)))
         for fewer in range(min(folds - 1, rarest), 1, -1):
             try:
                 self._parts(left, fewer)
             except DataError:
                 continue
             return f"data.folds={fewer} works."
-        return "No number of folds works: it needs two or more groups of each class."
+        return "No number of folds works: at least two groups of each class are needed."
 
     def _share(self, pool: Bool[np.ndarray, " file"], share: float) -> Int64[np.ndarray, " class"]:
-        """Files of each class to hold out: the share of those in the pool, and at least one."""
+        """Number of files per class to hold out: a share of those in the pool, at least one."""
         counts = np.bincount(self.targets[pool], minlength=len(self.class_names))
         return np.asarray(np.maximum(np.floor(counts * share + 0.5), 1), dtype=np.int64)
 
     def _cut(
         self, free: Bool[np.ndarray, " file"], wanted: Int64[np.ndarray, " class"], setting: str
     ) -> Int64[np.ndarray, " selected"]:
-        """Positions of the files that are held out.
+        """Positions of the files to hold out.
 
         Raises:
             DataError: a class has too few groups to be on both sides.
@@ -229,7 +237,7 @@ class _Cutter:
             if fits:
                 missing = [room - count for room, count in zip(missing, group.counts, strict=True)]
         for group in passed if any(missing) else ():
-            # Only groups larger than the rest are left: take one where that gets nearer than stopping short.
+            # Only groups larger than what is missing are left: take one if that gets closer than stopping here.
             after = [room - count for room, count in zip(missing, group.counts, strict=True)]
             if sum(map(abs, after)) < sum(map(abs, missing)):
                 taken.append(group)
@@ -250,22 +258,20 @@ class _Cutter:
 
     def _too_few(self, name: str, free: Bool[np.ndarray, " file"], setting: str) -> str:
         of_class = free & (self.targets == self.class_names.index(name))
-        files, groups = int(of_class.sum()), len(np.unique(self.together[of_class]))
+        files, groups = int(of_class.sum()), len(np.unique(self.linked[of_class]))
         value = {
             "data.folds": self.data.folds,
             "data.val_fraction": self.data.val_fraction,
             "data.test_fraction": self.data.test_fraction,
         }[setting]
         shipped = np.array([split is not None and split != "train" for split in self.shipped], dtype=bool)
-        copied = (
-            ~shipped & (self.targets == self.class_names.index(name)) & np.isin(self.together, self.together[shipped])
-        )
+        copied = ~shipped & (self.targets == self.class_names.index(name)) & np.isin(self.linked, self.linked[shipped])
         if not files and copied.any():
             parts = " and ".join(sorted(set(self.shipped[shipped])))
             return (
                 f"All {int(copied.sum())} training images of {name!r} show the same pictures or patients as images in {parts}, "
-                f"so that none is left to cut for {setting}={value}. Is {parts} a copy of train? Then remove it, and Raylight "
-                "cuts one of its own."
+                f"so none is left for {setting}={value}. Is {parts} a copy of train? Then remove it, and Raylight "
+                "makes a split of its own."
             )
         remedy = (
             f"Choose a smaller {setting}."
@@ -283,7 +289,7 @@ class _Cutter:
         positions = np.flatnonzero(free)
         members: dict[int, list[int]] = {}
         for position in positions.tolist():
-            members.setdefault(int(self.together[position]), []).append(position)
+            members.setdefault(int(self.linked[position]), []).append(position)
         return [self._group(part) for part in members.values()]
 
     def _group(self, members: Sequence[int]) -> _Group:
@@ -293,12 +299,12 @@ class _Cutter:
         return _Group(min(self.hashes[member] for member in members), tuple(members), tuple(counts))
 
 
-def together(index: Index, duplicates: bool) -> Int64[np.ndarray, " file"]:
-    """A number for each file; files that must not be divided share it.
+def linked_groups(index: Index, duplicates: bool) -> Int64[np.ndarray, " file"]:
+    """Group number of each file; files that must stay together have the same one.
 
     Args:
-        index: with thumbnails, where ``duplicates``.
-        duplicates: files of nearly the same picture stay together, besides those of a group and of one content.
+        index: with thumbnails, if ``duplicates``.
+        duplicates: whether near-duplicates stay together, besides files of one group or with the same content.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

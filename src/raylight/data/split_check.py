@@ -1,6 +1,6 @@
-"""Whether each part of a split can do its work: asked of cut and shipped splits alike, before anything is trained.
+"""Checks before training that each split has images of each class, whether it was cut or shipped.
 
-Leaves out the cutting (``split.py``).
+Not here: making splits (``split.py``).
 """
 
 import logging
@@ -38,14 +38,14 @@ def check_shares(data: DataConfig, shipped: Collection[str | None]) -> None:
 
 
 def check_splits(index: Index, monitor: str = "val/loss") -> None:
-    """Refuses a split that lacks a class where training, choosing or measuring would come to nothing; warns elsewhere.
+    """Rejects splits that lack a class where that makes training or model selection pointless; else warns.
 
     Args:
         index: with ``split`` filled in.
         monitor: the metric that chooses the checkpoint.
 
     Raises:
-        DataError: train lacks a class; or validation does, with two classes or an AUROC or average precision to choose by.
+        DataError: train lacks a class; or val does, with two classes or if the monitor is AUROC or average precision.
     """
     n_classes = len(index.class_names)
     counts = {
@@ -61,18 +61,18 @@ def check_splits(index: Index, monitor: str = "val/loss") -> None:
         problem = f"{_NAMES[split]} has no usable image of {named}"
         if split == "train":
             raise DataError(
-                f"{problem}: nothing could learn it. Add images of it to train, or take it out of val and test."
+                f"{problem}: it can't be learnt. Add images of it to train, or remove it from val and test."
             )
         if split == "val" and (n_classes == 2 or monitor in ("val/auroc", "val/average_precision")):
             what = "no threshold can be fitted on it" if n_classes == 2 else f"{monitor} can't be computed on it"
             raise DataError(
-                f"{problem}: {what}. Add some; or move its images into train, so that a validation split is cut from there; or "
-                "cut one from train and val together with data.folds=10 data.fold=0."
+                f"{problem}: {what}. Add some; or move all of val into train, so that Raylight cuts a validation split; or "
+                "make one from train and val together with data.folds=10 data.fold=0."
             )
         lost = (
-            "their recall can't choose a checkpoint, and the calibration leaves them out"
+            "their recall has no part in choosing the checkpoint, nor they in the calibration"
             if split == "val"
-            else "how well they are recognised stays unknown" + ("; AUROC can't be measured" if n_classes == 2 else "")
+            else "their recall stays unknown" + ("; AUROC can't be measured" if n_classes == 2 else "")
         )
         log.warning("%s: %s.", problem, lost)
 

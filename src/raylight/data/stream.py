@@ -1,9 +1,8 @@
-"""Images decoded each time they are wanted, for data that is larger than the disk or mustn't be written to it.
+"""Decoding images anew in each epoch, for data that doesn't fit on the disk or mustn't be written to it.
 
-The counterpart of :mod:`raylight.data.cache`: the same function decodes the same bytes, so the images are the same, and an
-epoch has each of them once. Files are read in the epoch's order; what is decoded waits in a buffer from which images
-are drawn at random, so that neighbours in that order don't stay neighbours. Memory is bounded: the buffer, and the blocks
-that the decoding engine has ahead.
+The alternative to :mod:`raylight.data.cache`: the same function decodes the same bytes, so the images are identical, and
+each occurs once per epoch. Decoded images pass through a shuffle buffer. Memory use is bounded by the buffer and the
+blocks that the decoding engine prefetches.
 """
 
 from collections.abc import Iterator
@@ -24,15 +23,15 @@ from raylight.errors import DataError
 
 @dataclass(frozen=True)
 class StreamedSamples(Samples):
-    """The images of one split, decoded each time; ``store`` is empty and only tells their shape.
+    """The images of one split, decoded in each epoch; ``store`` is empty and only gives their shape.
 
     Attributes:
-        paths: where each file is.
-        of: images of all splits; ``rows`` counts among them.
+        paths: of the files.
+        of: number of distinct images in all splits; ``rows`` refers to them.
         spec: shape of each image.
         decode: engine and number of workers.
-        ray: session for ``decode.engine=ray``.
-        buffer: images that wait to be drawn from; 0 uses them in the order in which they are read.
+        ray: Ray session for ``decode.engine=ray``.
+        buffer: images in the shuffle buffer; 0 for reading order.
     """
 
     paths: tuple[str, ...]
@@ -48,17 +47,17 @@ class StreamedSamples(Samples):
 
     @property
     def n_rows(self) -> int:
-        """Rows that a store of these images would have."""
+        """Number of rows that a store of these images would have."""
         return self.of
 
-    def order_of_use(self, read: Int64[np.ndarray, " sample"], seed: list[int]) -> Int64[np.ndarray, " sample"]:
-        """The order in which images leave the buffer."""
-        return through_buffer(read, self.buffer, np.random.default_rng([*seed, 1])) if self.buffer else read
+    def usage_order(self, read: Int64[np.ndarray, " sample"], seed: list[int]) -> Int64[np.ndarray, " sample"]:
+        """The order in which images leave the shuffle buffer."""
+        return buffered_order(read, self.buffer, np.random.default_rng([*seed, 1])) if self.buffer else read
 
-    def pictures(
+    def images(
         self, wanted: Int64[np.ndarray, " wanted"], read: Int64[np.ndarray, " sample"]
     ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-        """The wanted images, read in one order and handed over in another; what comes early is held until its turn."""
+        """Yields images in the order of use; those read earlier are kept until their turn."""
         held: dict[int, UInt8[np.ndarray, "height width 3"]] = {}
         arriving = self._decoded(read[np.isin(read, wanted)])
         for position in wanted.tolist():
@@ -73,7 +72,7 @@ class StreamedSamples(Samples):
     ) -> Iterator[
         tuple[Int64[np.ndarray, " block"], UInt8[np.ndarray, "row height width 3"], Int64[np.ndarray, " block"]]
     ]:
-        """Decoded blocks, with the place of each image in them."""
+        """Yields decoded blocks, with the row of each image in them."""
         for block, pixels in self._decoded(positions):
             step = length or max(len(block), 1)
             for start in range(0, len(block), step):
@@ -83,25 +82,25 @@ class StreamedSamples(Samples):
     def _decoded(
         self, positions: Int64[np.ndarray, " chosen"]
     ) -> Iterator[tuple[Int64[np.ndarray, " block"], UInt8[np.ndarray, "block height width 3"]]]:
-        """Decodes some images, in order.
+        """Decodes images in order.
 
         Raises:
-            DataError: a file isn't what it was when it was indexed; leaving it out would change what is learnt.
+            DataError: a file has changed since it was indexed; leaving it out would change the training.
         """
         paths, digests = [self.paths[i] for i in positions], [self.keys[i] for i in positions]
         for block in decode_files(paths, self.spec, self.decode, self.ray, lambda _: None, digests, in_order=True):
             for place, why in zip(block.positions.tolist(), block.reasons, strict=True):
                 if why is not None:
                     raise DataError(
-                        f"{paths[place]}: {why}. With data.feed=stream the files must stay as they are until the run ends; "
-                        "bring it back and go on with raylight resume RUN, or begin anew"
+                        f"{paths[place]}: {why}. With data.feed=stream the files must not change until the run ends; "
+                        "restore it and continue with raylight resume RUN, or start a new run"
                     )
             yield positions[block.positions], block.pixels
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Makes the samples of a data set whose images aren't kept.
+    """Makes the samples of a data set without storing its images.
 
     Attributes:
         index: the files.
@@ -119,11 +118,11 @@ class Stream:
 
     @property
     def key(self) -> str:
-        """Names the images and the rows that they have."""
+        """Identifies the images and their rows."""
         return f"stream-{cache_key(self._digests().tolist(), self.spec)}"
 
     def samples(self, part: Index) -> StreamedSamples:
-        """The images of some files of the index."""
+        """The images of a part of the index."""
         keys, digests = part.column("sha256"), self._digests()
         return StreamedSamples(
             store=np.empty((0, self.spec.size, self.spec.size, 3), np.uint8),
@@ -142,13 +141,18 @@ class Stream:
         return np.unique(self.index.usable().column("sha256").astype(str))
 
 
-def through_buffer(
+def buffered_order(
     order: Int64[np.ndarray, " sample"], size: int, generator: np.random.Generator
 ) -> Int64[np.ndarray, " sample"]:
-    """The order in which samples leave a buffer of a size, each time drawn at random from those in it.
+    """The order in which samples leave a shuffle buffer, drawn at random from it.
 
-    >>> through_buffer(np.arange(6), 3, np.random.default_rng(0))
-    array([2, 1, 3, 0, 4, 5])
+    Args:
+        order: positions in the order in which they enter.
+        size: of the buffer, at least 1.
+        generator: source of the draws.
+
+    >>> buffered_order(np.arange(6), 3, np.random.default_rng(0))
+    array([2, 1, 4, 0, 3, 5])
     """
     buffer, left = order[:size].copy(), np.empty_like(order)
     draws = generator.integers(0, np.minimum(size, np.arange(len(order), 0, -1)))

@@ -29,9 +29,9 @@ def selection_optimism(
 
     Example:
         >>> rng = np.random.default_rng(0)
-        >>> equal = (rng.uniform(size=(40, 20)) < 0.9).astype(float)  # 20 candidates, each right on 90 % in truth
-        >>> bool(0.04 < selection_optimism(equal, equal) < 0.12)
-        True
+        >>> equal = (rng.uniform(size=(40, 20)) < 0.9).astype(float)  # 20 equally good candidates
+        >>> round(selection_optimism(equal, equal), 2)
+        0.04
     """
     n = len(criterion)
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples)

@@ -72,21 +72,21 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
         ConfigError: the settings don't fit the number of images or classes.
     """
     from raylight.data.index import build_index, check_bad_fraction
-    from raylight.data.sources.source import find_images, groups_told
-    from raylight.data.split import assign_splits, held_out_beyond
+    from raylight.data.sources.source import describe_groups, find_images
+    from raylight.data.split import assign_splits, split_size_warnings
     from raylight.data.split_check import check_shares, check_splits
     from raylight.runs.machine import usable_cpus
 
     source = find_images(config.data, cache_dir)
     check_shares(config.data, {file.split for file in source.files})
-    if (told := groups_told(source, config.data)) is not None:
+    if (told := describe_groups(source, config.data)) is not None:
         log.info("%s", told)
     index = build_index(source, cache_dir, config.decode.workers or usable_cpus())
     check_bad_fraction(index, config.data)
     split = assign_splits(index, config.data, config.split_seed)
     check_splits(split, config.trainer.monitor)
     _check_sizes(config, split)
-    for line in held_out_beyond(index, split, config.data):
+    for line in split_size_warnings(index, split, config.data):
         log.warning("%s", line)
     return split
 
@@ -148,23 +148,23 @@ def audited(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> No
 
 
 def _write_rejected(run: RunDir, index: Index) -> None:
-    from raylight.data.names import on_one_line
+    from raylight.data.names import single_line
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "reason"])
     writer.writerows(index.rejected())
-    writer.writerows((item.path, f"passed over: {item.reason}") for item in index.ignored)
+    writer.writerows((item.path, f"ignored: {item.reason}") for item in index.ignored)
     run.write_text("rejected.csv", text.getvalue())
     rejected = index.rejected()
     if rejected:
         log.warning("%d of %d files can't be used (rejected.csv):", len(rejected), len(index))
         for path, reason in rejected[:5]:
-            log.warning("  %s: %s", on_one_line(path), reason)
+            log.warning("  %s: %s", single_line(path), reason)
     if noted := index.noted():
         log.warning("%d files are odd, but used (index.parquet, note):", len(noted))
         for path, note in noted[:5]:
-            log.warning("  %s: %s", on_one_line(path), note)
+            log.warning("  %s: %s", single_line(path), note)
 
 
 def _check_unchanged(run: RunDir, index: Index) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from raylight.config.metric_names import LABELS, METRICS
-from raylight.data.names import on_one_line
+from raylight.data.names import single_line
 from raylight.errors import ConfigError, DataError, RunError
 from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.intervals import Interval
@@ -24,7 +24,7 @@ from raylight.runs.progress import progress_bar
 from raylight.runs.run_dir import STATUS_FILE, RunDir
 from raylight.serving.labelled_images import LabelledImages, foreign_images, own_test_images, parse_classes
 from raylight.serving.predictor import Predictor, UnusableRunError
-from raylight.storage.remote import Place
+from raylight.storage.remote import AnyPath
 
 SAME = 1e-6
 """Largest difference of a metric that counts as none; piecewise sums round in the seventh digit."""
@@ -71,7 +71,7 @@ def evaluate_run(run: Path, data: str | None, classes: str | None, out: Path | N
     if rejected and data is None:
         raise DataError(_moved(images.root, rejected, len(images.paths)))
     for path, reason in rejected:
-        sys.stderr.write(f"{on_one_line(path)}: {reason}\n")
+        sys.stderr.write(f"{single_line(path)}: {reason}\n")
     if not len(predictions):
         raise DataError(f"None of the {len(images.paths)} images in {images.root} can be used.")
     notes = list(images.notes)
@@ -153,7 +153,7 @@ def _own_estimates(run: RunDir) -> dict[str, Estimate]:
     }
 
 
-def _moved(root: Place, rejected: Sequence[tuple[str, str]], total: int) -> str:
+def _moved(root: AnyPath, rejected: Sequence[tuple[str, str]], total: int) -> str:
     shown = [f"  {path}: {reason}" for path, reason in rejected[:5]]
     if len(rejected) > len(shown):
         shown.append(f"  ... and {len(rejected) - len(shown)} more")

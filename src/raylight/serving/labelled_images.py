@@ -14,14 +14,14 @@ from jaxtyping import Bool, Int64
 
 from raylight.config.schema import DataConfig
 from raylight.config.uris import is_uri
-from raylight.data.names import same_name
+from raylight.data.names import normalized_name
+from raylight.data.sources.ignored import group_ignored
 from raylight.data.sources.layouts import SourceFile
-from raylight.data.sources.passed_over import kinds_passed_over
 from raylight.data.sources.source import find_images
 from raylight.errors import ConfigError, DataError, nearest
 from raylight.runs.machine import usable_cpus
 from raylight.serving.predictor import Predictor, UnusableRunError, read_index
-from raylight.storage.remote import Place
+from raylight.storage.remote import AnyPath
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class LabelledImages:
         notes: what was chosen and left out, a sentence each.
     """
 
-    root: Place
+    root: AnyPath
     paths: tuple[str, ...]
     labels: Int64[np.ndarray, " file"]
     groups: tuple[str | None, ...]
@@ -83,7 +83,7 @@ def foreign_images(predictor: Predictor, data: str, classes: Mapping[str, str]) 
         DataError: no such data, other classes, or nothing that the run hasn't seen.
     """
     for name in classes.values():
-        if same_name(name) not in {same_name(own) for own in predictor.class_names}:
+        if normalized_name(name) not in {normalized_name(own) for own in predictor.class_names}:
             raise ConfigError([f"--classes: the run has no class {name!r}; it has {', '.join(predictor.class_names)}"])
     root, _, table = data.rpartition("/") if data.lower().endswith(".csv") else (data, "", "")
     if not is_uri(data):
@@ -118,7 +118,7 @@ def foreign_images(predictor: Predictor, data: str, classes: Mapping[str, str]) 
             f"There are no images of {', '.join(absent)}: metrics that need all classes can't be given, and accuracy is "
             "that on the classes there are."
         )
-    notes += [kind.sentence for kind in kinds_passed_over(source.ignored, source.class_names)]
+    notes += [kind.sentence for kind in group_ignored(source.ignored, source.class_names)]
     learnt = _learnt_from(predictor, [source.root / file.path for file in files])
     if learnt.all():
         raise DataError(
@@ -153,13 +153,13 @@ def _class_positions(
     own: Sequence[str], others: Sequence[str], data: str, classes: Mapping[str, str]
 ) -> dict[str, int]:
     """The run's number of each of the data's classes, by name, whatever its case or Unicode form."""
-    positions = {same_name(name): position for position, name in enumerate(own)}
-    mapped = {same_name(theirs): same_name(ours) for theirs, ours in classes.items()}
-    found = {name: mapped.get(same_name(name), same_name(name)) for name in others}
+    positions = {normalized_name(name): position for position, name in enumerate(own)}
+    mapped = {normalized_name(theirs): normalized_name(ours) for theirs, ours in classes.items()}
+    found = {name: mapped.get(normalized_name(name), normalized_name(name)) for name in others}
     extra = [name for name in others if found[name] not in positions]
     if not extra:
         return {name: positions[found[name]] for name in others}
-    missing = [name for name in own if same_name(name) not in found.values()]
+    missing = [name for name in own if normalized_name(name) not in found.values()]
     proposed = {name: near for name in extra if (near := _alike(name, missing or own))}
     remedy = (
         f"If {' and '.join(f'{theirs} is {ours}' for theirs, ours in proposed.items())}: "
@@ -178,7 +178,7 @@ def _alike(name: str, candidates: Sequence[str]) -> str | None:
     """The class that a name probably means: another number, spacing or punctuation, or a slip."""
 
     def core(text: str) -> str:
-        letters = "".join(one for one in same_name(text) if one.isalnum())
+        letters = "".join(one for one in normalized_name(text) if one.isalnum())
         return (
             letters.removesuffix("es")
             if letters.endswith(("ses", "xes", "ches", "shes"))
@@ -199,7 +199,7 @@ def _without_settings(error: DataError) -> str:
     return str(error).partition("\n\n")[0].removeprefix("No images for data=folder: ")
 
 
-def _learnt_from(predictor: Predictor, paths: Sequence[Place]) -> Bool[np.ndarray, " file"]:
+def _learnt_from(predictor: Predictor, paths: Sequence[AnyPath]) -> Bool[np.ndarray, " file"]:
     """Which files have the very content of an image that the run trained on or chose by.
 
     Files are read only where their size is that of such an image.
@@ -209,7 +209,7 @@ def _learnt_from(predictor: Predictor, paths: Sequence[Place]) -> Bool[np.ndarra
     sizes = {int(size) for part in seen for size in part.column("bytes")}
     digests = {str(digest) for part in seen for digest in part.column("sha256")}
 
-    def known(path: Place) -> bool:
+    def known(path: AnyPath) -> bool:
         try:
             return path.stat().st_size in sizes and hashlib.sha256(path.read_bytes()).hexdigest() in digests
         except OSError:

@@ -16,8 +16,8 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import Float
 
-from raylight.data.names import is_image, on_one_line
-from raylight.data.sources.passed_over import PassedOver, kinds_passed_over, not_an_image
+from raylight.data.names import is_image, single_line
+from raylight.data.sources.ignored import IgnoredEntry, group_ignored, not_an_image
 from raylight.serving.predictor import Predictor
 from raylight.storage.atomic import appearing_whole
 
@@ -47,7 +47,7 @@ def predict_images(run: Path, images: Sequence[Path], out: Path | None) -> int:
     predictor = Predictor.open(run)
     found = _find(images)
     for path, problem in found.problems:
-        sys.stderr.write(f"{on_one_line(path)}: {problem}\n")
+        sys.stderr.write(f"{single_line(path)}: {problem}\n")
     failed = len(found.problems)
     with _destination(out, predictor.class_names) as write:
         for block in predictor.predict_files(found.files):
@@ -59,12 +59,12 @@ def predict_images(run: Path, images: Sequence[Path], out: Path | None) -> int:
                     decided, probabilities = next(good)
                     rows.append((found.files[position], predictor.class_names[decided], probabilities))
                 else:
-                    sys.stderr.write(f"{on_one_line(found.files[position])}: {reason}\n")
+                    sys.stderr.write(f"{single_line(found.files[position])}: {reason}\n")
                     failed += 1
             write(rows)
     if out is not None:
         predicted = len(found.files) - (failed - len(found.problems))
-        sys.stdout.write(f"{predicted} predicted, {failed} failed: {on_one_line(out)}\n")
+        sys.stdout.write(f"{predicted} predicted, {failed} failed: {single_line(out)}\n")
     return 1 if failed else 0
 
 
@@ -86,10 +86,10 @@ def _find(images: Sequence[Path]) -> _Found:
     problems: list[tuple[Path, str]] = []
     for path in images:
         if path.is_dir():
-            passed: list[PassedOver] = []
+            passed: list[IgnoredEntry] = []
             below = list(_images_below(path, problems, passed))
-            for kind in kinds_passed_over(passed, ()):
-                sys.stderr.write(f"{on_one_line(kind.sentence)}\n")
+            for kind in group_ignored(passed, ()):
+                sys.stderr.write(f"{single_line(kind.sentence)}\n")
             if not below:
                 problems.append((path, "no image files in this folder"))
             files += below
@@ -100,7 +100,7 @@ def _find(images: Sequence[Path]) -> _Found:
     return _Found(files, problems)
 
 
-def _images_below(folder: Path, problems: list[tuple[Path, str]], passed: list[PassedOver]) -> Iterator[Path]:
+def _images_below(folder: Path, problems: list[tuple[Path, str]], passed: list[IgnoredEntry]) -> Iterator[Path]:
     """Image files at any depth, by name; links to folders aren't followed, since they may lead round in circles."""
 
     def unreadable(error: OSError) -> None:
@@ -170,7 +170,7 @@ def _table_rows(class_names: Sequence[str]) -> Callable[[Sequence[Row]], None]:
             table.add_column(Text(f"p_{name}"), width=max(len(name) + 2, 6), justify="right", no_wrap=True)
         table.add_column("path", overflow="fold")
         for path, predicted, probabilities in rows:
-            table.add_row(Text(predicted), *(f"{p:.4f}" for p in probabilities), Text(on_one_line(path)))
+            table.add_row(Text(predicted), *(f"{p:.4f}" for p in probabilities), Text(single_line(path)))
         console.print(table)
         headed = True
 

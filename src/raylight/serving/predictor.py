@@ -28,7 +28,7 @@ from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.runs.machine import usable_cpus
 from raylight.runs.run_dir import RunDir, state_of
-from raylight.storage.remote import Place
+from raylight.storage.remote import AnyPath
 
 log = logging.getLogger("raylight")
 
@@ -149,7 +149,7 @@ class Predictor:
 
     def predict_files(
         self,
-        paths: Sequence[Place | str],
+        paths: Sequence[AnyPath | str],
         digests: Sequence[str] | None = None,
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> Iterator[PredictedBlock]:

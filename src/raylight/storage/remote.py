@@ -121,11 +121,11 @@ class RemotePath:
         return FileStatus(mode, info.size or 0, NO_TIME if info.mtime_ns is None else info.mtime_ns)
 
 
-Place = Path | RemotePath
+AnyPath = Path | RemotePath
 """A file or folder, here or elsewhere."""
 
 
-def place(text: str | Path) -> Place:
+def to_path(text: str | Path) -> AnyPath:
     """What a path or URI names.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from raylight.data.augment import Augmenter
-from raylight.data.batches import Batches, Share, WaitClock
+from raylight.data.batches import Batches, Shard, WaitClock
 from raylight.data.samples import Samples
 from raylight.training.phases import Phase, phase_at
 
@@ -87,6 +87,6 @@ class EpochLoaders(pl.LightningDataModule):
 
     def _batches(self, samples: Samples, epoch: int, **settings: Any) -> Batches:
         if self.trainer:
-            settings["share"] = Share(self.trainer.global_rank, self.trainer.world_size)
+            settings["shard"] = Shard(self.trainer.global_rank, self.trainer.world_size)
             settings["pin"] = self.trainer.strategy.root_device.type == "cuda"
         return Batches(samples, self.batch_size, seed=self.seed, epoch=epoch, limit=self.limit, **settings)

@@ -298,7 +298,7 @@ def test_no_mutation_crashes_the_decoder() -> None:
         (b"PK\x03\x04" + bytes(100), "not a whole image of an accepted format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a whole image of an accepted format"),
         (b"\xff\xd8", "header is cut off"),
-        (b"\xff\xd8\xff\xd9\0\0\0\0", "ends before its picture"),
+        (b"\xff\xd8\xff\xd9\0\0\0\0", "ends before its image data"),
         (b"\xff\xd8 hello, world", "header is damaged at byte 2"),
         (encoded(Image.new("F", (9, 9)), "TIFF"), "floating-point pixels"),
         (encoded(Image.new("I", (9, 9)), "TIFF"), "32-bit integer pixels"),

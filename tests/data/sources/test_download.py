@@ -169,7 +169,7 @@ def test_a_missing_file_is_not_asked_for_again(server: Server, tmp_path: Path) -
     with pytest.raises(DataError, match="the server answers 404"):
         fetch(server.url, tmp_path / "file")
     assert len(server.asked) == 1
-    with pytest.raises(DataError, match="expected an address that begins with https"):
+    with pytest.raises(DataError, match="expected a URL that begins with https"):
         fetch("file:///etc/passwd", tmp_path / "file")
 
 
@@ -228,7 +228,7 @@ def test_damaged_archives_are_noticed(tmp_path: Path, damage: str) -> None:
 
 
 def test_no_address_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="data=mine has no address to download from"):
+    with pytest.raises(DataError, match="data=mine has no URL to download from"):
         download(DataConfig(name="mine"), tmp_path / "mine")
 
 

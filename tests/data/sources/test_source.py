@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from raylight.config.schema import DataConfig
-from raylight.data.names import on_one_line
-from raylight.data.sources.source import Source, find_images, groups_told
+from raylight.data.names import single_line
+from raylight.data.sources.source import Source, describe_groups, find_images
 from raylight.errors import DataError
 
 OPTIONS = Path(__file__).resolve().parents[3] / "conf" / "data"
@@ -123,12 +123,12 @@ def test_csv_with_groups_and_splits(tmp_path: Path) -> None:
     [
         ("file,label\na.jpg,x\n", "no column path; its first line has 'file', 'label'"),
         ("path,label\na.jpg,x\nb.jpg,\n", "line 3 has no label"),
-        ("path,label\n../a.jpg,x\nb.jpg,y\n", "line 2: '../a.jpg' leads out of data.root"),
-        ("path,label\n/etc/passwd,x\nb.jpg,y\n", "leads out of data.root"),
+        ("path,label\n../a.jpg,x\nb.jpg,y\n", "line 2: '../a.jpg' is outside data.root"),
+        ("path,label\n/etc/passwd,x\nb.jpg,y\n", "is outside data.root"),
         ("path,label\na.jpg,x\nb.jpg,y\na.jpg,y\n", "lines 2 and 4 both name 'a.jpg'"),
         ("path,label,split\na.jpg,x,holdout\n", "split='holdout'; expected train, val, test"),
-        ("path,label\na.jpg,x\nb.jpg,NaN\n", "line 3: the label 'NaN' is how tables write a missing value"),
-        ("path,label,Label\na.jpg,x,y\n", "'label' heads more than one column"),
+        ("path,label\na.jpg,x\nb.jpg,NaN\n", "line 3: the label 'NaN' stands for a missing value in tables"),
+        ("path,label,Label\na.jpg,x,y\n", "more than one column is called 'label'"),
         ("path,label\na.jpg,x\nb.jpg,x\n", "2 rows and 1 class (x); two or more"),
         ("path,label\n\xe9.jpg,x\n".encode("latin-1").decode("latin-1"), "can't be read as a table in UTF-8"),
     ],
@@ -147,7 +147,7 @@ def test_paths_written_in_full_are_taken_where_they_lie_in_the_root(tmp_path: Pa
     for start in (root, link):
         assert [file.path for file in find(start, csv=str(table)).files] == ["a/1.jpg", "b/1.jpg"]
     table.write_text(f"path,label\n{tmp_path}/elsewhere/1.jpg,x\n{root}/b/1.jpg,y\n")
-    assert "leads out of data.root" in error(root, csv=str(table))
+    assert "is outside data.root" in error(root, csv=str(table))
 
 
 def test_a_class_is_the_same_in_each_unicode_form_and_case(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_group_pattern_is_sought_in_paths_where_no_name_has_it_and_must_match_
     data = DataConfig(name="mine", root=str(tmp_path), group_pattern=r"(patient\d+)")
     source = find_images(data, tmp_path)
     assert [file.group for file in source.files] == ["patient01", "patient01", "patient02", None]
-    assert groups_told(source, data) == (
+    assert describe_groups(source, data) == (
         "data.group_pattern names the patient (or object) of 3 of 4 files: 2 patients; each of the other 1 counts as a patient "
         "of its own"
     )
@@ -179,7 +179,7 @@ def test_a_group_pattern_is_sought_in_paths_where_no_name_has_it_and_must_match_
 
 def test_flat_names_without_a_class_are_told(tmp_path: Path) -> None:
     touch(tmp_path, "cat.0.jpg", "dog.0.jpg", "cat_1.jpg", "dog_1.jpg", "readme.txt")
-    assert [(item.path, item.telling) for item in find(tmp_path).ignored] == [
+    assert [(item.path, item.likely_images) for item in find(tmp_path).ignored] == [
         ("cat_1.jpg", True),
         ("dog_1.jpg", True),
         ("readme.txt", False),
@@ -318,7 +318,7 @@ def test_class_folder_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
 def test_class_folder_that_would_act_on_a_terminal_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.jpg", "b\x1b[2J/1.jpg")
     assert r"the class 'b\x1b[2J' holds control characters; rename its folder" in error(tmp_path)
-    assert on_one_line("a\x1b[31m\n\u202eb/猫 é\udce9.png") == r"a\x1b[31m\n\u202eb/猫 é\xe9.png"
+    assert single_line("a\x1b[31m\n\u202eb/猫 é\udce9.png") == r"a\x1b[31m\n\u202eb/猫 é\xe9.png"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything; run the tests as another user")

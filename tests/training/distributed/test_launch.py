@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 import tests.forked  # noqa: F401 - the fork server shall have imported what all tests need
 from raylight.config.launch import load_config
 from raylight.config.schema import LossConfig, RunConfig, TrainerConfig
-from raylight.data.batches import Batches, Share
+from raylight.data.batches import Batches, Shard
 from raylight.data.samples import Samples
 from raylight.errors import ConfigError, DataError, RaylightError
 from raylight.pipeline.job import resume_run
@@ -197,7 +197,7 @@ def samples(n: int) -> Samples:
 def test_shares_of_a_batch_are_the_batch(n: int) -> None:
     """Each sample once; as many batches in each process, however few samples there are."""
     whole = list(Batches(samples(n), 3, seed=1, shuffle=True))
-    shares = [list(Batches(samples(n), 3, seed=1, shuffle=True, share=Share(rank, 2))) for rank in range(2)]
+    shares = [list(Batches(samples(n), 3, seed=1, shuffle=True, shard=Shard(rank, 2))) for rank in range(2)]
     assert [len(share) for share in shares] == [len(whole)] * 2
     for one, *parts in zip(whole, *shares, strict=True):
         together = sorted(torch.cat([part.positions for part in parts]).tolist())

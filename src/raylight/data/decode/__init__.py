@@ -1,1 +1,1 @@
-"""From the bytes of one image file to pixels, or to the reason why not."""
+"""Decoding one image file to pixels, or rejecting it with a reason."""

@@ -1,23 +1,22 @@
-"""The bytes of one image file to uint8[size, size, 3], or the reason why not.
+"""Decoding the bytes of one image file to uint8[size, size, 3], or rejecting them with a reason.
 
-Covers every kind of file that Raylight accepts, in any pixel format, and refuses the rest with a reason. What
-comes out depends on the bytes and the :class:`DecodeSpec` alone. Leaves reading many files to
-:mod:`raylight.data.engines`, and normalisation and augmentation to the stages after the cache.
+The result depends on the bytes and the :class:`DecodeSpec` alone. Not here: reading many files
+(:mod:`raylight.data.engines`), normalisation and augmentation (after the cache).
 
 How each kind of file is treated:
 
 =========================  =================================================================================
-JPEG                       strictly: a warning of libjpeg is a refusal. Scaled by 1/2, 1/4 or 1/8 while
-                           decoding where what is left is still at least as large as needed.
-PNG                        checksums of all chunks are verified, and that no row is missing.
-TIFF                       the strips cover the picture; those with a checksum, or of JPEG, are verified.
+JPEG                       rejected if libjpeg warns. Scaled by 1/2, 1/4 or 1/8 while decoding, as long as
+                           the result isn't smaller than needed.
+PNG                        rejected if a chunk's checksum is wrong or a row is missing.
+TIFF                       rejected if strips are missing, or a strip's checksum or JPEG data is damaged.
 EXIF, XMP orientation      applied.
 grey, 1 bit, palette       to three channels.
-transparency               laid on white.
+transparency               composited on white.
 16 bits a channel          the upper 8 bits; of a 12-bit TIFF the upper 8 of the 12.
-32-bit integers, floats    refused: which values are black and white can't be known.
-CMYK                       to RGB without a colour profile; in JPEG files inverted, as Adobe writes them.
-animations, pages          the first picture.
+32-bit integers, floats    rejected: the values of black and white are unknown.
+CMYK                       to RGB without a colour profile; inverted in JPEG files, as Adobe writes them.
+animations, pages          the first frame or page.
 =========================  =================================================================================
 """
 
@@ -46,43 +45,43 @@ CODE_VERSION: Final = 2
 """Raised with every change here that changes a pixel; part of every cache key."""
 
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow may open besides JPEG: formats with a signature that compiled code decodes in this process."""
+"""Formats that Pillow may open besides JPEG: those with a signature, decoded by compiled code in this process."""
 
 MAX_PIXELS: Final = 178_956_970
-"""Largest picture, in pixels, that is decoded at all; beyond it Pillow, too, suspects a bomb."""
+"""Pixels of the largest image that is decoded; Pillow, too, regards larger ones as decompression bombs."""
 
 MAX_BYTES: Final = 1_000_000_000
-"""Memory that one file may take; a larger picture is refused before any of it is decoded."""
+"""Bytes of memory for one file; an image that needs more is rejected before it is decoded."""
 
 BYTES_PER_PIXEL: Final = {"JPEG2000": 25, "WEBP": 21, "AVIF": 16}
-"""Most memory that decoding took, measured; 12 for what else Pillow opens."""
+"""Measured peak memory of decoding; 12 for Pillow's other formats."""
 
 MAX_SCANNED: Final = 2_000_000_000
-"""Pixels times scans of a progressive JPEG: encoders write about ten scans, each a pass over the picture."""
+"""Pixels times scans of a progressive JPEG: encoders write about ten scans, each a pass over the image."""
 
 RESIZER: Final = "cykooz" if importlib.util.find_spec("cykooz_resizer") else "pillow"
-"""What resizes JPEG pictures: SIMD code where its package exists for the platform, else Pillow, much slower.
+"""Resizes JPEG images: SIMD code where its package exists for the platform, else Pillow, which is much slower.
 
-Both compute the same filter; rounding differs by at most 1 of 255, so the name belongs to cache keys.
+Both apply the same filter, but rounding differs by up to 1 of 255, so the name is part of cache keys.
 """
 
 _ORIENTATION_TAG: Final = 0x0112
-"""EXIF tag with the turning and mirroring that show the picture upright, 1 to 8 (JEITA CP-3451)."""
+"""EXIF tag with the rotation and mirroring that show the image upright, 1 to 8 (JEITA CP-3451)."""
 
 _thread = threading.local()
 
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, in pixels of the stored picture; fractions count."""
+"""Left, top, right, bottom, in pixels of the stored image; may be fractions."""
 
 
 @dataclass(frozen=True)
 class DecodeSpec:
-    """The shape that every image gets.
+    """Shape of decoded images.
 
     Attributes:
         size: height and width in pixels, at least 1.
         resize: ``stretch`` resizes both sides to ``size``; ``crop`` resizes the shorter side to
-            ``round(size * 8 / 7)`` and cuts the centre, as ImageNet networks are evaluated.
+            ``round(size * 8 / 7)`` and crops the centre, as in ImageNet evaluation.
     """
 
     size: int
@@ -90,7 +89,7 @@ class DecodeSpec:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise ValueError(f"size={self.size}: an image has at least 1 pixel a side")
+            raise ValueError(f"size={self.size}: an image has at least 1 pixel per side")
         if self.resize not in ("stretch", "crop"):
             raise ValueError(f"resize={self.resize!r}: expected 'stretch' or 'crop'")
 
@@ -100,7 +99,12 @@ class DecodeSpec:
         return round(self.size * 8 / 7) if self.resize == "crop" else self.size
 
     def box(self, width: float, height: float) -> Box:
-        """The part of a picture of that width and height that fills the result."""
+        """The part of an image of this width and height that is kept, before resizing.
+
+        Example:
+            >>> DecodeSpec(224, "crop").box(512, 256)
+            (144.0, 16.0, 368.0, 240.0)
+        """
         if self.resize == "stretch":
             return 0.0, 0.0, width, height
         side = min(width, height) * self.size / self.shorter_side
@@ -111,20 +115,20 @@ class DecodeSpec:
 def decode_image(
     data: bytes, spec: DecodeSpec, out: UInt8[np.ndarray, "height width 3"] | None = None
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Decodes, turns upright and resizes one image file, with an antialiased bilinear filter.
+    """Decodes, orients and resizes one image file, with an antialiased bilinear filter.
 
-    Thread-safe; nearly all of it runs outside Python's global lock. Takes at most 1 GB of memory.
+    Thread-safe; nearly all of it runs without Python's global lock. Takes at most 1 GB of memory.
 
     Args:
         data: the content of the file.
         spec: the shape of the result.
-        out: where to put the pixels; ``None`` makes a new array. Left alone when the file is refused.
+        out: array for the pixels; ``None`` makes a new one. Left unchanged if the file is rejected.
 
     Returns:
         RGB, 0 to 255, ``spec.size`` pixels high and wide.
 
     Raises:
-        BadImageError: the file isn't a whole image of an accepted kind; the message is the reason.
+        BadImageError: the file is damaged or not a supported image; the message is the reason.
     """
     if not data:
         raise BadImageError("the file is empty")
@@ -134,7 +138,7 @@ def decode_image(
         pixels, orientation = _decode_other(data, spec)
     if out is None:
         out = np.empty((spec.size, spec.size, 3), np.uint8)
-    out[...] = _upright(pixels, orientation)  # one channel spreads to three
+    out[...] = _upright(pixels, orientation)  # broadcasts one channel to three
     return out
 
 
@@ -143,20 +147,20 @@ def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size
 
     header = read_jpeg_header(data)
     factor = _scale_down(header, spec)
-    _check_size(header.width, header.height, 9 / factor**2 + (9 if header.held_whole else 0))
+    _check_size(header.width, header.height, 9 / factor**2 + (9 if header.multiple_scans else 0))
     if header.progressive and (scans := data.count(b"\xff\xda")) * header.width * header.height > MAX_SCANNED:
         raise BadImageError(f"a progressive JPEG of {scans} scans of {header.width} x {header.height} pixels")
     if header.components not in (1, 3, 4):
         raise BadImageError(f"a JPEG with {header.components} channels; expected 1, 3 or 4")
     if header.unknown_jfif_at is not None:
-        # This one warning says nothing about the picture, and would hide others.
+        # This warning says nothing about the pixels, and would hide others.
         data = b"".join((data[: header.unknown_jfif_at], b"\x01", data[header.unknown_jfif_at + 1 :]))
     height, width = -(-header.height // factor), -(-header.width // factor)
     try:
         pixels: UInt8[np.ndarray, "height width channel"] = simplejpeg.decode_jpeg(
             data,
             colorspace={1: "GRAY", 3: "RGB", 4: "CMYK"}[header.components],
-            # Interpolating chroma is lost effort on a picture that is shrunk afterwards.
+            # Interpolating chroma is wasted effort if the image is reduced afterwards.
             fastupsample=min(header.width, header.height) > spec.shorter_side,
             min_height=height,
             min_width=width,
@@ -173,7 +177,7 @@ def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size
 
 
 def _noted_orientation(header: JpegHeader) -> int:
-    """Orientation in the notes of a JPEG file: EXIF's, else XMP's, else 1."""
+    """Orientation in the metadata of a JPEG file: EXIF's, else XMP's, else 1."""
     for note in header.notes:
         if note.startswith(b"Exif\0\0"):
             exif = _pillow().Exif()
@@ -187,9 +191,9 @@ def _noted_orientation(header: JpegHeader) -> int:
 
 
 def _scale_down(header: JpegHeader, spec: DecodeSpec) -> int:
-    """The largest of 8, 4, 2, 1 by which the picture can shrink without getting smaller than needed.
+    """The largest of 8, 4, 2, 1 by which the image can be reduced without getting smaller than needed.
 
-    These are the factors for which libjpeg-turbo has SIMD code; those between cost more than they save.
+    libjpeg-turbo has SIMD code for these factors; others cost more than they save.
     """
     shorter = min(header.width, header.height)
     return next(factor for factor in (8, 4, 2, 1) if factor == 1 or shorter >= factor * spec.shorter_side)
@@ -205,7 +209,7 @@ def _cmyk_to_rgb(pixels: UInt8[np.ndarray, "height width 4"]) -> UInt8[np.ndarra
 def _resize(
     pixels: UInt8[np.ndarray, "height width channel"], box: Box, size: int
 ) -> UInt8[np.ndarray, "size size channel"]:
-    """Resizes what lies in ``box``; the filter sees beyond it, as if all were resized and then cut."""
+    """Resizes the contents of ``box``; the filter uses pixels beyond it, as if the image were resized, then cropped."""
     if RESIZER == "pillow":
         from PIL import Image
 
@@ -235,7 +239,7 @@ def _resize(
 
 
 def _reach(low: float, high: float, length: int, size: int) -> slice:
-    """The pixels of one axis that resizing ``low`` to ``high`` to ``size`` pixels can see."""
+    """The pixels of one axis that the filter uses in resizing ``low`` to ``high`` to ``size`` pixels."""
     margin = math.ceil(max((high - low) / size, 1.0)) + 1
     return slice(max(math.floor(low) - margin, 0), min(math.ceil(high) + margin, length))
 
@@ -267,7 +271,7 @@ def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "siz
 
 @functools.cache
 def _pillow() -> Any:
-    """``PIL.Image`` without its warnings: what they speak of is refused here or documented above."""
+    """``PIL.Image`` without its warnings: files that cause them are rejected, or their treatment is documented above."""
     from PIL import Image
 
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -276,7 +280,7 @@ def _pillow() -> Any:
 
 
 def _plain(picture: "Image") -> "Image":
-    """The same picture in mode ``L``, ``RGB`` or ``RGBa`` (colours multiplied by their opacity)."""
+    """The image in mode ``L``, ``RGB`` or ``RGBa`` (premultiplied alpha)."""
     from PIL import Image
 
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
@@ -299,7 +303,7 @@ def _resize_picture(picture: "Image", spec: DecodeSpec) -> UInt8[np.ndarray, "si
             (spec.size, spec.size),
             Image.Resampling.BILINEAR,
             box=spec.box(picture.width, picture.height),
-            reducing_gap=3.0,  # whole-number shrinking first; from 3.0 on hardly to be told from the slow way
+            reducing_gap=3.0,  # integer reduction first; from 3.0 on hardly distinguishable from the slow way
         )
     ).reshape(spec.size, spec.size, -1)
     if picture.mode != "RGBa":
@@ -311,7 +315,7 @@ def _resize_picture(picture: "Image", spec: DecodeSpec) -> UInt8[np.ndarray, "si
 def _orientation(picture: "Image") -> int:
     try:
         value = picture.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # damaged EXIF says nothing about the picture; viewers show it as it is stored
+    except Exception:  # damaged EXIF doesn't affect the pixels; viewers show the image as stored
         return 1
     return value if value in range(1, 9) else 1
 
@@ -319,7 +323,7 @@ def _orientation(picture: "Image") -> int:
 def _upright(
     pixels: UInt8[np.ndarray, "size size channel"], orientation: int
 ) -> UInt8[np.ndarray, "size size channel"]:
-    """Undoes the camera's position. On a square result this equals turning the whole picture first."""
+    """Applies the EXIF orientation. On a square result this is the same as orienting the whole image first."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):

@@ -1,8 +1,7 @@
-"""What Pillow doesn't look at: whether a PNG or TIFF file holds as much picture as its header announces.
+"""Checks that Pillow doesn't make: whether a PNG or TIFF file holds all the pixels that its header announces.
 
-Pillow shows what is missing as black. A PNG may end its data early with all checksums right; a TIFF may have too few strips,
-and its strips' own checksums go unread. Leaves everything else that can be wrong with a file to
-:mod:`raylight.data.decode.image`.
+Pillow shows missing pixels as black. The data of a PNG may end early although all checksums are right; a TIFF may have too
+few strips, and Pillow ignores the strips' checksums. Not here: all other checks (:mod:`raylight.data.decode.image`).
 """
 
 import zlib
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Values a pixel of each colour type of a PNG (PNG specification, 11.2.1)."""
+"""Channels of each colour type of a PNG (PNG specification, 11.2.1)."""
 
 _PASSES: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """First column, first row, and steps of both, of the seven passes of an interlaced PNG (8.2)."""
@@ -29,10 +28,13 @@ _PIECE: Final = 1 << 20
 
 
 def check_covered(picture: "Image") -> None:
-    """Refuses a picture of which the file holds only a part.
+    """Rejects an image of which the file holds only a part.
 
     Args:
-        picture: opened, not loaded. A GIF's first frame may be smaller than its canvas.
+        picture: opened, not loaded. The first frame of a GIF may be smaller than its canvas.
+
+    Raises:
+        BadImageError: pixels are missing.
     """
     boxes = [box for _, box, *_ in getattr(picture, "tile", [])]
     if picture.format == "GIF" or not all(boxes):
@@ -45,11 +47,14 @@ def check_covered(picture: "Image") -> None:
 
 
 def check_png_rows(data: bytes, picture: "Image") -> None:
-    """Refuses a PNG whose compressed data is shorter than its rows.
+    """Rejects a PNG whose compressed data lacks rows.
 
     Args:
         data: the file, its checksums verified.
-        picture: loaded. Missing rows are zeros there, so most files need no second look.
+        picture: loaded. Missing rows are zeros, so most files need no second decompression.
+
+    Raises:
+        BadImageError: rows are missing.
     """
     interlaced = data[28] == 1
     if not interlaced and any(picture.crop((0, picture.height - 1, picture.width, picture.height)).tobytes()):
@@ -85,11 +90,14 @@ def _png_data(data: bytes) -> Iterator[bytes]:
 
 
 def check_tiff_strips(data: bytes, picture: "Image") -> None:
-    """Refuses a TIFF whose strips hold too little, have a wrong checksum (deflate), or aren't whole JPEGs.
+    """Rejects a TIFF whose strips are too short, have a wrong checksum (deflate), or are damaged JPEGs.
 
     Args:
         data: the file.
         picture: opened.
+
+    Raises:
+        BadImageError: a strip is damaged or too short.
     """
     tags: Any = getattr(picture, "tag_v2", {})
     kind = tags.get(_COMPRESSION, _RAW)

@@ -1,7 +1,6 @@
-"""What must be known of a JPEG file before its picture is decoded: size, kind, notes of the camera.
+"""Reading the header of a JPEG file: size, kind, metadata.
 
-Covers the segments up to the first scan, read in one pass over a handful of markers. Leaves the picture
-itself, and every check of it, to libjpeg-turbo.
+Covers the segments up to the first scan. Not here: decoding the image and checking it (libjpeg-turbo).
 """
 
 from dataclasses import dataclass
@@ -24,16 +23,16 @@ class JpegHeader:
         height: stored height in pixels, before orientation.
         components: 1 grey, 3 colour, 4 CMYK.
         progressive: whether later scans refine earlier ones.
-        held_whole: whether libjpeg must keep all coefficients in memory: it takes several scans.
-        notes: the APP1 segments, where cameras write EXIF and programs XMP.
-        unknown_jfif_at: offset of a JFIF version that libjpeg would warn of, or ``None``.
+        multiple_scans: whether libjpeg must keep all coefficients in memory.
+        notes: the APP1 segments, which hold EXIF and XMP.
+        unknown_jfif_at: offset of a JFIF version that libjpeg would warn about, or ``None``.
     """
 
     width: int
     height: int
     components: int
     progressive: bool
-    held_whole: bool
+    multiple_scans: bool
     notes: tuple[bytes, ...]
     unknown_jfif_at: int | None
 
@@ -45,7 +44,7 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
         data: a file that starts with the JPEG signature ``FF D8``.
 
     Raises:
-        BadImageError: the segments break off, contradict each other, or describe no picture.
+        BadImageError: the segments are cut off or contradictory, or describe no image.
     """
     frame: tuple[int, int, int, int] | None = None
     notes: list[bytes] = []
@@ -65,7 +64,7 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
         length = int.from_bytes(data[position + 2 : position + 4])
         start, end = position + 4, position + 2 + length
         if marker == _END or length < 2 or end > len(data):
-            raise BadImageError("the JPEG file ends before its picture")
+            raise BadImageError("the JPEG file ends before its image data")
         if marker == _SCAN:
             break
         if marker in _FRAMES and length >= 8:
@@ -77,7 +76,7 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
             notes.append(data[start:end])
         position = end
     if frame is None:
-        raise BadImageError("the JPEG file describes no picture")
+        raise BadImageError("the JPEG file has no frame header")
     kind, width, height, components = frame
     progressive = kind in _PROGRESSIVE
     return JpegHeader(
@@ -85,7 +84,7 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
         height=height,
         components=components,
         progressive=progressive,
-        held_whole=progressive or data[start] < components,
+        multiple_scans=progressive or data[start] < components,
         notes=tuple(notes),
         unknown_jfif_at=unknown_jfif_at,
     )

@@ -1,1 +1,1 @@
-"""Where images come from: folders, tables, the demo drawings, downloads."""
+"""Sources of images: folders, tables, the demo drawings, downloads."""

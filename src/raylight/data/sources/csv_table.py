@@ -6,31 +6,31 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from raylight.config.uris import is_uri
-from raylight.data.names import SPLITS, classes, listed
-from raylight.data.sources.layouts import Found, SourceFile
+from raylight.data.names import SPLITS, describe_classes, quoted
+from raylight.data.sources.layouts import LayoutMatch, SourceFile
 from raylight.errors import DataError
-from raylight.storage.remote import Place, place
+from raylight.storage.remote import AnyPath, to_path
 
 _COLUMNS = ("path", "label", "group", "split")
 _MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "null"})
 """What spreadsheets and pandas write where there is no value."""
 
 
-def read_csv(table: str, root: Place, known: Collection[str] = ()) -> Found:
-    """The rows of a table of labels.
+def read_csv(table: str, root: AnyPath, known: Collection[str] = ()) -> LayoutMatch:
+    """Reads a table of labels.
 
     Args:
-        table: a path, here or relative to ``root``, or a URI.
-        root: what its paths are relative to.
-        known: names of classes of which one is enough, as ``same_name`` has them.
+        table: a URI, or a path relative to the working folder or to ``root``.
+        root: folder that the paths in the table are relative to.
+        known: normalized names of the classes a model knows; one of them is enough, else two classes are needed.
 
     Raises:
         DataError: there is no such table, or it can't be read; the message names the line.
     """
-    places = (place(table) if is_uri(table) else Path(table).expanduser(), root / table)
+    places = (to_path(table) if is_uri(table) else Path(table).expanduser(), root / table)
     path = next((file for file in places if file.is_file()), None)
     if path is None:
-        raise DataError(f"data.csv={table}: no such file, neither here nor in {root}.")
+        raise DataError(f"data.csv={table}: no such file in the working folder or in {root}.")
     files: list[SourceFile] = []
     seen: dict[str, int] = {}
     try:
@@ -39,11 +39,11 @@ def read_csv(table: str, root: Place, known: Collection[str] = ()) -> Found:
             rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or []]
             doubled = [name for name in _COLUMNS if rows.fieldnames.count(name) > 1]
             if doubled:
-                raise DataError(f"{path}: {listed(doubled)} heads more than one column. Keep one of them.")
+                raise DataError(f"{path}: more than one column is called {quoted(doubled)}. Keep one of them.")
             missing = [name for name in ("path", "label") if name not in rows.fieldnames]
             if missing:
                 raise DataError(
-                    f"{path}: no column {' and no column '.join(missing)}; its first line has {listed(rows.fieldnames)}. "
+                    f"{path}: no column {' and no column '.join(missing)}; its first line has {quoted(rows.fieldnames)}. "
                     "Expected path, label and optionally group, split, separated by commas."
                 )
             for row in rows:
@@ -55,31 +55,33 @@ def read_csv(table: str, root: Place, known: Collection[str] = ()) -> Found:
                 files.append(file)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} can't be read as a table in UTF-8: {error}") from error
-    found = Found(root, "csv", files, [])
+    found = LayoutMatch(root, "csv", files, [])
     if not found.is_data_set(known):
-        raise DataError(f"{path} has {len(files):,} rows and {classes(found.labels)}; two or more classes are needed.")
+        raise DataError(
+            f"{path} has {len(files):,} rows and {describe_classes(found.labels)}; two or more classes are needed."
+        )
     return found
 
 
-def _csv_file(row: dict[str, str], table: Place, line: int, root: Place) -> SourceFile:
+def _csv_file(row: dict[str, str], table: AnyPath, line: int, root: AnyPath) -> SourceFile:
     name, label, split = row["path"], row["label"], row.get("split", "")
     if not name or not label:
         raise DataError(f"{table}: line {line} has no {'label' if name else 'path'}.")
     if label.casefold() in _MISSING:
         raise DataError(
-            f"{table}: line {line}: the label {label!r} is how tables write a missing value. Give the label, or take the line "
-            "out; a class that is really called so needs another name."
+            f"{table}: line {line}: the label {label!r} stands for a missing value in tables. Give the label, or remove "
+            "the line; a class that is really called this needs another name."
         )
     path = _relative(name, root)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise DataError(f"{table}: line {line}: {name!r} leads out of data.root; paths are relative to it.")
+        raise DataError(f"{table}: line {line}: {name!r} is outside data.root; paths are relative to it.")
     if split and split.casefold() not in SPLITS:
         raise DataError(f"{table}: line {line}: split={split!r}; expected train, val, test or nothing.")
     return SourceFile(str(path), label, row.get("group") or None, SPLITS[split.casefold()] if split else None)
 
 
-def _relative(name: str, root: Place) -> PurePosixPath:
-    """A path as the root sees it; one that is written in full loses the root in front."""
+def _relative(name: str, root: AnyPath) -> PurePosixPath:
+    """A path relative to the root; an absolute one below the root is made relative."""
     if isinstance(root, Path):
         for start in (root, root.resolve()):
             if PurePosixPath(name).is_relative_to(start):

@@ -1,12 +1,11 @@
-"""The demo data set: drawn cat and dog faces, the same for everyone, with no download.
+"""The demo data set: drawings of cat and dog faces, identical for everyone, without a download.
 
-What tells the classes apart is form alone: ears, skull, muzzle, nose, pupils, whiskers, and each of these overlaps
-between the classes, as in life (a Scottish fold's ears hang, a shepherd's stand). Everything else is drawn from one
-distribution for both: colour, brightness, picture size, file format, position, clutter, what stands in front.
-Size, format and colour mode even come in equal pairs, so that nothing outside the picture gives the label away.
-Three broken files show the quarantine at work.
+The classes differ in shape alone: ears, skull, muzzle, nose, pupils, whiskers, and each of these overlaps between the
+classes, as in reality (a Scottish fold's ears hang, a shepherd's stand up). Everything else has the same distribution in both:
+colour, brightness, image size, file format, position, clutter, occlusion. No metadata predicts the label. Three broken
+files demonstrate the quarantine.
 
-Not here: how the folder is read (``source.py``), what becomes of broken files (``index.py``).
+Not here: reading the folder (``source.py``), rejecting broken files (``index.py``).
 """
 
 import glob
@@ -51,7 +50,7 @@ TONGUE: Colour = (226, 110, 124)
 
 @dataclass(frozen=True)
 class Frame:
-    """What a drawing has in common with its partner of the other class: nothing here depends on the class.
+    """Properties of a drawing that don't depend on the class.
 
     Attributes:
         width: in pixels.
@@ -70,7 +69,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Looks:
-    """The form of one face, in units of the head's radius.
+    """The shape of one face, in units of the head's radius.
 
     Attributes:
         ears: ``pointed``, ``folded`` or ``hanging``.
@@ -104,26 +103,25 @@ class Shape:
 
 
 def demo_root(cache_dir: Path) -> Path:
-    """The folder of the standard demo data set; a new way of drawing gets a new name."""
+    """The folder of the demo data set; its name changes with the way of drawing."""
     return cache_dir / "demo-v1"
 
 
 def draw_demo(root: Path, images: int = 600, seed: int = 7) -> None:
-    """Draws the data set into ``root/{cat,dog}/``, unless ``root`` is there already.
+    """Draws the data set into ``root/{cat,dog}/``, unless ``root`` exists.
 
-    The drawings are made in a folder beside it, which gets its name when it is whole: a killed run leaves no
-    half-drawn data set, and of two at a time one draws.
+    Drawings are made under a lock in a temporary folder, which is renamed once it is complete.
 
     Args:
-        root: folder to make.
-        images: number of drawings, half of them cats; three broken files come on top.
-        seed: of everything drawn; the same seed gives the same pictures.
+        root: folder to create.
+        images: number of drawings, half of them cats; three broken files are added.
+        seed: of all drawings; the same seed gives the same images.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(root.with_name(f".{root.name}.lock")):
         if root.exists():
             return
-        for abandoned in root.parent.glob(f".{glob.escape(root.name)}-*"):  # by a killed run
+        for abandoned in root.parent.glob(f".{glob.escape(root.name)}-*"):  # left by a killed process
             shutil.rmtree(abandoned, ignore_errors=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
         try:
@@ -141,13 +139,13 @@ def draw_demo(root: Path, images: int = 600, seed: int = 7) -> None:
 
 
 def draw_face(kind: str, width: int, height: int, rng: np.random.Generator) -> Image.Image:
-    """One picture of a face, in RGB.
+    """Draws a face, in RGB.
 
     Args:
         kind: ``cat`` or ``dog``.
         width: in pixels.
         height: in pixels.
-        rng: source of everything that varies.
+        rng: source of all randomness.
     """
     looks = _cat(rng) if kind == "cat" else _dog(rng)
     size = (width * SUPERSAMPLING, height * SUPERSAMPLING)
@@ -259,7 +257,7 @@ def _standing_ears(looks: Looks, fur: Colour, outline: Colour, rng: np.random.Ge
             inner = ear.mean(0) + (ear - ear.mean(0)) * 0.58
             shapes += [Shape(ear, fur, outline), Shape(inner, lining)]
             continue
-        # Half way up the ear bends, and its tip hangs forward over the lower half.
+        # The ear bends half way up, and its tip hangs forward over the lower half.
         left, right = (near + tip) / 2, (far + tip) / 2
         drop = (left + right) / 2 + np.array([side * 0.22, 0.42 * looks.ear_length])
         flap = np.concatenate([_curve(left, drop, 0.12 * side), _curve(drop, right, 0.12 * side)])
@@ -363,7 +361,7 @@ def _paint(image: Image.Image, shapes: list[Shape], place: Callable[[Points], Po
 
 
 def _extent(shapes: list[Shape]) -> float:
-    """Root of the area that a face covers, in units of the head's radius."""
+    """Square root of the area of a face, in units of the head's radius."""
     unit = 24
     mask = Image.new("1", (6 * unit, 6 * unit))
     draw = ImageDraw.Draw(mask)
@@ -374,7 +372,7 @@ def _extent(shapes: list[Shape]) -> float:
 
 
 def _pose(size: tuple[int, int], extent: float, rng: np.random.Generator) -> Callable[[Points], Points]:
-    """Where the face goes. Faces of every form cover the same share of the picture: area tells nothing."""
+    """Places the face. All faces cover the same share of the image, so that area doesn't predict the label."""
     width, height = size
     scale = min(size) * rng.uniform(0.58, 0.67) / extent
     centre = np.array([width * (0.5 + rng.normal(0, 0.022)), height * (0.54 + rng.normal(0, 0.022))])
@@ -386,7 +384,7 @@ def _pose(size: tuple[int, int], extent: float, rng: np.random.Generator) -> Cal
 def _clutter(
     draw: ImageDraw.ImageDraw, size: tuple[int, int], backdrop: Colour, count: int, rng: np.random.Generator
 ) -> None:
-    """Shapes behind the face; some of them as pointed or as round as ears."""
+    """Draws shapes behind the face; some of them pointed or round like ears."""
     for _ in range(count):
         centre = rng.uniform(0, 1, 2) * np.array(size)
         radius = min(size) * rng.uniform(0.06, 0.35)
@@ -407,7 +405,7 @@ def _clutter(
 
 
 def _occlude(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Generator) -> None:
-    """A leaf, a post or a ball in front of part of the picture."""
+    """Draws a leaf, a post or a ball in front of part of the image."""
     centre = rng.uniform(0.15, 0.85, 2) * np.array(size)
     kind = rng.integers(3)
     if kind == 0:

@@ -1,10 +1,10 @@
-"""Fetching a data set that isn't there: a public zip archive over HTTP, or a Kaggle data set by its own client.
+"""Downloading a data set: a public zip archive over HTTP, or a Kaggle data set with Kaggle's client.
 
-An archive comes in pieces that survive a broken line or a kill: the next call continues where the last one stopped, as
-long as the server still has the same file. Its checksum is verified where the config has one, and each file's CRC
-always. Nothing in the archive is trusted: see ``extract``. The data set appears under its name only when it is whole.
+After a broken connection or a killed process, the next call resumes the download, as long as the server still has the same
+file. The archive's checksum is verified if the config has one, each file's CRC always. Nothing in the archive is
+trusted: see ``extract``. The data set gets its name only once it is complete.
 
-Not here: what is in it (``source.py``).
+Not here: finding its images (``source.py``).
 """
 
 import glob
@@ -31,17 +31,17 @@ from raylight.errors import DataError, install_command
 from raylight.storage.atomic import sync_all
 
 TRIES: Final = 5
-"""Connections in a row that bring nothing new before giving up."""
+"""Consecutive connections without new data before giving up."""
 TIMEOUT: Final = 30.0
-"""Seconds without a byte after which a connection counts as broken."""
+"""Seconds without data after which a connection counts as broken."""
 LARGEST_TOTAL: Final = 200 * 10**9
-"""Bytes that an archive may unpack to."""
+"""Maximum unpacked size of an archive, in bytes."""
 LARGEST_RATIO: Final = 50
-"""Times that an archive may grow in unpacking; pictures hardly grow at all, bombs a thousandfold."""
+"""Maximum ratio of unpacked to packed size; images hardly grow at all, zip bombs a thousandfold."""
 MOST_FILES: Final = 5_000_000
 
 PAUSE: Final = 0.2
-"""Seconds before the second try; doubled with each further one."""
+"""Seconds before the second attempt; doubled for each further one."""
 
 _PIECE = 1 << 20
 _DAMAGE = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError)
@@ -50,28 +50,28 @@ log = logging.getLogger(__name__)
 
 
 def download(data: DataConfig, root: Path, on_progress: Callable[[int, int | None], None] | None = None) -> None:
-    """Fetches a data set into ``root``.
+    """Downloads a data set into ``root``.
 
     Args:
-        data: has the address (``archive_url``, with ``archive_sha256``) or Kaggle's name (``kaggle``).
-        root: folder that the data set becomes; made only when all of it is there.
-        on_progress: told how many bytes are there, of how many where that is known; ``None`` logs every 50 MB.
+        data: has the URL (``archive_url``, with ``archive_sha256``) or Kaggle's name (``kaggle``).
+        root: folder of the data set; created once the download is complete.
+        on_progress: called with the number of bytes so far and, if known, the total; ``None`` logs every 50 MB.
 
     Raises:
-        DataError: there is no address, the server fails, the archive is damaged or hostile, the disk is full, or
-            ``kagglehub`` or its account is missing. What has come so far is kept for the next call.
+        DataError: there is no URL, the server fails, the archive is damaged or hostile, the disk is full, or
+            ``kagglehub`` or its account is missing. A partial download is kept for the next call.
     """
     if not data.archive_url and not data.kaggle:
         raise DataError(
-            f"data.download=true: data={data.name} has no address to download from (data.archive_url, data.kaggle). "
-            f"Place the images in {root} by hand."
+            f"data.download=true: data={data.name} has no URL to download from (data.archive_url, data.kaggle). "
+            f"Put the images into {root} yourself."
         )
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root.with_name(f".{root.name}.lock")):
             if root.is_dir() and any(root.iterdir()):
                 return
-            for abandoned in root.parent.glob(f".{glob.escape(root.name)}-*"):  # by a killed run
+            for abandoned in root.parent.glob(f".{glob.escape(root.name)}-*"):  # left by a killed process
                 shutil.rmtree(abandoned, ignore_errors=True)
             if data.archive_url:
                 archive = root.with_name(f".{root.name}.zip.part")
@@ -88,19 +88,19 @@ def download(data: DataConfig, root: Path, on_progress: Callable[[int, int | Non
 def fetch(
     url: str, path: Path, sha256: str | None = None, on_progress: Callable[[int, int | None], None] | None = None
 ) -> None:
-    """Downloads a file, continuing one that broke off.
+    """Downloads a file, resuming a partial download.
 
     Args:
         url: http or https.
-        path: the file; beside it, ``PATH.json`` notes which version of the server's file it is a part of.
-        sha256: of the whole file; not checked where it is ``None``.
-        on_progress: told how many bytes are there, of how many where that is known.
+        path: the file; ``PATH.json`` beside it stores the version of the server's file.
+        sha256: of the whole file; not checked if ``None``.
+        on_progress: called with the number of bytes so far and, if known, the total.
 
     Raises:
-        DataError: the server refuses, the line breaks again and again, or the checksum differs.
+        DataError: the server refuses, the connection keeps breaking, or the checksum differs.
     """
     if not url.startswith(("http://", "https://")):
-        raise DataError(f"data.archive_url={url}: expected an address that begins with https:// or http://.")
+        raise DataError(f"data.archive_url={url}: expected a URL that begins with https:// or http://.")
     tries = 0
     while True:
         before = path.stat().st_size if path.exists() else 0
@@ -131,7 +131,7 @@ def fetch(
             _forget(path)
             raise DataError(
                 f"{url} isn't the expected file: its SHA-256 is {found}, data.archive_sha256 is {sha256}. It was "
-                "deleted. The publisher may have changed it, or the line tampered with it."
+                "deleted. The publisher may have changed it, or it was tampered with on the way."
             )
 
 
@@ -148,7 +148,7 @@ def _logged(name: str) -> Callable[[int, int | None], None]:
 
 
 def _fetch_rest(url: str, path: Path, on_progress: Callable[[int, int | None], None] | None) -> bool:
-    """One connection; true when the file is whole."""
+    """Downloads over one connection; true once the file is complete."""
     note = path.with_name(path.name + ".json")
     version = _version_begun(path, note)
     have = path.stat().st_size if version else 0
@@ -164,7 +164,7 @@ def _fetch_rest(url: str, path: Path, on_progress: Callable[[int, int | None], N
         error.close()
         if have == version.get("total"):
             return True
-        _forget(path)  # longer than the server's file: begin anew
+        _forget(path)  # longer than the server's file: start again
         return False
     with response:
         continues = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
@@ -185,7 +185,7 @@ def _fetch_rest(url: str, path: Path, on_progress: Callable[[int, int | None], N
 
 
 def _version_begun(path: Path, note: Path) -> dict[str, Any]:
-    """What was noted of the file that ``path`` is a part of; empty where nothing can be continued."""
+    """The stored version of the server's file; empty if the download can't be resumed."""
     if not path.exists():
         return {}
     try:
@@ -196,7 +196,7 @@ def _version_begun(path: Path, note: Path) -> dict[str, Any]:
 
 
 def _note_version(note: Path, headers: http.client.HTTPMessage, total: int | None) -> None:
-    """Remembers what tells this version of the server's file from another; without it nothing is continued."""
+    """Stores what identifies this version of the server's file; without it the download can't be resumed."""
     tag = headers.get("ETag")
     validator = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
     if validator:
@@ -216,18 +216,18 @@ def _sha256(path: Path) -> str:
 
 
 def extract(archive: Path, folder: Path) -> None:
-    """Unpacks a zip archive into a new folder, which appears only when it is whole.
+    """Unpacks a zip archive into a new folder, which appears only once it is complete.
 
-    Refused, with nothing left behind: absolute paths, drives, backslashes and ``..``; links and devices; encrypted
-    files; two files of one name; more than ``LARGEST_TOTAL`` bytes, ``LARGEST_RATIO`` times the archive's size, or
-    the free disk; damage, down to each file's CRC.
+    Rejected, with nothing left behind: absolute paths, drives, backslashes and ``..``; links and devices; encrypted
+    files; two files with one name; more than ``LARGEST_TOTAL`` bytes, ``LARGEST_RATIO`` times the archive's size, or
+    the free disk space; damage, including a wrong CRC of a file.
 
     Args:
         archive: the zip file.
         folder: must be missing or empty.
 
     Raises:
-        DataError: the archive is damaged or refused; the message says why.
+        DataError: the archive is damaged or rejected; the message says why.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

@@ -1,6 +1,6 @@
-"""What lies in a folder, here or behind a URI; hidden entries and system folders left out.
+"""Listing a local or remote folder, without hidden entries and system folders.
 
-Not here: which of it belongs to a data set (``layouts.py``).
+Not here: which of its files belong to a data set (``layouts.py``).
 """
 
 import os
@@ -9,23 +9,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from raylight.data.names import SPLITS, same_name
+from raylight.data.names import SPLITS, normalized_name
 from raylight.errors import DataError
-from raylight.storage.remote import Place, RemotePath
+from raylight.storage.remote import AnyPath, RemotePath
 
-_PASSED_OVER = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir"})
+_SYSTEM_FOLDERS = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir"})
 
 
 @dataclass(frozen=True)
 class Folder:
-    """The entries of one folder, sorted by name; hidden ones left out. Dead links count as files, to be found bad."""
+    """The entries of a folder, sorted by name, without hidden ones. Dead links count as files; a scan rejects them."""
 
-    path: Place
+    path: AnyPath
     folders: list[str]
     files: list[str]
 
     @classmethod
-    def read(cls, path: Place) -> "Folder":
+    def read(cls, path: AnyPath) -> "Folder":
         """Lists a folder.
 
         Raises:
@@ -35,12 +35,12 @@ class Folder:
         files: list[str] = []
         try:
             for name, is_folder in _entries(path):
-                if not name.startswith(".") and name not in _PASSED_OVER:
+                if not name.startswith(".") and name not in _SYSTEM_FOLDERS:
                     (folders if is_folder else files).append(name)
         except OSError as error:
             raise DataError(
-                f"The folder {path} can't be listed: {error.strerror or error}. Make it readable, or take it out of the data "
-                "set."
+                f"The folder {path} can't be listed: {error.strerror or error}. Make it readable, or remove it from the "
+                "data set."
             ) from error
         return cls(path, sorted(folders, key=os.fsencode), sorted(files, key=os.fsencode))
 
@@ -48,11 +48,11 @@ class Folder:
         """Folder names by split.
 
         Raises:
-            DataError: two folders mean the same split.
+            DataError: two folders are named for the same split.
         """
         names: dict[str, str] = {}
         for name in self.folders:
-            split = SPLITS.get(same_name(name))
+            split = SPLITS.get(normalized_name(name))
             if split in names:
                 raise DataError(f"{self.path} has two folders for {split}: {names[split]!r} and {name!r}. Keep one.")
             if split is not None:
@@ -60,8 +60,8 @@ class Folder:
         return names
 
 
-def _entries(path: Place) -> Iterator[tuple[str, bool]]:
-    """The names in a folder, and which of them are folders."""
+def _entries(path: AnyPath) -> Iterator[tuple[str, bool]]:
+    """Yields the name of each entry of a folder, and whether it is a folder."""
     if isinstance(path, RemotePath):
         yield from ((name, stat.S_ISDIR(status.st_mode)) for name, status in path.entries().items())
         return
@@ -76,8 +76,8 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def files_below(root: Place, start: str) -> Iterator[str]:
-    """All files, as paths relative to the root; links that lead back to where they lie aren't followed."""
+def files_below(root: AnyPath, start: str) -> Iterator[str]:
+    """Yields all files below ``root/start``, as paths relative to the root, without following circular links."""
     if isinstance(root, RemotePath):
         folder = Folder.read(root / start)
         yield from (f"{start}/{name}" for name in folder.files)

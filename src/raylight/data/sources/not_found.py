@@ -1,15 +1,15 @@
-"""What to say where a folder holds no data set, or several: what was looked for, what is there, what to do."""
+"""Error messages for a folder with no data set, or several: what was searched for, what is there, what to do."""
 
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from raylight.config.schema import DataConfig
-from raylight.data.names import classes, listed, some
-from raylight.data.sources.layouts import Found, read_class_folders, read_flat
+from raylight.data.names import describe_classes, quoted, shortened
+from raylight.data.sources.layouts import LayoutMatch, read_class_folders, read_flat
 from raylight.data.sources.listing import Folder, files_below
 from raylight.errors import DataError, install_command
-from raylight.storage.remote import Place, RemotePath
+from raylight.storage.remote import AnyPath, RemotePath
 
 _TREES = """\
 {root}/
@@ -21,8 +21,8 @@ _TREES = """\
     └── PNEUMONIA/  *.jpeg"""
 
 
-def what_is_there(root: Place, wanted: Iterable[str]) -> str:
-    """What a folder holds that fits none of the layouts."""
+def describe_contents(root: AnyPath, wanted: Iterable[str]) -> str:
+    """Describes the contents of a folder that fits none of the layouts, in a sentence."""
     folder = Folder.read(root)
     if not folder.folders and not folder.files:
         return f"the folder {root} is empty."
@@ -30,20 +30,20 @@ def what_is_there(root: Place, wanted: Iterable[str]) -> str:
     for path in files_below(root, "."):
         suffixes[PurePosixPath(path).suffix.lower() or "no suffix"] += 1
     kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.most_common(4)) or "no files"
-    parts = [f"{root} holds {some([f'{name}/' for name in folder.folders] + folder.files)} ({kinds} in all)"]
+    parts = [f"{root} holds {shortened([f'{name}/' for name in folder.folders] + folder.files)} ({kinds} in all)"]
     one_class = [one.labels for one in (read_flat(folder), read_class_folders(folder)) if one and one.labels]
     if one_class and len(one_class[0]) == 1:
-        parts.append(f"with images of one class only, {listed(one_class[0])}")
+        parts.append(f"with images of one class only, {quoted(one_class[0])}")
     elif splits := folder.split_folders():
         parts.append(
-            f"where {listed(splits.values())} is taken for a split, for a class only with data.layout=class_folders"
+            f"where {quoted(splits.values())} is taken for a split, for a class only with data.layout=class_folders"
         )
     return f"{', '.join(parts)}, which fits no layout: looked for {', '.join(wanted)} with two or more classes."
 
 
-def nothing_found(data: DataConfig, root: Place, problem: str) -> DataError:
-    """The error for a data set that isn't there, with how to place it."""
-    lines = [f"No images for data={data.name}: {problem}", "", "Place them like this:", ""]
+def not_found_error(data: DataConfig, root: AnyPath, problem: str) -> DataError:
+    """The error for a missing data set; explains where to put it."""
+    lines = [f"No images for data={data.name}: {problem}", "", "Arrange them like this:", ""]
     lines += [f"  {line}" for line in _TREES.format(root=_short(root)).splitlines()]
     lines += ["", f"where {_short(root)} is {root}, or any folder given as data.root=PATH."]
     if data.homepage:
@@ -63,17 +63,17 @@ def nothing_found(data: DataConfig, root: Place, problem: str) -> DataError:
     return DataError("\n".join(lines))
 
 
-def several_found(root: Place, fitting: list[Found]) -> DataError:
-    """The error for a folder that can be read in several ways, with the settings that choose one."""
+def ambiguous_root_error(root: AnyPath, fitting: list[LayoutMatch]) -> DataError:
+    """The error for a folder that fits several layouts; names the settings that choose one."""
     lines = [f"{root} can be read in {len(fitting)} ways:"]
     lines += [
-        f"  data.root={one.root} data.layout={one.layout}: {len(one.files):,} images, {classes(one.labels)}"
+        f"  data.root={one.root} data.layout={one.layout}: {len(one.files):,} images, {describe_classes(one.labels)}"
         for one in fitting
     ]
     return DataError("\n".join([*lines, "Say which is meant by giving data.root and data.layout."]))
 
 
-def _short(root: Place) -> str:
+def _short(root: AnyPath) -> str:
     if isinstance(root, RemotePath):
         return str(root)
     try:

@@ -1,6 +1,6 @@
-"""Which files belong to a data set: its layout, its classes, the splits and patients that it names.
+"""Finding the files of a data set: layout, classes, shipped splits and groups.
 
-Looks at names only; no file is opened but a table (CSV) of labels. The root is a folder, or a URI such as
+Looks at names only; no file is opened except a CSV table of labels. The root is a folder, or a URI such as
 ``s3://bucket/photos``. Layouts, from the root down:
 
     {train,val,test}/{class}/...      split_folders; also valid, validation, training, testing, ...
@@ -8,11 +8,11 @@ Looks at names only; no file is opened but a table (CSV) of labels. The root is 
     cat.0.jpg, dog.0.jpg, ...         flat, as in Kaggle's "Dogs vs. Cats", in the root or in train/
     a table path,label[,group,split]  csv
 
-A root that holds nothing but one folder with one of these layouts means that folder. Hidden entries and
-``__MACOSX`` are passed over; a link to a folder that it lies in isn't followed; what has no label is set aside in
-``Source.ignored``. A root that fits no layout, or two, is an error, never a guess.
+If only one folder below the root fits a layout, that folder is the root. Hidden entries and ``__MACOSX`` are skipped; a link
+to a folder that contains it isn't followed; files without a label are listed in ``Source.ignored``. A root that fits no
+layout, or several, is an error.
 
-Not here: whether the files can be used (``index.py``), fetching them (``download.py``).
+Not here: whether the files can be used (``index.py``), downloading them (``download.py``).
 """
 
 import os
@@ -24,14 +24,14 @@ from pathlib import Path, PurePosixPath
 
 from raylight.config.schema import DataConfig
 from raylight.config.uris import is_uri
-from raylight.data.names import is_utf8, listed, printable, same_name
+from raylight.data.names import is_utf8, normalized_name, printable, quoted
 from raylight.data.sources.csv_table import read_csv
 from raylight.data.sources.demo import demo_root, draw_demo
-from raylight.data.sources.layouts import DEEPEST_ROOT, LAYOUTS, Found, SourceFile, search
-from raylight.data.sources.not_found import nothing_found, several_found, what_is_there
-from raylight.data.sources.passed_over import PassedOver
+from raylight.data.sources.ignored import IgnoredEntry
+from raylight.data.sources.layouts import DEEPEST_ROOT, LAYOUTS, LayoutMatch, SourceFile, search
+from raylight.data.sources.not_found import ambiguous_root_error, describe_contents, not_found_error
 from raylight.errors import DataError, nearest
-from raylight.storage.remote import Place, place
+from raylight.storage.remote import AnyPath, to_path
 
 
 @dataclass(frozen=True)
@@ -42,33 +42,34 @@ class Source:
         root: folder that paths are relative to.
         layout: how the files were found, one of ``LAYOUTS``.
         class_names: in alphabetical order.
-        positive_class: the class that recall, AUROC, ... speak of.
-        files: in the order of their paths.
-        ignored: what isn't an image or has no label.
+        positive_class: the class that recall, AUROC and others refer to.
+        files: sorted by path.
+        ignored: files and folders that aren't images or have no label.
     """
 
-    root: Place
+    root: AnyPath
     layout: str
     class_names: tuple[str, ...]
     positive_class: str
     files: tuple[SourceFile, ...]
-    ignored: tuple[PassedOver, ...]
+    ignored: tuple[IgnoredEntry, ...]
 
 
 def find_images(
     data: DataConfig, cache_dir: Path, *, groups_needed: bool = True, known_classes: Collection[str] = ()
 ) -> Source:
-    """Finds the images of a data set; draws the demo, or fetches what is missing, where the config says so.
+    """Finds the images of a data set; draws the demo, or downloads a missing data set if the config says so.
 
     Args:
-        data: which data set, where, in which layout.
+        data: data set, root and layout.
         cache_dir: where the demo is drawn.
-        groups_needed: refuse a ``data.group_pattern`` that matches no file.
-        known_classes: of which one is enough, where else two are needed.
+        groups_needed: whether a ``data.group_pattern`` that matches no file is an error.
+        known_classes: classes a model knows; one of them is enough, else two classes are needed.
 
     Raises:
-        DataError: the folder is missing, empty or fits no layout or two, classes are too few or contradict each
-            other, or a setting doesn't fit. The message says what was looked for, what was found, and what to do.
+        DataError: the folder is missing or empty, or fits no layout or several; there are too few classes, or their names
+            differ only in spelling; or a setting is invalid. The message says what was searched for, what was found, and
+            what to do.
     """
     root = _root(data, cache_dir)
     if data.kind == "demo" and isinstance(root, Path):
@@ -84,8 +85,8 @@ def find_images(
         download(data, root)
     if not root.is_dir():
         problem = "is a file" if root.exists() else "doesn't exist"
-        raise nothing_found(data, root, f"the folder {root} {problem}.")
-    found = _find(data, root, {same_name(name) for name in known_classes})
+        raise not_found_error(data, root, f"the folder {root} {problem}.")
+    found = _find(data, root, {normalized_name(name) for name in known_classes})
     files = sorted(found.files, key=lambda file: os.fsencode(file.path))
     class_names = _class_names(data, found)
     if data.group_pattern is not None:
@@ -100,9 +101,9 @@ def find_images(
     )
 
 
-def _root(data: DataConfig, cache_dir: Path) -> Place:
+def _root(data: DataConfig, cache_dir: Path) -> AnyPath:
     if data.root is not None and is_uri(data.root):
-        return place(data.root)
+        return to_path(data.root)
     if data.kind not in ("demo", "folder"):
         raise DataError(f"data.kind={data.kind}: expected demo or folder")
     if data.root is not None:
@@ -116,7 +117,7 @@ def _holds_anything(root: Path) -> bool:
     return root.is_dir() and any(root.iterdir())
 
 
-def _find(data: DataConfig, root: Place, known: Collection[str]) -> Found:
+def _find(data: DataConfig, root: AnyPath, known: Collection[str]) -> LayoutMatch:
     if data.layout not in ("auto", *LAYOUTS):
         raise DataError(f"data.layout={data.layout}: expected auto, {', '.join(LAYOUTS)}")
     if data.layout == "csv" and data.csv is None:
@@ -130,13 +131,13 @@ def _find(data: DataConfig, root: Place, known: Collection[str]) -> Found:
     wanted = LAYOUTS[:3] if data.layout == "auto" else (data.layout,)
     fitting = search(root, wanted, DEEPEST_ROOT, known)
     if not fitting:
-        raise nothing_found(data, root, what_is_there(root, wanted))
+        raise not_found_error(data, root, describe_contents(root, wanted))
     if len(fitting) > 1:
-        raise several_found(root, fitting)
+        raise ambiguous_root_error(root, fitting)
     return fitting[0]
 
 
-def _class_names(data: DataConfig, found: Found) -> tuple[str, ...]:
+def _class_names(data: DataConfig, found: LayoutMatch) -> tuple[str, ...]:
     names = sorted(found.labels)
     alike: dict[str, str] = {}
     for name in names:
@@ -144,7 +145,7 @@ def _class_names(data: DataConfig, found: Found) -> tuple[str, ...]:
             raise DataError(f"{found.root}: the class {os.fsencode(name)!r} isn't valid UTF-8; rename its folder.")
         if any(unicodedata.category(one) in ("Cc", "Zl", "Zp") for one in name):
             raise DataError(f"{found.root}: the class {name!r} holds control characters; rename its folder.")
-        key = same_name(name)
+        key = normalized_name(name)
         if key in alike:
             raise DataError(
                 f"{found.root}: the classes {alike[key]!r} and {name!r} differ only in how they are spelled. Merge "
@@ -157,24 +158,24 @@ def _class_names(data: DataConfig, found: Found) -> tuple[str, ...]:
 def _positive_class(data: DataConfig, class_names: tuple[str, ...]) -> str:
     if data.positive_class is None:
         return class_names[-1]
-    by_key = {same_name(name): name for name in class_names}
-    wanted = same_name(data.positive_class)
+    by_key = {normalized_name(name): name for name in class_names}
+    wanted = normalized_name(data.positive_class)
     if wanted in by_key:
         return by_key[wanted]
     near = nearest(wanted, by_key)
     hint = f" Did you mean {by_key[near]}?" if near else ""
-    raise DataError(f"data.positive_class={data.positive_class}: the classes are {listed(class_names)}.{hint}")
+    raise DataError(f"data.positive_class={data.positive_class}: the classes are {quoted(class_names)}.{hint}")
 
 
 def _grouped(files: list[SourceFile], pattern: str, needed: bool) -> list[SourceFile]:
-    """The files with the patients that their names tell; their paths where no file's name does."""
+    """Sets the group of each file from its name; from its path if the pattern matches no file's name."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
         raise DataError(f"data.group_pattern={pattern!r} isn't a regular expression: {error}") from error
     if not compiled.groups:
         raise DataError(
-            f"data.group_pattern={pattern!r} has no group: put parentheses round what names the patient, or "
+            f"data.group_pattern={pattern!r} has no group: put parentheses around the patient's name, or "
             "(?P<group>...)."
         )
     part = "group" if "group" in compiled.groupindex else 1
@@ -194,8 +195,8 @@ def _grouped(files: list[SourceFile], pattern: str, needed: bool) -> list[Source
     return [file if file.group else replace(file, group=group) for file, group in zip(files, found, strict=True)]
 
 
-def groups_told(source: Source, data: DataConfig) -> str | None:
-    """How many files say which patient they show, in a sentence; None where nobody asked."""
+def describe_groups(source: Source, data: DataConfig) -> str | None:
+    """The number of files with a patient, and of patients, in a sentence; ``None`` if the data set has no groups."""
     groups = [file.group for file in source.files if file.group is not None]
     if data.group_pattern is None and not groups:
         return None
