@@ -81,6 +81,9 @@ def test_impossible_combinations_are_named() -> None:
     assert "trainer.max_epochs: 5 leaves no epoch for the last phase; the others take 5" in problem
     (problem,) = problems("data.val_fraction=0.6", "data.test_fraction=0.5")
     assert "leave no image to train on" in problem
+    (problem,) = problems("trainer.averaging=ema", "trainer.max_epochs=5", "trainer.averaging_start=5")
+    assert problem == ("trainer.averaging_start: 5 leaves no epoch to average; trainer.max_epochs=5 end with epoch 4")
+    assert problems("trainer.averaging=swa", "trainer.max_epochs=5", "trainer.averaging_start=4") == []
 
 
 def test_processes_that_could_never_work_are_named() -> None:

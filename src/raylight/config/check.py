@@ -264,8 +264,11 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
         )
     elif (metric in ("loss", *LOWER_IS_BETTER)) != (trainer.monitor_mode == "min"):
         yield f"trainer.monitor_mode: {trainer.monitor_mode!r} would keep the worst {trainer.monitor}"
-    if trainer.averaging == "swa" and len(finetune.phases) > 1:
-        yield "trainer.averaging: swa replaces the scheduler and can't span two phases; use ema or a single phase"
+    if trainer.averaging != "none" and trainer.averaging_start >= trainer.max_epochs:
+        yield (
+            f"trainer.averaging_start: {trainer.averaging_start} leaves no epoch to average; "
+            f"trainer.max_epochs={trainer.max_epochs} end with epoch {trainer.max_epochs - 1}"
+        )
     try:
         parse_rule(run.decision.threshold)
     except ValueError as error:

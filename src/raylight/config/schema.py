@@ -207,9 +207,10 @@ class TrainerConfig:
     gradient_clip: float | None = None
     """Largest gradient norm; ``null`` doesn't clip."""
     averaging: str = "none"
-    """Weight averaging: ``none``, ``ema`` or ``swa`` (Lightning's own callbacks)."""
+    """Weights that are validated and kept: ``none``, each epoch's own; ``ema``, their exponential moving average over steps;
+    ``swa``, their mean over the ends of epochs. Each phase begins a new average."""
     averaging_start: int = 0
-    """First epoch that is averaged."""
+    """First epoch that is averaged, counted from 0; epochs before it are validated as they are."""
     ema_decay: float = 0.99
     """Decay of the exponential moving average, a step."""
     limit_batches: int | None = None

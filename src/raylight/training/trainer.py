@@ -20,16 +20,15 @@ from pytorch_lightning.callbacks import (
     Callback,
     Checkpoint,
     EarlyStopping,
-    EMAWeightAveraging,
     LearningRateMonitor,
     RichProgressBar,
-    StochasticWeightAveraging,
 )
 
 from raylight.config.schema import TrainerConfig
 from raylight.cpu.settings import CpuSettings
 from raylight.errors import RunError
 from raylight.runs.run_dir import RunDir
+from raylight.training.averaging import AveragedWeights
 from raylight.training.checkpoints import LAST, MovableCheckpoint, WholeFiles
 from raylight.training.loaders import EpochLoaders
 from raylight.training.messages import FinishedTraining
@@ -159,13 +158,14 @@ def fit(
         save_on_train_epoch_end=True,
     )
     callbacks: list[Callback] = [
-        *_averaging(config),
         *pruning_callbacks(monitor),
         history,
         best,
         last,
         *place.callbacks,
     ]
+    if config.averaging != "none":
+        callbacks.append(AveragedWeights(config.averaging, config.averaging_start, config.ema_decay))
     if logger:
         callbacks.append(LearningRateMonitor("epoch"))
     if config.patience is not None:
@@ -201,6 +201,8 @@ def fit(
         )
     has_it = trainer.is_global_zero
     best_epoch = int(torch.load(best.best_model_path, weights_only=True)["epoch"]) if has_it else 0
+    if has_it and config.averaging != "none" and best_epoch < config.averaging_start:
+        log.warning("The best epoch by %s lies before trainer.averaging_start: its weights are no average.", monitor)
     return FinishedTraining(
         best_checkpoint=Path(best.best_model_path),
         best_epoch=trainer.strategy.broadcast(best_epoch),
@@ -210,14 +212,6 @@ def fit(
         seconds=seconds,
         waiting_share=min(1.0, loaders.clock.waited / seconds) if seconds else 0.0,
     )
-
-
-def _averaging(config: TrainerConfig) -> list[Callback]:
-    if config.averaging == "ema":
-        return [EMAWeightAveraging(decay=config.ema_decay, update_starting_at_epoch=config.averaging_start)]
-    if config.averaging == "swa":
-        return [StochasticWeightAveraging(swa_lrs=1e-4, swa_epoch_start=max(1, config.averaging_start))]
-    return []
 
 
 def _quieten() -> None:
