@@ -12,7 +12,8 @@ from raylight.data.index import Index
 from raylight.evaluation.predictions import Predictions, read_csv
 from raylight.report.images import overlaid, telling_images
 from raylight.report.model_card import escape_markdown
-from raylight.report.run_page import duration, write_report
+from raylight.report.pages import seconds
+from raylight.report.run_page import write_report
 from tests.finished_run import NASTY_NAME, NASTY_NOTE
 
 
@@ -266,7 +267,7 @@ def test_heat_leaves_the_picture_grey_where_there_is_none():
 
 
 def test_durations_as_people_say_them():
-    spoken = [duration(seconds) for seconds in (0.236, 1.2, 43.4, 59.7, 125, 11400)]
+    spoken = [seconds(value) for value in (0.236, 1.2, 43.4, 59.7, 125, 11400)]
     assert spoken == ["0.24 s", "1.2 s", "43 s", "1 min 00 s", "2 min 05 s", "3 h 10 min"]
 
 

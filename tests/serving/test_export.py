@@ -43,6 +43,8 @@ def test_onnx_file_gives_the_runs_probabilities(raylight: Command, run: Path, im
     assert "of the run's on 24 of its test images" in done.stdout
     assert [path.name for path in out.parent.iterdir()] == ["model.onnx"], "one file, and nothing left behind"
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    (given,), (claimed,) = session.get_inputs(), session.get_outputs()
+    assert (given.shape, claimed.shape) == (["batch", 32, 32, 3], ["batch", 2])
     pixels = test_images(run, images)
     wanted = Predictor.open(run, precision="fp32").probabilities(pixels)
     for count in (1, 2, 24):

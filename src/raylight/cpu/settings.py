@@ -25,6 +25,7 @@ from raylight.config.schema import TrainerConfig
 from raylight.cpu.engine import bf16_supported
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
+from raylight.process import torch_threads
 from raylight.runs.environment import processor_name
 from raylight.runs.machine import give_back_freed_memory, usable_cpus
 from raylight.storage.atomic import write_atomically
@@ -143,7 +144,7 @@ def measured_settings(trainer: TrainerConfig, by_flags: CpuSettings, work: Work,
     if (known := _remembered(file)) is not None:
         return replace(known, reason=f"measured before: {known.reason}")
     begin = time.perf_counter()
-    with _torch_left_as_it_was():
+    with torch_threads(), torch.random.fork_rng(devices=()):
         losses, seconds = _timed_steps(work, by_flags)
         if seconds * work.steps < SHORT_RUN:
             return replace(
@@ -246,14 +247,3 @@ def _key(work: Work, candidates: Sequence[CpuSettings]) -> str:
         [asdict(candidate) for candidate in candidates],
     ]
     return hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:32]
-
-
-class _torch_left_as_it_was:  # noqa: N801 - read as a phrase
-    """Gives torch its threads and its random numbers back."""
-
-    def __enter__(self) -> None:
-        self.threads, self.state = torch.get_num_threads(), torch.get_rng_state()
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.threads)
-        torch.set_rng_state(self.state)

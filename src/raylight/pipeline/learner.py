@@ -1,7 +1,6 @@
 """What learns: the network, how the processor runs it, its batches and its cached features."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,8 @@ from raylight.models.build import build_network, class_logits
 from raylight.models.freezing import freeze
 from raylight.models.stages import StagedNetwork
 from raylight.pipeline.images import Images
-from raylight.runs.environment import environment
+from raylight.process import environment, torch_threads
+from raylight.runs.environment import environment as machine_facts
 from raylight.runs.machine import keep_freed_memory
 from raylight.runs.run_dir import RunDir
 from raylight.training.checkpoints import network_state
@@ -31,8 +31,6 @@ from raylight.training.loaders import EpochLoaders
 from raylight.training.module import Classifier, classification_loss
 from raylight.training.optimization import Optimization
 from raylight.training.phases import Phase, plan_phases
-
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 log = logging.getLogger("raylight")
 
@@ -67,17 +65,8 @@ def processor_as_it_was(accelerator: str) -> Iterator[None]:
     A training on the processor sees no GPU meanwhile: torch's builds for GPUs ask for a driver at each optimizer step, a tenth
     of what a small head's whole step takes.
     """
-    threads, visible = torch.get_num_threads(), os.environ.get(_VISIBLE)
-    if accelerator == "cpu":
-        os.environ[_VISIBLE] = ""
-    try:
+    with torch_threads(), environment(CUDA_VISIBLE_DEVICES="" if accelerator == "cpu" else None):
         yield
-    finally:
-        torch.set_num_threads(threads)
-        if visible is None:
-            os.environ.pop(_VISIBLE, None)
-        else:
-            os.environ[_VISIBLE] = visible
 
 
 def build_learner(
@@ -115,7 +104,7 @@ def build_learner(
     _fix_choices(config, settings)
     chosen = asdict(config)
     run.write_text("config.yaml", as_yaml(chosen))
-    run.write_json("environment.json", environment())
+    run.write_json("environment.json", machine_facts())
     log.info(
         "%s: %.2f M parameters; precision %s (%s)",
         config.model.name,

@@ -134,16 +134,20 @@ def count(number: float | None) -> str:
 
 
 def seconds(duration: float | None) -> str:
-    """A duration, such as ``51 s`` or ``1 h 12 min``; a dash where there is none."""
+    """A duration, in two significant places; a dash where there is none.
+
+    >>> [seconds(value) for value in (None, 0.237, 43.4, 119.6, 11400)]
+    ['–', '0.24 s', '43 s', '2 min 00 s', '3 h 10 min']
+    """
     if duration is None:
         return "–"
     if duration < 10:
-        return f"{duration:.1f} s"
-    whole = round(duration)
-    if whole < 120:
-        return f"{whole} s"
-    minutes = whole // 60
-    return f"{minutes} min {whole % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+        return f"{duration:.2g} s"
+    minutes, rest = divmod(round(duration), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def p_value(value: float | None) -> str:

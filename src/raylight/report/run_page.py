@@ -16,6 +16,7 @@ from typing import Any
 from raylight.models.stages import StagedNetwork
 from raylight.report.caveats import caveats_of, rule_on_validation
 from raylight.report.facts import RunFacts
+from raylight.report.pages import seconds
 from raylight.report.sections.data import data
 from raylight.report.sections.result import images, result, shortcuts, training
 from raylight.report.sections.settings import asked
@@ -68,7 +69,7 @@ def render_report(facts: RunFacts, network: StagedNetwork | None = None) -> str:
     from markupsafe import Markup
 
     pages = page_templates("raylight.report")
-    pages.filters["duration"] = duration
+    pages.filters["duration"] = seconds
     macros = pages.get_template("run_report_sections.html").module
     sections = [
         Section("summary", "Summary", lambda: _summary(facts)),
@@ -95,17 +96,6 @@ def render_report(facts: RunFacts, network: StagedNetwork | None = None) -> str:
     page = pages.get_template("run_report.html").render(head=_head(facts), sections=rendered)
     # File names may hold bytes that are no UTF-8; a page shows a question mark.
     return page.encode("utf-8", "replace").decode("utf-8")
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: ``0.24 s``, ``43 s``, ``2 min 05 s``, ``3 h 10 min``."""
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def _head(facts: RunFacts) -> dict[str, Any]:

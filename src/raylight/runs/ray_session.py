@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from raylight.config.schema import RayConfig
 from raylight.errors import RaylightError, first_line
+from raylight.process import environment
 from raylight.runs.machine import usable_cpus
 from raylight.runs.preflight import check_versions
 from raylight.storage.scratch import scratch_folder
@@ -33,8 +34,8 @@ _SETTLED: Final = 90.0
 _PATIENCE: Final = 5.0
 """Seconds to wait for a cluster's address to answer."""
 
-_ITS_VARIABLES: Final = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "PYTHONBREAKPOINT")
-"""What starting a session sets in this process's environment."""
+_ITS_VARIABLES: Final = dict.fromkeys(("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "PYTHONBREAKPOINT"))
+"""What starting a session sets in this process's environment, taken back at its end."""
 
 _QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
@@ -65,7 +66,7 @@ def ray_session(config: RayConfig, cpus: int | None = None, *, ends_later: bool 
         yield
         return
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-    with _process_left_as_it_was(), contextlib.ExitStack() as stack:
+    with environment(**_ITS_VARIABLES), contextlib.ExitStack() as stack:
         # Ray's own default, /tmp/ray, keeps the logs of every session and tells other programs of this one.
         folder = stack.enter_context(scratch_folder("ray", _SETTLED)) if address == "local" else None
         stack.callback(ray.shutdown)
@@ -165,20 +166,6 @@ def _knock(address: str) -> None:
     host, _, port = address.rpartition(":")
     if host and port.isdigit() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
-
-
-@contextlib.contextmanager
-def _process_left_as_it_was() -> Iterator[None]:
-    """Takes back what Ray and this module do to the environment."""
-    before = {name: os.environ.get(name) for name in _ITS_VARIABLES}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ probabilities.
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,7 +215,17 @@ def _write_onnx(served: ServedNetwork, size: int, metadata: dict[str, str], path
     )
     model = program.model_proto
     onnx.helper.set_model_props(model, metadata)
+    _name_batch_axis(model.graph)
     onnx.save_model(model, str(path))
+
+
+def _name_batch_axis(graph: Any) -> None:
+    """Call the batch axis ``batch``; torch's exporter calls it by a symbol of its own, such as ``s34``."""
+    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = re.sub(rf"\b{re.escape(symbol)}\b", "batch", axis.dim_param)
 
 
 def _open_onnx(path: Path) -> Runtime:
