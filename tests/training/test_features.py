@@ -1,10 +1,15 @@
 """Frozen layers are computed once, and training on their outputs is the same training."""
 
+import copy
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+from torch import nn
+from torchvision.transforms import v2
 
 from raylight.config.schema import FinetuneConfig, LossConfig, ModelConfig, PhaseConfig
 from raylight.data.augment import Augmenter
@@ -14,9 +19,10 @@ from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.training.features import FeatureStore
+from raylight.training.loaders import EpochLoaders
 from raylight.training.module import Classifier
 from raylight.training.optimization import Optimization
-from raylight.training.phases import plan_phases
+from raylight.training.phases import plan_phases, views_told
 
 MODEL = ModelConfig(name="mobilenet_v2", family="torchvision", image_size=64, normalize="imagenet")
 
@@ -27,27 +33,31 @@ def images(n: int = 24) -> Samples:
 
 
 def network() -> StagedNetwork:
+    return copy.deepcopy(_network())
+
+
+@functools.cache
+def _network() -> StagedNetwork:
     """Random weights, but BatchNorm statistics of the data: else the signal fades away below the head."""
     torch.manual_seed(0)
     net = build_network(MODEL, 2)
-    pixels = torch.from_numpy(images().store)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean over all passes; else the start value drowns the signal of deep layers
     with torch.no_grad():
-        for _ in range(30):
-            net.train()(Preprocessing.from_config(MODEL).normalise(pixels))
+        net.train()(Preprocessing.from_config(MODEL).normalise(torch.from_numpy(images().store)))
     return net
 
 
-def store(folder: Path, net: StagedNetwork, views: int = 1) -> FeatureStore:
-    return FeatureStore(
-        folder, "images", net, Preprocessing.from_config(MODEL), "fp32", 2, views, lambda done, total: None
-    )
+def store(folder: Path, net: StagedNetwork) -> FeatureStore:
+    return FeatureStore(folder, "images", net, Preprocessing.from_config(MODEL), "fp32", 2, lambda done, total: None)
 
 
-def losses(train_from: str, cache: bool, folder: Path) -> list[float]:
-    """Six steps of training, from features or from images."""
+def losses(train_from: str, cache: bool, folder: Path, augmenter: Augmenter | None) -> list[float]:
+    """Six steps of training in two epochs, from features or from images."""
     net, data = network(), images()
     phases = plan_phases(
-        net, FinetuneConfig(phases=[PhaseConfig(train_from=train_from)], cache=cache), 1, "features.17"
+        net, FinetuneConfig(phases=[PhaseConfig(train_from=train_from)], cache=cache), 2, "features.17"
     )
     classifier = Classifier(
         net,
@@ -63,12 +73,12 @@ def losses(train_from: str, cache: bool, folder: Path) -> list[float]:
     )
     stage = phases[0].input_stage
     assert (stage > 0) == cache
-    inputs = store(folder, net).features(data, stage, None) if cache else data
+    inputs = store(folder, net).features(data, stage, augmenter, phases[0].views) if cache else data
     optimizer = classifier.configure_optimizers()
     classifier.train()
     found = []
     for epoch in range(2):
-        for batch in Batches(inputs, 8, seed=1, epoch=epoch, shuffle=True):
+        for batch in Batches(inputs, 8, seed=1, epoch=epoch, shuffle=True, augmenter=None if cache else augmenter):
             loss = torch.nn.functional.cross_entropy(classifier(batch.inputs), batch.targets)
             optimizer.zero_grad()
             loss.backward()
@@ -77,9 +87,13 @@ def losses(train_from: str, cache: bool, folder: Path) -> list[float]:
     return found
 
 
+@pytest.mark.parametrize("transforms", [(), (v2.RandomAffine(30),)], ids=["plain", "augmented"])
 @pytest.mark.parametrize("train_from", ["head", "last_blocks"])
-def test_cached_and_recomputed_training_have_the_same_losses(train_from: str, tmp_path: Path) -> None:
-    cached, recomputed = losses(train_from, True, tmp_path), losses(train_from, False, tmp_path)
+def test_cached_and_recomputed_training_have_the_same_losses(
+    train_from: str, transforms: tuple[v2.Transform, ...], tmp_path: Path
+) -> None:
+    augmenter = Augmenter(transforms, seed=1)
+    cached, recomputed = (losses(train_from, cache, tmp_path, augmenter) for cache in (True, False))
     assert cached == pytest.approx(recomputed, abs=1e-4)
     assert len(set(cached)) > 1
 
@@ -112,7 +126,6 @@ def test_rows_that_are_there_are_not_computed_again(tmp_path: Path) -> None:
             net,
             Preprocessing.from_config(MODEL),
             "fp32",
-            1,
             1,
             lambda done, total: computed.append(done),
         )
@@ -147,14 +160,61 @@ def test_other_weights_have_other_features(tmp_path: Path) -> None:
 
 
 def test_each_view_is_an_augmented_picture(tmp_path: Path) -> None:
-    from torchvision.transforms import v2
-
     net, data = network(), images(4)
     augmenter = Augmenter([v2.RandomAffine(30)], seed=1)
-    found = store(tmp_path, net, views=3).features(data, net.head_start, augmenter)
+    found = store(tmp_path, net).features(data, net.head_start, augmenter, views=3)
     assert found.rows.shape == (4, 3)
     assert len(np.unique(found.store[found.rows[0]], axis=0)) == 3
     picture = augmenter(torch.from_numpy(data.store[0]).permute(2, 0, 1), data.keys[0], 2)
     with torch.no_grad():
         expected = net.eval().run(Preprocessing.from_config(MODEL).normalise(picture[None]), 0, net.head_start)
     assert np.allclose(found.store[found.rows[0, 2]], expected[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("views", "epochs", "expected", "told"),
+    [
+        (None, [4, 3], (4, 3), "4 augmented views and then 3 augmented views per image, one per epoch in turn"),
+        (None, [25], (10,), "10 augmented views per image, one per epoch in turn"),
+        (2, [25], (2,), "2 augmented views per image, one per epoch in turn"),
+        (1, [25], (1,), "1 augmented view per image, the same in every epoch"),
+        (None, [1], (1,), "1 augmented view per image, one per epoch in turn"),
+        (0, [25], (0,), "the images as they are; augmentation is left out"),
+    ],
+)
+def test_the_number_of_views_follows_the_epochs(
+    views: int | None, epochs: list[int], expected: tuple[int, ...], told: str
+) -> None:
+    recipe = FinetuneConfig(phases=[PhaseConfig("head", length) for length in epochs], views=views)
+    phases = plan_phases(network(), recipe, sum(epochs), None)
+    assert tuple(phase.views for phase in phases) == expected
+    assert told in (views_told(phases) or "")
+
+
+@pytest.mark.parametrize(("views", "turns"), [(None, [0, 1, 2, 0]), (2, [0, 1, 0, 1]), (0, [None] * 4)])
+def test_an_epoch_sees_its_own_view_and_validation_none(
+    views: int | None, turns: list[int | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four epochs and at most three views; each epoch's features are those of the picture augmented for its turn."""
+    monkeypatch.setattr("raylight.training.phases.MOST_VIEWS", 3)
+    net, data = network(), images(4)
+    phases = plan_phases(net, FinetuneConfig(phases=[PhaseConfig("head")], views=views), 4, None)
+    augmenter = Augmenter([v2.ColorJitter(brightness=(0.1, 3.0))], seed=1)
+    val = Samples(data.store, data.rows[2:], data.targets[2:], data.keys[2:])
+    loaders = EpochLoaders(data, val, phases, store(tmp_path, net).features, augmenter, 4, 1, None)
+    loaders.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    net.eval()
+
+    def features(position: int, turn: int | None) -> torch.Tensor:
+        picture = torch.from_numpy(data.store[position]).permute(2, 0, 1)
+        changed = picture if turn is None else augmenter(picture, data.keys[position], turn)
+        with torch.no_grad():
+            return net.run(Preprocessing.from_config(MODEL).normalise(changed[None]), 0, phases[0].input_stage)[0]
+
+    for epoch, turn in enumerate(turns):
+        loaders.trainer.fit_loop.epoch_progress.current.completed = epoch
+        for batches, first, seen in ((loaders.train_dataloader(), 0, turn), (loaders.val_dataloader(), 2, None)):
+            (batch,) = batches
+            expected = torch.stack([features(first + int(position), seen) for position in batch.positions])
+            assert torch.allclose(batch.inputs, expected, atol=1e-4), (epoch, seen)
+    assert all((features(0, turn) - features(0, 0)).abs().max() > 1e-2 for turn in (None, 1, 2))

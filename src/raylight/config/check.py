@@ -62,7 +62,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "model.image_size": (1, 4096),
     "model.dropout": (0.0, 0.99),
     "model.conv_dropout": (0.0, 0.99),
-    "finetune.views": (1, 1000),
+    "finetune.views": (0, 1000),
     "loss.label_smoothing": (0.0, 0.99),
     "loss.focal_gamma": (0.0, 100.0),
     "trainer.num_workers": (1, 10**5),

@@ -154,8 +154,9 @@ class FinetuneConfig:
     """Compute what lies below the first trainable stage once and keep it; false recomputes it at each step."""
     cache_dir: str | None = None
     """Where those features are kept. ``null``: beside the decoded images, in ``cache_dir``."""
-    views: int = 1
-    """Cached augmented views of an image when augmentation is on; epochs take turns."""
+    views: int | None = None
+    """With augmentation: augmented views per image that the frozen layers see, one per epoch in turn. ``null``: one for each
+    epoch of a phase, 10 at most (a single one would stand for the image in all epochs); 0: the images as they are."""
     requires_weights: bool = False
     """The recipe makes no sense on a randomly started network."""
 

@@ -30,7 +30,7 @@ from raylight.training.features import FeatureStore
 from raylight.training.loaders import EpochLoaders
 from raylight.training.module import Classifier, classification_loss
 from raylight.training.optimization import Optimization
-from raylight.training.phases import Phase, plan_phases
+from raylight.training.phases import Phase, plan_phases, views_told
 
 log = logging.getLogger("raylight")
 
@@ -132,15 +132,17 @@ def build_learner(
         preprocessing=images.preprocessing,
         precision=settings.inference_precision,
         threads=settings.threads,
-        views=config.finetune.views,
         on_progress=on_progress,
     )
+    augmenter = build_augmenter(config.augment.transforms, config.seed)
+    if augmenter and (told := views_told(phases)):
+        log.info("%s", told)
     loaders = EpochLoaders(
         train=train_images,
         val=images.of("val"),
         phases=phases,
         features=store.features,
-        augmenter=build_augmenter(config.augment.transforms, config.seed),
+        augmenter=augmenter,
         batch_size=config.trainer.batch_size,
         seed=config.seed,
         limit=config.trainer.limit_batches,

@@ -49,7 +49,6 @@ class FeatureStore:
         preprocessing: of the images.
         precision: of the inference, ``fp32`` or ``bf16``.
         threads: worker threads of the inference.
-        views: augmented views an image when an augmenter is given.
         on_progress: called with the number of images computed.
     """
 
@@ -59,27 +58,27 @@ class FeatureStore:
     preprocessing: Preprocessing
     precision: str
     threads: int
-    views: int
     on_progress: Callable[[int, int], None]
     _engines: dict[int, InferenceEngine] = field(default_factory=dict, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process gets the same store without what only makes sense here: compiled engines, the progress bar."""
         settings = (self.folder.resolve(), self.images_key, self.network, self.preprocessing, self.precision)
-        return FeatureStore, (*settings, self.threads, self.views, _silent)
+        return FeatureStore, (*settings, self.threads, _silent)
 
-    def features(self, images: Samples, stage: int, augmenter: Augmenter | None) -> Samples:
+    def features(self, images: Samples, stage: int, augmenter: Augmenter | None, views: int = 1) -> Samples:
         """What enters a stage for each image, read from the store and computed where it isn't there yet.
 
         Args:
             images: image samples.
             stage: position of the stage, above 0.
             augmenter: makes the views; None or empty takes the image as it is.
+            views: augmented views per image.
 
         Returns:
             Samples with the same targets, whose store is float32[row * view, ...].
         """
-        views = self.views if augmenter else 1
+        views = views if augmenter else 1
         key = self._key(stage, augmenter, views)
         folder = self.folder / key
         folder.mkdir(parents=True, exist_ok=True)
@@ -145,7 +144,8 @@ class FeatureStore:
             path.unlink(missing_ok=True)
             raise RaylightError(
                 f"The frozen layers' outputs need {size:,} bytes in {folder}: {error.strerror}. Make room, keep them elsewhere "
-                "with finetune.cache_dir=FOLDER, or compute them at each step with finetune.cache=false"
+                "with finetune.cache_dir=FOLDER, take fewer augmented views per image (finetune.views=N), or compute them at "
+                "each step with finetune.cache=false"
             ) from error
         return np.load(path, mmap_mode="r+"), done
 

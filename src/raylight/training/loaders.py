@@ -13,8 +13,8 @@ from raylight.data.batches import Batches, Shard, WaitClock
 from raylight.data.samples import Samples
 from raylight.training.phases import Phase, phase_at
 
-FeatureSource = Callable[[Samples, int, Augmenter | None], Samples]
-"""(image samples, input stage, augmenter) -> the features that enter that stage."""
+FeatureSource = Callable[[Samples, int, Augmenter | None, int], Samples]
+"""(image samples, input stage, augmenter, views per image) -> the features that enter that stage."""
 
 
 class EpochLoaders(pl.LightningDataModule):
@@ -82,7 +82,9 @@ class EpochLoaders(pl.LightningDataModule):
             return images
         key = (split, phase.first_epoch)
         if key not in self._cached:
-            self._cached[key] = self.features(images, phase.input_stage, augmenter)
+            self._cached[key] = self.features(
+                images, phase.input_stage, augmenter if phase.views else None, phase.views
+            )
         return self._cached[key]
 
     def _batches(self, samples: Samples, epoch: int, **settings: Any) -> Batches:

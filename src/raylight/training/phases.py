@@ -1,10 +1,14 @@
 """The phases of a fine-tuning recipe, bound to a network: which stages train in which epochs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raylight.config.schema import FinetuneConfig
 from raylight.models.freezing import boundary, constant_until
 from raylight.models.stages import StagedNetwork
+
+MOST_VIEWS = 10
+"""Views per image at most, unless told: each costs a pass through the frozen layers, and room."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class Phase:
             of the image. 0 when nothing is, or nothing shall be cached.
         learning_rate: of this phase; None takes the optimizer's.
         backbone_factor: multiple of the learning rate for stages below the head.
+        views: cached augmented views per training image, used in turn, one per epoch; 0 caches the image as it is.
     """
 
     first_epoch: int
@@ -27,6 +32,7 @@ class Phase:
     input_stage: int
     learning_rate: float | None
     backbone_factor: float
+    views: int = 1
 
 
 def plan_phases(
@@ -47,14 +53,16 @@ def plan_phases(
     first_epoch = 0
     for phase in finetune.phases:
         start = boundary(network, phase.train_from, last_blocks_from)
+        epochs = phase.epochs if phase.epochs is not None else max_epochs - first_epoch
         phases.append(
             Phase(
                 first_epoch=first_epoch,
-                epochs=phase.epochs if phase.epochs is not None else max_epochs - first_epoch,
+                epochs=epochs,
                 boundary=start,
                 input_stage=constant_until(network, start) if finetune.cache and start > 0 else 0,
                 learning_rate=phase.learning_rate,
                 backbone_factor=phase.backbone_factor,
+                views=min(epochs, MOST_VIEWS) if finetune.views is None else finetune.views,
             )
         )
         first_epoch += phases[-1].epochs
@@ -64,3 +72,20 @@ def plan_phases(
 def phase_at(phases: tuple[Phase, ...], epoch: int) -> Phase:
     """The phase that an epoch belongs to; epochs past the end belong to the last one."""
     return next((phase for phase in phases if epoch < phase.first_epoch + phase.epochs), phases[-1])
+
+
+def views_told(phases: Sequence[Phase]) -> str | None:
+    """What random augmentation comes to where frozen layers are computed once, in a sentence; None where nothing is.
+
+    >>> views_told([Phase(0, 8, 19, 19, None, 1.0, views=8)])
+    'Frozen layers: 8 augmented views per image, one per epoch in turn (finetune.views).'
+    """
+    counts = [phase.views for phase in phases if phase.input_stage]
+    if not counts:
+        return None
+    if not any(counts):
+        return "Frozen layers: the images as they are; augmentation is left out below the layers that train (finetune.views=0)."
+    views = " and then ".join(f"{count} augmented view{'s' if count > 1 else ''}" for count in counts)
+    fixed = any(phase.input_stage and phase.views == 1 < phase.epochs for phase in phases)
+    turn = "the same in every epoch" if fixed else "one per epoch in turn"
+    return f"Frozen layers: {views} per image, {turn} (finetune.views)."
