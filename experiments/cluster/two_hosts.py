@@ -253,7 +253,7 @@ def train_on(
         lines.append(line.rstrip())
         if kill is not None and line.startswith(("Training", "epoch")):
             tell(f"  {line.split('  (')[0].rstrip()}")
-        if kill is not None and again is not None and line.startswith("epoch  1 "):
+        if kill is not None and again is not None and line.startswith("epoch 2/"):
             kill.kill()
             tell("  the second host is killed; 20 s later it is there again")
             threading.Timer(20.0, again).start()

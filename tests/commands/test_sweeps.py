@@ -240,7 +240,7 @@ def test_a_search_of_real_training_prunes_and_goes_on(train: Train, tmp_path: Pa
     found = OmegaConf.load(sweep / "optuna.yaml")
     assert (found.best_params, found.pruned_after_epoch) == ({"optimizer.lr": "0.001"}, {pruned.number: 1})
     assert (
-        "Stopped early, because others were better at the same epoch: job 2 (epoch 1)"
+        "Stopped early, because others were better at the same epoch: job 2 (epoch 2)"
         in (sweep / "comparison.md").read_text()
     )
     before = {path.name for path in sweep.glob("*-demo-cnn2")}

@@ -141,7 +141,7 @@ def test_medical_data_and_pruned_trials_are_told(sweep: Path) -> None:
     )
     page = write_sweep(sweep_table(sweep))["html"].read_text()
     assert "<strong>Research only.</strong>" in page
-    assert "job 3 (epoch 1), 5 (epoch 4)" in page
+    assert "job 3 (epoch 2), 5 (epoch 5)" in page
     assert "best was optimizer.lr=0.01, with 0.2500" in page
 
 

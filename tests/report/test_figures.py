@@ -72,11 +72,12 @@ def test_a_run_gets_all_its_figures_at_a_readable_size(tmp_path):
 
 def test_curves_say_what_they_are_and_where_the_checkpoint_was_taken():
     figures = training_figures(HISTORY, best_epoch=5)
-    assert {"train", "validation", "epoch 5 chosen", "Loss", "epoch"} <= set(words(figures["loss"]))
+    assert {"train", "validation", "epoch 6 chosen", "Loss", "epoch"} <= set(words(figures["loss"]))
     train, validation, chosen = figures["loss"].axes[0].lines
     assert train.get_ydata() == pytest.approx([row["train/loss"] for row in HISTORY])
     assert validation.get_ydata() == pytest.approx([row["val/loss"] for row in HISTORY])
-    assert list(chosen.get_xdata()) == [5, 5]
+    assert list(chosen.get_xdata()) == [6, 6]
+    assert list(train.get_xdata()) == list(range(1, 9))
     assert any("%" in word for word in words(figures["accuracy"]))
 
 

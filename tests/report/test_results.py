@@ -60,6 +60,7 @@ def test_a_fixed_threshold_promises_nothing(finished: FinishedRun) -> None:
 
 def test_caveats_stand_in_the_lines_the_file_the_page_and_the_card(finished: FinishedRun, tmp_path: Path) -> None:
     lines = write(finished.run, few_positives(finished), "0.5")
+    assert lines[0] == "Test: 16 images, checkpoint of epoch 2 of 2 (chosen by val/loss)"
     (auroc,) = [line for line in lines if line.lstrip().startswith("AUROC")]
     assert auroc.endswith("n = 16 *")
     assert f"  * AUROC: {CAVEATS['few_of_a_class']}" in lines

@@ -74,6 +74,7 @@ def test_the_page_tells_what_the_folder_holds(finished):
     assert f"{100 * accuracy['value']:.1f} %" in summary
     assert f"{right} of 16 test images right; 95 % interval {100 * accuracy['low']:.1f} to" in summary
     assert "The checkpoint comes from the last epoch" in summary
+    assert "Checkpoint of epoch 3 of 3, chosen by" in summary
     for name, label in (("auroc", "AUROC"), ("mcc", "Matthews correlation"), ("brier", "Brier score")):
         cell = metrics[f"test/{name}"]
         assert f"{cell['value']:.3f} {cell['low']:.3f}–{cell['high']:.3f} {cell['n']}" in page.row(label)

@@ -179,7 +179,7 @@ class OptunaSweeper(Sweeper):
             log.info("trial %d failed", trial.number + 1)
         elif "pruned_at" in ended.user_attrs:
             study.tell(trial, state=TrialState.PRUNED)
-            log.info("trial %d was pruned after epoch %d", trial.number + 1, ended.user_attrs["pruned_at"])
+            log.info("trial %d was pruned after epoch %d", trial.number + 1, ended.user_attrs["pruned_at"] + 1)
         else:
             study.tell(trial, float(value))
             log.info("trial %d: %.4f; best so far %.4f", trial.number + 1, float(value), study.best_value)

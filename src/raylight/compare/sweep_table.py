@@ -127,7 +127,7 @@ def _search_notes(folder: Path) -> list[str]:
             f"{found['best_value']:.4f}. Many trials on one validation split flatter the best one; test doesn't know of them."
         )
     if found["pruned_after_epoch"]:
-        pruned = ", ".join(f"{number} (epoch {epoch})" for number, epoch in found["pruned_after_epoch"].items())
+        pruned = ", ".join(f"{number} (epoch {epoch + 1})" for number, epoch in found["pruned_after_epoch"].items())
         notes.append(
             f"Stopped early, because others were better at the same epoch: job {pruned}. What they reached is of less training."
         )

@@ -93,13 +93,13 @@ def training_figures(history: History, best_epoch: int | None = None) -> "dict[s
 
 
 def _column(history: History, name: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of a column, without the rows that have none."""
+    """Epochs, counted from 1, and values of a column, without the rows that have none."""
     pairs = []
     for row in history:
         cell = row.get(name)
         value = float(cell) if cell not in (None, "") else math.nan
         if math.isfinite(value):
-            pairs.append((float(row["epoch"]), value))
+            pairs.append((float(row["epoch"]) + 1, value))
     return [epoch for epoch, _ in pairs], [value for _, value in pairs]
 
 
@@ -113,8 +113,8 @@ def _curves_figure(name: str, lines: Mapping[str, tuple[list[float], list[float]
         size = 9 if len(epochs) == 1 else 5 if len(epochs) <= 30 else 0
         ax.plot(epochs, values, color=colour, label=label, linewidth=2.2, marker="o", markersize=size)
     if best_epoch is not None:
-        chosen = f"epoch {best_epoch} chosen"
-        ax.axvline(best_epoch, color=FAINT, linewidth=1.4, linestyle=DASHED, zorder=1, label=chosen)
+        chosen = f"epoch {best_epoch + 1} chosen"
+        ax.axvline(best_epoch + 1, color=FAINT, linewidth=1.4, linestyle=DASHED, zorder=1, label=chosen)
     ax.set_xlabel("epoch", fontsize=13, color=INK)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if name == "accuracy":

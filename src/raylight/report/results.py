@@ -229,7 +229,7 @@ def _lines(estimates: Mapping[str, Estimate], test: Predictions, selection: Sele
     """The result as it is read aloud."""
     shown = ("accuracy", "balanced_accuracy", "recall", "specificity", "f1", "auroc", "ece")
     heading = (
-        f"Test: {len(test)} images, checkpoint of epoch {selection.epoch} (0 to {selection.epochs - 1}) "
+        f"Test: {len(test)} images, checkpoint of epoch {selection.epoch + 1} of {selection.epochs} "
         f"(chosen by {selection.monitor})"
     )
     rows = [

@@ -40,7 +40,7 @@ class Pruning(pl.Callback):
         if not self.trial.should_prune():
             return False
         self.trial.set_user_attr("pruned_at", trainer.current_epoch)
-        log.info("Pruned after epoch %d: other trials were better by then.", trainer.current_epoch)
+        log.info("Pruned after epoch %d: other trials were better by then.", trainer.current_epoch + 1)
         return True
 
 

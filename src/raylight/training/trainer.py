@@ -235,4 +235,5 @@ def _line(row: dict[str, Any], max_epochs: int | None) -> str:
         for name in ("train/loss", "val/loss", "train/accuracy", "val/accuracy", "val/auroc")
         if name in row
     )
-    return f"epoch {row['epoch']:>2} of 0 to {(max_epochs or 1) - 1}  {shown}  ({row['seconds']:.1f} s)"
+    of = str(max_epochs)
+    return f"epoch {row['epoch'] + 1:>{len(of)}}/{of}  {shown}  ({row['seconds']:.1f} s)"

@@ -170,7 +170,7 @@ def test_two_processes_learn_what_one_does_though_stopped_and_killed(alone: RunD
     assert resume_run(run.path) == 0
     assert_same(run, alone)
     log = (run / "train.log").read_text()
-    assert [log.count(f"epoch  {epoch} of 0 to 2") for epoch in range(3)] == [1, 1, 1]
+    assert [log.count(f"epoch {epoch}/3") for epoch in (1, 2, 3)] == [1, 1, 1]
 
 
 def test_ray_workers_learn_what_one_process_does_though_one_is_killed(alone: RunDir, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_ray_workers_learn_what_one_process_does_though_one_is_killed(alone: Run
     log = (run / "train.log").read_text()
     assert "Training in 2 Ray workers of " in log
     assert "A worker health check failed. Ray starts all of them again, from the last whole epoch." in log
-    assert log.count("epoch  0 of 0 to 2") == 1
+    assert log.count("epoch 1/3") == 1
 
 
 def samples(n: int) -> Samples:
