@@ -2,13 +2,16 @@
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from omegaconf import OmegaConf
 
 from raylight.config.check import config_problems
 from raylight.config.launch import checked_arguments, register_schema
+from raylight.config.schema import Range, RunConfig
 from raylight.errors import ConfigError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -174,3 +177,41 @@ def test_what_hydra_cannot_read_is_one_problem_and_a_glob_is_a_sweep(tmp_path: P
         assert problem.startswith(f"optimizer.momentum: torch.optim.{name} takes no such argument")
     (only,) = problems("seed=${nope}")
     assert only == "seed: Interpolation key 'nope' not found"
+
+
+def with_limits() -> list[tuple[str, Any, Any]]:
+    """Each setting of the schema that has a limit, its default, and the limit."""
+    found = []
+    for section in (RunConfig, *(hint for hint in get_type_hints(RunConfig).values() if is_dataclass(hint))):
+        prefix = next((f"{name}." for name, hint in get_type_hints(RunConfig).items() if hint is section), "")
+        for name, hint in get_type_hints(section, include_extras=True).items():
+            found += [
+                (f"{prefix}{name}", getattr(section(), name), limit) for limit in getattr(hint, "__metadata__", ())
+            ]
+    return found
+
+
+@pytest.mark.parametrize(("key", "default", "limit"), with_limits(), ids=lambda value: str(value))
+def test_a_limit_beside_a_setting_is_kept(key: str, default: Any, limit: Any) -> None:
+    """What lies just outside is refused, what lies on it isn't; the default fits."""
+
+    def said(value: object) -> list[str]:
+        config = OmegaConf.structured(RunConfig(optimizer={"_target_": "torch.optim.SGD"}))
+        OmegaConf.update(config, key, value)
+        return [
+            problem for problem in config_problems(config) if " is outside " in problem or "is not one of" in problem
+        ]
+
+    if isinstance(limit, Range):
+        assert default is None or limit.low <= default <= limit.high
+        step = 1 if isinstance(limit.low, int) else 1e-3
+        assert said(limit.low) == said(limit.high) == []
+        for outside in (limit.low - step, limit.high * 1.01 + step if step < 1 else limit.high + step):
+            (problem,) = said(outside)
+            assert problem == f"{key}: {outside} is outside {limit.low:g} to {limit.high:g}"
+    else:
+        words = get_args(limit)
+        assert default is None or default in words
+        assert [said(word) for word in words] == [[]] * len(words)
+        (problem,) = said("wrng")
+        assert problem.startswith(f"{key}: 'wrng' is not one of {', '.join(words)}")

@@ -19,67 +19,11 @@ from raylight.config.decision_rule import parse_rule
 from raylight.config.metric_names import LOWER_IS_BETTER, METRICS
 from raylight.config.names import name_problems
 from raylight.config.paths import default_root
-from raylight.config.schema import DataConfig, RunConfig
+from raylight.config.schema import DataConfig, Range, RunConfig
 from raylight.config.shapes import smallest_image_size
 from raylight.config.targets import secret_problem, target_problems
 from raylight.config.uris import is_uri
 from raylight.errors import did_you_mean, first_line
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "data.kind": ("demo", "folder"),
-    "data.feed": ("cache", "stream"),
-    "data.layout": ("auto", "split_folders", "class_folders", "flat", "csv"),
-    "decode.engine": ("ray", "threads"),
-    "model.family": ("convnet", "torchvision"),
-    "model.resize": ("stretch", "crop"),
-    "model.normalize": ("unit", "centered", "imagenet"),
-    "model.head": ("softmax", "sigmoid"),
-    "model.padding": ("same", "valid"),
-    "model.pool": ("flatten", "average"),
-    "trainer.accelerator": ("cpu", "gpu"),
-    "trainer.launcher": ("none", "processes", "ray"),
-    "trainer.precision": ("auto", "32", "bf16", "16"),
-    "trainer.channels_last": ("auto", "true", "false"),
-    "trainer.monitor_mode": ("min", "max"),
-    "trainer.averaging": ("none", "ema", "swa"),
-    "trainer.progress": ("auto", "lines", "off"),
-    "logger.name": ("wandb", "csv", "none"),
-    "logger.mode": ("offline", "online", "disabled"),
-    "loss.class_weights": ("balanced",),
-}
-"""Settings that take one of a few words."""
-
-RANGES: dict[str, tuple[float, float]] = {
-    "data.val_fraction": (0.0, 0.9),
-    "data.test_fraction": (0.0, 0.9),
-    "data.max_bad_fraction": (0.0, 1.0),
-    "data.shuffle_buffer": (0, 10**7),
-    "data.folds": (2, 1000),
-    "data.fold": (0, 999),
-    "data.limit": (1, 10**9),
-    "decode.workers": (1, 4096),
-    "ray.object_store_gb": (0.08, 10**4),
-    "model.image_size": (1, 4096),
-    "model.dropout": (0.0, 0.99),
-    "model.conv_dropout": (0.0, 0.99),
-    "finetune.views": (0, 1000),
-    "loss.label_smoothing": (0.0, 0.99),
-    "loss.focal_gamma": (0.0, 100.0),
-    "trainer.num_workers": (1, 10**5),
-    "trainer.max_failures": (0, 10**6),
-    "trainer.max_epochs": (1, 10**6),
-    "trainer.batch_size": (1, 10**6),
-    "trainer.threads": (1, 4096),
-    "trainer.patience": (1, 10**6),
-    "trainer.gradient_clip": (1e-9, 1e9),
-    "trainer.averaging_start": (0, 10**6),
-    "trainer.ema_decay": (0.0, 1.0),
-    "trainer.limit_batches": (1, 10**9),
-    "decision.cost_miss": (0.0, 1e12),
-    "decision.cost_false_alarm": (0.0, 1e12),
-    "seed": (0, 2**32 - 1),
-}
-"""Smallest and largest value of each number, both allowed."""
 
 MONITORED = ("loss", *METRICS)
 """Validation metrics that can choose a checkpoint."""
@@ -146,8 +90,7 @@ def config_problems(config: DictConfig, *, weights_needed: bool = True) -> list[
     assert isinstance(run, RunConfig)
     return [
         *_secret_problems(OmegaConf.to_container(typed, resolve=True)),
-        *_choice_problems(typed),
-        *_range_problems(typed),
+        *_limit_problems(typed),
         *_combination_problems(run),
         *_process_problems(run),
         *_feed_problems(run),
@@ -202,18 +145,26 @@ def _expected(hint: Any) -> str:
     return " or ".join(_expected(part) for part in get_args(hint)) or "what the schema says"
 
 
-def _choice_problems(typed: Container) -> Iterator[str]:
-    for key, allowed in CHOICES.items():
-        value = OmegaConf.select(typed, key)
-        if value is not None and str(value).lower() not in allowed:
-            yield f"{key}: {value!r} is not one of {', '.join(allowed)}{did_you_mean(str(value), list(allowed))}"
+@functools.cache
+def _limits() -> dict[str, tuple[Any, ...]]:
+    """What stands in the schema beside the type of each setting, by dotted key."""
+    found = {}
+    for key in known_keys():
+        section, _, name = key.rpartition(".")
+        hint = get_type_hints(_hint_at(section) if section else RunConfig, include_extras=True)[name]
+        found[key] = getattr(hint, "__metadata__", ())
+    return found
 
 
-def _range_problems(typed: Container) -> Iterator[str]:
-    for key, (low, high) in RANGES.items():
-        value = OmegaConf.select(typed, key)
-        if value is not None and not low <= value <= high:
-            yield f"{key}: {value} is outside {low:g} to {high:g}"
+def _limit_problems(typed: Container) -> Iterator[str]:
+    for key, limits in _limits().items():
+        value: Any = OmegaConf.select(typed, key) if limits else None
+        for limit in limits if value is not None else ():
+            if isinstance(limit, Range):
+                if not limit.low <= value <= limit.high:
+                    yield f"{key}: {value} is outside {limit.low:g} to {limit.high:g}"
+            elif str(value).lower() not in (allowed := get_args(limit)):
+                yield f"{key}: {value!r} is not one of {', '.join(allowed)}{did_you_mean(str(value), allowed)}"
 
 
 def _combination_problems(run: RunConfig) -> Iterator[str]:

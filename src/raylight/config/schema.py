@@ -1,12 +1,21 @@
 """The schema of a run: the single list of every setting, its type, unit, default and why.
 
-Plain dataclasses, so that OmegaConf checks types and mypy checks uses. Importing this module imports nothing
-heavy. Nodes typed ``Any`` hold Hydra ``_target_`` nodes, which ``raylight.config.check`` binds to the
+Plain dataclasses, so that OmegaConf checks types and mypy checks uses. What a value may be stands beside its type, in
+``Annotated``: a ``Range``, or the words of a ``Literal`` (which OmegaConf 2.3 doesn't take as a type). Importing this
+module imports nothing heavy. Nodes typed ``Any`` hold Hydra ``_target_`` nodes, which ``raylight.config.check`` binds to the
 signature that they call.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
+
+
+@dataclass(frozen=True)
+class Range:
+    """Smallest and largest value of a number, both allowed."""
+
+    low: float
+    high: float
 
 
 @dataclass
@@ -15,11 +24,11 @@ class DataConfig:
 
     name: str = "demo"
     """Name of the data set in run folders, tables and dashboards."""
-    kind: str = "folder"
+    kind: Annotated[str, Literal["demo", "folder"]] = "folder"
     """``demo`` draws its images; ``folder`` reads them from ``root``."""
     root: str | None = None
     """Folder with the images, or its URI (``s3://``, ``gs://``, ...). ``null``: ``datasets/<name>`` here."""
-    layout: str = "auto"
+    layout: Annotated[str, Literal["auto", "split_folders", "class_folders", "flat", "csv"]] = "auto"
     """``auto``, ``split_folders`` (root/train/class), ``class_folders`` (root/class), ``flat`` (cat.0.jpg), ``csv``."""
     csv: str | None = None
     """A table with the columns path, label and optionally group and split; paths are relative to ``root``."""
@@ -29,24 +38,24 @@ class DataConfig:
     """Regular expression on the file name (the path, where no name matches) whose first group names the patient or object."""
     group_duplicates: bool = True
     """Files with the same content, or nearly the same picture, never stand on both sides of a split we cut."""
-    val_fraction: float = 0.1
+    val_fraction: Annotated[float, Range(0.0, 0.9)] = 0.1
     """Share of the images for validation, cut from train. 0 where the data set ships one, or with ``folds``."""
-    test_fraction: float = 0.1
+    test_fraction: Annotated[float, Range(0.0, 0.9)] = 0.1
     """Share of the images for test, where the data set ships no test split of its own; then above 0."""
-    folds: int | None = None
+    folds: Annotated[int | None, Range(2, 1000)] = None
     """Number of cross-validation folds over everything that isn't shipped as test."""
-    fold: int | None = None
+    fold: Annotated[int | None, Range(0, 999)] = None
     """Which fold is held out as validation, counted from 0."""
     split_seed: int | None = 1
     """Seed of the split: all seeds share one split by default, so that runs can be compared image by image. ``null`` follows
     ``seed``."""
-    limit: int | None = None
+    limit: Annotated[int | None, Range(1, 10**9)] = None
     """Use at most this many images of each class, the same ones for the same seed."""
-    max_bad_fraction: float = 0.05
+    max_bad_fraction: Annotated[float, Range(0.0, 1.0)] = 0.05
     """Stop when more than this share of the files can't be used."""
-    feed: str = "cache"
+    feed: Annotated[str, Literal["cache", "stream"]] = "cache"
     """``cache`` decodes each image once and keeps it on disk; ``stream`` decodes it in each epoch and keeps nothing."""
-    shuffle_buffer: int = 512
+    shuffle_buffer: Annotated[int, Range(0, 10**7)] = 512
     """stream: decoded images that wait to be drawn from; 0 uses them in the order in which they are read."""
     download: bool = False
     """Fetch the data set into ``root`` when it isn't there."""
@@ -66,9 +75,9 @@ class DataConfig:
 class DecodeConfig:
     """How files become pixels. Both engines give the same bytes."""
 
-    engine: str = "ray"
+    engine: Annotated[str, Literal["ray", "threads"]] = "ray"
     """``ray`` (Ray Data, one machine or a cluster) or ``threads`` (in this process)."""
-    workers: int | None = None
+    workers: Annotated[int | None, Range(1, 4096)] = None
     """Decoding tasks at a time. ``null`` takes every core that this process may use."""
 
 
@@ -78,7 +87,7 @@ class RayConfig:
 
     address: str | None = None
     """``null`` starts a local session; ``auto`` or host:port joins a running cluster."""
-    object_store_gb: float = 0.5
+    object_store_gb: Annotated[float, Range(0.08, 10**4)] = 0.5
     """Size of a local session's object store, in GB (10^9 bytes)."""
 
 
@@ -98,31 +107,31 @@ class ModelConfig:
 
     name: str = "cnn2"
     """Name in tables; for ``family=torchvision`` the name of the torchvision classifier."""
-    family: str = "convnet"
+    family: Annotated[str, Literal["convnet", "torchvision"]] = "convnet"
     """``convnet`` (our small networks) or ``torchvision`` (any classifier that torchvision lists)."""
     weights: str | None = None
     """``null`` starts from random weights, ``DEFAULT`` takes torchvision's, else the path of a state dict."""
-    image_size: int = 64
+    image_size: Annotated[int, Range(1, 4096)] = 64
     """Height and width of the input, in pixels."""
-    resize: str = "stretch"
+    resize: Annotated[str, Literal["stretch", "crop"]] = "stretch"
     """``stretch`` ignores the aspect ratio; ``crop`` resizes the shorter side to 8/7 of the size and cuts the centre."""
-    normalize: str = "unit"
+    normalize: Annotated[str, Literal["unit", "centered", "imagenet"]] = "unit"
     """``unit`` scales to 0..1; ``centered`` to -1..1; ``imagenet`` subtracts ImageNet's mean, divides by its deviation."""
-    head: str = "softmax"
+    head: Annotated[str, Literal["softmax", "sigmoid"]] = "softmax"
     """``softmax`` has one output a class; ``sigmoid`` one output for two classes (binary cross-entropy)."""
     dense: list[int] = field(default_factory=list)
     """Widths of dense layers between the features and the output."""
-    dropout: float = 0.0
+    dropout: Annotated[float, Range(0.0, 0.99)] = 0.0
     """Dropout before each dense layer and the output."""
     channels: list[int] = field(default_factory=list)
     """convnet: output channels of each convolution block."""
-    padding: str = "same"
+    padding: Annotated[str, Literal["same", "valid"]] = "same"
     """convnet: ``same`` keeps the size in a convolution, ``valid`` does not pad."""
     batch_norm: bool = False
     """convnet: BatchNorm after each convolution."""
-    conv_dropout: float = 0.0
+    conv_dropout: Annotated[float, Range(0.0, 0.99)] = 0.0
     """convnet: channel dropout after each pooling."""
-    pool: str = "flatten"
+    pool: Annotated[str, Literal["flatten", "average"]] = "flatten"
     """convnet: ``flatten`` the last feature map, or ``average`` it."""
     last_blocks_from: str | None = None
     """Stage from which ``last_blocks`` trains, by name. ``null`` takes the last quarter of the stages."""
@@ -154,7 +163,7 @@ class FinetuneConfig:
     """Compute what lies below the first trainable stage once and keep it; false recomputes it at each step."""
     cache_dir: str | None = None
     """Where those features are kept. ``null``: beside the decoded images, in ``cache_dir``."""
-    views: int | None = None
+    views: Annotated[int | None, Range(0, 1000)] = None
     """With augmentation: augmented views per image that the frozen layers see, one per epoch in turn. ``null``: one for each
     epoch of a phase, 10 at most (a single one would stand for the image in all epochs); 0: the images as they are."""
     requires_weights: bool = False
@@ -167,11 +176,11 @@ class LossConfig:
 
     name: str = "cross_entropy"
     """Name in tables."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Range(0.0, 0.99)] = 0.0
     """Share of the target spread over all classes, 0 to 1."""
-    class_weights: str | None = None
+    class_weights: Annotated[str | None, Literal["balanced"]] = None
     """``balanced`` weighs classes by inverse frequency in train; ``null`` weighs all alike."""
-    focal_gamma: float = 0.0
+    focal_gamma: Annotated[float, Range(0.0, 100.0)] = 0.0
     """Focal loss exponent (Lin et al. 2017); 0 is plain cross-entropy."""
 
 
@@ -181,42 +190,42 @@ class TrainerConfig:
 
     name: str = "cpu"
     """Name of the option."""
-    accelerator: str = "cpu"
+    accelerator: Annotated[str, Literal["cpu", "gpu"]] = "cpu"
     """``cpu`` or ``gpu`` (one GPU for each training process)."""
-    launcher: str = "none"
+    launcher: Annotated[str, Literal["none", "processes", "ray"]] = "none"
     """What starts training processes: ``none`` (training stays in this one), ``processes`` of this machine, or ``ray``."""
-    num_workers: int = 1
+    num_workers: Annotated[int, Range(1, 10**5)] = 1
     """Training processes; each takes its share of every batch. With ``launcher=ray`` one has a thread for each CPU it gets."""
-    max_failures: int = 3
+    max_failures: Annotated[int, Range(0, 10**6)] = 3
     """``launcher=ray``: how often lost training processes are started again, from the last whole epoch."""
-    max_epochs: int = 10
+    max_epochs: Annotated[int, Range(1, 10**6)] = 10
     """Epochs in all phases together."""
-    batch_size: int = 32
+    batch_size: Annotated[int, Range(1, 10**6)] = 32
     """Images a step, over all training processes."""
-    precision: str = "auto"
+    precision: Annotated[str, Literal["auto", "32", "bf16", "16"]] = "auto"
     """``auto`` takes the fastest that keeps the loss; ``32`` or ``bf16`` fix it, on a GPU also ``16``."""
-    channels_last: str = "auto"
+    channels_last: Annotated[str, Literal["auto", "true", "false"]] = "auto"
     """Memory format: ``auto``, ``true`` or ``false``."""
-    threads: int | None = None
+    threads: Annotated[int | None, Range(1, 4096)] = None
     """Threads of torch's operators, over all training processes of this machine; ``null`` takes every core that is allowed."""
     monitor: str = "val/loss"
     """Validation metric that chooses the checkpoint."""
-    monitor_mode: str = "min"
+    monitor_mode: Annotated[str, Literal["min", "max"]] = "min"
     """``min`` or ``max``."""
-    patience: int | None = None
+    patience: Annotated[int | None, Range(1, 10**6)] = None
     """Stop after this many epochs without improvement; ``null`` never stops early."""
-    gradient_clip: float | None = None
+    gradient_clip: Annotated[float | None, Range(1e-9, 1e9)] = None
     """Largest gradient norm; ``null`` doesn't clip."""
-    averaging: str = "none"
+    averaging: Annotated[str, Literal["none", "ema", "swa"]] = "none"
     """Weights that are validated and kept: ``none``, each epoch's own; ``ema``, their exponential moving average over steps;
     ``swa``, their mean over the ends of epochs. Each phase begins a new average."""
-    averaging_start: int = 0
+    averaging_start: Annotated[int, Range(0, 10**6)] = 0
     """First epoch that is averaged, counted from 0; epochs before it are validated as they are."""
-    ema_decay: float = 0.99
+    ema_decay: Annotated[float, Range(0.0, 1.0)] = 0.99
     """Decay of the exponential moving average, a step."""
-    limit_batches: int | None = None
+    limit_batches: Annotated[int | None, Range(1, 10**9)] = None
     """Batches an epoch at most (for debugging); ``null`` takes all."""
-    progress: str = "auto"
+    progress: Annotated[str, Literal["auto", "lines", "off"]] = "auto"
     """``auto`` draws bars on a terminal and prints lines elsewhere; ``lines``; ``off``."""
 
 
@@ -224,13 +233,13 @@ class TrainerConfig:
 class LoggerConfig:
     """Where curves go besides the run folder."""
 
-    name: str = "wandb"
+    name: Annotated[str, Literal["wandb", "csv", "none"]] = "wandb"
     """``wandb``, ``csv`` (the run folder's own history alone) or ``none``."""
     project: str = "raylight"
     """W&B project."""
     entity: str | None = None
     """W&B entity; ``null`` takes the account's default."""
-    mode: str = "offline"
+    mode: Annotated[str, Literal["offline", "online", "disabled"]] = "offline"
     """``offline`` or ``online``; the environment's WANDB_MODE wins."""
     group: str | None = None
     """W&B group; sweeps set it to the sweep's name."""
@@ -246,9 +255,9 @@ class DecisionConfig:
 
     threshold: str = "0.5"
     """A number, ``youden``, ``f1``, ``recall>=0.95`` (likewise precision, specificity), or ``cost``."""
-    cost_miss: float = 1.0
+    cost_miss: Annotated[float, Range(0.0, 1e12)] = 1.0
     """``cost``: price of a missed positive."""
-    cost_false_alarm: float = 1.0
+    cost_false_alarm: Annotated[float, Range(0.0, 1e12)] = 1.0
     """``cost``: price of a false alarm."""
     calibrate: bool = True
     """Fit a temperature on validation."""
@@ -287,7 +296,7 @@ class RunConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
-    seed: int = 1
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 1
     """Seed of weights, order and augmentation; of the split, too, with ``data.split_seed=null``."""
     cache_dir: str = "${oc.env:RAYLIGHT_CACHE,${oc.env:HOME,.}/.cache/raylight}"
     """Decoded images, features and measured settings, shared by all runs."""
