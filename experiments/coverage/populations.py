@@ -81,7 +81,7 @@ class Population:
         crowd = replace(self, per_group=1, alike=0.0).draw(n, models, np.random.default_rng(12345))
         whole = np.ones((1, n))
         return [
-            {name: float(value[0]) for name, value in WeightedMetrics(one.verdicts())(whole).items()} for one in crowd
+            {name: float(value[0]) for name, value in WeightedMetrics(one.labelled())(whole).items()} for one in crowd
         ]
 
     def _labels(self, n: int, rng: np.random.Generator) -> Int[np.ndarray, " unit"]:

@@ -19,7 +19,13 @@ from scipy.stats import norm
 
 from raylight.evaluation.intervals import wilson
 from raylight.evaluation.predictions import Predictions
-from raylight.evaluation.random_effects import Judged, compare_by_split, compare_recipes, nested_difference, spread
+from raylight.evaluation.random_effects import (
+    RunPredictions,
+    compare_by_split,
+    compare_recipes,
+    nested_difference,
+    spread,
+)
 
 ACCURACY = 0.9
 SEED_DEVIATIONS = (0.0, 0.01, 0.03)
@@ -124,12 +130,12 @@ def _mean_held(rng: np.random.Generator, n: int, runs: int, seed_deviation: floa
 
 def _judged(
     right: Bool[np.ndarray, "run image"], labels: np.ndarray, names: list[str], sure: np.ndarray
-) -> list[Judged]:
+) -> list[RunPredictions]:
     found = []
     for one in right:
         probability = np.where(one == (labels == 1), sure, 1 - sure)
         found.append(
-            Judged(
+            RunPredictions(
                 Predictions(
                     paths=names,
                     splits=["test"] * len(names),

@@ -97,7 +97,7 @@ def test_intervals_cover_the_truth(sample):
     n, grouped = len(sample), sample.groups is not None
     options = {"image_noise": 0.6, "group": 4} if grouped else {"share": 0.3} if kind is two else {}
     separation = 2.2 if grouped else 2.0
-    crowd = kind(240_000, separation, seed=99, **options).verdicts()
+    crowd = kind(240_000, separation, seed=99, **options).labelled()
     truth = {name: value[0] for name, value in WeightedMetrics(crowd)(np.ones((1, len(crowd.labels)))).items()}
     missed = dict.fromkeys(METRICS, 0)
     for seed in range(60):

@@ -72,7 +72,7 @@ def test_a_write_that_fails_leaves_the_old_table_and_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "no table of predictions"),
+        ("", "isn't a table of predictions"),
         ("path,label\na,cat\n", "should read path,split,label,predicted,p_<class>,..., not 'path,label'"),
         ("path,split,label,predicted,p_cat,p_dog\na,test,cow,cat,1,0\n", r"image 1: .*'cow'.* doesn't fit"),
         ("path,split,label,predicted,p_cat,p_dog\na,test,cat,cat,1\n", "image 1: .* doesn't fit the columns"),
@@ -121,15 +121,15 @@ def test_the_decision_is_strictly_above_the_threshold_and_the_most_probable_of_m
 
 
 def test_only_images_of_known_class_are_judged_and_lonely_groups_are_no_groups():
-    verdicts = predictions(["a", "b", "c"], groups=["x", None, "y"], labels=np.array([0, UNKNOWN, 1])).verdicts()
-    assert verdicts.labels.tolist() == [0, 1]
-    assert verdicts.groups is None
-    verdicts = predictions(["a", "b", "c", "d"], groups=["x", None, None, "x"]).verdicts()
-    first, second, third, fourth = verdicts.groups.tolist()
+    labelled = predictions(["a", "b", "c"], groups=["x", None, "y"], labels=np.array([0, UNKNOWN, 1])).labelled()
+    assert labelled.labels.tolist() == [0, 1]
+    assert labelled.groups is None
+    labelled = predictions(["a", "b", "c", "d"], groups=["x", None, None, "x"]).labelled()
+    first, second, third, fourth = labelled.groups.tolist()
     assert first == fourth
     assert len({first, second, third}) == 3
     with pytest.raises(ValueError, match="no image of known class"):
-        predictions(["a"], labels=np.array([UNKNOWN])).verdicts()
+        predictions(["a"], labels=np.array([UNKNOWN])).labelled()
 
 
 @pytest.mark.parametrize(

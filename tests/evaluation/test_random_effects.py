@@ -8,17 +8,17 @@ from experiments.coverage.recipes import _false_alarm, _mean_held
 from scipy.stats import t, ttest_ind
 
 from raylight.evaluation.predictions import Predictions
-from raylight.evaluation.random_effects import Judged, compare_by_split, compare_recipes, spread
+from raylight.evaluation.random_effects import RunPredictions, compare_by_split, compare_recipes, spread
 
 
-def judged(right: np.ndarray, names: list[str]) -> Judged:
+def judged(right: np.ndarray, names: list[str]) -> RunPredictions:
     labels = np.arange(len(right)) % 2
     probability = np.where(right == (labels == 1), 0.9, 0.1)
     pairs = np.stack([1 - probability, probability], axis=1)
-    return Judged(Predictions(names, ["test"] * len(names), labels, pairs, ("cat", "dog"), "dog"), None)
+    return RunPredictions(Predictions(names, ["test"] * len(names), labels, pairs, ("cat", "dog"), "dog"), None)
 
 
-def runs(rng: np.random.Generator, recipe: str, accuracies: list[float], n: int = 50) -> list[Judged]:
+def runs(rng: np.random.Generator, recipe: str, accuracies: list[float], n: int = 50) -> list[RunPredictions]:
     """Runs that are each tested on images of their own."""
     return [
         judged(rng.uniform(size=n) < one, [f"{recipe}{number} {i}" for i in range(n)])
@@ -26,7 +26,7 @@ def runs(rng: np.random.Generator, recipe: str, accuracies: list[float], n: int 
     ]
 
 
-def accuracy(one: Judged) -> float:
+def accuracy(one: RunPredictions) -> float:
     return float((one.predictions.predicted() == one.predictions.labels).mean())
 
 
@@ -59,13 +59,13 @@ def test_groups_are_left_out_as_a_whole() -> None:
     names = [f"{i}" for i in range(30)]
     plain = [[judged(run, names) for run in recipe] for recipe in right]
 
-    def grown(run: np.ndarray) -> Judged:
+    def grown(run: np.ndarray) -> RunPredictions:
         # Each patient has images of one class, as its single image had.
         labels = np.repeat(np.arange(30) % 2, 10)
         probability = np.where(np.repeat(run, 10) == (labels == 1), 0.9, 0.1)
         pairs = np.stack([1 - probability, probability], axis=1)
         paths, groups = [f"{i}" for i in range(300)], [f"patient {i // 10}" for i in range(300)]
-        return Judged(Predictions(paths, ["test"] * 300, labels, pairs, ("cat", "dog"), "dog", groups), None)
+        return RunPredictions(Predictions(paths, ["test"] * 300, labels, pairs, ("cat", "dog"), "dog", groups), None)
 
     one = compare_recipes(plain[0], plain[1])["accuracy"]
     other = compare_recipes([grown(run) for run in right[0]], [grown(run) for run in right[1]])["accuracy"]

@@ -162,7 +162,7 @@ def test_every_example_has_its_heat(finished):
         ("history.csv", {"summary", "training", "cost"}, "could not convert string to float"),
         ("environment.json", {"cost", "provenance"}, "environment.json can't be read"),
         ("index.parquet", {"summary", "data", "images", "cost", "provenance"}, "isn't an index"),
-        ("predictions.csv", {"summary", "result", "images"}, "no table of predictions"),
+        ("predictions.csv", {"summary", "result", "images"}, "isn't a table of predictions"),
     ],
 )
 def test_a_broken_file_costs_only_the_sections_that_need_it(finished, broken, lost, words, caplog, monkeypatch):

@@ -60,7 +60,7 @@ def audit_run(run: Path, out: Path | None) -> int:
     found = check_shortcuts(
         predict,
         pixels,
-        judged.verdicts(predictor.threshold),
+        judged.labelled(predictor.threshold),
         _pixels(predictor, train),
         train.targets(),
         predictor.network,

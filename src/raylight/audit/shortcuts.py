@@ -19,7 +19,7 @@ from raylight.data.index import GREY
 from raylight.errors import RunError
 from raylight.evaluation.bootstrap import drawn
 from raylight.evaluation.intervals import Interval, Z, proportion
-from raylight.evaluation.predictions import Verdicts
+from raylight.evaluation.predictions import LabelledPredictions
 from raylight.models.gradcam import border_share, grad_cam
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
@@ -97,7 +97,7 @@ class Shortcuts:
 def check_shortcuts(
     predict: Predict,
     test: Pixels,
-    verdicts: Verdicts,
+    labelled: LabelledPredictions,
     train: Pixels,
     train_labels: Int[np.ndarray, " train_image"],
     network: StagedNetwork | None,
@@ -108,13 +108,13 @@ def check_shortcuts(
     Args:
         predict: the class that it gives each image, by its own threshold.
         test: its test images, as decoded.
-        verdicts: their labels, what it gave them, and their groups.
+        labelled: their labels, what it gave them, and their groups.
         train: training images for the histogram model; a draw of them will do.
         train_labels: their classes.
         network: for Grad-CAM; None leaves that out.
         preprocessing: how images reach the network.
     """
-    labels, groups = verdicts.labels, verdicts.groups
+    labels, groups = labelled.labels, labelled.groups
     chance = float(np.bincount(labels).max() / len(labels))
 
     def check(name: str, title: str, predicted: Int[np.ndarray, " image"]) -> Check:
@@ -123,7 +123,7 @@ def check_shortcuts(
         value, clearly = float(right.mean()), bool(low > chance)
         return Check(name, title, value, low, high, len(right), clearly, _sentence(name, value, clearly))
 
-    real = check("real", "the images as they are", verdicts.predicted)
+    real = check("real", "the images as they are", labelled.predicted)
     checks = [
         check(
             "centre_black", f"the middle {CENTRE * 100:.0f} % of height and width black", predict(_centre_black(test))
@@ -141,7 +141,7 @@ def check_shortcuts(
         note = "Grad-CAM was left out."
     else:
         try:
-            checks.append(_heat_in_border(network, preprocessing, test, verdicts.predicted))
+            checks.append(_heat_in_border(network, preprocessing, test, labelled.predicted))
         except RunError as error:
             note = str(error)
     return Shortcuts(real, chance, tuple(checks), note)

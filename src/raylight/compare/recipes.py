@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from raylight.compare.replicates import IncomparableError, Replicate, held_folds, joined_folds, single_run
 from raylight.config.metric_names import METRICS
 from raylight.evaluation.metrics import as_json
-from raylight.evaluation.random_effects import Judged, Spread, spread
+from raylight.evaluation.random_effects import RunPredictions, Spread, spread
 from raylight.report.facts import RunFacts
 from raylight.runs.sweep_dir import REPEATS, overrides_of
 
@@ -85,9 +85,9 @@ class Recipe:
         return self.replicates[0].facts
 
     @property
-    def judged(self) -> list[Judged]:
+    def judged(self) -> list[RunPredictions]:
         """The predictions of each run."""
-        return [Judged(one.images, one.threshold) for one in self.replicates]
+        return [RunPredictions(one.images, one.threshold) for one in self.replicates]
 
     @property
     def seconds(self) -> float | None:

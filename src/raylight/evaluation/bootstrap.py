@@ -1,10 +1,8 @@
-"""All metrics under many weightings of the images at once: the engine of the bootstrap.
+"""The bootstrap: all metrics on many resamples at once.
 
-Covers drawing resamples as integer weights, clustered by group, and every metric of
-``training.metrics`` as a function of such weights, with the same definitions. A resample is a row of a weight
-matrix, so that counts, calibration and Brier score are one matrix product, and rankings (AUROC, average
-precision) are sorted once and then summed. Leaves out what becomes of the resampled values: ``intervals``,
-``evaluation``, ``paired``.
+Covers resamples as integer weights, clustered by group, and all metrics of ``training.metrics`` as functions of such
+weights. A resample is a row of a weight matrix, so that counts, calibration error and Brier score are one matrix product,
+and rankings (AUROC, average precision) are sorted only once. Not here: intervals (``intervals``, ``metrics``, ``paired``).
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,31 +11,31 @@ import numpy as np
 from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
-from raylight.evaluation.predictions import Verdicts
+from raylight.evaluation.predictions import LabelledPredictions
 
 CALIBRATION_BINS = 15
 """Bins of equal width of the calibration error, as in ``training.metrics``."""
 
 CHUNK_ELEMENTS = 1 << 19
-"""Weights in work at a time: 2 MB of float32, which the caches of a core hold."""
+"""Weights per chunk: 2 MB of float32, which fit into the caches of a core."""
 
 
 class WeightedMetrics:
     """The metrics of one set of predictions, as a function of weights on its images.
 
     Args:
-        verdicts: the predictions.
-        scores: what AUROC and average precision rank by, a column per class; ``None`` takes the probabilities.
+        labelled: the predictions.
+        scores: for AUROC and average precision, a column per class; ``None`` for the probabilities.
     """
 
-    def __init__(self, verdicts: Verdicts, scores: Float[np.ndarray, "image class"] | None = None) -> None:
-        labels, probabilities, positive = verdicts.labels, verdicts.probabilities, verdicts.positive
-        self.n_classes = verdicts.n_classes
+    def __init__(self, labelled: LabelledPredictions, scores: Float[np.ndarray, "image class"] | None = None) -> None:
+        labels, probabilities, positive = labelled.labels, labelled.probabilities, labelled.positive
+        self.n_classes = labelled.n_classes
         self.positive = positive
         classes = np.arange(self.n_classes)
         truth = labels[:, None] == classes
-        chosen = verdicts.predicted[:, None] == classes
-        confidence, correct = verdicts.claims()
+        chosen = labelled.predicted[:, None] == classes
+        confidence, correct = labelled.confidences()
         if self.n_classes == 2:
             brier, ranked = (confidence - correct) ** 2, [positive]
         else:
@@ -51,11 +49,11 @@ class WeightedMetrics:
         self._rankings = [Ranking(scores[:, k], truth[:, k]) for k in ranked]
 
     def __call__(self, weights: Float[np.ndarray, "resample image"]) -> dict[str, Float[np.ndarray, " resample"]]:
-        """The value of each metric for each row of weights; NaN where it isn't defined.
+        """The value of each metric for each row of weights; NaN where it is undefined.
 
         Args:
-            weights: how often each image counts, in each resample; float32 or float64, which is also the
-                precision of the sums.
+            weights: weight of each image in each resample; float32 or float64, which is also the precision of the
+                sums.
         """
         total = weights.sum(axis=1)
         k = self.n_classes
@@ -90,7 +88,7 @@ class WeightedMetrics:
 
 
 class Ranking:
-    """AUROC and average precision of one score, ties and weights included.
+    """AUROC and average precision of one score, with ties and weights.
 
     Args:
         scores: higher means more likely positive.
@@ -130,7 +128,7 @@ def bootstrap(
     n_resamples: int,
     seed: int,
 ) -> list[dict[str, Float[np.ndarray, " resample"]]]:
-    """Every metric of one or several models on the same resamples: see ``resampling_weights``."""
+    """All metrics of one or several models on the same resamples: see ``resampling_weights``."""
     # One thread: these products are small, and waking every core for each of them is slower.
     with threadpool_limits(1, "blas"):
         chunks = [[model(weights) for model in models] for weights in resampling_weights(n, groups, n_resamples, seed)]
@@ -141,7 +139,7 @@ def bootstrap(
 
 
 def n_units(groups: Int[np.ndarray, " image"] | None, n: int) -> int:
-    """How many are drawn in a resample: the groups, or the n images."""
+    """Number of units per resample: of groups, or of images."""
     return n if groups is None else len(np.unique(groups))
 
 
@@ -156,13 +154,13 @@ def resampling_weights(
 ) -> Iterator[Float[np.ndarray, "resample image"]]:
     """Bootstrap resamples as weights: how often each image was drawn.
 
-    All images are drawn alike, whatever their class, so that the class mix varies as it does from one sample to the next.
-    With groups, whole groups are drawn instead of images.
+    Resampling isn't stratified, so that class frequencies vary as between samples. With groups, whole groups are drawn
+    instead of images.
 
     Args:
-        n: how many images there are.
-        groups: a number for the group of each image; ``None``: each image is drawn by itself.
-        n_resamples: how many rows over all chunks.
+        n: number of images.
+        groups: group number of each image; ``None`` if images are independent.
+        n_resamples: number of rows over all chunks.
         seed: the same seed gives the same weights.
 
     Yields:
@@ -186,9 +184,9 @@ def left_out_weights(
     """Jackknife weights: each row leaves out one image, or group, or a block of them where there are many.
 
     Args:
-        labels: the class of each image; blocks hold all classes alike.
-        groups: a number for the group of each image, left out as a whole.
-        most: rows at most.
+        labels: class number of each image; blocks are stratified by it.
+        groups: group number of each image; groups are left out as a whole.
+        most: maximum number of rows.
     """
     units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
     unit_labels = labels if groups is None else _majority(labels, units)
@@ -200,7 +198,12 @@ def left_out_weights(
 
 
 def calibration_bins(confidence: Float[np.ndarray, " image"]) -> Int[np.ndarray, " image"]:
-    """The bin of each probability; a probability of exactly 1 has one of its own, as in torchmetrics."""
+    """Bin number of each probability; a probability of exactly 1 has a bin of its own, as in torchmetrics.
+
+    Example:
+        >>> calibration_bins(np.array([0.0, 0.5, 0.99, 1.0]))
+        array([ 0,  7, 14, 15])
+    """
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     bins: Int[np.ndarray, " image"] = np.searchsorted(edges, confidence, side="right") - 1
     return bins
@@ -214,14 +217,14 @@ def _majority(labels: np.ndarray, unit_of_image: np.ndarray) -> np.ndarray:
 
 
 def _mean_of_defined(values: Float[np.ndarray, "class resample"]) -> Float[np.ndarray, " resample"]:
-    """The mean over the classes that a resample holds."""
+    """The mean over the classes that occur in a resample."""
     defined = np.isfinite(values)
     mean: Float[np.ndarray, " resample"] = np.where(defined, values, 0).sum(axis=0) / defined.sum(axis=0)
     return mean
 
 
 def _macro(hits: np.ndarray, true: np.ndarray, chosen: np.ndarray, total: np.ndarray) -> dict[str, np.ndarray]:
-    """Averages over the classes that occur or are predicted; 0/0 counts as 0 (torchmetrics' rules)."""
+    """Averages over the classes that occur or are predicted; 0/0 counts as 0 (as in torchmetrics)."""
     present = true + chosen > 0
     rest = total[:, None] - true
 

@@ -1,8 +1,6 @@
-"""From probabilities that a network claims to ones that come true, and from those to a decision.
+"""Temperature scaling, reliability diagrams, and choosing a decision threshold.
 
-Covers temperature scaling, the bins of a reliability diagram and the choice of a decision threshold. All of
-it is fitted on validation images, which is for the caller to see to. Leaves out the calibration error and
-the Brier score, which are metrics like others (``evaluation``).
+All of it is to be fitted on validation images. Not here: calibration error and Brier score (``metrics.py``).
 """
 
 from dataclasses import dataclass, replace
@@ -14,22 +12,21 @@ from scipy.special import log_softmax, softmax
 
 from raylight.config.decision_rule import CONSTRAINED, DecisionRule, parse_rule
 from raylight.errors import RunError
-from raylight.evaluation.intervals import NOWHERE, Interval, f1_from_overlap, mean_of, wilson
-from raylight.evaluation.predictions import Predictions, Verdicts
+from raylight.evaluation.intervals import UNDEFINED, Interval, f1_from_overlap, mean_of, wilson
+from raylight.evaluation.predictions import LabelledPredictions, Predictions
 
 COOLEST, HOTTEST = 0.05, 20.0
-"""Bounds of a temperature; a fit that ends there says that the probabilities mean little."""
+"""Bounds of the temperature; a fit that reaches them means that the probabilities are of little use."""
 
 PRIOR_SPREAD = float(np.log(2))
-"""Standard deviation of the log temperature before any image is seen: from 1/2 to 2."""
+"""Standard deviation of the prior of the log temperature: a factor of 2."""
 
 
 def fit_temperature(predictions: Predictions) -> float:
-    """The temperature by which dividing the logits makes the probabilities most likely (Guo et al. 2017).
+    """Fits the temperature that the logits are divided by (Guo et al. 2017).
 
-    Above 1 the network was too sure of itself. Few images, or many without a mistake, say little or nothing
-    of it: the likelihood then grows for ever as the temperature falls. So the most probable temperature is
-    taken instead of the likeliest, with a log-normal prior around 1, which 100 images all but outweigh.
+    Above 1, the network was overconfident. The estimate is the maximum a posteriori with a log-normal prior around 1, since
+    without mistakes the likelihood has no maximum; 100 images all but outweigh the prior.
 
     Args:
         predictions: of validation images, uncalibrated.
@@ -38,13 +35,13 @@ def fit_temperature(predictions: Predictions) -> float:
         A temperature between ``COOLEST`` and ``HOTTEST``.
 
     Raises:
-        ValueError: no image of known class.
+        ValueError: no labelled image.
     """
-    verdicts = predictions.verdicts()
-    logits, rows = _log(verdicts.probabilities), np.arange(len(verdicts.labels))
+    labelled = predictions.labelled()
+    logits, rows = _log(labelled.probabilities), np.arange(len(labelled.labels))
 
     def surprise(log_temperature: float) -> float:
-        claimed = log_softmax(logits / np.exp(log_temperature), axis=1)[rows, verdicts.labels]
+        claimed = log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labelled.labels]
         return float(-claimed.sum() + (log_temperature / PRIOR_SPREAD) ** 2 / 2)
 
     best = minimize_scalar(surprise, bounds=(np.log(COOLEST), np.log(HOTTEST)), method="bounded")
@@ -54,36 +51,40 @@ def fit_temperature(predictions: Predictions) -> float:
 def apply_temperature(
     probabilities: Float[np.ndarray, "image class"], temperature: float
 ) -> Float[np.ndarray, "image class"]:
-    """Probabilities at another temperature; 1 changes nothing, and no temperature changes their order.
+    """Scales probabilities by a temperature; 1 leaves them unchanged, and the most probable class never changes.
 
     Args:
-        probabilities: as the network gives them.
+        probabilities: of the network.
         temperature: above 0.
+
+    Example:
+        >>> apply_temperature(np.array([[0.9, 0.1]]), 2.0).round(3)
+        array([[0.75, 0.25]])
     """
     scaled: Float[np.ndarray, "image class"] = softmax(_log(probabilities) / temperature, axis=1)
     return scaled
 
 
 def calibrated(predictions: Predictions, temperature: float) -> Predictions:
-    """The same predictions at another temperature."""
+    """The predictions with probabilities scaled by a temperature: see ``apply_temperature``."""
     return replace(predictions, probabilities=apply_temperature(predictions.probabilities, temperature))
 
 
 def _log(probabilities: Float[np.ndarray, "image class"]) -> Float[np.ndarray, "image class"]:
-    # The smallest float32, about what a network's own softmax can still tell from 0.
+    # The smallest normal float32: about the smallest output of a network's softmax.
     return np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
 
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """What was claimed and what came true, in bins of the probability; empty bins are left out.
+    """The bins of a reliability diagram, without empty ones.
 
     Attributes:
-        claimed: mean probability in each bin.
-        observed: share of the images in it for which it came true.
-        low: lower bound of ``observed``, Wilson 95 %.
+        claimed: mean predicted probability per bin.
+        observed: observed frequency per bin.
+        low: lower bound of ``observed`` (Wilson, 95 %).
         high: upper bound.
-        count: images in it.
+        count: images per bin.
     """
 
     claimed: Float[np.ndarray, " bin"]
@@ -94,16 +95,23 @@ class Reliability:
 
 
 def reliability(predictions: Predictions, n_bins: int = 10) -> Reliability:
-    """The bins of a reliability diagram.
+    """Computes the bins of a reliability diagram.
 
-    Two classes: the positive class's probability against how often it was the positive class. More classes:
-    the highest probability against how often that class was right.
+    Two classes: probability of the positive class against its frequency. More classes: highest probability against the
+    accuracy.
 
     Args:
         predictions: of one split.
-        n_bins: of equal width from 0 to 1.
+        n_bins: number of bins of equal width from 0 to 1.
+
+    Example:
+        >>> probabilities, labels = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), np.array([0, 0, 1])
+        >>> of_split = Predictions("abc", ("val",) * 3, labels, probabilities, ("cat", "dog"), "dog")
+        >>> bins = reliability(of_split, n_bins=2)
+        >>> bins.claimed.round(2), bins.observed.round(2), bins.count
+        (array([0.1, 0.7]), array([0. , 0.5]), array([1, 2]))
     """
-    confidence, truth = predictions.verdicts().claims()
+    confidence, truth = predictions.labelled().confidences()
     bins = np.minimum((confidence * n_bins).astype(np.int64), n_bins - 1)
     count = np.bincount(bins, minlength=n_bins)
     used = count > 0
@@ -115,21 +123,20 @@ def reliability(predictions: Predictions, n_bins: int = 10) -> Reliability:
 
 @dataclass(frozen=True)
 class Decision:
-    """A decision threshold and how it came about.
+    """A decision threshold and how it was chosen.
 
     Attributes:
-        threshold: the positive class is decided on where its probability is greater; ``None`` with more than
-            two classes, where the most probable one is.
+        threshold: the positive class is predicted if its probability is greater; ``None`` with more than two classes,
+            where the most probable one is predicted.
         rule: as the user wrote it.
-        metric: what the rule is about: ``accuracy`` (a fixed threshold), ``youden``, ``f1``, ``cost`` (mean
-            price of an image), ``recall``, ``precision`` or ``specificity``.
-        value: of that metric on validation, at this threshold. The choice was made to please this value, so
-            that test can be expected to fall a little short of it.
-        interval: Wilson's, where the metric is a proportion or made of some; it is as optimistic as the value.
-        n: validation images that the metric rests on.
+        metric: of the rule: ``accuracy`` (a fixed threshold), ``youden``, ``f1``, ``cost`` (mean cost per image),
+            ``recall``, ``precision`` or ``specificity``.
+        value: of the metric on validation. It is optimistic, since the threshold was chosen on the same images.
+        interval: from Wilson's, for proportions and functions of them; as optimistic as the value.
+        n: validation images that the metric is based on.
         n_positive: validation images of the positive class.
-        n_negative: of the other one.
-        met: false where the rule sets a floor that no threshold reaches; the nearest one was taken.
+        n_negative: validation images of the other class.
+        met: false if no threshold reaches the minimum that the rule sets; then the closest one was chosen.
     """
 
     threshold: float | None
@@ -146,46 +153,53 @@ class Decision:
 def choose_threshold(
     predictions: Predictions, rule: str, cost_miss: float = 1.0, cost_false_alarm: float = 1.0
 ) -> Decision:
-    """Choose the decision threshold on validation.
+    """Chooses the decision threshold on validation.
 
-    A floor (``recall>=0.95``) takes, of all thresholds that keep it, the one with the highest specificity,
-    or for precision and specificity the highest recall. Thresholds lie halfway between neighbouring
-    probabilities; of equally good ones the nearest to 0.5 is taken (for ``cost``: to the best one of
-    perfectly calibrated probabilities, false alarm / (false alarm + miss)).
+    A minimum (``recall>=0.95``) selects, of all thresholds that satisfy it, the one with the highest specificity; for
+    precision and specificity, the one with the highest recall. Candidates lie halfway between neighbouring probabilities;
+    of equally good ones, the closest to 0.5 is chosen (for ``cost``, the closest to the optimum of perfectly calibrated
+    probabilities, false alarm / (false alarm + miss)).
 
     Args:
-        predictions: of validation images, calibrated if test ones will be.
+        predictions: of validation images, calibrated if test predictions will be.
         rule: see ``parse_rule``.
-        cost_miss: price of a missed positive, for the rule ``cost``.
-        cost_false_alarm: price of a false alarm, for the rule ``cost``.
+        cost_miss: cost of a missed positive, for the rule ``cost``.
+        cost_false_alarm: cost of a false positive, for the rule ``cost``.
 
     Raises:
-        ValueError: no image of known class, or a rule that can't be read.
-        RunError: a rule that these images can't answer: one class only, or more than two.
+        ValueError: no labelled image, or an invalid rule.
+        RunError: the rule needs two classes with images of both.
+
+    Example:
+        >>> probabilities, labels = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), np.array([0, 0, 1])
+        >>> of_split = Predictions("abc", ("val",) * 3, labels, probabilities, ("cat", "dog"), "dog")
+        >>> decision = choose_threshold(of_split, "youden")
+        >>> round(decision.threshold, 2), decision.value
+        (0.7, 1.0)
     """
     parsed = parse_rule(rule)
     fixed = parsed.value if parsed.kind == "fixed" else None
     n_classes = len(predictions.class_names)
-    verdicts = predictions.verdicts(fixed if n_classes == 2 else None)
+    labelled = predictions.labelled(fixed if n_classes == 2 else None)
     if n_classes > 2:
-        return _of_many_classes(parsed, verdicts, predictions.class_names)
-    truth = verdicts.labels == verdicts.positive
+        return _multiclass_decision(parsed, labelled, predictions.class_names)
+    truth = labelled.labels == labelled.positive
     n_positive, n_negative = int(truth.sum()), int((~truth).sum())
     if fixed is not None:
-        hits = int((verdicts.predicted == verdicts.labels).sum())
+        hits = int((labelled.predicted == labelled.labels).sum())
         bounds = wilson(hits, len(truth))
         return Decision(fixed, rule, "accuracy", hits / len(truth), bounds, len(truth), n_positive, n_negative)
     if n_positive == 0 or n_negative == 0:
-        missing = predictions.class_names[verdicts.positive if n_positive == 0 else 1 - verdicts.positive]
+        missing = predictions.class_names[labelled.positive if n_positive == 0 else 1 - labelled.positive]
         raise RunError(
             f"decision.threshold={rule} is chosen on validation, which has no image of {missing!r}; raise "
             f"data.val_fraction, or set decision.threshold to a number"
         )
-    candidates = _candidates(verdicts.probabilities[:, verdicts.positive], truth)
+    candidates = _candidates(labelled.probabilities[:, labelled.positive], truth)
     nearest_to, met = 0.5, True
     if parsed.kind in CONSTRAINED:
         values = candidates.rates(parsed.kind)
-        # 1e-12: 19 of 20 is meant to satisfy 0.95, whatever binary fractions make of it.
+        # 1e-12: 19 of 20 satisfies 0.95 in spite of rounding.
         kept = values >= (parsed.value or 0) - 1e-12
         met = bool(kept.any())
         other = candidates.rates("specificity" if parsed.kind == "recall" else "recall")
@@ -212,7 +226,7 @@ def choose_threshold(
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """Every threshold that tells the images apart differently, and the counts that it leads to."""
+    """All thresholds that give different decisions, and the resulting counts."""
 
     thresholds: Float[np.ndarray, " threshold"]
     tp: Int[np.ndarray, " threshold"]
@@ -234,7 +248,7 @@ class _Candidates:
         return rates[metric]
 
     def interval(self, metric: str, i: int) -> Interval:
-        """The interval of the metric at one threshold; none of a cost."""
+        """The interval of the metric at one threshold; undefined for a cost."""
         tp, fp, fn, tn = (float(counts[i]) for counts in (self.tp, self.fp, self.fn, self.tn))
         if metric == "youden":
             bounds = mean_of([tp / (tp + fn), tn / (tn + fp)], [wilson(tp, tp + fn), wilson(tn, tn + fp)])
@@ -242,10 +256,10 @@ class _Candidates:
         if metric == "f1":
             return Interval(*map(f1_from_overlap, wilson(tp, tp + fp + fn)))
         hits = {"recall": tp, "specificity": tn, "precision": tp}
-        return wilson(hits[metric], self.n(metric, i)) if metric in hits else NOWHERE
+        return wilson(hits[metric], self.n(metric, i)) if metric in hits else UNDEFINED
 
     def n(self, metric: str, i: int) -> int:
-        """The images that the metric rests on at one threshold."""
+        """Number of images that the metric is based on at one threshold."""
         tp, fp, fn, tn = (int(counts[i]) for counts in (self.tp, self.fp, self.fn, self.tn))
         return {"recall": tp + fn, "specificity": tn + fp, "precision": tp + fp, "f1": tp + fp + fn}.get(
             metric, tp + fp + fn + tn
@@ -260,12 +274,12 @@ def _candidates(scores: Float[np.ndarray, " image"], truth: Bool[np.ndarray, " i
     return _Candidates(thresholds, truth.sum() - fn, (~truth).sum() - tn, fn, tn)
 
 
-def _of_many_classes(rule: DecisionRule, verdicts: Verdicts, class_names: tuple[str, ...]) -> Decision:
+def _multiclass_decision(rule: DecisionRule, labelled: LabelledPredictions, class_names: tuple[str, ...]) -> Decision:
     if (rule.kind, rule.value) != ("fixed", 0.5):
         raise RunError(
             f"decision.threshold={rule.text} needs two classes, and the data has {len(class_names)}; "
             f"leave it at 0.5, which decides for the most probable class"
         )
-    correct = verdicts.labels == verdicts.predicted
+    correct = labelled.labels == labelled.predicted
     bounds = wilson(float(correct.sum()), len(correct))
     return Decision(None, rule.text, "accuracy", float(correct.mean()), bounds, len(correct), 0, 0)

@@ -1,6 +1,6 @@
-"""Where an interval can't keep what 95 % promises, and why: what ``metrics.json``, the page and the terminal say beside it.
+"""Caveats: where the coverage of an interval isn't 95 %, and why; shown in ``metrics.json``, reports and the terminal.
 
-The limits are those of ``experiments/coverage``, which measures how often each interval holds the truth.
+The limits come from ``experiments/coverage``, which measures the coverage of each interval.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from raylight.config.metric_names import LABELS
-from raylight.evaluation.predictions import Verdicts
+from raylight.evaluation.predictions import LabelledPredictions
 
 CAVEATS = {
     "conservative": "The bounds of the calibration error allow for chance alone making one: they hold in more than 95 % of "
@@ -19,22 +19,22 @@ CAVEATS = {
     "miss the truth.",
     "few_groups": "Fewer than 30 groups: how much images of a group are alike is badly known, and intervals may be too narrow.",
 }
-"""What each caveat says, by the word that stands for it in ``metrics.json``."""
+"""The text of each caveat, by its key in ``metrics.json``."""
 
-LEAST_PER_CLASS, LEAST_OF_A_CLASS, LEAST_GROUPS = 5, 10, 30
+MIN_PER_CLASS, MIN_OF_A_CLASS, MIN_GROUPS = 5, 10, 30
 
-OVER_CLASSES = ("balanced_accuracy", "precision", "recall", "specificity", "f1", "auroc", "average_precision")
-"""With more than two classes, averages over them."""
+CLASS_AVERAGES = ("balanced_accuracy", "precision", "recall", "specificity", "f1", "auroc", "average_precision")
+"""Metrics that are averages over classes, with more than two classes."""
 
-RANKED = ("auroc", "average_precision")
-"""Metrics of rankings, which a single image of the rarer class can change much."""
+RANKING_METRICS = ("auroc", "average_precision")
+"""Ranking metrics; a single image of the rarer class can change them a lot."""
 
 
 def caveat_sentences(caveats: Mapping[str, str | None]) -> list[str]:
-    """What a table says below it, a sentence for each caveat.
+    """The text below a table, one sentence per caveat.
 
     Args:
-        caveats: of each metric, by name.
+        caveats: caveat of each metric, by its name.
 
     Example:
         >>> caveat_sentences({"auroc": "few_groups", "f1": None, "brier": "few_groups"})[0][:40]
@@ -45,21 +45,21 @@ def caveat_sentences(caveats: Mapping[str, str | None]) -> list[str]:
     return [f"{named[word]}: {CAVEATS[word]}" for word in words]
 
 
-def caveat_of(name: str, verdicts: Verdicts) -> str | None:
-    """The caveat of a metric's interval; ``None`` where it holds in 93 to 97.5 % of samples.
+def caveat_of(name: str, labelled: LabelledPredictions) -> str | None:
+    """The caveat of a metric's interval; ``None`` where its coverage is 93 to 97.5 %.
 
     Args:
         name: of the metric.
-        verdicts: what it was computed from.
+        labelled: predictions that it was computed from.
     """
     if name == "ece":
         return "conservative"
-    counts = np.bincount(verdicts.labels, minlength=verdicts.n_classes)
-    if verdicts.n_classes > 2 and name in OVER_CLASSES:
-        if counts.min() == 0 or counts.sum() < LEAST_PER_CLASS * verdicts.n_classes:
+    counts = np.bincount(labelled.labels, minlength=labelled.n_classes)
+    if labelled.n_classes > 2 and name in CLASS_AVERAGES:
+        if counts.min() == 0 or counts.sum() < MIN_PER_CLASS * labelled.n_classes:
             return "few_per_class"
-    elif verdicts.n_classes == 2 and name in RANKED and counts.min() < LEAST_OF_A_CLASS:
+    elif labelled.n_classes == 2 and name in RANKING_METRICS and counts.min() < MIN_OF_A_CLASS:
         return "few_of_a_class"
-    if verdicts.groups is not None and len(np.unique(verdicts.groups)) < LEAST_GROUPS:
+    if labelled.groups is not None and len(np.unique(labelled.groups)) < MIN_GROUPS:
         return "few_groups"
     return None

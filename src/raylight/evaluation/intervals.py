@@ -1,9 +1,8 @@
-"""95 % intervals: how far a number from these images may lie from the one that many more would give.
+"""Confidence intervals (95 %) as functions of outcomes.
 
-Covers the formulas, each a function of outcomes: Wilson for proportions, Tango for differences of them, a score interval
-for AUROC, BCa for what was resampled, and the cases in which the usual formulas claim certainty (40 of 40, an AUROC of 1).
-Where several images show the same patient, they count for less than as many patients. Leaves out which metric takes which
-formula: ``evaluation``.
+Wilson for proportions, Tango for paired differences of proportions, a score interval for AUROC, BCa for bootstrap
+resamples; all keep a width where simpler formulas have none (40 of 40, an AUROC of 1). Several images of one patient count
+as clustered. Not here: which metric takes which formula (``metrics.py``).
 """
 
 from collections.abc import Sequence
@@ -26,15 +25,15 @@ class Interval(NamedTuple):
     high: float
 
 
-NOWHERE = Interval(float("nan"), float("nan"))
+UNDEFINED = Interval(float("nan"), float("nan"))
 
 
 def wilson(successes: float, n: float) -> Interval:
-    """The score interval of a proportion (Wilson 1927), which stays honest at 0 and at n successes.
+    """The score interval of a proportion (Wilson 1927), which has a width at 0 and n successes, too.
 
     Args:
         successes: 0 to n.
-        n: trials; a fraction where an effective number stands for it.
+        n: number of trials; may be an effective sample size.
 
     Example:
         >>> [round(bound, 3) for bound in wilson(40, 40)]
@@ -43,30 +42,30 @@ def wilson(successes: float, n: float) -> Interval:
     from statsmodels.stats.proportion import proportion_confint
 
     if n <= 0:
-        return NOWHERE
+        return UNDEFINED
     low, high = proportion_confint(successes, n, method="wilson")
     # Rounding leaves 1e-17 of bounds that are 0 and 1.
     return Interval(0.0 if successes == 0 else float(low), 1.0 if successes == n else float(high))
 
 
 def tango(gains: float, losses: float, n: float) -> Interval:
-    """The score interval of the difference of two shares of the same images (Tango 1998, Stat. Med. 17:891).
+    """The score interval of a paired difference of proportions (Tango 1998, Stat. Med. 17:891).
 
-    All differences d that the score test doesn't reject: (gains - losses - n d)^2 <= z^2 n v(d), with the variance v of an
-    image's net gain at the most likely shares for which the difference is d. At d = 0 the test is McNemar's without a
-    continuity correction, and without a single disagreement the interval still has a width.
+    It holds all differences d that the score test doesn't reject: (gains - losses - n d)^2 <= z^2 n v(d), where v is the
+    variance of the net gain per image under the maximum-likelihood proportions with difference d. At d = 0 the test is
+    McNemar's without continuity correction; without any disagreement the interval still has a width.
 
     Args:
-        gains: images that only the second model gets right; fractions where an effective number stands for them.
-        losses: images that only the first one gets right.
-        n: all images.
+        gains: images that only the second model gets right; may be effective numbers.
+        losses: images that only the first model gets right.
+        n: number of all images.
 
     Example:
         >>> [round(bound, 3) for bound in tango(2, 12, 50)]
         [-0.345, -0.061]
     """
     if n <= 0:
-        return NOWHERE
+        return UNDEFINED
 
     def distance(difference: float) -> float:
         b = (2 * n - gains + losses) * difference - gains - losses
@@ -75,30 +74,41 @@ def tango(gains: float, losses: float, n: float) -> Interval:
         variance = 2 * fewest_losses + difference * (1 - difference)
         return float((gains - losses - n * difference) ** 2 - Z**2 * n * max(variance, 0.0))
 
-    # A hair beside the value, where the distance is 0 instead of negative when no image tells the models apart.
-    value, hair = (gains - losses) / n, 1e-9
-    low = -1.0 if losses >= n else float(brentq(distance, -1, value - hair))
-    high = 1.0 if gains >= n else float(brentq(distance, value + hair, 1))
+    # Slightly beside the value, where the distance is 0 instead of negative when no image tells the models apart.
+    value, epsilon = (gains - losses) / n, 1e-9
+    low = -1.0 if losses >= n else float(brentq(distance, -1, value - epsilon))
+    high = 1.0 if gains >= n else float(brentq(distance, value + epsilon, 1))
     return Interval(low, high)
 
 
 def proportion(successes: Bool[np.ndarray, " image"], groups: Int[np.ndarray, " image"] | None) -> Interval:
-    """Wilson's interval, on the effective number of images where they come in groups."""
-    n = effective_size(successes, groups)
-    return wilson(float(successes.mean()) * n, n) if n > 0 else NOWHERE
-
-
-def effective_size(successes: Bool[np.ndarray, " image"], groups: Int[np.ndarray, " image"] | None) -> float:
-    """How many independent images would tell as much about a proportion as these grouped ones.
-
-    The number of images, divided by the design effect: the variance of the share between groups over that of
-    independent images (Kish 1965), and a little less because few groups know their variance badly (Korn and
-    Graubard 1998). Never more than the images nor less than ``independent_groups``; with all outcomes alike
-    nothing shows how much groups agree, and the latter holds.
+    """Wilson's interval of a proportion, with the effective sample size if images are grouped.
 
     Args:
         successes: the outcomes.
-        groups: a number for the group of each image; ``None``: each stands for itself.
+        groups: group number of each image; ``None`` if images are independent.
+
+    Example:
+        >>> right = np.array([True] * 9 + [False])
+        >>> [round(bound, 2) for bound in proportion(right, groups=None)]
+        [0.6, 0.98]
+        >>> [round(bound, 2) for bound in proportion(right, groups=np.arange(10) // 2)]
+        [0.46, 0.99]
+    """
+    n = effective_size(successes, groups)
+    return wilson(float(successes.mean()) * n, n) if n > 0 else UNDEFINED
+
+
+def effective_size(successes: Bool[np.ndarray, " image"], groups: Int[np.ndarray, " image"] | None) -> float:
+    """The effective sample size of a proportion: how many independent images give the same variance.
+
+    The number of images divided by the design effect (Kish 1965), reduced where few groups estimate the variance poorly
+    (Korn and Graubard 1998). At most the number of images, at least ``independent_groups``; the latter if all outcomes
+    are the same, since agreement within groups is then unknown.
+
+    Args:
+        successes: the outcomes.
+        groups: group number of each image; ``None`` if images are independent.
     """
     n = len(successes)
     if groups is None or n == 0:
@@ -116,11 +126,15 @@ def effective_size(successes: Bool[np.ndarray, " image"], groups: Int[np.ndarray
 
 
 def independent_groups(groups: Int[np.ndarray, " image"] | None, n: int | None = None) -> float:
-    """The effective size when images of a group always agree: the groups, fewer where some are larger (Kish).
+    """The effective sample size if images of a group always agree: (sum of sizes)^2 / sum of squared sizes (Kish 1965).
 
     Args:
-        groups: a number for the group of each image; ``None`` for ``n`` images that stand for themselves.
-        n: the number of images, needed where ``groups`` is ``None``.
+        groups: group number of each image; ``None`` for ``n`` independent images.
+        n: number of images, needed if ``groups`` is ``None``.
+
+    Example:
+        >>> independent_groups(np.array([0, 0, 1, 1])), independent_groups(np.array([0, 0, 0, 1]))
+        (2.0, 1.6)
     """
     if groups is None:
         return float(n or 0)
@@ -129,10 +143,18 @@ def independent_groups(groups: Int[np.ndarray, " image"] | None, n: int | None =
 
 
 def mean_of(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
-    """The interval of a mean of independent estimates, recovered from theirs (MOVER; Zou and Donner 2008).
+    """The interval of a mean of independent estimates, from their intervals (MOVER; Zou and Donner 2008).
 
-    The distances to the bounds add up as standard errors do, separately on each side, so that the interval
-    keeps the lopsidedness of its parts and doesn't vanish where they don't.
+    The distances to the bounds add up like standard errors, separately on each side, so that the interval keeps the
+    asymmetry of its parts.
+
+    Args:
+        values: the estimates.
+        intervals: of each of them.
+
+    Example:
+        >>> [round(bound, 3) for bound in mean_of([0.8, 0.9], [wilson(8, 10), wilson(18, 20)])]
+        [0.665, 0.93]
     """
     centre = float(np.mean(values))
     below = np.sqrt(sum((value - bound.low) ** 2 for value, bound in zip(values, intervals, strict=True)))
@@ -141,15 +163,19 @@ def mean_of(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
 
 
 def mean_recall(recalls: Float[np.ndarray, " class"], sizes: Float[np.ndarray, " class"]) -> Interval:
-    """The interval of a mean over many classes of few images each: Wilson's, on an effective number of images.
+    """The interval of the mean recall over many classes with few images each: Wilson's, with an effective sample size.
 
-    A class of one image is right or wrong, and by itself shows no variance. So each class's variance is taken at its
-    recall after two more images of the mean recall, and the number of images that would give the mean that variance stands
-    for n. Where all recalls are 0 or 1, it is that of classes of equal recall.
+    The recall of a class with one image is 0 or 1, and has no variance of its own. So each recall is shrunk towards the mean
+    by two additional images, and n is the number of images that gives the mean the resulting variance. If the mean is 0 or
+    1, n is that of classes of equal recall.
 
     Args:
         recalls: of each class that occurs.
-        sizes: its images; effective ones where they come in groups.
+        sizes: number of images per class; effective sizes if images are grouped.
+
+    Example:
+        >>> [round(bound, 3) for bound in mean_recall(np.array([1.0, 0.5, 1.0]), np.array([2.0, 2.0, 2.0]))]
+        [0.455, 0.968]
     """
     mean, k = float(recalls.mean()), len(recalls)
     shrunk = (sizes * recalls + 2 * mean) / (sizes + 2)
@@ -159,13 +185,18 @@ def mean_recall(recalls: Float[np.ndarray, " class"], sizes: Float[np.ndarray, "
 
 
 def f1_from_overlap(overlap: float) -> float:
-    """F1 from tp / (tp + fp + fn), which is a proportion and so has a Wilson interval (Hand et al. 2021)."""
+    """F1 from tp / (tp + fp + fn), which is a proportion and so has a Wilson interval (Hand et al. 2021).
+
+    Example:
+        >>> round(f1_from_overlap(0.5), 3)
+        0.667
+    """
     return 2 * overlap / (1 + overlap)
 
 
 PRIOR_RATIO, PRIOR_IMAGES = 1.25, 7
-"""How large an AUROC's variance is held to be beside Hanley and McNeil's before the sample is asked, and for how many of its
-images that counts: the values that held the coverage best over three shapes of scores (``experiments/coverage``)."""
+"""Prior ratio of an AUROC's variance to Hanley and McNeil's, and its weight in images: the values with the best coverage over
+three distributions of scores (``experiments/coverage``)."""
 
 
 def auroc(
@@ -174,27 +205,33 @@ def auroc(
     classes: Sequence[int],
     groups: Int[np.ndarray, " image"] | None,
 ) -> tuple[Interval, str]:
-    """The score interval of an AUROC, or of the mean of one-against-the-rest AUROCs.
+    """The score interval of an AUROC, or of the mean of one-vs-rest AUROCs.
 
-    It holds all true areas t for which |area - t| <= z se(t), as Newcombe's method 5 does (2006), which has a width at 1
-    too. His se(t) is Hanley and McNeil's; here it is scaled to the sample: by DeLong's variance over Hanley and McNeil's
-    at the sample's area, drawn towards ``PRIOR_RATIO`` where that ratio is small, the more the fewer images are ranked
-    wrong, since DeLong's variance knows of no others. DeLong's own interval, on the logit scale, takes its variance for
-    known: with 20 positives and an area above 0.9 it covers 0.81 to 0.93 instead of 0.95.
+    It holds all true areas t with |area - t| <= z se(t), as in Newcombe's method 5 (2006), which has a width at 1, too. There
+    se(t) is Hanley and McNeil's; here it is scaled by the ratio of DeLong's variance to Hanley and McNeil's at the observed
+    area. A small ratio is shrunk towards ``PRIOR_RATIO``, the more so the fewer images are misranked, since DeLong's variance
+    is based on those alone. DeLong's own interval, on the logit scale, ignores the error of its variance: with 20 positives
+    and an area above 0.9 its coverage is 0.81 to 0.93 instead of 0.95.
 
     Args:
-        labels: the class of each image.
-        scores: for each class in ``classes``, higher means more likely that class.
-        classes: the classes ranked against the rest; the positive one alone with two classes.
-        groups: a number for the group of each image.
+        labels: class number of each image.
+        scores: for each class in ``classes``; higher means more likely.
+        classes: class numbers to rank against the rest; with two classes, only the positive one.
+        groups: group number of each image; ``None`` if images are independent.
 
     Returns:
         The interval and the name of its method.
+
+    Example:
+        >>> labels, scores = np.repeat([0, 1], 4), np.array([0.1, 0.2, 0.3, 0.6, 0.4, 0.7, 0.8, 0.9])
+        >>> interval, method = auroc(labels, scores[:, None], classes=[1], groups=None)
+        >>> [round(bound, 3) for bound in interval], method
+        ([0.474, 0.995], 'score')
     """
     units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
     sides = [(labels == k, labels != k) for k in classes]
     if not all(one.any() and rest.any() for one, rest in sides):
-        return NOWHERE, "not defined"
+        return UNDEFINED, "not defined"
     areas, variance = _delong(labels, scores, classes, units)
     counts = [[independent_groups(units[side]) for side in both] for both in sides]
     area, k = float(np.mean(areas)), len(classes)
@@ -224,9 +261,8 @@ def _delong(
 ) -> tuple[list[float], float]:
     """The area of each class and DeLong's variance of their mean.
 
-    Each image's influence on the (mean) area is its placement among the images of other classes, found by sorting (DeLong
-    1988; Sun and Xu 2014); its variance is taken within classes, summed over groups first where there are some
-    (Obuchowski 1997).
+    An image's influence on the mean area is its placement among the images of other classes, found by sorting (DeLong
+    1988; Sun and Xu 2014). The variance is taken within classes, after summing over groups (Obuchowski 1997).
     """
     areas, influence = [], np.zeros(len(labels))
     for column, k in enumerate(classes):
@@ -260,21 +296,26 @@ def bca(
     jackknife: Float[np.ndarray, " left_out"],
     units: int | None = None,
 ) -> Interval:
-    """The bias-corrected and accelerated percentile interval (Efron 1987), stretched to contain the value.
+    """The bias-corrected and accelerated bootstrap interval (Efron 1987), extended to contain the value.
 
-    With few units it is widened as Student's t is beside the normal distribution, and by the sqrt(n / (n - 1)) that
-    resampling loses of the variance (Hesterberg 2015).
+    It is widened for few units: by the ratio of Student's t to the normal quantile, and by sqrt(n / (n - 1)), since
+    resampling underestimates the variance (Hesterberg 2015).
 
     Args:
         value: the metric on the whole sample.
-        resampled: the metric on bootstrap resamples; those where it isn't defined are left aside.
+        resampled: the metric on bootstrap resamples; NaN is ignored.
         jackknife: the metric with one image (or group, or block of them) left out at a time.
-        units: images, or groups, that were resampled; ``None`` widens nothing.
+        units: number of images or groups resampled; ``None`` for no widening.
+
+    Example:
+        >>> resampled = np.random.default_rng(0).normal(0.8, 0.03, 1000)
+        >>> [round(bound, 2) for bound in bca(0.8, resampled, jackknife=np.array([0.79, 0.80, 0.81]))]
+        [0.75, 0.86]
     """
     resampled = resampled[np.isfinite(resampled)]
     if np.isnan(value) or len(resampled) < 2:
-        return NOWHERE
-    # Float32 sums and float64 ones differ in the seventh digit; metrics of few images have many true ties.
+        return UNDEFINED
+    # Float32 and float64 sums differ in the seventh digit; metrics of few images have many true ties.
     below = np.mean(resampled < value - 1e-6) + np.mean(np.abs(resampled - value) <= 1e-6) / 2
     edge = 1 / len(resampled)
     bias = norm.ppf(np.clip(below, edge, 1 - edge))
@@ -297,20 +338,19 @@ def calibration_error(
     groups: Int[np.ndarray, " image"] | None,
     seed: int = 0,
 ) -> Interval:
-    """Bounds of the expected calibration error that hold however large its true gaps are.
+    """Conservative bounds of the expected calibration error.
 
-    The error sums absolute values, so chance alone makes it positive, and resampling a perfectly calibrated
-    model puts 0 outside every interval. With e the noise of each bin's gap, the error on the sample is at
-    most the true one plus sum |e|, and at least the true one plus a sum of e with fixed signs. The first
-    gives the lower bound, the second the upper one, with e normal, its variance that of the bin (or the one
-    that the model itself claims, where that is larger).
+    The error is a sum of absolute values, so that chance alone makes it positive, and bootstrap intervals of a perfectly
+    calibrated model don't contain 0. Let e be the noise of each bin's gap: the observed error is at most the true error plus
+    sum |e|, which gives the lower bound, and at least the true error plus a sum of e with fixed signs, which gives the upper
+    bound. e is normal, with the larger of the bin's sample variance and the variance under the model's probabilities.
 
     Args:
-        gaps: truth (0 or 1) minus probability.
-        model_variance: p * (1 - p).
-        bins: the bin of each image.
-        groups: a number for the group of each image.
-        seed: of the draws behind the lower bound.
+        gaps: truth (0 or 1) minus probability, per image.
+        model_variance: p * (1 - p), per image.
+        bins: bin number of each image.
+        groups: group number of each image; ``None`` if images are independent.
+        seed: of the simulation for the lower bound.
     """
     n = len(gaps)
     units = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]

@@ -1,6 +1,6 @@
-"""Every metric of a set of predictions, each with its 95 % interval and the number of images it rests on.
+"""All metrics of a set of predictions, each with its 95 % interval and sample size.
 
-Covers which metric takes which interval:
+The interval of each metric:
 
 ====================================  ==================================================================
 accuracy, recall, specificity,        Wilson's score interval of a proportion
@@ -8,15 +8,14 @@ precision (two classes)
 f1 (two classes)                      Wilson's, of tp / (tp + fp + fn), of which F1 is a function
 balanced_accuracy; recall (more)      Wilson's for each class, combined
 auroc                                 a score interval with DeLong's variance
-ece                                   bounds that allow for chance alone making it positive
+ece                                   conservative bounds: chance alone makes it positive
 average_precision, mcc, brier;        bootstrap (BCa)
 precision, specificity, f1 (more)
 ====================================  ==================================================================
 
-The last two rows are widened by the mistakes that a sample of this size could have failed to show
-(``unseen``). Where images come in groups (patients), all of them count groups, not images. Leaves out what
-the metrics mean (``training.metrics``, whose values these are), the formulas (``intervals``) and the engine
-(``resampling``).
+The last two rows are widened for zero events (``zero_events``). If images come in groups (patients), all intervals allow for
+that. Not here: definitions of the metrics (``training.metrics``, whose values these are), formulas (``intervals``), the
+bootstrap (``bootstrap``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,9 +28,9 @@ from raylight.config.metric_names import METRICS
 from raylight.evaluation import intervals
 from raylight.evaluation.bootstrap import WeightedMetrics, bootstrap, calibration_bins, left_out_weights, n_units
 from raylight.evaluation.caveats import caveat_of
-from raylight.evaluation.intervals import NOWHERE, Interval
-from raylight.evaluation.predictions import UNKNOWN, Predictions, Verdicts
-from raylight.evaluation.zero_events import widen, with_unseen
+from raylight.evaluation.intervals import UNDEFINED, Interval
+from raylight.evaluation.predictions import UNKNOWN, LabelledPredictions, Predictions
+from raylight.evaluation.zero_events import widen, with_added_events
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,10 @@ class Estimate:
         value: the metric; NaN where it isn't defined, as are the bounds then.
         low: lower bound.
         high: upper bound.
-        n: images it rests on: for recall the positives, for specificity the negatives, for precision the
-            predicted positives (two classes), else all.
-        method: of the interval, in words.
-        caveat: why the interval may not hold in 95 % of samples, one of ``CAVEATS``; ``None`` where it does.
+        n: sample size: for recall the positives, for specificity the negatives, for precision the predicted positives
+            (two classes), else all images.
+        method: of the interval, for display.
+        caveat: why the coverage may not be 95 %, one of ``CAVEATS``; ``None`` for no caveat.
     """
 
     value: float
@@ -59,10 +58,10 @@ class Estimate:
 def evaluate(
     predictions: Predictions, threshold: float | None = None, n_resamples: int = 2000, seed: int = 0
 ) -> dict[str, Estimate]:
-    """Every metric with its interval.
+    """Computes all metrics with their intervals.
 
     Args:
-        predictions: of one split; images of unknown class are left aside.
+        predictions: of one split; unlabelled images are ignored.
         threshold: on the positive class's probability, with two classes; ``None`` stands for 0.5.
         n_resamples: bootstrap resamples.
         seed: of the bootstrap; the same seed gives the same intervals.
@@ -71,34 +70,36 @@ def evaluate(
         An estimate for each name in ``METRICS``, in that order.
 
     Raises:
-        ValueError: no image of known class.
+        ValueError: no labelled image.
     """
-    verdicts = predictions.verdicts(threshold)
-    metrics = WeightedMetrics(verdicts)
-    values = {name: float(value[0]) for name, value in metrics(np.ones((1, len(verdicts.labels)))).items()}
-    unseen = with_unseen(verdicts)
-    estimates = by_formula(verdicts, values, unseen)
-    resampled = bootstrap([metrics], len(verdicts.labels), verdicts.groups, n_resamples, seed)[0]
-    left_out = metrics(left_out_weights(verdicts.labels, verdicts.groups))
-    units = n_units(verdicts.groups, len(verdicts.labels))
+    labelled = predictions.labelled(threshold)
+    metrics = WeightedMetrics(labelled)
+    values = {name: float(value[0]) for name, value in metrics(np.ones((1, len(labelled.labels)))).items()}
+    extended = with_added_events(labelled)
+    estimates = by_formula(labelled, values, extended)
+    resampled = bootstrap([metrics], len(labelled.labels), labelled.groups, n_resamples, seed)[0]
+    left_out = metrics(left_out_weights(labelled.labels, labelled.groups))
+    units = n_units(labelled.groups, len(labelled.labels))
     for name in METRICS:
         if name not in estimates:
             sampled = intervals.bca(values[name], resampled[name], left_out[name], units)
             drawn = resampled[name][np.isfinite(resampled[name])]
             frozen = not len(drawn) or np.ptp(drawn) < 1e-6
-            bounds = widen(name, values[name], sampled, with_unseen(verdicts, every_class=True) if frozen else unseen)
-            estimates[name] = _estimate(verdicts, values[name], bounds, "bootstrap")
-    return {name: replace(estimates[name], caveat=_caveat(name, estimates[name], verdicts)) for name in METRICS}
+            bounds = widen(
+                name, values[name], sampled, with_added_events(labelled, every_class=True) if frozen else extended
+            )
+            estimates[name] = _estimate(labelled, values[name], bounds, "bootstrap")
+    return {name: replace(estimates[name], caveat=_caveat(name, estimates[name], labelled)) for name in METRICS}
 
 
-def _caveat(name: str, estimate: Estimate, verdicts: Verdicts) -> str | None:
-    return None if np.isnan(estimate.value) else caveat_of(name, verdicts)
+def _caveat(name: str, estimate: Estimate, labelled: LabelledPredictions) -> str | None:
+    return None if np.isnan(estimate.value) else caveat_of(name, labelled)
 
 
 def confusion_matrix(
     predictions: Predictions, threshold: float | None = None
 ) -> Int[np.ndarray, "true_class predicted_class"]:
-    """How many images of each class were given each class, in the order of ``class_names``."""
+    """Number of images by true and predicted class, in the order of ``class_names``."""
     n_classes = len(predictions.class_names)
     known = predictions.labels != UNKNOWN
     cells = predictions.labels[known] * n_classes + predictions.predicted(threshold)[known]
@@ -106,9 +107,9 @@ def confusion_matrix(
 
 
 def as_json(estimates: Mapping[str, Estimate], prefix: str = "") -> dict[str, dict[str, float | int | str | None]]:
-    """What ``metrics.json`` holds: ``{"test/accuracy": {"value", "low", "high", "n"}}``, NaN as ``None``.
+    """The content of ``metrics.json``: ``{"test/accuracy": {"value", "low", "high", "n"}}``, NaN as ``None``.
 
-    An interval with a caveat has it as ``"caveat"``, by its word in ``CAVEATS``.
+    An estimate with a caveat also has ``"caveat"``, its key in ``CAVEATS``.
     """
 
     def number(value: float) -> float | None:
@@ -126,62 +127,64 @@ def as_json(estimates: Mapping[str, Estimate], prefix: str = "") -> dict[str, di
     }
 
 
-def _estimate(verdicts: Verdicts, value: float, bounds: Interval, method: str, n: int | None = None) -> Estimate:
+def _estimate(
+    labelled: LabelledPredictions, value: float, bounds: Interval, method: str, n: int | None = None
+) -> Estimate:
     if np.isnan(value):
-        bounds, method = NOWHERE, "not defined"
-    elif verdicts.groups is not None:
+        bounds, method = UNDEFINED, "not defined"
+    elif labelled.groups is not None:
         method += ", of groups"
-    return Estimate(value, *bounds, len(verdicts.labels) if n is None else n, method)
+    return Estimate(value, *bounds, len(labelled.labels) if n is None else n, method)
 
 
 def by_formula(
-    verdicts: Verdicts, values: Mapping[str, float], unseen: Sequence[Mapping[str, float]]
+    labelled: LabelledPredictions, values: Mapping[str, float], extended: Sequence[Mapping[str, float]]
 ) -> dict[str, Estimate]:
-    """The metrics whose interval needs no resampling.
+    """The metrics whose intervals need no resampling.
 
     Args:
-        verdicts: the predictions.
-        values: of every metric.
-        unseen: from ``with_unseen``.
+        labelled: the predictions.
+        values: of all metrics.
+        extended: the metrics from ``with_added_events``.
     """
-    correct = verdicts.predicted == verdicts.labels
+    correct = labelled.predicted == labelled.labels
 
     def proportion(among: Bool[np.ndarray, " image"]) -> Interval:
-        groups = None if verdicts.groups is None else verdicts.groups[among]
+        groups = None if labelled.groups is None else labelled.groups[among]
         return intervals.proportion(correct[among], groups)
 
     def share(name: str, among: Bool[np.ndarray, " image"]) -> Estimate:
-        return _estimate(verdicts, values[name], proportion(among), "Wilson", int(among.sum()))
+        return _estimate(labelled, values[name], proportion(among), "Wilson", int(among.sum()))
 
-    of_class = [verdicts.labels == k for k in range(verdicts.n_classes)]
+    of_class = [labelled.labels == k for k in range(labelled.n_classes)]
     occurring = [among for among in of_class if among.any()]
     recalls = [float(correct[among].mean()) for among in occurring]
-    if verdicts.n_classes == 2:
+    if labelled.n_classes == 2:
         bounds, method = intervals.mean_of(recalls, [proportion(among) for among in occurring]), "Wilson, combined"
     else:
-        sizes = [_effective_size(correct, among, verdicts.groups) for among in occurring]
+        sizes = [_effective_size(correct, among, labelled.groups) for among in occurring]
         bounds, method = intervals.mean_recall(np.array(recalls), np.array(sizes)), "Wilson, of the mean"
-    balanced = _estimate(verdicts, values["balanced_accuracy"], bounds, method)
-    calibration = widen("ece", values["ece"], _calibration_error(verdicts), unseen)
+    balanced = _estimate(labelled, values["balanced_accuracy"], bounds, method)
+    calibration = widen("ece", values["ece"], _calibration_error(labelled), extended)
     estimates = {
         "accuracy": share("accuracy", np.ones(len(correct), bool)),
-        "auroc": _estimate(verdicts, values["auroc"], *_auroc(verdicts)),
-        "ece": _estimate(verdicts, values["ece"], calibration, "conservative bounds"),
+        "auroc": _estimate(labelled, values["auroc"], *_auroc(labelled)),
+        "ece": _estimate(labelled, values["ece"], calibration, "conservative bounds"),
     }
-    if verdicts.n_classes > 2:
+    if labelled.n_classes > 2:
         # The value counts a class that is predicted but doesn't occur as recall 0, which no proportion is
         # about.
-        matches = np.isin(verdicts.predicted, verdicts.labels).all()
+        matches = np.isin(labelled.predicted, labelled.labels).all()
         return estimates | ({"balanced_accuracy": balanced, "recall": balanced} if matches else {})
-    positive, negative = of_class[verdicts.positive], of_class[1 - verdicts.positive]
-    chosen = verdicts.predicted == verdicts.positive
+    positive, negative = of_class[labelled.positive], of_class[1 - labelled.positive]
+    chosen = labelled.predicted == labelled.positive
     overlap = Interval(*map(intervals.f1_from_overlap, proportion(positive | chosen)))
     return estimates | {
         "balanced_accuracy": balanced,
         "precision": share("precision", chosen),
         "recall": share("recall", positive),
         "specificity": share("specificity", negative),
-        "f1": _estimate(verdicts, values["f1"], overlap, "Wilson, of the overlap"),
+        "f1": _estimate(labelled, values["f1"], overlap, "Wilson, of the overlap"),
     }
 
 
@@ -191,14 +194,14 @@ def _effective_size(
     return intervals.effective_size(correct[among], None if groups is None else groups[among])
 
 
-def _auroc(verdicts: Verdicts) -> tuple[Interval, str]:
-    classes = [verdicts.positive] if verdicts.n_classes == 2 else np.unique(verdicts.labels).tolist()
-    return intervals.auroc(verdicts.labels, verdicts.probabilities[:, classes], classes, verdicts.groups)
+def _auroc(labelled: LabelledPredictions) -> tuple[Interval, str]:
+    classes = [labelled.positive] if labelled.n_classes == 2 else np.unique(labelled.labels).tolist()
+    return intervals.auroc(labelled.labels, labelled.probabilities[:, classes], classes, labelled.groups)
 
 
-def _calibration_error(verdicts: Verdicts) -> Interval:
-    confidence, truth = verdicts.claims()
+def _calibration_error(labelled: LabelledPredictions) -> Interval:
+    confidence, truth = labelled.confidences()
     claimed_variance = confidence * (1 - confidence)
     return intervals.calibration_error(
-        truth - confidence, claimed_variance, calibration_bins(confidence), verdicts.groups
+        truth - confidence, claimed_variance, calibration_bins(confidence), labelled.groups
     )

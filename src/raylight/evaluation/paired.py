@@ -1,16 +1,16 @@
-"""Two models on the same images: is the difference more than chance?
+"""Comparing two models on the same images: intervals and p-values of differences.
 
-Covers pairing two sets of predictions image by image, the p-value and the interval of the difference of each metric, and
-Holm's correction for several comparisons. Leaves out tables and pages of comparisons.
+Covers pairing two sets of predictions by image, the p-value and the interval of each metric's difference, and Holm's
+correction for several comparisons. Not here: tables and pages of comparisons.
 
 ====================================  ==================================================================
 accuracy; recall, specificity (two)   Tango's score interval; its test of 0 is McNemar's
-ece                                   recovered from both models' own bounds, which is conservative; no test
-the others                            the swap test (``swap_test``); the interval is wide enough for it, for the
-                                      bootstrap (BCa) and for disagreements that a sample can miss
+ece                                   from both models' own bounds (MOVER), which is conservative; no test
+the others                            the swap test (``swap_test``); the interval is at least as wide as those of
+                                      this test and the bootstrap (BCa), and allows for zero events
 ====================================  ==================================================================
 
-An interval excludes 0 where, and only where, the p-value is below 0.05.
+An interval excludes 0 if and only if the p-value is below 0.05.
 """
 
 from collections.abc import Sequence
@@ -25,17 +25,17 @@ from raylight.errors import RunError
 from raylight.evaluation import intervals
 from raylight.evaluation.bootstrap import WeightedMetrics, bootstrap, left_out_weights, n_units
 from raylight.evaluation.caveats import caveat_of
-from raylight.evaluation.intervals import NOWHERE, Interval
+from raylight.evaluation.intervals import UNDEFINED, Interval
 from raylight.evaluation.metrics import Estimate, by_formula
-from raylight.evaluation.predictions import Predictions, Verdicts
+from raylight.evaluation.predictions import LabelledPredictions, Predictions
 from raylight.evaluation.swap_test import ROUNDING, critical_difference, swap_p_value, swapped_differences
-from raylight.evaluation.zero_events import RANGES, with_disagreements, with_unseen
+from raylight.evaluation.zero_events import RANGES, with_added_disagreements, with_added_events
 
 SIGNIFICANT = 0.05
-"""A p-value below it belongs to an interval without 0."""
+"""Significance level."""
 
-DECIDED = ("balanced_accuracy", "precision", "recall", "specificity", "f1", "mcc")
-"""Metrics of decisions, which two models share on most images."""
+DECISION_METRICS = ("balanced_accuracy", "precision", "recall", "specificity", "f1", "mcc")
+"""Metrics that depend on decisions alone."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Difference:
 
     Attributes:
         value: second minus first; NaN where the metric isn't defined.
-        low: lower bound, 95 %; NaN where no exchange of outputs tells the models apart.
+        low: lower bound, 95 %; NaN where no swap of outputs makes a difference.
         high: upper bound.
-        p_value: of no difference, two-sided; NaN as the bounds, and for the calibration error, which has no test.
-        caveat: why the interval may not hold in 95 % of samples, one of ``CAVEATS``; ``None`` where it does.
+        p_value: of no difference, two-sided; NaN where the bounds are, and for the calibration error, which has no test.
+        caveat: why the coverage may not be 95 %, one of ``CAVEATS``; ``None`` for no caveat.
     """
 
     value: float
@@ -66,7 +66,7 @@ class Comparison:
         only_first: that only the first one gets right.
         only_second: that only the second one gets right.
         neither: that neither gets right.
-        p_value: McNemar's test, of the question whether the two are right equally often.
+        p_value: McNemar's test of equal accuracy.
         differences: by metric.
     """
 
@@ -85,21 +85,21 @@ def compare(
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two models by their predictions of the same images, by groups where there are some.
+    """Compares two models by their predictions for the same images; takes groups into account.
 
     Args:
         first: predictions of one split.
         second: of the same images, in any order.
         thresholds: the decision threshold of each; ``None`` stands for 0.5.
-        n_resamples: of the bootstrap, and exchanges of the swap test, the observed outputs among them.
+        n_resamples: of the bootstrap; also number of swaps of the swap test, including the observed outputs.
         seed: of both.
 
     Raises:
-        RunError: the images or their classes differ; says how.
-        ValueError: no image of known class.
+        RunError: the images, labels or classes differ.
+        ValueError: no labelled image.
     """
     second = aligned(first, second)
-    one, other = first.verdicts(thresholds[0]), second.verdicts(thresholds[1])
+    one, other = first.labelled(thresholds[0]), second.labelled(thresholds[1])
     right, groups = (one.predicted == one.labels, other.predicted == other.labels), one.groups
     accuracy = proportion_difference(*right, groups)
     differences = _by_swapping(one, other, n_resamples, seed) | {"accuracy": accuracy}
@@ -123,20 +123,25 @@ def proportion_difference(
     second_right: Bool[np.ndarray, " image"],
     groups: Int[np.ndarray, " image"] | None = None,
 ) -> Difference:
-    """The difference of two shares of the same images: McNemar's test and Tango's interval, which contains 0 with it.
+    """The paired difference of two proportions: McNemar's test and Tango's interval, which agree at 0.
 
-    Where images come in groups, all counts are divided by the variance of the groups' net differences over that of
-    independent images, at a difference of 0 (Durkalski et al. 2003), but never below ``independent_groups``.
+    If images are grouped, all counts are divided by the design effect at a difference of 0 (Durkalski et al. 2003), with
+    ``independent_groups`` as the smallest effective sample size.
 
     Args:
         first_right: where the first model is right.
-        second_right: where the second one is.
-        groups: a number for the group of each image.
+        second_right: where the second model is right.
+        groups: group number of each image; ``None`` if images are independent.
+
+    Example:
+        >>> found = proportion_difference(np.arange(50) < 30, np.arange(50) < 45)
+        >>> f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f}), p = {found.p_value:.4f}"
+        '0.30 (0.19 to 0.44), p = 0.0001'
     """
     net = second_right.astype(np.int64) - first_right.astype(np.int64)
     n, gains, losses = len(net), int((net > 0).sum()), int((net < 0).sum())
     if n == 0:
-        return Difference(np.nan, *NOWHERE, np.nan)
+        return Difference(np.nan, *UNDEFINED, np.nan)
     share = 1.0
     if groups is not None:
         fewest = intervals.independent_groups(groups) / n
@@ -147,15 +152,17 @@ def proportion_difference(
     return Difference((gains - losses) / n, *intervals.tango(gains * share, losses * share, n * share), p_value)
 
 
-def _by_swapping(one: Verdicts, other: Verdicts, n_resamples: int, seed: int) -> dict[str, Difference]:
+def _by_swapping(
+    one: LabelledPredictions, other: LabelledPredictions, n_resamples: int, seed: int
+) -> dict[str, Difference]:
     models = [WeightedMetrics(one), WeightedMetrics(other)]
     whole, left_out = np.ones((1, len(one.labels))), left_out_weights(one.labels, one.groups)
     values = [{name: float(value[0]) for name, value in model(whole).items()} for model in models]
     jackknife = [model(left_out) for model in models]
     resampled = bootstrap(models, len(one.labels), one.groups, n_resamples, seed)
     swapped = swapped_differences(one, other, n_resamples - 1, seed)
-    own = [by_formula(each, its, with_unseen(each)) for each, its in zip((one, other), values, strict=True)]
-    one_sided, units = with_disagreements(one, other), n_units(one.groups, len(one.labels))
+    own = [by_formula(each, its, with_added_events(each)) for each, its in zip((one, other), values, strict=True)]
+    one_sided, units = with_added_disagreements(one, other), n_units(one.groups, len(one.labels))
     found = {}
     for name in METRICS:
         value = values[1][name] - values[0][name]
@@ -163,7 +170,7 @@ def _by_swapping(one: Verdicts, other: Verdicts, n_resamples: int, seed: int) ->
             found[name] = Difference(value, *_recovered(own[0][name], own[1][name], 0.0), np.nan)
             continue
         if np.isnan(value) or not (np.abs(swapped[name]) > ROUNDING).any():
-            found[name] = Difference(value, *NOWHERE, np.nan)
+            found[name] = Difference(value, *UNDEFINED, np.nan)
             continue
         p_value, reach = swap_p_value(value, swapped[name]), critical_difference(swapped[name])
         first, second = resampled[0][name], resampled[1][name]
@@ -172,7 +179,7 @@ def _by_swapping(one: Verdicts, other: Verdicts, n_resamples: int, seed: int) ->
         else:
             outer = intervals.bca(value, second - first, jackknife[1][name] - jackknife[0][name], units)
         low, high = min(value - reach, outer.low), max(value + reach, outer.high)
-        if name in DECIDED:
+        if name in DECISION_METRICS:
             moves = [each[name] - value for each in one_sided]
             low, high = value - np.hypot(value - low, min(moves)), value + np.hypot(high - value, max(moves))
         found[name] = Difference(value, *_within(name, _agreeing(value, low, high, p_value)), p_value)
@@ -180,15 +187,15 @@ def _by_swapping(one: Verdicts, other: Verdicts, n_resamples: int, seed: int) ->
 
 
 def _agreeing(value: float, low: float, high: float, p_value: float) -> Interval:
-    """The interval without 0 where the swap test rejects it, and with 0 where it doesn't."""
+    """Adjusts the interval to exclude 0 if and only if the swap test rejects it."""
     if p_value >= SIGNIFICANT:
         return Interval(min(low, 0.0), max(high, 0.0))
-    hair = abs(value) * 1e-6
-    return Interval(max(low, hair), high) if value > 0 else Interval(low, min(high, -hair))
+    epsilon = abs(value) * 1e-6
+    return Interval(max(low, epsilon), high) if value > 0 else Interval(low, min(high, -epsilon))
 
 
 def _within(name: str, bounds: Interval) -> Interval:
-    """Cut to what a difference of the metric can be."""
+    """Clips the interval to the range of the metric's differences."""
     most = 1.0 if name not in RANGES else RANGES[name][1] - RANGES[name][0]
     return Interval(float(np.clip(bounds.low, -most, most)), float(np.clip(bounds.high, -most, most)))
 
@@ -206,7 +213,7 @@ def _recovered(first: Estimate, second: Estimate, correlation: float) -> Interva
 
 
 def _correlation(first: Float[np.ndarray, " resample"], second: Float[np.ndarray, " resample"]) -> float:
-    """Of two models' values over the resamples; 0 where one of them doesn't vary."""
+    """Correlation of two models' values over the resamples; 0 if one of them is constant."""
     defined = np.isfinite(first) & np.isfinite(second)
     if not defined.any() or min(np.ptp(first[defined]), np.ptp(second[defined])) < 1e-6:
         return 0.0
@@ -214,10 +221,10 @@ def _correlation(first: Float[np.ndarray, " resample"], second: Float[np.ndarray
 
 
 def aligned(first: Predictions, second: Predictions) -> Predictions:
-    """The second predictions in the order of the first, once it is sure that they are of the same images.
+    """The second predictions in the order of the first.
 
     Raises:
-        RunError: other classes, other images or other labels; says how many and names one.
+        RunError: the classes, images or labels differ; says how many and names one.
     """
     if (first.class_names, first.positive_class) != (second.class_names, second.positive_class):
         raise RunError(
@@ -253,7 +260,12 @@ def aligned(first: Predictions, second: Predictions) -> Predictions:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number (Holm 1979), in the order given; NaN stays and doesn't count."""
+    """P-values corrected for multiple comparisons (Holm 1979), in the same order; NaN stays NaN and doesn't count.
+
+    Example:
+        >>> [round(p, 2) for p in holm([0.01, 0.04, 0.03])]
+        [0.03, 0.06, 0.06]
+    """
     from statsmodels.stats.multitest import multipletests
 
     corrected = np.array(p_values, np.float64)

@@ -1,7 +1,7 @@
 """The predictions of a run, as a value and as ``predictions.csv``.
 
-Covers how probabilities become a decision, and reading and writing the table without losing a digit.
-Leaves out everything that is computed from predictions: metrics (``evaluation``), calibration, plots.
+Covers decisions from probabilities, and reading and writing the table without loss of precision.
+Not here: everything that is computed from predictions (metrics, calibration, plots).
 """
 
 import csv
@@ -17,26 +17,25 @@ from raylight.errors import RunError
 from raylight.storage.atomic import appearing_whole
 
 UNKNOWN = -1
-"""Label of an image whose class nobody has told."""
+"""Label of an unlabelled image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says of images, beside what they are.
+    """A model's probabilities for images, with their labels.
 
     Attributes:
-        paths: image files, posix, relative to the data's root.
+        paths: of the image files, relative to the data's root, with ``/``.
         splits: ``train``, ``val`` or ``test`` of each image.
         labels: position in ``class_names``, or ``UNKNOWN``.
         probabilities: of each class, rows sum to 1.
         class_names: in the order of the columns of ``probabilities``.
-        positive_class: the class that recall, AUROC, ... and the decision threshold speak of.
-        groups: the patient (or object) that each image shows; ``None`` where an image stands for itself, or
-            as a whole when the data knows no groups.
+        positive_class: the class that recall, AUROC and others, and the decision threshold refer to.
+        groups: patient (or object) of each image; ``None`` for an image of no group, or as a whole if the data has no
+            groups.
 
     Raises:
-        ValueError: lengths that differ, a label or a positive class that doesn't exist, or numbers that are
-            no probabilities.
+        ValueError: lengths differ, a label or the positive class doesn't exist, or values aren't probabilities.
     """
 
     paths: Sequence[str]
@@ -61,7 +60,7 @@ class Predictions:
         if n and not UNKNOWN <= self.labels.min() <= self.labels.max() < len(self.class_names):
             raise ValueError(f"labels must lie between {UNKNOWN} and {len(self.class_names) - 1}")
         sums = self.probabilities.sum(axis=1)
-        # 1e-3 lets through what bfloat16 leaves of a sum of 1; NaN fails both comparisons.
+        # 1e-3 allows for bfloat16's rounding of a sum of 1; NaN fails both comparisons.
         if not (np.all(self.probabilities >= 0) and np.all(np.abs(sums - 1) < 1e-3)):
             raise ValueError("probabilities must be at least 0 and sum to 1 for each image")
 
@@ -74,20 +73,23 @@ class Predictions:
         return self.class_names.index(self.positive_class)
 
     def predicted(self, threshold: float | None = None) -> Int[np.ndarray, " image"]:
-        """The class that each image is given: see ``decide``."""
+        """Predicted class of each image: see ``decide``."""
         return decide(self.probabilities, self.positive, threshold)
 
-    def verdicts(self, threshold: float | None = None) -> "Verdicts":
-        """What can be evaluated: the images of known class, as arrays.
+    def labelled(self, threshold: float | None = None) -> "LabelledPredictions":
+        """The labelled images, as arrays for evaluation.
+
+        Args:
+            threshold: decision threshold; ``None`` stands for 0.5.
 
         Raises:
-            ValueError: no image of known class.
+            ValueError: no labelled image.
         """
         known = self.labels != UNKNOWN
         if not known.any():
             raise ValueError("no image of known class to evaluate")
         images = self if known.all() else self.where(known)
-        return Verdicts(
+        return LabelledPredictions(
             images.labels.astype(np.int64),
             images.probabilities.astype(np.float64),
             images.predicted(threshold),
@@ -120,15 +122,15 @@ class Predictions:
 
 
 @dataclass(frozen=True, eq=False)
-class Verdicts:
-    """What is evaluated: images of known class, what the model says of them, what was decided.
+class LabelledPredictions:
+    """Predictions of labelled images, as arrays for evaluation.
 
     Attributes:
-        labels: the true class of each image.
+        labels: true class of each image.
         probabilities: of each class.
-        predicted: the class that each image was given.
-        positive: position of the positive class; of no effect with more than two classes.
-        groups: a number for the group of each image; ``None`` where each image stands for itself.
+        predicted: predicted class of each image.
+        positive: position of the positive class; ignored with more than two classes.
+        groups: group number of each image; ``None`` if images are independent.
     """
 
     labels: Int[np.ndarray, " image"]
@@ -142,10 +144,10 @@ class Verdicts:
         """Number of classes."""
         return int(self.probabilities.shape[1])
 
-    def claims(self) -> tuple[Float[np.ndarray, " image"], Bool[np.ndarray, " image"]]:
-        """What calibration is about: a probability for each image, and whether it came true.
+    def confidences(self) -> tuple[Float[np.ndarray, " image"], Bool[np.ndarray, " image"]]:
+        """For calibration: a probability per image, and whether its class is the label.
 
-        Two classes: the probability of the positive one. More classes: of the most probable one.
+        Two classes: the probability of the positive class. More classes: of the most probable class.
         """
         if self.n_classes == 2:
             return self.probabilities[:, self.positive], self.labels == self.positive
@@ -155,19 +157,22 @@ class Verdicts:
 def decide(
     probabilities: Float[np.ndarray, "image class"], positive: int, threshold: float | None = None
 ) -> Int[np.ndarray, " image"]:
-    """From probabilities to classes.
+    """Predicted classes from probabilities.
 
-    Two classes: the positive one where its probability is *greater* than ``threshold`` (torchmetrics' rule),
-    so a tie goes to the negative class. More classes: the most probable one, a tie to the first; no threshold
-    applies.
+    Two classes: the positive one if its probability is *greater* than ``threshold`` (as in torchmetrics), so that a tie goes
+    to the negative class. More classes: the most probable one, a tie to the first; no threshold applies.
 
     Args:
         probabilities: of each class.
-        positive: position of the positive class; of no effect with more than two classes.
+        positive: position of the positive class; ignored with more than two classes.
         threshold: 0 to 1; ``None`` stands for 0.5.
 
     Raises:
         ValueError: a threshold with more than two classes.
+
+    Example:
+        >>> decide(np.array([[0.5, 0.5], [0.2, 0.8]]), positive=1)
+        array([0, 1])
     """
     n_classes = probabilities.shape[1]
     if n_classes == 2:
@@ -182,13 +187,13 @@ def decide(
 def write_csv(predictions: Predictions, path: Path, threshold: float | None = None) -> None:
     """Write ``predictions.csv``: path, split, label, predicted, ``p_<class>`` for each class.
 
-    A last column ``group`` follows where the data knows groups. Numbers are written so that they read back
-    as the same float64. The file appears whole or not at all.
+    A last column ``group`` follows if the data has groups. Numbers read back as the same float64. The
+    file appears whole or not at all.
 
     Args:
         predictions: what to write.
         path: file to write or replace; its folder must exist.
-        threshold: decision threshold behind the column ``predicted``.
+        threshold: decision threshold for the column ``predicted``.
     """
     names = predictions.class_names
     header = ["path", "split", "label", "predicted", *(f"p_{name}" for name in names)]
@@ -219,10 +224,10 @@ def read_csv(path: Path, positive_class: str | None = None) -> Predictions:
 
     Args:
         path: the file.
-        positive_class: ``None`` takes the last class of the table.
+        positive_class: ``None`` for the last class of the table.
 
     Raises:
-        RunError: no such file, or a table that isn't one of predictions; says which line and why.
+        RunError: no such file, or not a table of predictions; says which line and why.
     """
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -234,7 +239,7 @@ def read_csv(path: Path, positive_class: str | None = None) -> Predictions:
     names = tuple(header[i][2:] for i in classes)
     if header[:4] != ["path", "split", "label", "predicted"] or len(names) < 2:
         raise RunError(
-            f"{path} is no table of predictions: its first line should read "
+            f"{path} isn't a table of predictions: its first line should read "
             f"path,split,label,predicted,p_<class>,..., not {','.join(header)!r}"
         )
     positive = names[-1] if positive_class is None else positive_class

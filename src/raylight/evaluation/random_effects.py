@@ -1,10 +1,10 @@
-"""How good a recipe is, and which of two is better, when seeds and test images are both drawn by chance.
+"""The performance of a recipe, and differences between recipes, with seeds and test images as random effects.
 
-A recipe is a configuration without its seed; each of its runs is one network that it may give. Two networks of one
-recipe differ, so that a difference between two runs says nothing yet of their recipes. This is the design of studies in
-radiology in which several readers judge the same cases: runs are the readers, nested in recipes, and test images the
-cases. Obuchowski and Rockette (1995) analyse it by the variance between readers and the covariances that shared cases
-cause; Hillis (2007, 2014) gives the degrees of freedom, and the design with readers nested in the tests that are compared.
+A recipe is a configuration without its seed; its runs are random draws. Two runs of one recipe differ, so that a difference
+between two runs says little about their recipes. The same design is used in radiology, where several readers read the same
+cases: runs are readers, nested in recipes, and test images are cases. Obuchowski and Rockette (1995) analyse it by the
+variance between readers and the covariances that shared cases cause; Hillis (2007, 2014) gives the degrees of freedom, and
+the design with readers nested in the tests that are compared.
 
 For a recipe of k runs the variance of its mean is estimated by
 
@@ -32,16 +32,16 @@ from scipy.stats import t as student
 
 from raylight.config.metric_names import METRICS
 from raylight.evaluation.bootstrap import WeightedMetrics
-from raylight.evaluation.intervals import NOWHERE, Interval
+from raylight.evaluation.intervals import UNDEFINED, Interval
 from raylight.evaluation.paired import Difference
 from raylight.evaluation.predictions import Predictions
 from raylight.evaluation.zero_events import RANGES
 
 BLOCKS = 400
-"""Images, or groups of them, are left out one at a time, or in so many blocks where there are more."""
+"""Maximum number of jackknife blocks of images or groups."""
 
 CHUNK_ELEMENTS = 1 << 22
-"""Weights in work at a time."""
+"""Weights per chunk."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Spread:
     """A metric of a recipe.
 
     Attributes:
-        values: of its runs, in order; empty where it isn't defined.
-        mean: over them; None where there are none, as are the others then.
-        deviation: standard deviation over the runs; None with a single run.
+        values: of its runs, in order; empty if the metric is undefined.
+        mean: over the runs; ``None`` if there are no values, as are the others then.
+        deviation: standard deviation over the runs; ``None`` with a single run.
         low: lower bound of the 95 % interval of the mean.
         high: upper bound.
         next: the interval that one more run would be expected to leave; None with a single run.
@@ -73,7 +73,7 @@ class Spread:
 
 
 def spread(name: str, estimates: Sequence[Mapping[str, Any] | None]) -> Spread:
-    """Sum up a metric over the runs of one recipe.
+    """Summarises a metric over the runs of one recipe.
 
     With k runs of values v, whose standard deviation is s, and own bounds l and h, the interval reaches from the mean by
     sqrt((t s / sqrt(k))^2 + mean(v - l)^2) downwards, likewise upwards, within the metric's range: both sources of chance at
@@ -82,8 +82,8 @@ def spread(name: str, estimates: Sequence[Mapping[str, Any] | None]) -> Spread:
 
     Args:
         name: of the metric.
-        estimates: one per run, as ``metrics.json`` holds them: value, low, high. Those that are missing or not defined are
-            left aside.
+        estimates: one per run, as ``metrics.json`` holds them: value, low, high. Missing or
+            undefined ones are ignored.
 
     Example:
         >>> three = spread("accuracy", [{"value": v, "low": v - 0.1, "high": v + 0.1} for v in (0.7, 0.7, 0.7)])
@@ -112,14 +112,14 @@ def spread(name: str, estimates: Sequence[Mapping[str, Any] | None]) -> Spread:
     return Spread(values, mean, deviation, *interval(len(values)), interval(len(values) + 1))
 
 
-class Judged(NamedTuple):
-    """A run's predictions of its test images, which are known by their contents, and its decision threshold."""
+class RunPredictions(NamedTuple):
+    """A run's test predictions, whose images are identified by content, and its decision threshold."""
 
     predictions: Predictions
     threshold: float | None
 
 
-def compare_recipes(first: Sequence[Judged], second: Sequence[Judged]) -> dict[str, Difference]:
+def compare_recipes(first: Sequence[RunPredictions], second: Sequence[RunPredictions]) -> dict[str, Difference]:
     """How much higher each metric of the second recipe is, over seeds and test images together.
 
     Args:
@@ -158,7 +158,9 @@ def nested_difference(
     return _difference(name, value, seeds, shared) if seeds else _difference(name, value, [(shared, blocks - 1)], 0.0)
 
 
-def compare_by_split(first: Sequence[Judged], second: Sequence[Judged], test_share: float) -> dict[str, Difference]:
+def compare_by_split(
+    first: Sequence[RunPredictions], second: Sequence[RunPredictions], test_share: float
+) -> dict[str, Difference]:
     """The same where each seed had a split of its own: runs of one seed, and so of the same test images, are pairs.
 
     The splits come from one set of images, so that the pairs aren't independent: the corrected resampled t-test (Nadeau
@@ -195,7 +197,7 @@ def _between_runs(covariance: Float[np.ndarray, "run run"]) -> float:
 
 
 def _total(seeds: Sequence[tuple[float, int]], images: float) -> tuple[float, float]:
-    """The whole variance and its degrees of freedom (Satterthwaite); what images cause counts as known."""
+    """Total variance and its degrees of freedom (Satterthwaite); the images' part counts as known."""
     variance = sum(part for part, _ in seeds) + images
     unsure = sum(part**2 / freedom for part, freedom in seeds)
     return variance, variance**2 / unsure if unsure > 0 else math.inf
@@ -204,26 +206,28 @@ def _total(seeds: Sequence[tuple[float, int]], images: float) -> tuple[float, fl
 def _difference(name: str, value: float, seeds: Sequence[tuple[float, int]], images: float) -> Difference:
     variance, freedom = _total(seeds, images)
     if not variance > 1e-18:  # NaN, too
-        return Difference(value, *NOWHERE, float("nan"))
+        return Difference(value, *UNDEFINED, float("nan"))
     half = float(student.ppf(0.975, freedom)) * math.sqrt(variance)
     least, most = RANGES.get(name, (0.0, 1.0))
     p_value = 2 * float(student.sf(abs(value) / math.sqrt(variance), freedom))
     return Difference(value, max(value - half, least - most), min(value + half, most - least), p_value)
 
 
-def _values(run: Judged) -> list[float]:
-    verdicts = run.predictions.verdicts(run.threshold)
-    found = WeightedMetrics(verdicts)(np.ones((1, len(verdicts.labels))))
+def _values(run: RunPredictions) -> list[float]:
+    labelled = run.predictions.labelled(run.threshold)
+    found = WeightedMetrics(labelled)(np.ones((1, len(labelled.labels))))
     return [float(found[name][0]) for name in METRICS]
 
 
-def _jackknife(runs: Sequence[Judged]) -> tuple[Float[np.ndarray, "run metric"], Float[np.ndarray, "block run metric"]]:
+def _jackknife(
+    runs: Sequence[RunPredictions],
+) -> tuple[Float[np.ndarray, "run metric"], Float[np.ndarray, "block run metric"]]:
     """Each metric of each run on all its images, and without each block of them; a block is the same images for all runs."""
     blocks, count = _blocks([run.predictions for run in runs])
     values = np.array([_values(run) for run in runs])
     left_out = np.empty((count, len(runs), len(METRICS)))
     for r, (run, block) in enumerate(zip(runs, blocks, strict=True)):
-        metrics = WeightedMetrics(run.predictions.verdicts(run.threshold))
+        metrics = WeightedMetrics(run.predictions.labelled(run.threshold))
         rows = max(1, CHUNK_ELEMENTS // len(block))
         for start in range(0, count, rows):
             stop = min(start + rows, count)

@@ -1,6 +1,6 @@
-"""How much the best of several candidates is flattered by having been chosen as the best.
+"""Selection bias: how optimistic the score of the best of several candidates is.
 
-Leaves out what is chosen, and by which metric (``compare.sweep_choice``).
+Not here: choosing a candidate (``compare.sweep_choice``).
 """
 
 import numpy as np
@@ -9,23 +9,23 @@ from jaxtyping import Float
 
 def selection_optimism(
     criterion: Float[np.ndarray, "image candidate"],
-    told: Float[np.ndarray, "image candidate"],
+    reported: Float[np.ndarray, "image candidate"],
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> float:
     """How much lower the chosen candidate's score is on new images than on those that chose it.
 
-    In each bootstrap resample the best candidate is chosen on the images that were drawn and judged on those that were not;
-    the mean of these is what choosing like this gives on new images (BBC-CV; Tsamardinos, Greasidou and Borboudakis 2018).
+    In each bootstrap resample the best candidate is chosen on the images that were drawn and scored on those that were not;
+    the mean of these scores estimates the score on new images (BBC-CV; Tsamardinos, Greasidou and Borboudakis 2018).
 
     Args:
-        criterion: by whose mean over images the best (highest) candidate is chosen.
-        told: whose mean over images is told of it.
+        criterion: per image; the candidate with the highest mean is chosen.
+        reported: per image; its mean is the reported score.
         n_resamples: bootstrap resamples.
         seed: of the bootstrap.
 
     Returns:
-        At least 0; in the units of ``told``.
+        At least 0; in the units of ``reported``.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def selection_optimism(
     n = len(criterion)
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
     best = (weights @ criterion).argmax(axis=1)
-    unseen = (weights == 0).astype(np.float64)
-    kept = unseen.any(axis=1)
-    on_unseen = ((unseen @ told)[np.arange(n_resamples), best] / np.maximum(unseen.sum(axis=1), 1))[kept]
-    return max(0.0, float(told[:, criterion.mean(axis=0).argmax()].mean() - on_unseen.mean()))
+    left_out = (weights == 0).astype(np.float64)
+    kept = left_out.any(axis=1)
+    on_left_out = ((left_out @ reported)[np.arange(n_resamples), best] / np.maximum(left_out.sum(axis=1), 1))[kept]
+    return max(0.0, float(reported[:, criterion.mean(axis=0).argmax()].mean() - on_left_out.mean()))

@@ -1,9 +1,8 @@
-"""Exchanging two models' outputs: what a metric's difference would be if it didn't matter which model said what.
+"""The swap test: a paired randomisation test for the difference of any metric between two models.
 
-Covers the randomisation test of a difference of any metric on the same images: each image's two outputs (of a group: all
-of them) change places at random, and the differences so made show what chance alone does. For rankings the outputs are
-ranks among those of the same model (Venkatraman and Begg 1996), since two models' scores needn't share a scale; for
-everything else probabilities and decisions. Leaves out intervals (``paired``).
+Under the null hypothesis, the two models' outputs for an image are exchangeable: they are swapped at random, for all images
+of a group together. Ranking metrics use ranks within each model (Venkatraman and Begg 1996), since the scales of two models'
+scores may differ; others use probabilities and decisions. Not here: intervals (``paired``).
 """
 
 import math
@@ -15,53 +14,58 @@ from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
 from raylight.evaluation.bootstrap import CHUNK_ELEMENTS, WeightedMetrics
-from raylight.evaluation.predictions import Verdicts
+from raylight.evaluation.predictions import LabelledPredictions
 
 ROUNDING = 1e-6
-"""Differences nearer than that are one: sums of float32 differ in the seventh digit."""
+"""Differences closer than this are equal: float32 sums differ in the seventh digit."""
 
 
 def swapped_differences(
-    first: Verdicts, second: Verdicts, n_swaps: int, seed: int
+    first: LabelledPredictions, second: LabelledPredictions, n_swaps: int, seed: int
 ) -> dict[str, Float[np.ndarray, " swap"]]:
-    """The difference of every metric, second minus first, under random exchanges of the models' outputs.
+    """The difference of every metric, second minus first, under random swaps of the models' outputs.
 
     Args:
-        first: one model on some images.
-        second: the other on the same ones, in the same order.
-        n_swaps: random exchanges.
-        seed: of the exchanges; the same seed gives the same ones, whatever the models.
+        first: predictions of one model.
+        second: predictions of the other model for the same images, in the same order.
+        n_swaps: number of random swaps.
+        seed: of the swaps; the same seed gives the same swaps for any models.
 
     Returns:
-        By metric; NaN where an exchange leaves it undefined.
+        Differences by metric; NaN where the metric is undefined.
     """
     both = _stacked(first, second)
     parts = []
     # One thread: these products are small, and waking every core for each of them is slower.
     with threadpool_limits(1, "blas"):
-        for kept in _exchanges(len(first.labels), first.groups, n_swaps, seed):
+        for kept in _random_swaps(len(first.labels), first.groups, n_swaps, seed):
             one, other = both(np.hstack([kept, 1 - kept])), both(np.hstack([1 - kept, kept]))
             parts.append({name: other[name] - one[name] for name in one})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def swap_p_value(value: float, swapped: Float[np.ndarray, " swap"]) -> float:
-    """The share of exchanges, the observed one among them, with a difference at least as large; two-sided."""
+    """Two-sided p-value: the share of swaps, including the observed outputs, with a difference at least as large.
+
+    Example:
+        >>> swap_p_value(0.3, np.array([0.1, -0.3, 0.2]))
+        0.5
+    """
     finite = np.abs(swapped[np.isfinite(swapped)])
     return float((1 + (finite >= abs(value) - ROUNDING).sum()) / (1 + len(finite)))
 
 
 def critical_difference(swapped: Float[np.ndarray, " swap"], level: float = 0.05) -> float:
-    """The largest difference whose p-value isn't below ``level``; infinite with too few exchanges to get there."""
+    """The largest difference whose p-value isn't below ``level``; infinite with too few swaps to reach it."""
     finite = np.sort(np.abs(swapped[np.isfinite(swapped)]))
     # p is below the level from a rank of this on, counting the observed difference as one of them.
     rank = math.ceil(level * (1 + len(finite))) - 1
     return float(finite[-rank] + ROUNDING) if rank >= 1 else math.inf
 
 
-def _stacked(first: Verdicts, second: Verdicts) -> WeightedMetrics:
-    """The metrics of both models' outputs one below the other: weights of 0 and 1 then pick one output per image."""
-    outputs = Verdicts(
+def _stacked(first: LabelledPredictions, second: LabelledPredictions) -> WeightedMetrics:
+    """The metrics of both models' outputs concatenated: weights of 0 and 1 select one output per image."""
+    outputs = LabelledPredictions(
         np.concatenate([first.labels, second.labels]),
         np.concatenate([first.probabilities, second.probabilities]),
         np.concatenate([first.predicted, second.predicted]),
@@ -72,10 +76,10 @@ def _stacked(first: Verdicts, second: Verdicts) -> WeightedMetrics:
     return WeightedMetrics(outputs, ranks)
 
 
-def _exchanges(
+def _random_swaps(
     n: int, groups: Int[np.ndarray, " image"] | None, n_swaps: int, seed: int
 ) -> Iterator[Float[np.ndarray, "swap image"]]:
-    """Chunks of rows: 1 where an image's outputs stay with their models, 0 where they change places."""
+    """Chunks of rows: 1 where an image keeps its outputs, 0 where they are swapped."""
     units = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     rng = np.random.default_rng(seed)
     chunk = max(1, CHUNK_ELEMENTS // (2 * n))

@@ -146,7 +146,7 @@ def find_shortcuts(
     found = check_shortcuts(
         predict,
         _pixels(test, chosen),
-        judged.where(np.isin(np.arange(len(judged)), chosen)).verdicts(threshold),
+        judged.where(np.isin(np.arange(len(judged)), chosen)).labelled(threshold),
         _pixels(train_images, learnt),
         train_images.targets[learnt],
         learner.network,

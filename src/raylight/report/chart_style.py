@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylight.evaluation.metrics import Estimate
-from raylight.evaluation.predictions import Verdicts
+from raylight.evaluation.predictions import LabelledPredictions
 from raylight.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ def legend_above(ax: "Axes", corner: str = "lower right") -> None:
         ax.legend(**place, **_LEGEND, borderaxespad=0.2)
 
 
-def legend_inside_or_below(ax: "Axes", verdicts: Verdicts, corner: Any) -> None:
+def legend_inside_or_below(ax: "Axes", labelled: LabelledPredictions, corner: Any) -> None:
     """The legend of curves: where two classes leave room for it, else under the axes."""
-    if verdicts.n_classes == 2:
+    if labelled.n_classes == 2:
         ax.legend(loc=corner, **_LEGEND)
     else:
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, **_LEGEND)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 
 from raylight.evaluation.calibration import reliability
 from raylight.evaluation.metrics import Estimate, evaluate
-from raylight.evaluation.predictions import Predictions, Verdicts
+from raylight.evaluation.predictions import LabelledPredictions, Predictions
 from raylight.report.chart_style import (
     BLUE,
     DASHED,
@@ -39,22 +39,22 @@ def roc_figure(predictions: Predictions, estimates: Mapping[str, Estimate], thre
     Raises:
         ValueError: only one class occurs.
     """
-    verdicts = predictions.verdicts(threshold)
-    figure, ax = panel(5.6 if verdicts.n_classes == 2 else 6.6)
+    labelled = predictions.labelled(threshold)
+    figure, ax = panel(5.6 if labelled.n_classes == 2 else 6.6)
     ax.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle=DASHED)
     curves = {}
-    for k in _ranked_classes(verdicts):
-        recall, false_alarms, _ = _curve(verdicts.probabilities[:, k], verdicts.labels == k)
+    for k in _ranked_classes(labelled):
+        recall, false_alarms, _ = _curve(labelled.probabilities[:, k], labelled.labels == k)
         area = float(np.trapezoid(recall, false_alarms))
         curves[k] = (area, false_alarms, recall)
     _draw_curves(ax, curves, predictions, estimates["auroc"], "AUROC")
-    if verdicts.n_classes == 2:
-        hit, correct = verdicts.labels == verdicts.positive, verdicts.predicted == verdicts.labels
+    if labelled.n_classes == 2:
+        hit, correct = labelled.labels == labelled.positive, labelled.predicted == labelled.labels
         recall_here, specificity = float(correct[hit].mean()), float(correct[~hit].mean())
         _mark_decision(ax, 1 - specificity, recall_here, threshold)
     _square(ax, "false alarms (1 − specificity)", "recall")
-    set_title(ax, _about("ROC" if verdicts.n_classes == 2 else "ROC and its area", predictions))
-    legend_inside_or_below(ax, verdicts, "lower right")
+    set_title(ax, _about("ROC" if labelled.n_classes == 2 else "ROC and its area", predictions))
+    legend_inside_or_below(ax, labelled, "lower right")
     return figure
 
 
@@ -66,23 +66,23 @@ def precision_recall_figure(
     Raises:
         ValueError: only one class occurs.
     """
-    verdicts = predictions.verdicts(threshold)
-    figure, ax = panel(5.6 if verdicts.n_classes == 2 else 6.6)
+    labelled = predictions.labelled(threshold)
+    figure, ax = panel(5.6 if labelled.n_classes == 2 else 6.6)
     curves = {}
-    for k in _ranked_classes(verdicts):
-        recall, _, precision = _curve(verdicts.probabilities[:, k], verdicts.labels == k)
+    for k in _ranked_classes(labelled):
+        recall, _, precision = _curve(labelled.probabilities[:, k], labelled.labels == k)
         # Average precision is a sum of steps, and between two thresholds nothing is known but them.
         area = float(np.sum(np.diff(recall) * precision[1:]))
         curves[k] = (area, np.repeat(recall, 2)[:-1], np.repeat(precision, 2)[1:])
     _draw_curves(ax, curves, predictions, estimates["average_precision"], "average precision")
-    if verdicts.n_classes == 2:
-        hit, chosen = verdicts.labels == verdicts.positive, verdicts.predicted == verdicts.positive
+    if labelled.n_classes == 2:
+        hit, chosen = labelled.labels == labelled.positive, labelled.predicted == labelled.positive
         ax.axhline(float(hit.mean()), color=FAINT, linewidth=1.2, linestyle=DASHED)
         if chosen.any():
             _mark_decision(ax, float(chosen[hit].mean()), float(hit[chosen].mean()), threshold)
     _square(ax, "recall", "precision")
-    set_title(ax, _about("Precision and recall" if verdicts.n_classes == 2 else "Average precision", predictions))
-    legend_inside_or_below(ax, verdicts, "lower left")
+    set_title(ax, _about("Precision and recall" if labelled.n_classes == 2 else "Average precision", predictions))
+    legend_inside_or_below(ax, labelled, "lower left")
     return figure
 
 
@@ -133,7 +133,7 @@ def reliability_figure(
             capsize=3,
             label=f"{label}ECE {error:.3f}",
         )
-        claimed, _ = who.verdicts().claims()
+        claimed, _ = who.labelled().confidences()
         below.hist(claimed, edges, histtype="step", color=colour, linewidth=2)
     two = len(predictions.class_names) == 2
     ax.set_xlim(-0.02, 1.02)
@@ -150,11 +150,11 @@ def reliability_figure(
     return figure
 
 
-def _ranked_classes(verdicts: Verdicts) -> list[int]:
-    occurring: list[int] = np.unique(verdicts.labels).tolist()
+def _ranked_classes(labelled: LabelledPredictions) -> list[int]:
+    occurring: list[int] = np.unique(labelled.labels).tolist()
     if len(occurring) < 2:
         raise ValueError("a curve needs images of two classes")
-    return [verdicts.positive] if verdicts.n_classes == 2 else occurring
+    return [labelled.positive] if labelled.n_classes == 2 else occurring
 
 
 def _curve(

@@ -71,7 +71,7 @@ def draw_plots(
     figures = training_figures(history, best_epoch)
     figures["metrics"] = metrics_figure(estimates)
     figures["confusion_matrix"] = confusion_figure(test, threshold)
-    if len(np.unique(test.verdicts().labels)) > 1:
+    if len(np.unique(test.labelled().labels)) > 1:
         figures["roc"] = roc_figure(test, estimates, threshold)
         figures["precision_recall"] = precision_recall_figure(test, estimates, threshold)
     figures["reliability"] = reliability_figure(test, estimates, uncalibrated, temperature)

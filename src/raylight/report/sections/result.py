@@ -141,18 +141,18 @@ def result(facts: RunFacts) -> dict[str, Any]:
 
 def _classification(facts: RunFacts) -> list[dict[str, Any]]:
     """Precision, recall and F1 of each class, with Wilson's intervals where they are proportions."""
-    verdicts = facts.test.verdicts(facts.threshold)
-    hits = verdicts.labels == verdicts.predicted
+    labelled = facts.test.labelled(facts.threshold)
+    hits = labelled.labels == labelled.predicted
     rows = []
     for k, name in enumerate(facts.test.class_names[:ROWS]):
-        row: dict[str, Any] = {"name": name, "support": int((verdicts.labels == k).sum())}
-        for metric, among in (("precision", verdicts.predicted == k), ("recall", verdicts.labels == k)):
-            groups = None if verdicts.groups is None else verdicts.groups[among]
+        row: dict[str, Any] = {"name": name, "support": int((labelled.labels == k).sum())}
+        for metric, among in (("precision", labelled.predicted == k), ("recall", labelled.labels == k)):
+            groups = None if labelled.groups is None else labelled.groups[among]
             share = float(hits[among].mean()) if among.any() else None
             row[metric] = share
             row[f"{metric}_bounds"] = None if share is None else tuple(intervals.proportion(hits[among], groups))
-        overlap = int((hits & (verdicts.labels == k)).sum())
-        either = int((verdicts.labels == k).sum() + (verdicts.predicted == k).sum())
+        overlap = int((hits & (labelled.labels == k)).sum())
+        either = int((labelled.labels == k).sum() + (labelled.predicted == k).sum())
         row["f1"] = 2 * overlap / either if either else None
         rows.append(row)
     return rows
