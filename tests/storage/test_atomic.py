@@ -1,6 +1,8 @@
 """Files that appear whole or not at all."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,28 @@ def test_outputs_that_cannot_be_written_are_named_before_the_work(tmp_path: Path
         with pytest.raises(ConfigError) as caught:
             check_output("--out", path, is_folder=is_folder)
         assert said in str(caught.value)
+
+
+def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(ConfigError, match="a device or a pipe, which would be replaced; name a file"):
+            check_output("--out", path, is_folder=False)
+
+
+def test_a_read_only_folder_is_named_before_the_work(tmp_path: Path) -> None:
+    """As a user who may not write there; for that, root becomes one."""
+    (tmp_path / "closed").mkdir(mode=0o555)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    tmp_path.chmod(0o755)
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom raylight.storage.atomic import check_output\n"
+        "if os.getuid() == 0: os.setuid(54321)\n"
+        "check_output('--out', Path(sys.argv[1], 'new', 'result'), is_folder=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "closed")], capture_output=True, text=True, check=False
+    )
+    place = tmp_path / "closed"
+    assert f"{place}/new/result can't be written, because {place} is read-only here; name another place" in done.stderr

@@ -70,6 +70,8 @@ def check_output(option: str, path: Path, *, is_folder: bool) -> None:
     if path.exists() and path.is_dir() != is_folder:
         wanted, found = ("folder", "file") if is_folder else ("file", "folder")
         raise ConfigError([f"{option}: {path} is a {found}; name a {wanted}"])
+    if path.exists() and not (path.is_dir() or path.is_file()):
+        raise ConfigError([f"{option}: {path} is a device or a pipe, which would be replaced; name a file"])
     folder = path if is_folder else path.parent
     nearest = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     if not nearest.is_dir():
