@@ -1,6 +1,7 @@
 """A run that was stopped and resumed ends like one that never stopped: before, at and after the switch of phases."""
 
 import ast
+import multiprocessing
 import os
 import signal
 import threading
@@ -13,8 +14,9 @@ import torchvision
 from omegaconf import OmegaConf
 
 import raylight
+import tests.forked  # noqa: F401 - the fork server shall have imported what all tests need
 from raylight.config.launch import load_config
-from raylight.config.schema import RunConfig
+from raylight.config.schema import ModelConfig, PhaseConfig, RunConfig
 from raylight.data.index import Index
 from raylight.pipeline.job import resume_run
 from raylight.pipeline.run import train
@@ -109,6 +111,52 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(
         for folder in (run, undisturbed)
     ]
     assert learned[0] == learned[1]
+
+
+def train_rising(folder: Path, config: str) -> None:
+    """A whole run; in the tests, in a process that is killed."""
+    run = RunDir.claim(folder)
+    run.write_text("config.yaml", config)
+    with recorded(run) as status:
+        train(load_config(OmegaConf.create(config)), run, status)  # type: ignore[arg-type]
+
+
+def test_a_run_killed_long_after_its_best_epoch_goes_on_at_the_next_one(settings: RunConfig, tmp_path: Path) -> None:
+    """The loss rises, so that the first epoch stays the best."""
+    config = OmegaConf.structured(settings)
+    config.model = ModelConfig(name="cnn2", channels=[4], dense=[4], image_size=16)
+    config.finetune.phases = [PhaseConfig(train_from="all")]
+    config.optimizer = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 1e-2, "maximize": True}
+    config.trainer.max_epochs = 9
+    config.trainer.threads, config.trainer.precision = 1, "32"  # fastest at this size
+    text = OmegaConf.to_yaml(config)
+    train_rising(tmp_path / "whole", text)
+
+    folder = tmp_path / "killed"
+    process = multiprocessing.get_context("forkserver").Process(target=train_rising, args=(folder, text))
+    process.start()
+    history = folder / "history.csv"
+    while process.is_alive() and not (history.is_file() and history.read_text().count("\n") > 5):
+        time.sleep(0.002)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    checkpoints = folder / "checkpoints"
+    done, best = (torch.load(checkpoints / name, weights_only=True)["epoch"] for name in ("last.ckpt", "best.ckpt"))
+    assert best == 0
+    assert 3 <= done < 8
+
+    assert resume_run(folder) == 0
+    rows = [
+        [
+            line.split(",")[:2] + line.split(",")[3:]
+            for line in (tmp_path / name / "history.csv").read_text().splitlines()
+        ]
+        for name in ("killed", "whole")
+    ]
+    assert len(rows[0]) == 1 + 9
+    assert rows[0] == rows[1]
+    assert (folder / "predictions.csv").read_bytes() == (tmp_path / "whole" / "predictions.csv").read_bytes()
 
 
 def test_a_finished_run_is_left_alone(undisturbed: RunDir, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from raylight.config.schema import LossConfig
 from raylight.data.batches import Batch
+from raylight.errors import RunError
 from raylight.models.build import class_logits
 from raylight.models.freezing import freeze
 from raylight.models.preprocessing import Preprocessing
@@ -223,9 +224,20 @@ class Classifier(pl.LightningModule):
         self._losses[split].clear()
 
     def _log_loss(self, split: str) -> None:
-        """Log the weighted mean over the epoch's images: once, since logging costs more than a step of a small head."""
+        """Log the weighted mean over the epoch's images: once, since logging costs more than a step of a small head.
+
+        Raises:
+            RunError: it isn't a number; in all processes, and before the epoch's checkpoints are written.
+        """
         losses, weights = (torch.stack(values) for values in zip(*self._losses[split], strict=True))
-        self.log(f"{split}/loss", (losses * weights).sum() / weights.sum(), sync_dist=True)
+        mean = self.trainer.strategy.reduce((losses * weights).sum() / weights.sum(), reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        if not mean.isfinite():
+            raise RunError(
+                f"Training gave no usable {split}/loss ({float(mean):g} in epoch {self.current_epoch + 1} of "
+                f"{self.trainer.max_epochs}). A smaller learning rate (optimizer.lr=...) or trainer.precision=32 usually helps."
+            )
+        self.log(f"{split}/loss", mean)
 
     def _log_metrics(self, split: str) -> None:
         seen = self._seen[split]

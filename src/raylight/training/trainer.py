@@ -131,7 +131,7 @@ def fit(
         place: where this process computes, and with which others; None: alone, on this machine's processor.
 
     Raises:
-        RunError: the loss became NaN, or the monitored metric never had a value.
+        RunError: the loss isn't a number any more, or the monitored metric never had a value.
     """
     place = place or Place()
     held_out = len(loaders.val_images) > 0
@@ -196,8 +196,7 @@ def fit(
     seconds = time.perf_counter() - begin
     if best.best_model_score is None or not best.best_model_path or not bool(best.best_model_score.isfinite()):
         raise RunError(
-            f"Training gave no usable {monitor} (NaN). A smaller learning rate (optimizer.lr=...) or "
-            "trainer.precision=32 usually helps."
+            f"{monitor} had no value in any epoch, so that it can't choose a checkpoint; use trainer.monitor=val/loss."
         )
     has_it = trainer.is_global_zero
     best_epoch = int(torch.load(best.best_model_path, weights_only=True)["epoch"]) if has_it else 0
