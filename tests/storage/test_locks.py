@@ -72,8 +72,8 @@ def test_reused_numbers_new_host_names_and_set_clocks_mislead_nobody(run: RunDir
 def test_looking_at_a_run_stops_nobody_from_beginning(run: RunDir) -> None:
     (run / "train.log").touch()
     code = (
-        "import sys; from pathlib import Path; from raylight.storage.locks import is_held\n"
-        "while True: is_held(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from raylight.storage.locks import is_locked\n"
+        "while True: is_locked(Path(sys.argv[1]))"
     )
     watchers = [subprocess.Popen([sys.executable, "-c", code, str(run.path)]) for _ in range(2)]
     try:

@@ -23,7 +23,7 @@ from typing import Any
 from raylight.errors import RaylightError, RunError
 from raylight.runs.signals import Stopped, stopping_politely
 from raylight.storage.atomic import sync, write_atomically
-from raylight.storage.locks import LOG_FILE, held, is_held
+from raylight.storage.locks import LOG_FILE, is_locked, locked
 
 LAST_CHECKPOINT = "checkpoints/last.ckpt"
 """The last whole epoch, which a run goes on from."""
@@ -173,7 +173,7 @@ def state_of(run: RunDir) -> str:
     state = str(status["state"])
     if state != "running":
         return state
-    alive = is_held(run.path)
+    alive = is_locked(run.path)
     if alive is None:
         here = status["host"] == socket.gethostname()
         alive = not here or _process_started(status["pid"]) == status["process_started"] is not None
@@ -191,7 +191,7 @@ def recorded(run: RunDir) -> Iterator[Status]:
         RunError: another process works on the same run, or its folder can't be written.
     """
     try:
-        with held(run.path), _logged_to(run / LOG_FILE) as log, stopping_politely() as signals:
+        with locked(run.path), _logged_to(run / LOG_FILE) as log, stopping_politely() as signals:
             _remove_leftovers(run.path)
             status = Status(run, time.time())
             status.write("running")

@@ -1,4 +1,4 @@
-"""Who works on a run folder: a lock on its log, which the kernel frees however its holder ends.
+"""Locking a run folder: a lock on its log, which the kernel releases however the process ends.
 
 A process number can be reused, a clock can be set, a container gets a new host name each time: none of them tells
 whether a run still goes on. A lock does, also for another machine that sees the folder.
@@ -19,15 +19,15 @@ if sys.platform != "win32":  # there nobody can tell, and the caller looks at th
 LOG_FILE = "train.log"
 
 _PATIENCE = 1.0
-"""Seconds to wait for somebody who only looks whether the lock is taken."""
+"""Seconds to wait for a process that only checks whether the folder is locked."""
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Holds a run folder as long as this context, or this process, lives.
+def locked(folder: Path) -> Iterator[None]:
+    """Locks a run folder for as long as this context, or this process, lasts.
 
     Raises:
-        RunError: another process holds it.
+        RunError: another process has locked it.
     """
     descriptor = os.open(folder / LOG_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -41,8 +41,8 @@ def held(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def is_held(folder: Path) -> bool | None:
-    """Whether a process holds a run folder; None where the file system has no locks."""
+def is_locked(folder: Path) -> bool | None:
+    """Whether a process has locked a run folder; ``None`` if the file system has no locks."""
     try:
         descriptor = os.open(folder / LOG_FILE, os.O_RDONLY)
     except FileNotFoundError:
@@ -55,7 +55,7 @@ def is_held(folder: Path) -> bool | None:
 
 
 def _take(descriptor: int, shared: bool) -> bool | None:
-    """Tries to take a lock; None where there are none."""
+    """Tries to take a lock; ``None`` if the file system has none."""
     if sys.platform == "win32":
         return None
     try:

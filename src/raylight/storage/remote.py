@@ -1,4 +1,4 @@
-"""Files behind a URI: ``s3://``, ``gs://``, ``hdfs://``, ``file://`` and what else pyarrow has a filesystem for.
+"""Remote files: ``s3://``, ``gs://``, ``hdfs://``, ``file://`` and other URIs for which pyarrow has a filesystem.
 
 Covers listing, sizes and times, and reading. Settings and credentials are pyarrow's: the environment (``AWS_REGION``,
 ``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ...) or the URI's query (``s3://bucket/photos?region=eu-west-1``). Nothing is
@@ -29,7 +29,7 @@ class FileStatus(NamedTuple):
 
 @dataclass(frozen=True, order=True)
 class RemotePath:
-    """A file or folder behind a URI, which answers to as much of ``pathlib.Path`` as data sets need.
+    """A remote file or folder, with the part of the interface of ``pathlib.Path`` that data sets need.
 
     Attributes:
         start: scheme and host (or bucket): ``s3://bucket``.
@@ -126,7 +126,7 @@ AnyPath = Path | RemotePath
 
 
 def to_path(text: str | Path) -> AnyPath:
-    """What a path or URI names.
+    """A path or URI as a path object.
 
     Raises:
         DataError: pyarrow has no filesystem for the URI, or not with these settings.

@@ -1,7 +1,7 @@
-"""Folders in the system's temporary one: private, there as long as their process, and gone after a kill as well.
+"""Private temporary folders that are removed with their process, also after a kill.
 
-Whoever makes one removes first what killed processes have left of its kind. Only a folder of this user's, of that kind, and
-of nobody alive is removed: a living owner holds a lock in it, which the kernel frees however the owner ends.
+Creating one first removes those of the same kind that killed processes left: only this user's, and only if no process locks
+them; the kernel releases the lock however the owner ends.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ def scratch_folder(kind: str, settled: float) -> Iterator[Path]:
 
     Args:
         kind: what it is for, as in ``/tmp/raylight-KIND-a1b2c3d4``.
-        settled: seconds that an owner's own processes may outlive it; a folder that changed since then isn't touched.
+        settled: seconds for which an owner's child processes may outlive it; more recently changed folders are kept.
     """
     chosen = tempfile.gettempdir()
     parent = Path(chosen if len(chosen) <= _LONGEST_PARENT else "/tmp")  # noqa: S108 - mkdtemp below it is private
