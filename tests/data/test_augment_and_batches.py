@@ -10,7 +10,7 @@ import torch
 from torchvision.transforms import v2
 
 from raylight.data.augment import Augmenter
-from raylight.data.batches import Batches
+from raylight.data.batches import Batches, Shard
 from raylight.data.samples import Samples
 
 
@@ -60,6 +60,26 @@ def test_augmenting_leaves_the_networks_randomness_alone() -> None:
     torch.manual_seed(5)
     list(Batches(samples(), 2, augmenter=AUGMENTER))
     assert torch.equal(torch.rand(4), expected)
+
+
+@pytest.mark.parametrize(
+    ("n", "least", "sizes"),
+    [(7, 1, [3, 3, 1]), (7, 2, [3, 4]), (8, 2, [3, 3, 2]), (8, 4, [3, 5]), (6, 2, [3, 3]), (1, 2, [1]), (0, 2, [])],
+)
+def test_a_last_batch_that_is_too_small_is_joined_to_the_one_before(n: int, least: int, sizes: list[int]) -> None:
+    batches, plain = (Batches(samples(n), 3, seed=1, shuffle=True, least=size) for size in (least, 1))
+    made = [batch.positions.tolist() for batch in batches]
+    assert [len(positions) for positions in made] == sizes
+    assert len(batches) == len(sizes)
+    assert np.concatenate([[], *made]).tolist() == [
+        position for batch in plain for position in batch.positions.tolist()
+    ]
+
+
+def test_of_two_processes_none_gets_a_single_image() -> None:
+    """Nine images in batches of four: the ninth would be one process's alone."""
+    shards = [Batches(samples(9), 4, least=4, shard=Shard(rank, 2)) for rank in (0, 1)]
+    assert [[len(batch.positions) for batch in shard] for shard in shards] == [[2, 3], [2, 2]]
 
 
 def test_views_take_turns() -> None:

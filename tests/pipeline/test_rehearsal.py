@@ -87,6 +87,16 @@ def test_what_training_can_use_is_no_problem() -> None:
     assert rehearsed("SGD", "OneCycleLR", max_lr=0.1, total_steps=11) == []
 
 
+def test_one_image_at_a_time_is_refused_where_batch_norm_has_one_value_of_it() -> None:
+    resnet = ["model=resnet18", "model.weights=null", "finetune=scratch", "trainer.batch_size=1"]
+    assert problems(*resnet, "model.image_size=32") == [
+        "trainer.batch_size: 1 gives a training process one image at a time, and the BatchNorm layers of resnet18 that train "
+        "need more at 32 pixels; use 2 or more, or a larger model.image_size"
+    ]
+    assert problems(*resnet, "model.image_size=64") == []
+    assert problems("trainer.batch_size=1") == []  # no BatchNorm
+
+
 def test_a_schedule_that_ends_before_the_training_is_named() -> None:
     (problem,) = rehearsed("SGD", "OneCycleLR", max_lr=0.1, total_steps=5)
     assert problem.startswith("scheduler: torch.optim.lr_scheduler.OneCycleLR: Tried to step 6 times")

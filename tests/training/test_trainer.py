@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as nnf
 
+from raylight.config.schema import FinetuneConfig, ModelConfig
+from raylight.models.build import build_network
+from raylight.training.phases import plan_phases
 from tests.training.tiny import RISING, SGD, VAL, checkpoint, classifier, history, trained
 
 
@@ -49,3 +52,12 @@ def test_the_validation_loss_is_the_weighted_loss_of_all_images(tmp_path: Path) 
         logits = learner.eval()(torch.from_numpy(VAL.store).permute(0, 3, 1, 2))
     expected = nnf.cross_entropy(logits, torch.from_numpy(VAL.targets), weight=weights)
     assert history(tmp_path)[-1]["val/loss"] == pytest.approx(float(expected), abs=2e-6)
+
+
+def test_a_last_batch_of_one_trains_under_batch_norm(tmp_path: Path) -> None:
+    """20 images in batches of 19: at the network's end BatchNorm sees a single value per channel and image."""
+    model = ModelConfig(name="resnet18", family="torchvision", image_size=32)
+    phases = plan_phases(build_network(model, 2), FinetuneConfig(), 1, None)
+    learner = classifier(model, phases)
+    trained(tmp_path, learner, batch_size=19, max_epochs=1)
+    assert learner.trainer.global_step == 1

@@ -76,6 +76,7 @@ class Batches:
     Args:
         samples: images or features.
         batch_size: samples per batch, over all training processes; the last batch of an epoch may be smaller.
+        least: a last batch of fewer samples is joined to the one before.
         seed: seed of the order.
         epoch: number of the epoch; it determines order, augmentation and view.
         shuffle: whether the order is random.
@@ -92,6 +93,7 @@ class Batches:
         samples: Samples,
         batch_size: int,
         *,
+        least: int = 1,
         seed: int = 0,
         epoch: int = 0,
         shuffle: bool = False,
@@ -103,13 +105,18 @@ class Batches:
         pin: bool = False,
     ) -> None:
         self.samples, self.batch_size, self.seed, self.epoch = samples, batch_size, seed, epoch
+        self.least = least
         self.shuffle, self.augmenter, self.limit = shuffle, augmenter, limit
         self.clock, self.prefetch = clock or WaitClock(), prefetch
         self.shard, self.pin = shard, pin
 
     def __len__(self) -> int:
-        whole = -(-len(self.samples) // self.batch_size)
-        return min(whole, self.limit) if self.limit is not None else whole
+        return self._n_batches if self.limit is None else min(self._n_batches, self.limit)
+
+    @property
+    def _n_batches(self) -> int:
+        full, rest = divmod(len(self.samples), self.batch_size)
+        return full + (rest >= self.least or full == 0) if rest else full
 
     def order(self) -> Int64[np.ndarray, " sample"]:
         """The epoch's order of samples."""
@@ -123,7 +130,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         order = self.order()
-        chunks = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        chunks = np.split(order, range(self.batch_size, self._n_batches * self.batch_size, self.batch_size))
         own = [chunk[self.shard.rank :: self.shard.world_size] for chunk in chunks[: len(self)]]
         pictures: Iterator[UInt8[np.ndarray, "height width 3"]] = iter(())
         if own and self.samples.are_images:

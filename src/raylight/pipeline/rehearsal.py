@@ -5,10 +5,13 @@ them. Leaves out what depends on the images (``pipeline.images``).
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raylight.config.schema import AugmentConfig, FinetuneConfig, ModelConfig, PhaseConfig, RunConfig
 from raylight.errors import ConfigError, WeightsError, first_line
+
+if TYPE_CHECKING:
+    from raylight.models.stages import StagedNetwork
 
 LONGEST_SCHEDULE = 1000
 """Epochs after which a schedule is believed to go on well."""
@@ -25,7 +28,7 @@ def rehearsal_problems(config: RunConfig) -> list[str]:
     """
     model, finetune, epochs = config.model, config.finetune, config.trainer.max_epochs
     return [
-        *_once(_network_problems, model, finetune, epochs),
+        *_once(_network_problems, model, finetune, epochs, config.trainer.batch_size, config.trainer.num_workers),
         *_once(_optimization_problems, config.optimizer, config.scheduler, finetune.phases, epochs),
         *_once(_transform_problems, config.augment, model.image_size),
     ]
@@ -38,17 +41,42 @@ def _once(problems: Callable[..., Iterator[str]], *settings: Any) -> list[str]:
     return _found[key]
 
 
-def _network_problems(model: ModelConfig, finetune: FinetuneConfig, epochs: int) -> Iterator[str]:
+def _network_problems(
+    model: ModelConfig, finetune: FinetuneConfig, epochs: int, batch_size: int, processes: int
+) -> Iterator[str]:
     """Of a network for two classes; published weights are downloaded if they aren't here yet."""
     from raylight.models.build import build_network
     from raylight.training.phases import plan_phases
 
     try:
-        plan_phases(build_network(model, n_classes=2), finetune, epochs, model.last_blocks_from)
+        network = build_network(model, n_classes=2)
+        phases = plan_phases(network, finetune, epochs, model.last_blocks_from)
+        alone = batch_size < 2 * processes  # some process gets one image at a time
+        if alone and any(phase.batch_norm and not _trains_on_one(network, phase.boundary, model) for phase in phases):
+            yield (
+                f"trainer.batch_size: {batch_size} gives a training process one image at a time, and the BatchNorm layers of "
+                f"{model.name} that train need more at {model.image_size} pixels; use {2 * processes} or more, or a larger "
+                "model.image_size"
+            )
     except ConfigError as error:
         yield from error.problems
     except WeightsError as error:
         yield str(error)
+
+
+def _trains_on_one(network: "StagedNetwork", boundary: int, model: ModelConfig) -> bool:
+    """Whether BatchNorm has several values per channel in one image; it raises ValueError where it has one."""
+    import torch
+
+    from raylight.models.freezing import freeze
+
+    freeze(network, boundary)
+    try:
+        with torch.no_grad():
+            network.train().run(torch.zeros(1, 3, model.image_size, model.image_size), 0, None)
+    except ValueError:
+        return False
+    return True
 
 
 def _optimization_problems(optimizer: Any, scheduler: Any, phases: list[PhaseConfig], epochs: int) -> Iterator[str]:

@@ -64,7 +64,9 @@ class EpochLoaders(pl.LightningDataModule):
         epoch, phase = self._epoch_and_phase()
         augmenter = None if phase.input_stage else self.augmenter
         samples = self._inputs("train", self.train_images, phase, self.augmenter)
-        return self._batches(samples, epoch, shuffle=True, augmenter=augmenter, clock=self.clock)
+        processes = self.trainer.world_size if self.trainer else 1
+        least = 2 * processes if phase.batch_norm else 1
+        return self._batches(samples, epoch, shuffle=True, augmenter=augmenter, clock=self.clock, least=least)
 
     def val_dataloader(self) -> Any:
         """The validation batches, never augmented; none when nothing is held out."""

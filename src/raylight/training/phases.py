@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raylight.config.schema import FinetuneConfig
-from raylight.models.freezing import boundary, constant_until
+from raylight.models.freezing import boundary, constant_until, has_trainable_batch_norm
 from raylight.models.stages import StagedNetwork
 
 MOST_VIEWS = 10
@@ -24,6 +24,7 @@ class Phase:
         learning_rate: of this phase; None takes the optimizer's.
         backbone_factor: multiple of the learning rate for stages below the head.
         views: cached augmented views per training image, used in turn, one per epoch; 0 caches the image as it is.
+        batch_norm: whether BatchNorm trains, which may need more than one image at a time.
     """
 
     first_epoch: int
@@ -33,6 +34,7 @@ class Phase:
     learning_rate: float | None
     backbone_factor: float
     views: int = 1
+    batch_norm: bool = False
 
 
 def plan_phases(
@@ -63,6 +65,7 @@ def plan_phases(
                 learning_rate=phase.learning_rate,
                 backbone_factor=phase.backbone_factor,
                 views=min(epochs, MOST_VIEWS) if finetune.views is None else finetune.views,
+                batch_norm=has_trainable_batch_norm(network, start),
             )
         )
         first_epoch += phases[-1].epochs
