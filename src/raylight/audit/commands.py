@@ -6,6 +6,7 @@ themselves (``report.audit``, ``report.shortcuts``).
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from raylight.config.quoting import quoted
@@ -144,7 +145,7 @@ def settings(target: str, overrides: Sequence[str]) -> RunConfig:
     chosen = [target] if is_option else ["data=folder", f"data.root={quoted(str(folder.resolve()))}"]
     config = _composed([*chosen, *overrides, *WITHOUT_TRAINING])
     if not is_option and config.data.name == "folder":
-        config.data.name = folder.resolve().name
+        return replace(config, data=replace(config.data, name=folder.resolve().name))
     return config
 
 

@@ -5,7 +5,7 @@
 ``run``       the stages, in order
 ``images``    files, index, split, decode, cache: the images of a run, test kept apart until training has ended
 ``learner``   the network, how the processor runs it, its batches and cached features
-``verdict``   the chosen checkpoint judged on test, and all that is written about it
+``judge``     the chosen checkpoint judged on test, and all that is written about it
 
 Heavy rooms are imported when their stage begins, so that a bad config fails in a moment.
 """

@@ -6,6 +6,7 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -76,15 +77,15 @@ def _run(config: DictConfig, folder: Path, overrides: list[str], is_part_of_swee
     if earlier is not None and state == "running":
         log.error("%s is still being trained by another process; it is left to that.", earlier.path)
         return Outcome(1, earlier.path, None)
-    if is_part_of_sweep and config.logger.group is None:
-        config.logger.group = folder.parent.name
     run = earlier or RunDir.claim(unused(folder) if config.resume else folder)
-    config.resume = None
+    own: dict[str, Any] = {"resume": None}
+    if is_part_of_sweep and config.logger.group is None:
+        own["logger"] = {"group": folder.parent.name}
     objective: list[float] = []
     with recorded(run) as status:
         run.write_json(OVERRIDES_FILE, [text for text in overrides if not text.startswith("resume=")])
         if earlier is None:
-            settings = OmegaConf.to_container(config, resolve=True)
+            settings = OmegaConf.to_container(OmegaConf.merge(config, own), resolve=True)
             assert isinstance(settings, dict)
             run.write_text("config.yaml", as_yaml({str(key): value for key, value in settings.items()}))
         objective.append(train(_settings_of(run), run, status))

@@ -77,10 +77,10 @@ def build_learner(
     last: Path | None,
     on_progress: Callable[[int, int], None],
 ) -> Learner:
-    """Seed everything, build the network and choose how it is run; the choice goes into the run's config.
+    """Seed everything, build the network and choose how it is run; the choice goes into the run's ``config.yaml``.
 
     Args:
-        config: what was chosen for this machine is written into it.
+        config: the run's settings; they aren't changed.
         run: gets ``config.yaml`` and ``environment.json``.
         images: to learn from.
         cache_dir: where features and measured settings are kept.
@@ -101,8 +101,7 @@ def build_learner(
     phases = plan_phases(network, config.finetune, config.trainer.max_epochs, config.model.last_blocks_from)
     settings = _cpu_settings(config, network, images, phases, cache_dir)
     torch.set_num_threads(settings.threads)
-    _fix_choices(config, settings)
-    chosen = asdict(config)
+    chosen = asdict(_with_choices(config, settings))
     run.write_text("config.yaml", as_yaml(chosen))
     run.write_json("environment.json", machine_facts())
     log.info(
@@ -181,8 +180,12 @@ def _class_weights(config: RunConfig, train_images: Samples, n_classes: int) -> 
     return torch.tensor(len(train_images) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32)
 
 
-def _fix_choices(config: RunConfig, settings: CpuSettings) -> None:
-    """Write what was chosen for this machine into the config, so that repeating the run repeats it."""
-    config.trainer.precision = settings.precision
-    config.trainer.channels_last = str(settings.channels_last).lower()
-    config.trainer.threads = settings.threads
+def _with_choices(config: RunConfig, settings: CpuSettings) -> RunConfig:
+    """The config with what was chosen for this machine, so that repeating the run repeats it."""
+    trainer = replace(
+        config.trainer,
+        precision=settings.precision,
+        channels_last=str(settings.channels_last).lower(),
+        threads=settings.threads,
+    )
+    return replace(config, trainer=trainer)

@@ -52,6 +52,7 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
         from raylight.runs.progress import progress_bar
         from raylight.training.checkpoints import last_checkpoint
         from raylight.training.distributed.launch import run_training
+        from raylight.training.distributed.worker import Training
 
         job.enter_context(streaming(config))
         job.enter_context(processor_as_it_was(config.trainer.accelerator))
@@ -65,8 +66,8 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
         costs.lap("start-up")
 
         status.enter("training")
-        learning = learner.classifier, learner.loaders, config.trainer, config.ray, learner.settings
-        finished = run_training(*learning, run, logger, last)
+        training = Training(learner.classifier, learner.loaders, config.trainer, learner.settings, tracked=bool(logger))
+        finished = run_training(training, config.ray, run, logger, last)
         costs.lap("training")
 
         from raylight.pipeline.judge import judge

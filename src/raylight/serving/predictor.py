@@ -7,7 +7,7 @@ and the same inference engine as the run's own testing. Leaves out what is done 
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +104,7 @@ class Predictor:
             class_names = tuple(map(str, facts["class_names"]))
             positive_class, temperature = str(facts["positive_class"]), float(facts["temperature"])
             threshold = None if facts["threshold"] is None else float(facts["threshold"])
-            config.model.head = str(facts["head"])
+            config = replace(config, model=replace(config.model, head=str(facts["head"])))
         except RunError as error:
             raise UnusableRunError(str(error)) from error
         except (KeyError, TypeError, ValueError) as error:
@@ -234,10 +234,10 @@ def _trained_network(run: RunDir, config: RunConfig, n_classes: int) -> StagedNe
     from safetensors.torch import load_file
 
     # The pretrained file may be gone, and everything it gave is in model.safetensors.
-    config.model.weights = None
+    model = replace(config.model, weights=None)
     path = run / "model.safetensors"
     try:
-        network = build_network(config.model, n_classes)
+        network = build_network(model, n_classes)
         network.load_state_dict(load_file(path))
     except ConfigError as error:
         raise UnusableRunError(f"{run.path}: the network of its config.yaml can't be built: {error}") from error

@@ -4,43 +4,28 @@ Each process gets the same prepared training and calls the same ``fit`` on its s
 folder, the log and the tracker stay with the process that prepared the training (``driver``).
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from raylight.config.schema import RayConfig, TrainerConfig
-from raylight.cpu.settings import CpuSettings
 from raylight.errors import ConfigError
 from raylight.runs.run_dir import RunDir
 from raylight.training.distributed.driver import Driver
 from raylight.training.distributed.worker import Training
-from raylight.training.loaders import EpochLoaders
 from raylight.training.messages import FinishedTraining
-from raylight.training.module import Classifier
-from raylight.training.pruning import TRIAL_VARIABLE
 from raylight.training.trainer import Place, fit
 
 
 def run_training(
-    classifier: Classifier,
-    loaders: EpochLoaders,
-    config: TrainerConfig,
-    ray: RayConfig,
-    settings: CpuSettings,
-    run: RunDir,
-    logger: Any,
-    resume_from: Path | None,
+    training: Training, ray: RayConfig, run: RunDir, logger: Any, resume_from: Path | None
 ) -> FinishedTraining:
     """Train a classifier to its end where the config says: in this process, in several of this machine, or in Ray's workers.
 
     Args:
-        classifier: what to train.
-        loaders: its batches.
-        config: ``accelerator``, ``launcher`` and ``num_workers`` say where.
+        training: what to train, on which batches; its config says where.
         ray: session to start or join for ``launcher=ray``.
-        settings: precision, memory format and threads.
         run: gets ``history.csv`` and ``checkpoints/``.
         logger: Lightning's logger, or False.
         resume_from: a checkpoint to go on from.
@@ -50,11 +35,11 @@ def run_training(
         DataError: a training process can't see the images.
         RaylightError: Ray can't start, or has no room for the processes.
     """
+    config = training.config
     if config.launcher != "ray" and config.num_workers == 1:
-        return fit(classifier, loaders, config, settings, run, logger, resume_from, Place(config.accelerator))
-    loaders.prepare()
-    environment = {name: os.environ[name] for name in (TRIAL_VARIABLE,) if name in os.environ}
-    training = Training(classifier, loaders, config, settings, bool(logger), environment)
+        place = Place(config.accelerator)
+        return fit(training.classifier, training.loaders, config, training.settings, run, logger, resume_from, place)
+    training.loaders.prepare()
     driver = Driver(run, logger)
     if config.launcher == "ray":
         from raylight.training.distributed.ray import fit_with_ray

@@ -8,7 +8,7 @@ import logging
 import os
 import pickle
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from raylight.runs.run_dir import RunDir
 from raylight.training.loaders import EpochLoaders
 from raylight.training.messages import FinishedTraining, LogLine, Message, Metrics, Send
 from raylight.training.module import Classifier
+from raylight.training.pruning import TRIAL_VARIABLE
 from raylight.training.trainer import Place, fit
 
 
@@ -45,7 +46,9 @@ class Training:
     config: TrainerConfig
     settings: CpuSettings
     tracked: bool
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(
+        default_factory=lambda: {name: os.environ[name] for name in (TRIAL_VARIABLE,) if name in os.environ}
+    )
 
     def packed(self) -> bytes:
         """As bytes, memory-mapped images as the names of their files.
