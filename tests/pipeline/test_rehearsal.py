@@ -56,10 +56,13 @@ def test_the_defaults_have_no_problems() -> None:
             "scheduler: torch.optim.lr_scheduler.StepLR makes the learning rate -0.0005 in epoch 2 of a phase",
         ),
         (["augment.transforms=[{_target_:torchvision.transforms.v2.RandomErasing,p:2}]"], "augment.transforms[0]: "),
-        ([f"augment.transforms=[{CROP % 1000}]"], "augment.transforms[0]: torchvision.transforms.v2.RandomCrop: "),
+        (
+            [f"augment.transforms=[{CROP % 1000}]"],
+            "augment.transforms[0]: torchvision.transforms.v2.RandomCrop fails on a picture: ",
+        ),
         (
             [f"augment.transforms=[{CROP % 30}]"],
-            "augment.transforms: make torch.uint8[3, 30, 30] of an image, which must stay torch.uint8[3, 64, 64]",
+            "augment.transforms: make a torch.uint8[3, 30, 30] of a picture torch.uint8[3, 64, 64]",
         ),
     ],
 )

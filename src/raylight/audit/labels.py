@@ -19,6 +19,7 @@ from jaxtyping import Float, Int64
 from raylight.audit.metadata_baseline import folds_of, percent
 from raylight.compare.replicates import IncomparableError
 from raylight.compare.study import study_of
+from raylight.data.decode.image import DecodeSpec
 from raylight.data.index import Index
 from raylight.data.split import linked_groups
 from raylight.errors import ConfigError, DataError, install_command
@@ -216,7 +217,7 @@ def _write(found: LabelErrors, out: Path) -> list[Path]:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["path", "label", "likely", "probability_of_label"])
     table.writerows([one.path, one.label, one.likely, one.probability] for one in found.suspects)
-    files = OriginalFiles(found.index, "stretch")
+    files = OriginalFiles(found.index, DecodeSpec(SAMPLE, "stretch"))
     shown: list[tuple[Suspect, Any]] = []
     for one in found.suspects[:PICTURED]:
         pixels = files.pixels(one.path, SAMPLE)

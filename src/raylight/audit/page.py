@@ -9,6 +9,7 @@ from pathlib import Path
 from raylight.audit.dataset import SEVERITIES, Audit, to_text
 from raylight.audit.findings import Finding
 from raylight.audit.metadata_baseline import percent, sentence
+from raylight.data.decode.image import DecodeSpec
 from raylight.data.index import Index
 from raylight.report.images import SAMPLE, OriginalFiles, jpeg
 from raylight.report.pages import render
@@ -61,7 +62,7 @@ def write_audit(audit: Audit, index: Index, out: Path) -> dict[str, Path]:
 
 def render_audit(audit: Audit, index: Index) -> str:
     """The page as text: one file that loads nothing else."""
-    files = OriginalFiles(index, "stretch")
+    files = OriginalFiles(index, DecodeSpec(SAMPLE, "stretch"))
     about = {
         path: (label, split or "")
         for path, label, split in zip(index.column("path"), index.column("label"), index.column("split"), strict=True)

@@ -85,7 +85,7 @@ def write_study(study: Study, out: Path) -> dict[str, Path]:
         if (accuracy := one.metrics["accuracy"]).mean is not None
     ]
     first = study.recipes[0].facts
-    files = OriginalFiles(first.index, first.preprocessing.resize)
+    files = OriginalFiles(first.index, first.preprocessing.decode_spec)
     shown = [
         (pair, *(_pictures(winner, loser, keys, files) for winner, loser, keys in sides(pair)))
         for pair in study.pairs[:PICTURED_PAIRS]

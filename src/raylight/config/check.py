@@ -19,11 +19,12 @@ from raylight.config.decision_rule import parse_rule
 from raylight.config.metric_names import LOWER_IS_BETTER, METRICS
 from raylight.config.names import name_problems
 from raylight.config.paths import default_root
+from raylight.config.pretrained import fill, model_input
 from raylight.config.schema import DataConfig, Range, RunConfig
 from raylight.config.shapes import smallest_image_size
 from raylight.config.targets import secret_problem, target_problems
 from raylight.config.uris import is_uri
-from raylight.errors import did_you_mean, first_line
+from raylight.errors import ConfigError, did_you_mean, first_line
 
 MONITORED = ("loss", *METRICS)
 """Validation metrics that can choose a checkpoint."""
@@ -82,11 +83,13 @@ def config_problems(config: DictConfig, *, weights_needed: bool = True) -> list[
     problems += _secret_problems(written)
     if problems:
         return problems
-    typed = OmegaConf.merge(OmegaConf.structured(RunConfig), config)
     try:
+        typed = completed(config)
         run = OmegaConf.to_object(typed)
     except OmegaConfBaseException as error:
         return [f"{error.full_key}: {first_line(error)}" if error.full_key else first_line(error)]
+    except ConfigError as error:
+        return list(error.problems)
     assert isinstance(run, RunConfig)
     return [
         *_secret_problems(OmegaConf.to_container(typed, resolve=True)),
@@ -98,6 +101,19 @@ def config_problems(config: DictConfig, *, weights_needed: bool = True) -> list[
         *name_problems(run),
         *target_problems(run),
     ]
+
+
+def completed(config: DictConfig) -> DictConfig:
+    """A config with every setting of the schema, and with what the weights say of the network's input.
+
+    Raises:
+        ConfigError: there is no such network.
+        OmegaConfBaseException: a value has the wrong type.
+    """
+    typed = OmegaConf.merge(OmegaConf.structured(RunConfig), config)
+    assert isinstance(typed, DictConfig)
+    fill(typed)
+    return typed
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -120,7 +136,7 @@ def _secret_problems(node: Any, key: str = "") -> list[str]:
 
 
 def _is_free(key: str) -> bool:
-    return key in ("optimizer", "scheduler")
+    return key in ("optimizer", "scheduler", "model.normalize")
 
 
 def inside_free_node(key: str) -> bool:
@@ -183,9 +199,13 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
         yield "data.csv: not set, but data.layout=csv reads a table; set data.csv=PATH"
     if model.family == "convnet" and not model.channels:
         yield "model.channels: empty; a convnet needs at least one block, for example [32, 64]"
-    smallest = smallest_image_size(model)
-    if model.image_size < smallest:
-        yield f"model.image_size: {model.image_size} is too small for {model.name}; it needs at least {smallest} pixels"
+    smallest, shown = smallest_image_size(model), model_input(model)
+    if shown.size < smallest:
+        yield f"model.image_size: {shown.size} is too small for {model.name}; it needs at least {smallest} pixels"
+    if shown.resize == "stretch" and shown.resize_size is not None:
+        yield f"model.resize_size: {shown.resize_size}, but model.resize=stretch resizes both sides to the size; use null"
+    elif shown.resize_size is not None and shown.resize_size < shown.size:
+        yield f"model.resize_size: {shown.resize_size} is less than the {shown.size} pixels (model.image_size) that are cut out"
     if finetune.requires_weights and model.weights is None:
         remedy = (
             "finetune=scratch" if model.family == "convnet" else "model.weights=DEFAULT or a path, or finetune=scratch"

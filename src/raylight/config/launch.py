@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from raylight.config.check import config_problems, inside_free_node, known_keys, value_problem
+from raylight.config.check import completed, config_problems, inside_free_node, known_keys, value_problem
 from raylight.config.command_line import arranged, read_override
 from raylight.config.names import folder_name
 from raylight.config.paths import with_absolute_paths
@@ -243,7 +243,7 @@ def load_config(config: DictConfig, *, weights_needed: bool = True) -> RunConfig
     problems = config_problems(config, weights_needed=weights_needed)
     if problems:
         raise ConfigError(problems)
-    run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), config))
+    run = OmegaConf.to_object(completed(config))
     assert isinstance(run, RunConfig)
     return run
 

@@ -103,7 +103,10 @@ class AugmentConfig:
 
 @dataclass
 class ModelConfig:
-    """The network and the shape of its input."""
+    """The network and its input, which its weights know best: ``null`` takes what they were published (or trained) with.
+
+    Without weights it is what torchvision's published ones have; a convnet's own is 64 pixels, ``stretch`` and ``unit``.
+    """
 
     name: str = "cnn2"
     """Name in tables; for ``family=torchvision`` the name of the torchvision classifier."""
@@ -111,12 +114,17 @@ class ModelConfig:
     """``convnet`` (our small networks) or ``torchvision`` (any classifier that torchvision lists)."""
     weights: str | None = None
     """``null`` starts from random weights, ``DEFAULT`` takes torchvision's, else the path of a state dict."""
-    image_size: Annotated[int, Range(1, 4096)] = 64
-    """Height and width of the input, in pixels."""
-    resize: Annotated[str, Literal["stretch", "crop"]] = "stretch"
-    """``stretch`` ignores the aspect ratio; ``crop`` resizes the shorter side to 8/7 of the size and cuts the centre."""
-    normalize: Annotated[str, Literal["unit", "centered", "imagenet"]] = "unit"
-    """``unit`` scales to 0..1; ``centered`` to -1..1; ``imagenet`` subtracts ImageNet's mean, divides by its deviation."""
+    image_size: Annotated[int | None, Range(1, 4096)] = None
+    """Height and width of the input, in pixels. ``null``: of the weights."""
+    resize: Annotated[str | None, Literal["stretch", "crop"]] = None
+    """``stretch`` ignores the aspect ratio; ``crop`` resizes the shorter side and cuts the centre. ``null``: of the weights."""
+    resize_size: Annotated[int | None, Range(1, 8192)] = None
+    """crop: length in pixels that the shorter side is resized to. ``null``: in the weights' proportion to the size, or 8/7."""
+    interpolation: Annotated[str | None, Literal["bilinear", "bicubic"]] = None
+    """``bilinear`` or ``bicubic``, both antialiased. ``null``: of the weights."""
+    normalize: Any = None
+    """``unit`` scales to 0..1; ``centered`` to -1..1; ``imagenet`` subtracts ImageNet's mean and divides by its standard
+    deviation; ``{mean: [R, G, B], std: [R, G, B]}`` likewise. ``null``: of the weights."""
     head: Annotated[str, Literal["softmax", "sigmoid"]] = "softmax"
     """``softmax`` has one output a class; ``sigmoid`` one output for two classes (binary cross-entropy)."""
     dense: list[int] = field(default_factory=list)

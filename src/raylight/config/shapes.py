@@ -19,9 +19,8 @@ def smallest_image_size(model: ModelConfig) -> int:
     return size
 
 
-def feature_map_size(model: ModelConfig) -> int:
-    """Height and width of a convnet's last feature map, in cells."""
-    size = model.image_size
+def feature_map_size(model: ModelConfig, size: int) -> int:
+    """Height and width of a convnet's last feature map, in cells, for images of a size in pixels."""
     for _ in model.channels:
         size = (size - (2 if model.padding == "valid" else 0)) // 2
     return size

@@ -127,6 +127,14 @@ def check_augmentation(nodes: Sequence[Any], seed: int, size: int) -> None:
         ConfigError: a transform fails, or gives another picture for the same seed, epoch and image; or what all of them make
             isn't a picture of the same shape.
     """
+    for place, node in enumerate(nodes):
+        try:
+            build_augmenter([node], seed)
+        except Exception as error:  # whatever a class says of its arguments, within the pages that Hydra puts around it
+            cause = error.__cause__ or error
+            raise ConfigError(
+                [f"{_named(nodes, place)} can't be built: {type(cause).__name__}: {first_line(cause)}"]
+            ) from error
     augmenter = build_augmenter(nodes, seed)
     picture = torch.randint(0, 256, (3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     for turn in range(_DRAWS):

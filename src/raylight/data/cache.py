@@ -130,7 +130,7 @@ def cache_key(digests: Sequence[str], spec: DecodeSpec) -> str:
         digests: SHA-256 of each distinct file content, sorted.
         spec: shape of each image.
     """
-    facts = [list(digests), spec.size, spec.resize, CODE_VERSION, RESIZER]
+    facts = [list(digests), spec.size, spec.shorter_side, spec.resize, spec.interpolation, CODE_VERSION, RESIZER]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 

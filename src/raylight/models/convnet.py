@@ -8,6 +8,7 @@ from collections import OrderedDict
 
 from torch import nn
 
+from raylight.config.pretrained import model_input
 from raylight.config.schema import ModelConfig
 from raylight.config.shapes import feature_map_size, smallest_image_size
 from raylight.errors import ConfigError
@@ -24,10 +25,10 @@ def build_convnet(model: ModelConfig, n_outputs: int) -> StagedNetwork:
     Raises:
         ConfigError: the image is too small for the blocks.
     """
-    smallest = smallest_image_size(model)
-    if model.image_size < smallest:
+    smallest, size = smallest_image_size(model), model_input(model).size
+    if size < smallest:
         raise ConfigError(
-            [f"model.image_size: {model.image_size} is too small for {model.name}; it needs at least {smallest} pixels"]
+            [f"model.image_size: {size} is too small for {model.name}; it needs at least {smallest} pixels"]
         )
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     width = 3
@@ -37,7 +38,7 @@ def build_convnet(model: ModelConfig, n_outputs: int) -> StagedNetwork:
     if model.pool == "average":
         parts["pool"] = nn.AdaptiveAvgPool2d(1)
     else:
-        width *= feature_map_size(model) ** 2
+        width *= feature_map_size(model, size) ** 2
     parts["flatten"] = nn.Flatten()
     n_below = len(flat_stages(nn.Sequential(parts)))
     parts.update(dense_layers(width, model.dense, n_outputs, model.dropout))

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from raylight.config.pretrained import STATISTICS, model_input, torchvision_models
 from raylight.config.schema import ModelConfig
-from raylight.errors import ConfigError, did_you_mean
+from raylight.errors import ConfigError
 from raylight.models.convnet import dense_layers
 from raylight.models.stages import StagedNetwork, find_stages, split_head
 from raylight.models.weights import load_state, read_state, torchvision_state
@@ -41,29 +42,27 @@ def build_torchvision(model: ModelConfig, n_outputs: int) -> StagedNetwork:
 
 
 def _random_network(model: ModelConfig) -> nn.Module:
-    from torchvision import models
-
-    known = models.list_models(module=models)
-    if model.name not in known:
-        hint = did_you_mean(model.name, known) or f"; one of: {', '.join(known)}"
-        raise ConfigError([f"model.name: torchvision has no classifier {model.name!r}{hint}"])
+    models, shown = torchvision_models(model.name), model_input(model)
     options: dict[str, Any] = {}
     if model.name in ("googlenet", "inception_v3"):
         # Their published weights expect -1..1; torchvision turns ImageNet's normalisation into it inside the network.
         options = {
             "aux_logits": False,
             "init_weights": True,
-            "transform_input": model.normalize == "imagenet",
+            "transform_input": (shown.mean, shown.std) == STATISTICS["imagenet"],
         }
     elif model.name.startswith("vit_"):
-        options = {"image_size": model.image_size}
+        options = {"image_size": shown.size}
     elif model.name.startswith("maxvit_"):
-        options = {"input_size": (model.image_size, model.image_size)}
+        options = {"input_size": (shown.size, shown.size)}
     try:
         network: nn.Module = models.get_model(model.name, weights=None, **options)
     except (AssertionError, ValueError, RuntimeError) as error:
         raise ConfigError(
-            [f"model.image_size: {model.name} can't take {model.image_size} pixels ({error}); it was made for 224"]
+            [
+                f"model.image_size: {model.name} can't take {shown.size} pixels ({error}); with null it has those that it "
+                "was made for"
+            ]
         ) from error
     return network
 
@@ -112,7 +111,7 @@ def _pointwise_head(channels: int, model: ModelConfig, n_outputs: int) -> nn.Mod
 
 
 def _staged(network: nn.Module, head: str, model: ModelConfig) -> StagedNetwork:
-    probe = model.image_size if model.name.startswith(("vit_", "maxvit_")) else _PROBE_SIZE
+    probe = model_input(model).size if model.name.startswith(("vit_", "maxvit_")) else _PROBE_SIZE
     found = find_stages(network, head, probe)
     if found is not None:
         names, pieces = found

@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from raylight.config.check import completed
 from raylight.config.launch import load_config
 from raylight.config.quoting import as_yaml
 from raylight.config.schema import RunConfig
@@ -85,7 +86,7 @@ def _run(config: DictConfig, folder: Path, overrides: list[str], is_part_of_swee
     with recorded(run) as status:
         run.write_json(OVERRIDES_FILE, [text for text in overrides if not text.startswith("resume=")])
         if earlier is None:
-            settings = OmegaConf.to_container(OmegaConf.merge(config, own), resolve=True)
+            settings = OmegaConf.to_container(OmegaConf.merge(completed(config), own), resolve=True)
             assert isinstance(settings, dict)
             run.write_text("config.yaml", as_yaml({str(key): value for key, value in settings.items()}))
         objective.append(train(_settings_of(run), run, status))

@@ -7,6 +7,7 @@ them. Leaves out what depends on the images (``pipeline.images``).
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from raylight.config.pretrained import model_input
 from raylight.config.schema import AugmentConfig, FinetuneConfig, ModelConfig, PhaseConfig, RunConfig
 from raylight.errors import ConfigError, WeightsError, first_line
 
@@ -30,7 +31,7 @@ def rehearsal_problems(config: RunConfig) -> list[str]:
     return [
         *_once(_network_problems, model, finetune, epochs, config.trainer.batch_size, config.trainer.num_workers),
         *_once(_optimization_problems, config.optimizer, config.scheduler, finetune.phases, epochs),
-        *_once(_transform_problems, config.augment, model.image_size),
+        *_once(_transform_problems, config.augment, model, config.seed),
     ]
 
 
@@ -71,9 +72,10 @@ def _trains_on_one(network: "StagedNetwork", boundary: int, model: ModelConfig) 
     from raylight.models.freezing import freeze
 
     freeze(network, boundary)
+    size = model_input(model).size
     try:
         with torch.no_grad():
-            network.train().run(torch.zeros(1, 3, model.image_size, model.image_size), 0, None)
+            network.train().run(torch.zeros(1, 3, size, size), 0, None)
     except ValueError:
         return False
     return True
@@ -116,22 +118,14 @@ def _optimization_problems(optimizer: Any, scheduler: Any, phases: list[PhaseCon
             return
 
 
-def _transform_problems(augment: AugmentConfig, size: int) -> Iterator[str]:
-    """Of the transforms on one image, one after the other."""
-    import torch
+def _transform_problems(augment: AugmentConfig, model: ModelConfig, seed: int) -> Iterator[str]:
+    """Of the transforms, each drawn twice on one image: what can't be repeated isn't trained with."""
+    from raylight.data.augment import check_augmentation
 
-    from raylight.data.augment import build_augmenter
-
-    image = before = torch.randint(0, 256, (3, size, size), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    for place, node in enumerate(augment.transforms):
-        try:
-            image = build_augmenter([node], seed=0)(image, "rehearsal", 0)
-        except Exception as error:
-            yield f"augment.transforms[{place}]: {node['_target_']}: {_said(error)}"
-            return
-    if not isinstance(image, torch.Tensor) or (image.dtype, image.shape) != (before.dtype, before.shape):
-        made = f"{image.dtype}{list(image.shape)}" if isinstance(image, torch.Tensor) else type(image).__name__
-        yield f"augment.transforms: make {made} of an image, which must stay {before.dtype}{list(before.shape)}"
+    try:
+        check_augmentation(augment.transforms, seed, model_input(model).size)
+    except ConfigError as error:
+        yield from error.problems
 
 
 def _said(error: Exception) -> str:

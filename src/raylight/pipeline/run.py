@@ -38,11 +38,6 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
         start_up.enter_context(few_collections())
         check_tracking(config.logger)
         if config.augment.transforms:
-            from raylight.data.augment import check_augmentation
-            from raylight.models.preprocessing import Preprocessing
-
-            check_augmentation(config.augment.transforms, config.seed, Preprocessing.from_config(config.model).size)
-        status.enter("indexing")
         index = indexed(config, cache_dir)
         costs.lap("index")
 

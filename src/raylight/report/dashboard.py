@@ -64,7 +64,7 @@ def sample_rows(facts: RunFacts, network: StagedNetwork | None, each: int = 8) -
         network: the chosen one, for Grad-CAM; None leaves it out.
         each: images of a kind at most.
     """
-    files = OriginalFiles(facts.index, facts.preprocessing.resize)
+    files = OriginalFiles(facts.index, facts.preprocessing.decode_spec)
     chosen = telling_images(facts.test, facts.threshold, each)
 
     def shown(name: str, looking: StagedNetwork | None) -> list[Example]:

@@ -73,12 +73,12 @@ class OriginalFiles:
 
     Attributes:
         index: of the run.
-        resize: how the network's images are brought into shape.
+        shape: that the network's images are brought into.
         missing: reasons why pictures couldn't be shown, counted.
     """
 
     index: Index
-    resize: str
+    shape: DecodeSpec
     missing: Counter[str] = field(default_factory=Counter)
     _hashes: dict[str, str | None] = field(init=False)
 
@@ -103,7 +103,7 @@ class OriginalFiles:
         if content is None:
             return None
         try:
-            return decode_image(content, DecodeSpec(size, self.resize))
+            return decode_image(content, self.shape.at(size))
         except BadImageError as error:
             self.missing[str(error)] += 1
             return None

@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.data.decode.image import decode_image
 from raylight.errors import BadImageError, ConfigError, RaylightError
 from raylight.report.images import SAMPLE, jpeg
 from raylight.report.templating import page_templates
@@ -239,7 +239,7 @@ def _card(run: ServedRun) -> str:
 
 
 def _thumbnail(run: ServedRun, image: LabelledImage) -> str:
-    return jpeg(decode_image(image.content, DecodeSpec(SAMPLE, run.predictor.preprocessing.resize)))
+    return jpeg(decode_image(image.content, run.predictor.preprocessing.decode_spec.at(SAMPLE)))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.data.decode.image import decode_image
 from raylight.errors import RunError
 from raylight.report.facts import Measured, RunFacts
 from raylight.report.images import VIEW, OriginalFiles, heat_of, jpeg, overlaid
@@ -77,7 +77,7 @@ class ServedRun:
         predictor = self.predictor
         pixels = decode_image(content, predictor.preprocessing.decode_spec)
         probabilities, given = self._predicted(pixels)
-        view = decode_image(content, DecodeSpec(VIEW, predictor.preprocessing.resize))
+        view = decode_image(content, predictor.preprocessing.decode_spec.at(VIEW))
         heat = no_heat = None
         try:
             heat = jpeg(overlaid(view, heat_of(predictor.network, predictor.preprocessing, pixels, given)))
@@ -167,7 +167,7 @@ def examples(runs: Sequence[ServedRun], most: int = 12, seed: int = 0) -> tuple[
     splits = [run.predictor.test_images() for run in runs]
     shared = set.intersection(*(set(split.column("sha256")) for split in splits))
     first = splits[0]
-    files = OriginalFiles(first, runs[0].predictor.preprocessing.resize)
+    files = OriginalFiles(first, runs[0].predictor.preprocessing.decode_spec)
     rows = [
         (path, label)
         for path, label, digest in zip(first.column("path"), first.column("label"), first.column("sha256"), strict=True)

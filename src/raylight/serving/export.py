@@ -88,7 +88,7 @@ def export_run(run: Path, format: str, out: Path | None) -> int:  # noqa: A002 -
 
     The file's input ``images`` is uint8[batch, height, width, 3], RGB, of the model's size and any batch; its output
     ``probabilities`` is float32[batch, class], calibrated. Metadata: ``class_names``, ``positive_class``,
-    ``threshold``, ``size``, ``resize``, ``run``.
+    ``threshold``, ``size``, ``resize``, ``resize_size``, ``interpolation``, ``run``.
 
     Args:
         run: a finished run's folder.
@@ -160,6 +160,8 @@ def _metadata(predictor: Predictor) -> dict[str, str]:
         "threshold": predictor.threshold,
         "size": predictor.preprocessing.size,
         "resize": predictor.preprocessing.resize,
+        "resize_size": predictor.preprocessing.decode_spec.shorter_side,
+        "interpolation": predictor.preprocessing.interpolation,
         "run": predictor.run.path.name,
     }
     return {name: json.dumps(value) for name, value in facts.items()}

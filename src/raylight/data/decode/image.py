@@ -21,6 +21,7 @@ animations, pages          the first frame or page.
 """
 
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 import io
@@ -34,6 +35,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import UInt8
 
+from raylight.config.pretrained import CROP_RATIO
 from raylight.data.decode.integrity import check_covered, check_png_rows, check_tiff_strips
 from raylight.data.decode.jpeg_header import JpegHeader, read_jpeg_header
 from raylight.errors import BadImageError
@@ -55,6 +57,9 @@ MAX_BYTES: Final = 1_000_000_000
 
 BYTES_PER_PIXEL: Final = {"JPEG2000": 25, "WEBP": 21, "AVIF": 16}
 """Measured peak memory of decoding; 12 for Pillow's other formats."""
+
+_SUPPORT: Final = {"bilinear": 1, "bicubic": 2}
+"""Pixels of the result, or of the picture where that is enlarged, that each filter looks to either side."""
 
 MAX_SCANNED: Final = 2_000_000_000
 """Pixels times scans of a progressive JPEG: encoders write about ten scans, each a pass over the image."""
@@ -81,25 +86,42 @@ class DecodeSpec:
     Attributes:
         size: height and width in pixels, at least 1.
         resize: ``stretch`` resizes both sides to ``size``; ``crop`` resizes the shorter side to
-            ``round(size * 8 / 7)`` and crops the centre, as in ImageNet evaluation.
+            ``resize_size`` and cuts the centre, as ImageNet networks are evaluated.
+        resize_size: in pixels; ``None``: ``round(size * 8 / 7)``. Without meaning for ``stretch``.
+        interpolation: ``bilinear`` or ``bicubic``, antialiased.
     """
 
     size: int
     resize: str
+    resize_size: int | None = None
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"size={self.size}: an image has at least 1 pixel per side")
         if self.resize not in ("stretch", "crop"):
             raise ValueError(f"resize={self.resize!r}: expected 'stretch' or 'crop'")
+        if self.resize_size is not None and self.resize_size < self.size:
+            raise ValueError(f"resize_size={self.resize_size}: less than the {self.size} pixels that are cut out")
+        if self.interpolation not in _SUPPORT:
+            raise ValueError(f"interpolation={self.interpolation!r}: expected one of {', '.join(_SUPPORT)}")
 
     @property
     def shorter_side(self) -> int:
         """Length in pixels that the shorter side is resized to."""
-        return round(self.size * 8 / 7) if self.resize == "crop" else self.size
+        if self.resize == "stretch":
+            return self.size
+        return self.resize_size or round(self.size * CROP_RATIO)
+
+    def at(self, size: int) -> "DecodeSpec":
+        """The same part of a picture, in another number of pixels."""
+        return dataclasses.replace(self, size=size, resize_size=round(self.shorter_side * size / self.size))
 
     def box(self, width: float, height: float) -> Box:
         """The part of an image of this width and height that is kept, before resizing.
+
+        To the pixel what ``torchvision.transforms.v2.Resize`` and ``CenterCrop`` take: the longer side's length is cut to
+        whole pixels, and the crop begins at a whole pixel.
 
         Example:
             >>> DecodeSpec(224, "crop").box(512, 256)
@@ -107,15 +129,22 @@ class DecodeSpec:
         """
         if self.resize == "stretch":
             return 0.0, 0.0, width, height
-        side = min(width, height) * self.size / self.shorter_side
-        left, top = (width - side) / 2, (height - side) / 2
-        return left, top, left + side, top + side
+        shorter = min(width, height)
+        (left, right), (top, bottom) = (
+            self._cut(length, self.shorter_side if length == shorter else int(self.shorter_side * length / shorter))
+            for length in (width, height)
+        )
+        return left, top, right, bottom
+
+    def _cut(self, length: float, resized: int) -> tuple[float, float]:
+        start = round((resized - self.size) / 2)
+        return start * length / resized, (start + self.size) * length / resized
 
 
 def decode_image(
     data: bytes, spec: DecodeSpec, out: UInt8[np.ndarray, "height width 3"] | None = None
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Decodes, orients and resizes one image file, with an antialiased bilinear filter.
+    """Decodes, orients and resizes one image file, with an antialiased filter.
 
     Thread-safe; nearly all of it runs without Python's global lock. Takes at most 1 GB of memory.
 
@@ -172,7 +201,7 @@ def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size
         raise BadImageError(f"the JPEG's header contradicts itself: {header.width} x {header.height} pixels")
     if header.components == 4:
         pixels = _cmyk_to_rgb(pixels)
-    pixels = _resize(pixels, spec.box(header.width / factor, header.height / factor), spec.size)
+    pixels = _resize(pixels, spec.box(header.width / factor, header.height / factor), spec)
     return pixels, _noted_orientation(header)
 
 
@@ -207,19 +236,21 @@ def _cmyk_to_rgb(pixels: UInt8[np.ndarray, "height width 4"]) -> UInt8[np.ndarra
 
 
 def _resize(
-    pixels: UInt8[np.ndarray, "height width channel"], box: Box, size: int
+    pixels: UInt8[np.ndarray, "height width channel"], box: Box, spec: DecodeSpec
 ) -> UInt8[np.ndarray, "size size channel"]:
     """Resizes the contents of ``box``; the filter uses pixels beyond it, as if the image were resized, then cropped."""
+    size = spec.size
     if RESIZER == "pillow":
         from PIL import Image
 
         picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-        resized = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
+        resized = np.asarray(picture.resize((size, size), Image.Resampling[spec.interpolation.upper()], box=box))
         return resized.reshape(size, size, -1)
     from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 
     left, top, right, bottom = box
-    x, y = _reach(left, right, pixels.shape[1], size), _reach(top, bottom, pixels.shape[0], size)
+    reach = _SUPPORT[spec.interpolation]
+    x, y = _reach(left, right, pixels.shape[1], size, reach), _reach(top, bottom, pixels.shape[0], size, reach)
     window = pixels[y, x]
     height, width, channels = window.shape
     kind = PixelType.U8 if channels == 1 else PixelType.U8x3
@@ -230,7 +261,8 @@ def _resize(
         source,
         target,
         ResizeOptions(
-            ResizeAlg.convolution(FilterType.bilinear),
+            # Both cubics are Keys' with a = -0.5, as Pillow's and torchvision's antialiased one.
+            ResizeAlg.convolution(FilterType.catmull_rom if spec.interpolation == "bicubic" else FilterType.bilinear),
             use_alpha=False,
             crop_box=CropBox(left - x.start, top - y.start, right - left, bottom - top),
         ),
@@ -238,9 +270,9 @@ def _resize(
     return np.frombuffer(target.get_buffer(), np.uint8).reshape(size, size, channels)
 
 
-def _reach(low: float, high: float, length: int, size: int) -> slice:
+def _reach(low: float, high: float, length: int, size: int, support: int) -> slice:
     """The pixels of one axis that the filter uses in resizing ``low`` to ``high`` to ``size`` pixels."""
-    margin = math.ceil(max((high - low) / size, 1.0)) + 1
+    margin = math.ceil(support * max((high - low) / size, 1.0)) + 1
     return slice(max(math.floor(low) - margin, 0), min(math.ceil(high) + margin, length))
 
 
@@ -301,7 +333,7 @@ def _resize_picture(picture: "Image", spec: DecodeSpec) -> UInt8[np.ndarray, "si
     small = np.asarray(
         picture.resize(
             (spec.size, spec.size),
-            Image.Resampling.BILINEAR,
+            Image.Resampling[spec.interpolation.upper()],
             box=spec.box(picture.width, picture.height),
             reducing_gap=3.0,  # integer reduction first; from 3.0 on hardly distinguishable from the slow way
         )

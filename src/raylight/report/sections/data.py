@@ -23,7 +23,7 @@ def data(facts: RunFacts) -> dict[str, Any]:
     index, counts = facts.index, facts.counts
     names = list(counts)
     per_class = max(1, min(6, 36 // len(names)))
-    files = OriginalFiles(index, facts.preprocessing.resize)
+    files = OriginalFiles(index, facts.preprocessing.decode_spec)
     chosen = sample_paths(index, per_class, names[:36])
     drawn = {name: [(path, files.pixels(path, SAMPLE)) for path in paths] for name, paths in chosen.items()}
     samples = [

@@ -165,7 +165,7 @@ def images(facts: RunFacts, network: StagedNetwork | None) -> dict[str, Any]:
         ("uncertain", "Least certain", "Nearest to being decided otherwise, right or wrong."),
         ("correct", "Correct", "Drawn at random from the right answers, all classes in turn."),
     )
-    files = OriginalFiles(facts.index, facts.preprocessing.resize)
+    files = OriginalFiles(facts.index, facts.preprocessing.decode_spec)
     chosen = telling_images(facts.test, facts.threshold)
     no_heat = None
     if not facts.config.report.gradcam:

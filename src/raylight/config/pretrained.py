@@ -1,0 +1,188 @@
+"""What a network's weights want to be shown: size, crop, interpolation, mean and standard deviation.
+
+Each of them comes from the first that knows it: the setting that the user typed; the run whose weights are taken;
+torchvision's published weights of the architecture; the plain values of a small network. Nothing heavy is imported, but
+torchvision for its own classifiers.
+"""
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from omegaconf import Container, OmegaConf
+
+from raylight.config.schema import ModelConfig
+from raylight.errors import ConfigError, did_you_mean
+
+Triple = tuple[float, float, float]
+
+STATISTICS: dict[str, tuple[Triple, Triple]] = {
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "centered": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    # Of ImageNet's training images: https://docs.pytorch.org/vision/stable/models.html
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Mean and standard deviation of red, green and blue on the scale 0 to 1, by the words of ``model.normalize``."""
+
+CROP_RATIO = 8 / 7
+"""Shorter side to cut centre where nobody says otherwise: 256 to 224 pixels, as ImageNet networks were first evaluated."""
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """What a network is shown.
+
+    Attributes:
+        size: height and width, in pixels.
+        resize: ``stretch`` or ``crop``, see ``data.decode``.
+        mean: of red, green and blue on the scale 0 to 1; subtracted.
+        std: standard deviation of the same; divided by.
+        resize_size: ``crop``: length in pixels that the shorter side is resized to; None: 8/7 of the size.
+        interpolation: ``bilinear`` or ``bicubic``.
+    """
+
+    size: int
+    resize: str
+    mean: Triple
+    std: Triple
+    resize_size: int | None = None
+    interpolation: str = "bilinear"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """From a run's ``preprocessing.json``; those of older runs lack the last two."""
+        resize_size = values.get("resize_size")
+        return cls(
+            size=int(values["size"]),
+            resize=str(values["resize"]),
+            mean=_triple(values["mean"]),
+            std=_triple(values["std"]),
+            resize_size=None if resize_size is None else int(resize_size),
+            interpolation=str(values.get("interpolation", "bilinear")),
+        )
+
+
+def model_input(model: ModelConfig) -> ModelInput:
+    """What a model's network is shown.
+
+    Args:
+        model: its settings; each that is null comes from the weights.
+
+    Raises:
+        ConfigError: torchvision has no classifier of that name, or ``model.normalize`` can't be read.
+    """
+    known = _of_run(model.weights) or _of_torchvision(model) or ModelInput(64, "stretch", *STATISTICS["unit"])
+    size = known.size if model.image_size is None else model.image_size
+    resize = known.resize if model.resize is None else model.resize
+    resize_size = model.resize_size
+    if resize == "crop" and resize_size is None:
+        ratio = known.resize_size / known.size if known.resize_size else CROP_RATIO
+        resize_size = round(size * ratio)
+    mean, std = (known.mean, known.std) if model.normalize is None else _statistics(model.normalize)
+    return ModelInput(size, resize, mean, std, resize_size, model.interpolation or known.interpolation)
+
+
+def filled(model: ModelConfig) -> ModelConfig:
+    """The same settings with nothing of the input left open."""
+    shown = model_input(model)
+    named = [name for name, statistics in STATISTICS.items() if statistics == (shown.mean, shown.std)]
+    return dataclasses.replace(
+        model,
+        image_size=shown.size,
+        resize=shown.resize,
+        resize_size=shown.resize_size,
+        interpolation=shown.interpolation,
+        normalize=named[0] if named else {"mean": list(shown.mean), "std": list(shown.std)},
+    )
+
+
+def fill(typed: Container) -> None:
+    """Write what the weights say into a typed config, in place, so that ``${model.image_size}`` has a value.
+
+    Args:
+        typed: a config of the whole schema.
+
+    Raises:
+        ConfigError: as ``model_input``.
+    """
+    model = OmegaConf.to_object(OmegaConf.select(typed, "model"))
+    assert isinstance(model, ModelConfig)
+    complete = filled(model)
+    for name in ("image_size", "resize", "resize_size", "interpolation", "normalize"):
+        OmegaConf.update(typed, f"model.{name}", getattr(complete, name), merge=False)
+
+
+def run_of(weights: str | None) -> Path | None:
+    """The run folder that ``model.weights`` names, or that the file it names lies in; None where it isn't one's."""
+    if weights in (None, "DEFAULT"):
+        return None
+    path = Path(str(weights)).expanduser()
+    beside = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    return next((folder for folder in (path, beside) if (folder / "preprocessing.json").is_file()), None)
+
+
+def torchvision_models(name: str) -> Any:
+    """``torchvision.models``, which has a classifier of that name.
+
+    Raises:
+        ConfigError: it hasn't.
+    """
+    models = importlib.import_module("torchvision.models")
+    known = models.list_models(module=models)
+    if name not in known:
+        hint = did_you_mean(name, known) or f"; one of: {', '.join(known)}"
+        raise ConfigError([f"model.name: torchvision has no classifier {name!r}{hint}"])
+    return models
+
+
+def _of_run(weights: str | None) -> ModelInput | None:
+    run = run_of(weights)
+    if run is None:
+        return None
+    try:
+        return ModelInput.from_dict(json.loads((run / "preprocessing.json").read_text(encoding="utf-8")))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            [f"model.weights: {run / 'preprocessing.json'} doesn't say what the weights were shown ({error})"]
+        ) from error
+
+
+def _of_torchvision(model: ModelConfig) -> ModelInput | None:
+    """Of the published weights whose file it is, by its name, else of the architecture's DEFAULT."""
+    if model.family != "torchvision":
+        return None
+    models = importlib.import_module("torchvision.models")
+    if model.name not in models.list_models(module=models):
+        return None  # building the network says so, beside everything else that is wrong
+    published = torchvision_models(model.name).get_model_weights(model.name)
+    file = Path(str(model.weights)).name
+    weights = next((some for some in published if some.url.endswith(f"/{file}")), published.DEFAULT)
+    shown = weights.transforms()
+    (size,), (resize_size,) = shown.crop_size, shown.resize_size
+    return ModelInput(size, "crop", _triple(shown.mean), _triple(shown.std), resize_size, shown.interpolation.value)
+
+
+def _statistics(normalize: Any) -> tuple[Triple, Triple]:
+    if isinstance(normalize, str) and normalize in STATISTICS:
+        return STATISTICS[normalize]
+    try:
+        mean, std = _triple(normalize["mean"]), _triple(normalize["std"])
+        if min(std) > 0 and len(normalize) == 2:
+            return mean, std
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass
+    raise ConfigError(
+        [
+            f"model.normalize: {normalize!r} is not one of {', '.join(STATISTICS)}, nor "
+            "{mean: [RED, GREEN, BLUE], std: [RED, GREEN, BLUE]} on the scale 0 to 1"
+        ]
+    )
+
+
+def _triple(values: Any) -> Triple:
+    red, green, blue = values
+    return float(red), float(green), float(blue)
