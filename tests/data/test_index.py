@@ -1,7 +1,9 @@
 """Each file is read once, every bad one is found with its reason, and what is remembered is never wrong."""
 
 import os
+import struct
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,17 @@ def test_what_is_known_of_a_file(root: Path) -> None:
     assert np.abs(index.thumbnails[position] - shown).mean() < 6
 
 
+def png_of_16_bits(pixels: np.ndarray) -> bytes:
+    """Colour of 16 bits a channel, which Pillow reads but doesn't write (PNG specification, section 5)."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
 def test_what_is_odd_about_a_good_file_is_noted(root: Path) -> None:
     frames = [picture(number) for number in range(3)]
     for name in ("moving.gif", "moving.png", "moving.webp", "pages.tif"):
@@ -70,13 +83,20 @@ def test_what_is_odd_about_a_good_file_is_noted(root: Path) -> None:
     grey = np.asarray(picture(4).convert("L"), np.uint16)
     Image.fromarray(grey << 4).save(root / "b" / "twelve bits.png")
     Image.fromarray(grey << 8).save(root / "b" / "sixteen bits.png")
+    Image.fromarray(grey << 4).save(root / "b" / "twelve bits.tif")
+    (root / "b" / "twelve bits, colour.png").write_bytes(png_of_16_bits(np.stack([grey << 4] * 3, axis=2)))
+    (root / "b" / "sixteen bits, colour.png").write_bytes(png_of_16_bits(np.stack([grey << 8] * 3, axis=2)))
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(root / "b" / "eight bits, dark.png")
     first = "only the first of its frames or pages is used"
     assert build(root).noted() == [
         ("a/moving.gif", first),
         ("a/moving.png", first),
         ("a/moving.webp", first),
         ("a/pages.tif", first),
-        ("b/twelve bits.png", "nearly black: only the lower 12 of its 16 bits are used"),
+        *(
+            (f"b/{name}", "nearly black: only the lower 12 of its 16 bits are used")
+            for name in ("twelve bits, colour.png", "twelve bits.png", "twelve bits.tif")
+        ),
     ]
     assert build(root).rejected() == []
 

@@ -23,6 +23,7 @@ from filelock import FileLock
 from jaxtyping import Int64, UInt8
 
 from raylight.data.decode.image import CODE_VERSION, FORMATS, RESIZER, DecodeSpec, decode_image
+from raylight.data.decode.signatures import has_16_bits
 from raylight.data.names import printable
 from raylight.errors import BadImageError
 from raylight.storage.atomic import appearing_whole
@@ -236,7 +237,7 @@ def _read_file(root: AnyPath, path: str) -> tuple[_Facts, UInt8[np.ndarray, "32 
         thumbnail = decode_image(data, DecodeSpec(THUMBNAIL_SIZE, "stretch"))
     except BadImageError as error:
         return facts._replace(reason=str(error)), None
-    if facts.note is None and str(facts.mode).startswith("I;16") and thumbnail.max() < 16:
+    if facts.note is None and thumbnail.max() < 16 and has_16_bits(data):
         facts = facts._replace(note="nearly black: only the lower 12 of its 16 bits are used")
     return facts._replace(status="ok"), thumbnail
 

@@ -37,7 +37,7 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
     with contextlib.ExitStack() as job, contextlib.ExitStack() as start_up:
         start_up.enter_context(few_collections())
         check_tracking(config.logger)
-        if config.augment.transforms:
+        status.enter("indexing")
         index = indexed(config, cache_dir)
         costs.lap("index")
 

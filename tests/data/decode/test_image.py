@@ -17,6 +17,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from raylight.data.decode import image as decode
 from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.data.decode.signatures import foreign_kind
 from raylight.errors import BadImageError
 
 CROP, STRETCH = DecodeSpec(48, "crop"), DecodeSpec(48, "stretch")
@@ -160,6 +161,71 @@ def test_sixteen_bits_keep_the_upper_eight() -> None:
     for kind in ("PNG", "TIFF", "PPM"):
         decoded = decode_image(encoded(Image.fromarray(values), kind), STRETCH)
         assert np.array_equal(decoded[..., 1], values >> 8), kind
+
+
+def test_sixteen_bits_of_which_zero_is_white_are_turned() -> None:
+    """TIFF's photometric interpretation 0; Pillow itself minds it up to 8 bits, and refuses it with the larger byte first."""
+    values = np.linspace(0, 65535, 48 * 48).astype(np.uint16).reshape(48, 48)
+    for order, kind in (("<", b"II*\0"), (">", b"MM\0*")):
+        pixels = values.astype(f"{order}u2").tobytes()
+        directory = struct.pack(f"{order}H", 8)
+        for tag, length, value in (
+            (256, 3, 48),
+            (257, 3, 48),
+            (258, 3, 16),
+            (259, 3, 1),
+            (262, 3, 0),
+            (273, 4, 8),
+            (278, 3, 48),
+        ):
+            entry = struct.pack(f"{order}HHI", tag, length, 1)
+            directory += entry + (
+                struct.pack(f"{order}I", value) if length == 4 else struct.pack(f"{order}HH", value, 0)
+            )
+        directory += struct.pack(f"{order}HHII", 279, 4, 1, len(pixels)) + bytes(4)
+        file = kind + struct.pack(f"{order}I", 8 + len(pixels)) + pixels + directory
+        if order == ">":
+            assert "not a whole image" in refused(file)
+        else:
+            assert np.array_equal(decode_image(file, STRETCH)[..., 0], 255 - (values >> 8))
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_few_bits_of_which_zero_is_white_are_turned_once(mode: str) -> None:
+    image = picture().convert(mode)
+    stream = io.BytesIO()
+    ImageOps.invert(image.convert("L")).convert(mode).save(stream, "TIFF", tiffinfo={262: 0})
+    with Image.open(io.BytesIO(stream.getvalue())) as again:
+        assert again.tag_v2[262] == 0
+        expected = again.convert("RGB")
+    assert difference(decode_image(stream.getvalue(), STRETCH), reference(expected, STRETCH)) < 1
+
+
+FOREIGN = {
+    "a HEIC picture": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(90),
+    "a video": b"\0\0\0\x18ftypisom\0\0\0\0isomavc1" + bytes(90),
+    "a web page": b"\n<!DOCTYPE html>\n<html><body>404 Not Found</body></html>",
+    "an XML document": b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+    "an SVG drawing": b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>",
+    "a JSON document": b'{"message": "rate limit exceeded"}',
+    "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n",
+    "a git-annex pointer": b"/annex/objects/SHA256E-s1--00.jpg\n",
+    "a PDF document": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3",
+    "a DICOM file": bytes(128) + b"DICM" + bytes(60),
+    "a ZIP archive": b"PK\x03\x04" + bytes(100),
+    "macOS's notes on a file": b"\0\x05\x16\x07" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_bears_an_images_name_is_called_what_it_is(kind: str) -> None:
+    assert refused(FOREIGN[kind]).startswith("not a whole image of an accepted format")
+    assert f": it is {kind}" in refused(FOREIGN[kind])
+
+
+def test_pictures_are_not_taken_for_something_else() -> None:
+    for kind in ("PNG", "BMP", "GIF", "TIFF", "WEBP", "JPEG2000", "AVIF", "PPM"):
+        assert foreign_kind(encoded(picture(), kind)) is None, kind
 
 
 def test_twelve_bit_tiff_fills_the_range() -> None:

@@ -13,7 +13,7 @@ TIFF                       rejected if strips are missing, or a strip's checksum
 EXIF, XMP orientation      applied.
 grey, 1 bit, palette       to three channels.
 transparency               composited on white.
-16 bits a channel          the upper 8 bits; of a 12-bit TIFF the upper 8 of the 12.
+16 bits a channel          the upper 8 bits; of a 12-bit TIFF the upper 8 of the 12; inverted where white is zero.
 32-bit integers, floats    rejected: the values of black and white are unknown.
 CMYK                       to RGB without a colour profile; inverted in JPEG files, as Adobe writes them.
 animations, pages          the first frame or page.
@@ -38,12 +38,13 @@ from jaxtyping import UInt8
 from raylight.config.pretrained import CROP_RATIO
 from raylight.data.decode.integrity import check_covered, check_png_rows, check_tiff_strips
 from raylight.data.decode.jpeg_header import JpegHeader, read_jpeg_header
+from raylight.data.decode.signatures import foreign_kind
 from raylight.errors import BadImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CODE_VERSION: Final = 2
+CODE_VERSION: Final = 3
 """Raised with every change here that changes a pixel; part of every cache key."""
 
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -69,6 +70,12 @@ RESIZER: Final = "cykooz" if importlib.util.find_spec("cykooz_resizer") else "pi
 
 Both apply the same filter, but rounding differs by up to 1 of 255, so the name is part of cache keys.
 """
+
+_NO_IMAGE: Final = f"not a whole image of an accepted format (JPEG, {', '.join(FORMATS)})"
+
+_BITS_TAG: Final = 258
+_PHOTOMETRIC_TAG: Final = 262
+"""TIFF's bits of each channel, and what its zeros mean (TIFF 6.0): 0 white, 1 black."""
 
 _ORIENTATION_TAG: Final = 0x0112
 """EXIF tag with the rotation and mirroring that show the image upright, 1 to 8 (JEITA CP-3451)."""
@@ -277,6 +284,8 @@ def _reach(low: float, high: float, length: int, size: int, support: int) -> sli
 
 
 def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size size channel"], int]:
+    if kind := foreign_kind(data):
+        raise BadImageError(f"{_NO_IMAGE}: it is {kind}")
     pillow = _pillow()
     try:
         with pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
@@ -294,7 +303,7 @@ def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "siz
     except (BadImageError, MemoryError):
         raise
     except pillow.UnidentifiedImageError as error:
-        raise BadImageError(f"not a whole image of an accepted format (JPEG, {', '.join(FORMATS)})") from error
+        raise BadImageError(_NO_IMAGE) from error
     except pillow.DecompressionBombError as error:
         raise BadImageError(f"more than the {MAX_PIXELS:,} pixels that are decoded") from error
     except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them run into
@@ -316,8 +325,11 @@ def _plain(picture: "Image") -> "Image":
     from PIL import Image
 
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
-        bits = 12 if getattr(picture, "tag_v2", {}).get(258) == (12,) else 16
-        return Image.fromarray((np.asarray(picture) >> (bits - 8)).astype(np.uint8))
+        tags = getattr(picture, "tag_v2", {})
+        bits = 12 if tags.get(_BITS_TAG) == (12,) else 16
+        grey = (np.asarray(picture) >> (bits - 8)).astype(np.uint8)
+        # Pillow minds that white is zero in pixels of up to 8 bits alone.
+        return Image.fromarray(255 - grey if tags.get(_PHOTOMETRIC_TAG) == 0 else grey)
     if picture.mode in ("I", "F", "LAB"):
         kind = {"I": "32-bit integer", "F": "floating-point", "LAB": "CIELAB"}[picture.mode]
         raise BadImageError(f"{kind} pixels, whose range isn't known; convert to 8 or 16 bits a channel")

@@ -1,0 +1,74 @@
+"""What a file is that bears an image's name and isn't one that Raylight decodes, by its first bytes."""
+
+import io
+
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (
+        0,
+        b"version https://git-lfs.github.com/spec/",
+        "a Git LFS pointer, not the picture itself; fetch it with: git lfs pull",
+    ),
+    (0, b"/annex/objects/", "a git-annex pointer, not the picture itself; fetch it with: git annex get"),
+    (0, b"%PDF-", "a PDF document; export its pages as images"),
+    (128, b"DICM", "a DICOM file; export it as PNG or JPEG"),
+    (0, b"SIMPLE  =", "a FITS file; export it as PNG or JPEG"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file; export its pictures"),
+    (0, b"\x93NUMPY", "a NumPy array; export it as PNG"),
+    (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n", "a JPEG XL picture; convert it to JPEG or PNG"),
+    (0, b"\xff\x0a", "a JPEG XL picture; convert it to JPEG or PNG"),
+    (0, b"8BPS", "a Photoshop document; export it as PNG or JPEG"),
+    (0, b"\x00\x05\x16\x07", "macOS's notes on a file (AppleDouble), not the file itself; delete it"),
+    (0, b"PK\x03\x04", "a ZIP archive (or an office document); unpack it"),
+    (0, b"\x1f\x8b", "a gzip archive; unpack it"),
+    (0, b"Rar!", "a RAR archive; unpack it"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it"),
+    (0, b"\x00\x00\x01\x00", "a Windows icon; convert it to PNG"),
+    (0, b"RIFF", "a RIFF file (sound or video)"),
+    (0, b"\x1aE\xdf\xa3", "a Matroska video; extract its frames"),
+)
+"""Where each signature stands, what it is, what the file is and what to do about it."""
+
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+_MARKUP = ((b"<svg", "an SVG drawing; export it as PNG"), (b"<!doctype html", "a web page"), (b"<html", "a web page"))
+_PAGE = ", such as the error of a failed download; download the picture again"
+
+
+def has_16_bits(data: bytes) -> bool:
+    """Whether a picture that was decoded has 16 bits a channel, grey or colour, of which the upper 8 were kept.
+
+    Args:
+        data: content of its file.
+    """
+    from PIL import Image
+
+    if data.startswith(b"\x89PNG"):
+        return data[24] == 16
+    if data.startswith((b"\xff\xd8", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):
+        return False  # JPEG 2000's range is that of its own number of bits
+    with Image.open(io.BytesIO(data)) as picture:
+        return picture.mode.startswith("I;16") or 16 in getattr(picture, "tag_v2", {}).get(258, ())
+
+
+def foreign_kind(data: bytes) -> str | None:
+    """What a file is and what to do about it; None where its beginning doesn't tell, or is that of a decoded format.
+
+    Args:
+        data: content of the file.
+    """
+    if data[4:8] == b"ftyp":
+        brands = data[8 : 8 + min(int.from_bytes(data[:4]), 64)]
+        if b"avif" in brands or b"avis" in brands:
+            return None
+        if any(brand in brands for brand in _HEIF_BRANDS):
+            return "a HEIC picture (an iPhone's default); convert it to JPEG"
+        return "a video or a picture of the MP4 family; extract its frames"
+    for start, signature, kind in _SIGNATURES:
+        if data[start : start + len(signature)] == signature and not (signature == b"RIFF" and data[8:12] == b"WEBP"):
+            return kind
+    beginning = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if beginning.startswith(b"<"):
+        kind = next((kind for mark, kind in _MARKUP if mark in beginning), "an XML document")
+        return kind + _PAGE if kind == "a web page" else kind
+    if beginning.startswith((b"{", b"[")):
+        return "a JSON document" + _PAGE
+    return None
