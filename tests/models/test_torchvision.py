@@ -14,7 +14,7 @@ from raylight.config.schema import ModelConfig
 from raylight.config.shapes import smallest_image_size
 from raylight.errors import ConfigError, WeightsError
 from raylight.models.build import build_network
-from raylight.models.stages import StagedNetwork
+from raylight.models.stages import StagedNetwork, split_head, whole
 
 NAME = "shufflenet_v2_x0_5"
 
@@ -70,7 +70,23 @@ def test_smallest_image_size_of_torchvision_networks_works(name: str) -> None:
             build(name).eval()(torch.zeros(1, 3, size - 1, size - 1))
 
 
-@pytest.mark.parametrize("kind", ["pt", "safetensors", "half", "data_parallel", "checkpoint"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(
+            "pt",
+            "safetensors",
+            "half",
+            "checkpoint",
+            "module.",
+            "model.",
+            "_orig_mod.",
+            "module._orig_mod.",
+            "model.network.",
+        ),
+        *("model_state_dict", "model"),
+    ],
+)
 def test_weights_of_another_class_count_fill_all_but_the_head(
     kind: str, original: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
@@ -81,8 +97,10 @@ def test_weights_of_another_class_count_fill_all_but_the_head(
     }
     if kind == "safetensors":
         save_file(state, path)
-    elif kind == "data_parallel":
-        torch.save({f"module.{name}": value for name, value in state.items()}, path)
+    elif kind.endswith("."):
+        torch.save({f"{kind}{name}": value for name, value in state.items()}, path)
+    elif kind.startswith("model"):
+        torch.save({kind: state, "optimizer": {"lr": 0.1}}, path)
     else:
         torch.save({"state_dict": state, "epoch": 3} if kind == "checkpoint" else state, path)
     loaded = body(build(weights=str(path)))
@@ -95,6 +113,38 @@ def test_own_weights_fill_the_head_too(tmp_path: Path) -> None:
     save_file(network.state_dict(), tmp_path / "model.safetensors")
     again = build(n_classes=3, dense=[5], weights=str(tmp_path / "model.safetensors"))
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def test_a_run_and_its_checkpoints_are_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A checkpoint's names are those of the LightningModule, which holds the network that was exported."""
+    network = build(n_classes=3)
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "checkpoints").mkdir()
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3, "loops": {}}, tmp_path / "checkpoints" / "best.ckpt")
+    for path in (tmp_path, tmp_path / "model.safetensors", tmp_path / "checkpoints" / "best.ckpt"):
+        again = build(n_classes=3, weights=str(path))
+        assert all(torch.equal(value, network.state_dict()[name]) for name, value in again.state_dict().items())
+    assert "other classes" not in caplog.text
+    with caplog.at_level("INFO", "raylight"):
+        other = build(n_classes=5, weights=str(tmp_path))
+    assert all(torch.equal(value, body(network)[name]) for name, value in body(other).items())
+    assert "all but the head (fc), which was made for other classes, is taken" in caplog.text
+
+
+def test_names_of_a_network_that_was_cut_are_those_it_had() -> None:
+    head = torch.nn.Linear(2, 2)
+    heads = nn.Module()
+    heads.heads = nn.ModuleDict({"head": head})
+    heads.conv = nn.Conv2d(3, 2, 1)
+    heads.forward = lambda images: heads.heads["head"](heads.conv(images).mean((2, 3)))
+    before = dict(heads.state_dict())
+    network = split_head(heads, "heads.head", 20)
+    assert network is not None
+    again = whole(network.network.state_dict(), "heads.head")
+    assert set(network.network.state_dict()) != again.keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in again.items())
+    assert whole(before, "heads.head") is before
 
 
 def test_convnets_load_weights_too(tmp_path: Path) -> None:

@@ -286,8 +286,15 @@ def _place_problems(run: RunConfig, *, weights_needed: bool) -> Iterator[str]:
     yield from _root_problems(run.data)
     yield from _table_problems(run.data)
     weights = run.model.weights
-    if weights_needed and weights not in (None, "DEFAULT") and not Path(str(weights)).expanduser().is_file():
-        yield f"model.weights: there is no file {weights!r}; give a path, DEFAULT, or null for random weights"
+    place = Path(str(weights)).expanduser()
+    found = weights in (None, "DEFAULT") or place.is_file() or (place / "model.safetensors").is_file()
+    if weights_needed and not found:
+        what = (
+            f"{weights!r} has no model.safetensors, as finished runs have"
+            if place.is_dir()
+            else f"there is no file {weights!r}"
+        )
+        yield f"model.weights: {what}; give a path, a run folder, DEFAULT, or null for random weights"
 
 
 def _table_problems(data: DataConfig) -> Iterator[str]:

@@ -113,7 +113,8 @@ class ModelConfig:
     family: Annotated[str, Literal["convnet", "torchvision"]] = "convnet"
     """``convnet`` (our small networks) or ``torchvision`` (any classifier that torchvision lists)."""
     weights: str | None = None
-    """``null`` starts from random weights, ``DEFAULT`` takes torchvision's, else the path of a state dict."""
+    """``null`` starts from random weights, ``DEFAULT`` takes torchvision's, else the path of a state dict, or a
+    run (its folder, or a checkpoint in it); all but the head where that was made for other classes."""
     image_size: Annotated[int | None, Range(1, 4096)] = None
     """Height and width of the input, in pixels. ``null``: of the weights."""
     resize: Annotated[str | None, Literal["stretch", "crop"]] = None

@@ -4,8 +4,9 @@ Freezing, cached features and the inference engine all cut a network between two
 knows where those cuts may lie. How a network is built (``convnet``, ``backbones``) is left out.
 """
 
+import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 
@@ -194,6 +195,18 @@ def split_head(network: nn.Module, head: str, image_size: int) -> StagedNetwork 
         return None
     parts = nn.Sequential(OrderedDict(body=network, head=module))
     return StagedNetwork(parts, ["body", *(flat_stages(module, "head.") or ["head"])], head_start=1)
+
+
+def whole(state: Mapping[str, Tensor], head: str) -> Mapping[str, Tensor]:
+    """A state dict by the names that the network had before ``split_head`` cut it; that of a network left whole as it is.
+
+    Args:
+        state: of a network.
+        head: path of the head.
+    """
+    if not all(name.startswith(("body.", "head.")) for name in state):
+        return state
+    return {re.sub(r"^head\.", f"{head}.", name).removeprefix("body."): value for name, value in state.items()}
 
 
 def _probe(size: int) -> Float[Tensor, "2 3 size size"]:

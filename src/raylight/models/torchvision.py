@@ -11,7 +11,7 @@ from raylight.config.pretrained import STATISTICS, model_input, torchvision_mode
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError
 from raylight.models.convnet import dense_layers
-from raylight.models.stages import StagedNetwork, find_stages, split_head
+from raylight.models.stages import StagedNetwork, find_stages, split_head, whole
 from raylight.models.weights import load_state, read_state, torchvision_state
 
 _PROBE_SIZE = 96
@@ -36,7 +36,7 @@ def build_torchvision(model: ModelConfig, n_outputs: int) -> StagedNetwork:
     output = _output_layer(network)
     head = _replace_head(network, output, model, n_outputs)
     if model.weights is not None:
-        state = torchvision_state(model.name) if model.weights == "DEFAULT" else read_state(model.weights)
+        state = torchvision_state(model.name) if model.weights == "DEFAULT" else whole(read_state(model.weights), head)
         load_state(network, state, [output], source=f"{model.name}'s {model.weights}")
     return _staged(network, head, model)
 

@@ -4,6 +4,7 @@ Weights are never made up: what is missing, damaged or doesn't fit is an error t
 """
 
 import http.client
+import logging
 import pickle
 import re
 import socket
@@ -20,6 +21,17 @@ from torch import Tensor, nn
 
 from raylight.errors import WeightsError, first_line
 
+log = logging.getLogger("raylight")
+
+RUN_FILE = "model.safetensors"
+"""The weights in a run folder."""
+
+HOLDERS = ("state_dict", "model_state_dict", "model")
+"""Where checkpoints keep the state dict: Lightning's and this program's; PyTorch's tutorials; torchvision's references."""
+
+PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
+"""Before the names of a network's tensors: a run's, most LightningModules', DistributedDataParallel's, torch.compile's."""
+
 DOWNLOAD_TIMEOUT = 20.0
 """Seconds without an answer after which a download of weights is given up."""
 
@@ -27,13 +39,18 @@ DOWNLOAD_TIMEOUT = 20.0
 def read_state(path: str) -> Mapping[str, Tensor]:
     """Read a state dict from a ``.safetensors`` file or a file of ``torch.save``, without running code in it.
 
-    Checkpoints that hold the state dict below ``state_dict``, and names that begin with ``network.`` (a run's own
-    ``model.safetensors``) or ``module.`` (DistributedDataParallel), are understood.
+    A checkpoint may hold the state dict under a name of its own (``HOLDERS``), and the names of all tensors may begin alike
+    (``PREFIXES``).
+
+    Args:
+        path: of the file, or of a run folder, whose ``model.safetensors`` is read.
 
     Raises:
         WeightsError: no such file, or it isn't a state dict.
     """
     file = Path(path).expanduser()
+    if file.is_dir():
+        file /= RUN_FILE
     if not file.is_file():
         raise WeightsError(
             f"model.weights: there is no file {path!r}; give the path of a state dict, DEFAULT, or null for random weights"
@@ -48,16 +65,15 @@ def read_state(path: str) -> Mapping[str, Tensor]:
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise WeightsError(f"model.weights: {path} can't be read as a state dict: {first_line(error)}") from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
+    if isinstance(state, Mapping):
+        state = next((state[name] for name in HOLDERS if isinstance(state.get(name), Mapping)), state)
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(
             f"model.weights: {path} holds a {type(state).__name__}, not a state dict (names with tensors)"
         )
     found: Mapping[str, Tensor] = state
-    for prefix in ("network.", "module."):
-        if all(name.startswith(prefix) for name in found):
-            found = _renamed(found, rf"^{re.escape(prefix)}", "")
+    while prefix := next((some for some in PREFIXES if all(name.startswith(some) for name in found)), None):
+        found = _renamed(found, rf"^{re.escape(prefix)}", "")
     return found
 
 
@@ -118,6 +134,8 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], head: Sequence[s
             f"model.weights: {source} doesn't fit the network: {'; '.join(problems)}. Only the head may differ; "
             "give weights of the same network, or model.weights=null for random ones"
         )
+    if not in_head <= fits and any(_is_below(name, head) for name in state):
+        log.info("%s: all but the head (%s), which was made for other classes, is taken", source, ", ".join(head))
     kept = OrderedDict((name, state[name]) for name in own if name in taken)
     if hasattr(state, "_metadata"):  # versions, by which some modules translate older weights
         kept._metadata = state._metadata  # type: ignore[attr-defined]
