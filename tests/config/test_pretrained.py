@@ -134,10 +134,6 @@ def test_augmentation_follows_the_size_of_the_weights() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (
-            ["model=torchvision", "model.name=efficentnet_b0"],
-            "model.name: torchvision has no classifier 'efficentnet_b0'; did you mean 'efficientnet_b0'?",
-        ),
         (["model.interpolation=nearest"], "model.interpolation: 'nearest' is not one of bilinear, bicubic"),
         (["model.normalize=imagnet"], "model.normalize: 'imagnet' is not one of unit, centered, imagenet, nor"),
         (

@@ -15,7 +15,9 @@ class Range:
     """Smallest and largest value of a number, both allowed."""
 
     low: float
+    """Smallest value."""
     high: float
+    """Largest value."""
 
 
 @dataclass
