@@ -132,6 +132,8 @@ def test_nor_of_an_audits_or_a_comparisons_page(
     with (other / "predictions.csv").open("w", newline="") as file:
         turned = [[*row[:3], next(name for name in CLASSES if name != row[3]), row[5], row[4]] for row in rows]
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows([header, *turned])
+    config = other / "config.yaml"
+    config.write_text(config.read_text().replace("max_epochs: 1", "max_epochs: 2"))  # another recipe, not a second seed
     compared = CliRunner().invoke(app, ["compare", str(run), str(other), "--out", str(tmp_path / "compared")])
     assert compared.exit_code == 0, compared.output
     assert "&lt;b onclick=alert(4)&gt;cat" in checked(tmp_path / "compared" / "comparison.html")

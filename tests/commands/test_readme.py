@@ -51,7 +51,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder.mkdir(parents=True)
             for number in range(count):
                 pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number}.png")
+                Image.fromarray(pixels).save(
+                    folder / f"IM-{number:04d}-0001.png"
+                )  # named like films, which data=xray groups by patient
     return root
 
 
