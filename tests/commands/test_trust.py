@@ -64,5 +64,9 @@ def test_a_run_tells_what_its_result_rests_on(train: Callable[..., CompletedProc
     assert suspicious["histogram"]  # the planted brightness
     assert shortcuts["real"]["value"] == metrics["test/accuracy"]["value"]
     page = (run / "report.html").read_text()
-    for words in ("Without what training has met", "can be predicted without looking at the picture", "What it goes by"):
+    for words in (
+        "Without what training has met",
+        "can be predicted without looking at the picture",
+        "What it goes by",
+    ):
         assert words in page
