@@ -1,6 +1,6 @@
 """The metrics that there are, by name: the one list that settings, training and every table go by.
 
-Leaves out what they mean (``training.metrics``) and their intervals (``report.evaluation``).
+Leaves out what they mean (``training.metrics``) and their intervals (``evaluation.metrics``).
 """
 
 LABELS = {

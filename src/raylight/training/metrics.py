@@ -1,7 +1,7 @@
 """The metrics of training, validation and test, by torchmetrics.
 
 Covers which metrics there are, what they mean for two classes and for more, and what they are where they
-aren't defined. Leaves out intervals and the table of a finished run (``report.evaluation``, which gives the
+aren't defined. Leaves out intervals and the table of a finished run (``evaluation.metrics``, which gives the
 same values).
 
 Two classes: every metric speaks of the positive class, by its probability. More classes: precision, recall,
