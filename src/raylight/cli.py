@@ -1,4 +1,4 @@
-"""``raylight``: what is done with finished runs. Training itself is ``python train.py``.
+"""``raylight``: training, and what is done with finished runs.
 
 Each command only reads its arguments here; the work is done by the room that it names. Exit codes are in each
 command's help.
@@ -13,13 +13,14 @@ from typing import Annotated
 import typer
 
 from raylight.errors import RaylightError
+from raylight.installation import OPTION_FILES, join_project
 from raylight.process import ensure_home
 from raylight.runs.console import log_to
 from raylight.storage.atomic import check_output
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as train.py prints it last.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as training prints it last.")]
 DataSettings = Annotated[
     list[str] | None, typer.Argument(metavar="[data.SETTING=VALUE]...", help="Such as data.root=PATH.")
 ]
@@ -27,7 +28,28 @@ DataSettings = Annotated[
 
 @app.callback()
 def describe() -> None:
-    """Audit data; evaluate, predict with, compare, show, export and resume runs."""
+    """Train; audit data; evaluate, predict with, compare, show, export and resume runs."""
+
+
+def _completed(incomplete: str) -> list[str]:
+    from raylight.config.launch import completions
+
+    return completions(OPTION_FILES, incomplete)
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    help="Train, or sweep with -m: raylight train model=resnet18 data=xray; raylight train --help lists what can be chosen.",
+)
+def train(
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[SETTING=VALUE]...", autocompletion=_completed)
+    ] = None,
+) -> None:
+    """Train: Hydra reads what follows."""
+    from raylight.pipeline.command import train_command
+
+    raise typer.Exit(train_command(settings or []))
 
 
 @app.command()
@@ -157,7 +179,7 @@ def serve(
 def resume(run: RunFolder) -> None:
     """Go on with an interrupted run, in the same folder.
 
-    Exit codes: those of train.py.
+    Exit codes: those of raylight train.
     """
     from raylight.pipeline.job import resume_run
 
@@ -192,4 +214,5 @@ def _guarded(work: Callable[[], int], *, folder: Path | None = None, file: Path 
 def main() -> None:
     """The console script."""
     ensure_home()
+    join_project()
     app()

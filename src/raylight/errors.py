@@ -1,11 +1,7 @@
 """The errors that are a user's to mend. Each message names the thing, the value, what was expected, the remedy."""
 
 import difflib
-import importlib.util
-import shlex
-import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 
 class RaylightError(Exception):
@@ -77,17 +73,3 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """The end of a sentence on a mistyped name, such as ``; did you mean 'seed'?``; empty where no candidate is near."""
     found = nearest(name, candidates)
     return f"; did you mean {found!r}?" if found else ""
-
-
-def install_command(extra: str) -> str:
-    """The command that brings one of the optional parts into the environment that this process runs in.
-
-    Args:
-        extra: a name of ``[project.optional-dependencies]`` in ``pyproject.toml``.
-    """
-    root = Path(__file__).resolve().parents[2]
-    if not (root / "pyproject.toml").is_file():
-        return f"pip install 'raylight[{extra}]'"
-    python = shlex.quote(sys.executable)
-    installer = f"{python} -m pip install" if importlib.util.find_spec("pip") else f"uv pip install --python {python}"
-    return f"{installer} -c {shlex.quote(str(root / 'constraints.txt'))} -e {shlex.quote(f'{root}[{extra}]')}"

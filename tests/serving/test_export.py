@@ -12,7 +12,7 @@ from typer.testing import Result
 
 from raylight.data.decode.image import DecodeSpec, decode_image
 from raylight.data.index import Index
-from raylight.errors import install_command
+from raylight.installation import install_command
 from raylight.serving import export
 from raylight.serving.predictor import Predictor
 from tests.trained_run import move_images

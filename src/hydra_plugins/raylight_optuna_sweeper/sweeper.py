@@ -23,7 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.raylight_optuna_sweeper import config as _registers  # noqa: F401
-from raylight.errors import install_command
+from raylight.installation import install_command
 from raylight.runs.console import log_to
 
 log = logging.getLogger("raylight")

@@ -12,6 +12,7 @@ from pathlib import Path
 from raylight.config.quoting import quoted
 from raylight.config.schema import DataConfig, RunConfig
 from raylight.errors import ConfigError
+from raylight.installation import OPTION_FILES
 from raylight.runs.machine import usable_cpus
 from raylight.runs.run_dir import STATUS_FILE
 
@@ -155,16 +156,6 @@ def _composed(arguments: list[str]) -> RunConfig:
     from raylight.config.launch import checked_arguments, load_config, register_schema
 
     register_schema()
-    conf = _conf_dir()
-    checked = checked_arguments(conf, arguments)
-    with initialize_config_dir(str(conf), version_base="1.3"):
+    checked = checked_arguments(OPTION_FILES, arguments)
+    with initialize_config_dir(str(OPTION_FILES), version_base="1.3"):
         return load_config(compose("train", overrides=checked))
-
-
-def _conf_dir() -> Path:
-    """Where the option files are: beside the source, else in the working directory, which may have a conf/ of its own."""
-    places = [Path(__file__).resolve().parents[3] / "conf", Path.cwd() / "conf"]
-    for place in places:
-        if (place / "train.yaml").is_file():
-            return place
-    raise ConfigError([f"there is no conf/train.yaml in {Path.cwd()}; run the command where train.py is"])

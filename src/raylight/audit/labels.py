@@ -22,7 +22,8 @@ from raylight.compare.study import study_of
 from raylight.data.decode.image import DecodeSpec
 from raylight.data.index import Index
 from raylight.data.split import linked_groups
-from raylight.errors import ConfigError, DataError, install_command
+from raylight.errors import ConfigError, DataError
+from raylight.installation import TRAIN, install_command
 from raylight.report.images import SAMPLE, OriginalFiles, jpeg
 from raylight.report.pages import render
 from raylight.storage.atomic import write_atomically
@@ -126,7 +127,7 @@ def labels_of_sweep(folders: Sequence[Path]) -> LabelErrors:
     if len(study.replicates) > 1 or not study.joined:
         raise IncomparableError(
             f"{len(study.replicates)} models are here; labels are judged by the folds of one: "
-            "python train.py -m data.folds=5 data.fold=0,1,2,3,4"
+            f"{TRAIN} -m data.folds=5 data.fold=0,1,2,3,4"
         )
     (recipe,), (whole,) = study.recipes, study.replicates
     images = whole.images

@@ -25,6 +25,7 @@ from raylight.config.shapes import smallest_image_size
 from raylight.config.targets import secret_problem, target_problems
 from raylight.config.uris import is_uri
 from raylight.errors import ConfigError, did_you_mean, first_line
+from raylight.installation import TRAIN
 
 MONITORED = ("loss", *METRICS)
 """Validation metrics that can choose a checkpoint."""
@@ -326,5 +327,5 @@ def _root_problems(data: DataConfig) -> Iterator[str]:
     fetch = " Or let Raylight fetch them with data.download=true." if data.archive_url or data.kaggle else ""
     yield (
         f"data.root: {found}.{origin}{fetch} Place them as ROOT/CLASS/*.jpg or ROOT/{{train,test}}/CLASS/*.jpg, set "
-        f"data.root=ROOT, and try them with: python train.py data={data.name} data.root=ROOT trainer=debug"
+        f"data.root=ROOT, and try them with: {TRAIN} data={data.name} data.root=ROOT trainer=debug"
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from raylight.config.quoting import quoted
 from raylight.errors import ConfigError, did_you_mean, first_line
+from raylight.installation import TRAIN
 
 _ALONE = ("run", "multirun", "cfg", "info", "shell_completion")
 """Flags of which Hydra takes one."""
@@ -29,14 +30,15 @@ def arranged(arguments: list[str]) -> list[str]:
     flags = [flag for action in parser._actions for flag in action.option_strings]
 
     def refuse(message: str) -> Any:
-        raise ConfigError([f"{message} (python train.py --help lists what there is)"])
+        raise ConfigError([f"{message} ({TRAIN} --help lists what there is)"])
 
     parser.error = refuse  # type: ignore[method-assign]
     parsed, left = parser.parse_known_args(arguments)
     for unknown in left:
         if unknown.startswith("-"):
             name = unknown.partition("=")[0]
-            raise ConfigError([f"{name}: there is no such flag{did_you_mean(name, flags)}"])
+            guess = did_you_mean(name, flags) or f" ({TRAIN} --help lists what there is)"
+            raise ConfigError([f"{name}: there is no such flag{guess}"])
     together = [f"--{name}" for name in _ALONE if getattr(parsed, name)]
     if len(together) > 1:
         raise ConfigError([f"{together[0]}: can't be asked for together with {together[1]}; choose one"])
@@ -75,7 +77,7 @@ def read_override(text: str, *, multirun: bool) -> tuple[Any, str | None]:
         key, _, value = text.partition("=")
         whole = parser.parse_override(f"{key}={quoted(value)}")
         return whole, (
-            f"{key}: {value} names several values; sweep over them with -m (python train.py -m {text}), or quote what is "
+            f"{key}: {value} names several values; sweep over them with -m ({TRAIN} -m {text}), or quote what is "
             f"one text: {_in_shell(f'{key}={quoted(value)}')}"
         )
     return override, None

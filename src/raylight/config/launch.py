@@ -22,8 +22,9 @@ from raylight.config.paths import with_absolute_paths
 from raylight.config.resume import resumed_arguments, start_of
 from raylight.config.schema import RunConfig
 from raylight.config.targets import allow, hydra_problems
-from raylight.errors import ConfigError, did_you_mean, first_line, install_command
+from raylight.errors import ConfigError, did_you_mean, first_line
 from raylight.imports import few_collections
+from raylight.installation import TRAIN, install_command
 from raylight.process import ensure_home
 
 Rehearsal = Callable[[RunConfig], Sequence[str]]
@@ -130,17 +131,17 @@ def register_schema() -> None:
     settings.job.chdir = False
     settings.callbacks = {"sweep_table": {"_target_": "raylight.compare.sweep_callback.SweepTableCallback"}}
     settings.help.app_name = "Raylight"
-    settings.help.header = "Raylight trains and compares image classifiers: python train.py [SETTING=VALUE ...]"
+    settings.help.header = f"Raylight trains and compares image classifiers: {TRAIN} [SETTING=VALUE ...]"
     settings.help.template = HELP
     store.store(group="hydra", name="config", node=settings, provider="raylight")
 
 
-HELP = """${hydra.help.header}
+HELP = f"""${{hydra.help.header}}
 
 Choose an option a group, then change single settings; -m sweeps over comma-separated values:
-  python train.py model=resnet18 data=xray data.root=PATH
-  python train.py -m model=cnn2,cnn5 seed=1,2
-  python train.py experiment=NAME            a published system or a study
+  {TRAIN} model=resnet18 data=xray data.root=PATH
+  {TRAIN} -m model=cnn2,cnn5 seed=1,2
+  {TRAIN} experiment=NAME            a published system or a study
 
 Options:
 $APP_CONFIG_GROUPS
@@ -148,8 +149,24 @@ $APP_CONFIG_GROUPS
 Show the whole config with --cfg job, one section with --cfg job --package model.
 Exit codes: 0 finished, 1 failed, 2 bad config or data, 130 interrupted, 143 terminated.
 
-${hydra.help.footer}
+${{hydra.help.footer}}
 """
+
+
+def completions(conf_dir: Path, incomplete: str) -> list[str]:
+    """What a setting on the command line may go on with, for the shell.
+
+    Args:
+        conf_dir: folder of the option files.
+        incomplete: the word so far, such as ``model=re``.
+    """
+    from hydra import initialize_config_dir
+    from hydra._internal.core_plugins.bash_completion import BashCompletion
+    from hydra.core.global_hydra import GlobalHydra
+
+    register_schema()
+    with initialize_config_dir(str(conf_dir), version_base="1.3"):
+        return BashCompletion(GlobalHydra.instance().config_loader())._query(config_name="train", line=incomplete)
 
 
 def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal = lambda _: ()) -> list[str]:

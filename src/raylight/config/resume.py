@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from raylight.config.quoting import quoted
 from raylight.errors import ConfigError
+from raylight.installation import TRAIN
 
 COMMAND_FILE = "multirun.yaml"
 """Where a sweeper writes the command that it was given."""
@@ -54,7 +55,7 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
         raise ConfigError(
             [
                 f"resume: {value!r} is not the folder of a sweep: it has no {COMMAND_FILE}. A sweep's folder is what "
-                "python train.py -m prints last; a single run goes on with run=RUN"
+                f"{TRAIN} -m prints last; a single run goes on with run=RUN"
             ]
         )
     kept = [argument for argument in arguments if argument not in asked]
@@ -102,7 +103,7 @@ def _run_resumed(value: str, arguments: list[str]) -> list[str]:
         raise ConfigError(["run: goes on with a run as it was begun, so nothing else can be set beside it"])
     if not (folder / STATUS_FILE).is_file():
         raise ConfigError(
-            [f"run: {value!r} is not a run folder: it has no {STATUS_FILE}. RUN is what train.py prints last"]
+            [f"run: {value!r} is not a run folder: it has no {STATUS_FILE}. RUN is what training prints last"]
         )
     return [f"run={quoted(str(folder))}", f"hydra.run.dir={quoted(str(folder))}"]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError, DataError
 from raylight.imports import imported_meanwhile
+from raylight.installation import TRAIN
 from raylight.runs.progress import progress_bar
 from raylight.runs.run_dir import RunDir
 
@@ -183,7 +184,7 @@ def _check_unchanged(run: RunDir, index: Index) -> None:
         named = ", ".join(map(repr, changed[:3])) + (", ..." if len(changed) > 3 else "")
         raise DataError(
             f"{len(changed)} of the images in {index.root} aren't what they were when {run.path} began ({named}). Going on "
-            "would mix two data sets: bring them back, or begin anew: python train.py --config-path RUN --config-name config"
+            f"would mix two data sets: bring them back, or begin anew: {TRAIN} --config-path RUN --config-name config"
         )
 
 

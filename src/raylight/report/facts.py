@@ -19,6 +19,7 @@ from raylight.config.metric_names import LABELS, METRICS
 from raylight.config.schema import RunConfig
 from raylight.data.index import Index
 from raylight.evaluation.predictions import UNKNOWN, Predictions, read_csv
+from raylight.installation import TRAIN
 from raylight.models.preprocessing import Preprocessing
 from raylight.report.results import read_history
 from raylight.runs.looks import looks
@@ -96,7 +97,7 @@ class RunFacts:
         """What repeats the run."""
         import shlex
 
-        return f"python train.py --config-path {shlex.quote(str(self.run.path.resolve()))} --config-name config"
+        return f"{TRAIN} --config-path {shlex.quote(str(self.run.path.resolve()))} --config-name config"
 
     @cached_property
     def title(self) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raylight.installation import TRAIN
 from raylight.models.stages import StagedNetwork
 from raylight.report.caveats import caveats_of, rule_on_validation
 from raylight.report.facts import RunFacts
@@ -159,7 +160,7 @@ def _provenance(facts: RunFacts) -> dict[str, Any]:
     contents = "\n".join(sorted(digest or "" for digest in facts.index.column("sha256"))).encode()
     return {
         "command": facts.command,
-        "started_as": None if facts.overrides is None else shlex.join(["python", "train.py", *facts.overrides]),
+        "started_as": None if facts.overrides is None else f"{TRAIN} {shlex.join(facts.overrides)}",
         "folder": str(facts.run.path.resolve()),
         "data_root": str(facts.index.root),
         "started": facts.status["started"],

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from raylight.installation import TRAIN
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -15,10 +17,12 @@ def page_templates(room: str, *, escape: bool = True) -> "Environment":
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    templates = Environment(
         loader=PackageLoader(room),
         autoescape=escape,  # noqa: S701 - only what isn't HTML goes without, and escapes by its own rules
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.globals["TRAIN"] = TRAIN
+    return templates

@@ -72,7 +72,7 @@ class RunDir:
             raise RunError(f"{path} was stopped before its config was written: there is nothing to go on with.")
         if missing:
             raise RunError(
-                f"{path} is not a run folder: it has no {' and no '.join(missing)}. A run folder is what train.py "
+                f"{path} is not a run folder: it has no {' and no '.join(missing)}. A run folder is what training "
                 "prints last, for example outputs/demo-cnn2/2026-01-31_10-00-00-1a2b3c."
             )
         return cls(path)

@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from raylight.errors import ConfigError, RaylightError, did_you_mean, first_line, install_command
+from raylight.errors import ConfigError, RaylightError, did_you_mean, first_line
+from raylight.installation import install_command
 from raylight.models.build import class_logits
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork

@@ -18,7 +18,8 @@ from raylight.config.schema import DataConfig
 from raylight.data.sources import download as module
 from raylight.data.sources.download import download, extract, fetch
 from raylight.data.sources.source import find_images
-from raylight.errors import DataError, install_command
+from raylight.errors import DataError
+from raylight.installation import install_command
 
 
 class Server:

@@ -27,7 +27,8 @@ from typing import Any, Final
 from filelock import FileLock
 
 from raylight.config.schema import DataConfig
-from raylight.errors import DataError, install_command
+from raylight.errors import DataError
+from raylight.installation import install_command
 from raylight.storage.atomic import sync_all
 
 TRIES: Final = 5

@@ -8,7 +8,8 @@ from raylight.config.schema import DataConfig
 from raylight.data.names import describe_classes, quoted, shortened
 from raylight.data.sources.layouts import LayoutMatch, read_class_folders, read_flat
 from raylight.data.sources.listing import Folder, files_below
-from raylight.errors import DataError, install_command
+from raylight.errors import DataError
+from raylight.installation import TRAIN, install_command
 from raylight.storage.remote import AnyPath, RemotePath
 
 _TREES = """\
@@ -59,7 +60,7 @@ def not_found_error(data: DataConfig, root: AnyPath, problem: str) -> DataError:
         if data.homepage or data.kind == "demo"
         else f"data=folder data.root={root}"
     )
-    lines.append(f"Check what you have with: python train.py {target} trainer=debug")
+    lines.append(f"Check what you have with: {TRAIN} {target} trainer=debug")
     return DataError("\n".join(lines))
 
 
