@@ -10,13 +10,14 @@ from jaxtyping import Float, UInt8
 from torch import nn
 
 from raylight.config.schema import ModelConfig
-from raylight.cpu.convolution import round_to
 from raylight.cpu.engine import InferenceEngine, bf16_supported
 from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 
 SIZE = 64
+
+
 TOLERANCE = 1e-4  # of the outputs' deviation
 
 
@@ -246,21 +247,6 @@ def test_rewriting_disturbs_no_other_thread(mobilenet: tuple[StagedNetwork, Prep
         assert other.result() > 10
     assert nn.Module.__call__ is call
     assert all(np.array_equal(result, results[0]) for result in results)
-
-
-def test_rounded_kernels_keep_their_sum() -> None:
-    weight = torch.randn(64, 1, 3, 3, generator=torch.Generator().manual_seed(0))
-    nearest, mended = weight.bfloat16(), round_to(weight, torch.bfloat16)
-    assert mended.dtype == torch.bfloat16
-
-    def sums(rounded: torch.Tensor) -> float:
-        return float((rounded.float() - weight).sum((2, 3)).abs().mean())
-
-    assert sums(mended) < sums(nearest) / 4
-    assert ((mended.float() - weight).abs() <= weight.abs() * 2**-6).all()  # a few steps at most
-    pointwise = torch.randn(4, 4, 1, 1)
-    assert torch.equal(round_to(pointwise, torch.bfloat16), pointwise.bfloat16())
-    assert round_to(weight, torch.float32) is weight
 
 
 @pytest.mark.real_data

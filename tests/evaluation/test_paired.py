@@ -62,6 +62,7 @@ def test_holm_multiplies_by_what_is_left_and_keeps_what_is_not_defined():
     assert corrected[2] == pytest.approx(0.02)
     assert np.isnan(corrected[1])
     assert holm([]) == []
+    assert holm([0.3]) == [0.3]
 
 
 def test_a_better_model_is_found_better():

@@ -6,7 +6,7 @@ from torch import nn
 
 from raylight.config.schema import ModelConfig
 from raylight.models.build import build_network
-from raylight.models.stages import StagedNetwork, find_stages, split_head
+from raylight.models.stages import StagedNetwork, find_stages, split_head, whole
 
 SMALL = [
     "mnasnet0_5",
@@ -128,3 +128,18 @@ def test_network_that_cannot_be_cut_says_so_and_stays_whole() -> None:
     network = StagedNetwork(crossed, ["network"], 0, sequential=False)
     assert torch.equal(network(images), expected)
     assert network.state_between(0, None).keys() == network.state_dict().keys()
+
+
+def test_names_of_a_network_that_was_cut_are_those_it_had() -> None:
+    head = torch.nn.Linear(2, 2)
+    heads = nn.Module()
+    heads.heads = nn.ModuleDict({"head": head})
+    heads.conv = nn.Conv2d(3, 2, 1)
+    heads.forward = lambda images: heads.heads["head"](heads.conv(images).mean((2, 3)))
+    before = dict(heads.state_dict())
+    network = split_head(heads, "heads.head", 20)
+    assert network is not None
+    again = whole(network.network.state_dict(), "heads.head")
+    assert set(network.network.state_dict()) != again.keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in again.items())
+    assert whole(before, "heads.head") is before

@@ -270,6 +270,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     corrected = np.array(p_values, np.float64)
     defined = np.isfinite(corrected)
-    if defined.any():
+    if (
+        defined.sum() > 1
+    ):  # one p-value stays as it is; multipletests collects all garbage, a fifth of a second each time
         corrected[defined] = multipletests(corrected[defined], method="holm")[1]
     return [float(value) for value in corrected]

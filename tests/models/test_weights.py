@@ -1,0 +1,161 @@
+"""Weights from files and from torchvision: what is taken, what is refused, and how that is said."""
+
+import os
+import pickle
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision import models
+
+from raylight.errors import WeightsError
+from raylight.models.stages import StagedNetwork
+from tests.models.test_torchvision import NAME, build
+
+
+@pytest.fixture(scope="module")
+def original() -> dict[str, torch.Tensor]:
+    """torchvision's own state dict with 1,000 classes."""
+    torch.manual_seed(1)
+    state: dict[str, torch.Tensor] = models.get_model(NAME).state_dict()
+    return state
+
+
+def body(network: StagedNetwork) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in network.network.state_dict().items() if not name.startswith("fc.")}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(
+            "pt",
+            "safetensors",
+            "half",
+            "checkpoint",
+            "module.",
+            "model.",
+            "_orig_mod.",
+            "module._orig_mod.",
+            "model.network.",
+        ),
+        *("model_state_dict", "model"),
+    ],
+)
+def test_weights_of_another_class_count_fill_all_but_the_head(
+    kind: str, original: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / ("weights.safetensors" if kind == "safetensors" else "weights.pt")
+    state = {
+        name: value.half() if kind == "half" and value.is_floating_point() else value
+        for name, value in original.items()
+    }
+    if kind == "safetensors":
+        save_file(state, path)
+    elif kind.endswith("."):
+        torch.save({f"{kind}{name}": value for name, value in state.items()}, path)
+    elif kind.startswith("model"):
+        torch.save({kind: state, "optimizer": {"lr": 0.1}}, path)
+    else:
+        torch.save({"state_dict": state, "epoch": 3} if kind == "checkpoint" else state, path)
+    loaded = body(build(weights=str(path)))
+    assert all(value.dtype == original[name].dtype for name, value in loaded.items())
+    assert all(torch.equal(value, state[name].to(value.dtype)) for name, value in loaded.items())
+
+
+def test_own_weights_fill_the_head_too(tmp_path: Path) -> None:
+    network = build(n_classes=3, dense=[5])
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    again = build(n_classes=3, dense=[5], weights=str(tmp_path / "model.safetensors"))
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def test_a_run_and_its_checkpoints_are_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A checkpoint's names are those of the LightningModule, which holds the network that was exported."""
+    network = build(n_classes=3)
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "checkpoints").mkdir()
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3, "loops": {}}, tmp_path / "checkpoints" / "best.ckpt")
+    for path in (tmp_path, tmp_path / "model.safetensors", tmp_path / "checkpoints" / "best.ckpt"):
+        again = build(n_classes=3, weights=str(path))
+        assert all(torch.equal(value, network.state_dict()[name]) for name, value in again.state_dict().items())
+    assert "other classes" not in caplog.text
+    with caplog.at_level("INFO", "raylight"):
+        other = build(n_classes=5, weights=str(tmp_path))
+    assert all(torch.equal(value, body(network)[name]) for name, value in body(other).items())
+    assert "all but the head (fc), which was made for other classes, is taken" in caplog.text
+
+
+def test_what_does_not_fit_is_listed(original: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    broken = dict(original)
+    del broken["conv1.0.weight"]
+    broken["conv5.0.weight"] = torch.zeros(2, 2)
+    broken["surplus.weight"] = torch.zeros(1)
+    torch.save(broken, tmp_path / "broken.pt")
+    with pytest.raises(WeightsError) as error:
+        build(weights=str(tmp_path / "broken.pt"))
+    message = str(error.value)
+    assert "broken.pt" in message
+    assert "1 missing (conv1.0.weight)" in message
+    assert "1 unknown (surplus.weight)" in message
+    assert "1 of another shape (conv5.0.weight (2, 2) for (1024, 192, 1, 1))" in message
+    assert "model.weights=null" in message
+
+
+def test_missing_file_is_named() -> None:
+    with pytest.raises(
+        WeightsError, match=r"there is no file '/nowhere/w\.pt'; give the path of a state dict, DEFAULT, or null"
+    ):
+        build(weights="/nowhere/w.pt")
+
+
+class Attack:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.target}",)
+
+
+def test_code_in_a_weights_file_is_never_run(tmp_path: Path) -> None:
+    for kind in ("zip", "pickle"):
+        path = tmp_path / f"{kind}.pt"
+        if kind == "zip":
+            torch.save({"conv1.0.weight": Attack(tmp_path / "owned")}, path)
+        else:
+            path.write_bytes(pickle.dumps(Attack(tmp_path / "owned")))
+        with pytest.raises(WeightsError, match="isn't loaded, since that could run code"):
+            build(weights=str(path))
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights at all", b"PK\x03\x04 half a zip"])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_damaged_files_are_named(content: bytes, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"damaged{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=f"model.weights: .*damaged{suffix}"):
+        build(weights=str(path))
+
+
+def test_file_without_a_state_dict_is_named(tmp_path: Path) -> None:
+    torch.save([1, 2, 3], tmp_path / "list.pt")
+    with pytest.raises(WeightsError, match="holds a list, not a state dict"):
+        build(weights=str(tmp_path / "list.pt"))
+
+
+def test_weights_that_cannot_be_downloaded_are_an_error_with_both_ways_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first use
+    monkeypatch.setenv("no_proxy", "")
+    for name in ("https_proxy", "http_proxy", "HTTPS_PROXY", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # no one answers there, so every download fails at once
+    with pytest.raises(WeightsError, match=r"ResNet18_Weights.IMAGENET1K_V1 can't be downloaded") as error:
+        build("resnet18", weights="DEFAULT")
+    assert "model.weights=/path/to/state_dict.pt" in str(error.value)
+    assert "model.weights=null" in str(error.value)
