@@ -1,0 +1,32 @@
+"""An audit of a run: what its network goes by."""
+
+import json
+from pathlib import Path
+
+from tests.audit.test_commands import Command
+
+
+def test_a_run_is_asked_what_it_goes_by(raylight: Command, copied_run: Path) -> None:
+    before = (copied_run / "metrics.json").read_bytes()
+
+    done = raylight("audit", copied_run)
+
+    assert done.exit_code in (0, 1), done.output
+    found = json.loads((copied_run / "shortcuts.json").read_text())
+    assert [check["name"] for check in found["checks"]][:4] == ["centre_black", "border_only", "coarse", "histogram"]
+    metrics = json.loads((copied_run / "metrics.json").read_text())
+    # Blocks of another size round differently, so that an image on the edge may be decided otherwise.
+    assert abs(found["real"]["value"] - metrics["test/accuracy"]["value"]) <= 1 / 24 + 1e-9
+    assert (copied_run / "metrics.json").read_bytes() == before  # a finished result isn't edited
+    assert (copied_run / "looks.csv").read_text().splitlines()[-1].endswith(",audit")
+    assert done.exit_code == any(check["suspicious"] for check in found["checks"])
+    for check in found["checks"]:
+        assert check["low"] <= check["value"] <= check["high"]
+        assert check["sentence"] in done.stdout.replace("\n", " ")
+
+
+def test_a_run_keeps_the_audit_of_its_data(run: Path) -> None:
+    audit = json.loads((run / "audit.json").read_text())
+    assert audit["files"] == 81
+    assert [finding["kind"] for finding in audit["findings"] if finding["severity"] != "note"] == ["not_an_image"]
+    assert set(audit["counts"]["left"]) == {"train", "val", "test"}
