@@ -9,7 +9,7 @@ from raylight.audit.labels import labels_of_data, labels_of_sweep, report_labels
 from raylight.compare.replicates import IncomparableError
 from raylight.errors import DataError
 from tests.audit.test_dataset import index_of, pictures
-from tests.compare.test_study import folds, run_folder
+from tests.compare.run_folders import folds, run_folder
 
 
 def test_flipped_labels_are_found_with_their_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,3 +118,16 @@ def test_equal_recipes_are_told_apart_in_five_of_a_hundred(n: int, runs_each: in
 def test_the_interval_of_a_mean_holds_it() -> None:
     rng = np.random.default_rng(0)
     assert np.mean([_mean_held(rng, 2000, 2, 0.03) for _ in range(400)]) > 0.92
+
+
+def test_a_single_run_keeps_its_own_interval_and_has_no_spread() -> None:
+    found = spread(
+        "mcc", [{"value": 0.1, "low": -0.3, "high": 0.5, "n": 9}, {"value": None, "low": None, "high": None}]
+    )
+    assert (found.mean, found.deviation, found.low, found.high, found.values) == (0.1, None, -0.3, 0.5, (0.1,))
+
+
+def test_intervals_stay_in_the_metrics_range() -> None:
+    two = [{"value": value, "low": value - 0.01, "high": value + 0.01, "n": 9} for value in (0.1, 0.9)]
+    assert (spread("accuracy", two).low, spread("accuracy", two).high) == (0, 1)
+    assert (spread("mcc", two).low, spread("brier", two).high) == (-1, 2)
