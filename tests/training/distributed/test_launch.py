@@ -38,8 +38,9 @@ CHANGES = {
     # From cached features first, then from images: the second phase trains what the first didn't know of.
     "finetune.phases": [{"train_from": "head", "epochs": 1}, {"train_from": "all"}],
     "augment.transforms": [{"_target_": "torchvision.transforms.v2.RandomHorizontalFlip"}],
-    "optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-2},
-    "trainer.max_epochs": 3,
+    # The loss rises, so that the first epoch stays the best: a stopped run goes on from its last epoch all the same.
+    "optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3, "maximize": True},
+    "trainer.max_epochs": 4,
     "trainer.batch_size": 9,  # of 64 images: uneven shares, and a last batch that leaves one process without any
     "trainer.precision": "32",
     "trainer.progress": "lines",
@@ -92,10 +93,12 @@ def disturbed(run: RunDir, work: Callable[[], object], act: Callable[[], None] |
     watcher = threading.Thread(target=watch)
     if act is not None:
         watcher.start()
-    work()
-    done.set()
-    if act is not None:
-        watcher.join()
+    try:
+        work()
+    finally:
+        done.set()
+        if act is not None:
+            watcher.join()
 
 
 def newest_epoch(checkpoint: Path) -> int:
@@ -143,6 +146,8 @@ def assert_same(run: RunDir, alone: RunDir) -> None:
     found, wanted = np.array(history(run)), np.array(history(alone))
     np.testing.assert_allclose(found[:, ~ranked], wanted[:, ~ranked], atol=2e-4)
     np.testing.assert_allclose(found[:, ranked], wanted[:, ranked], atol=2e-3)
+    for folder in (run, alone):
+        assert [newest_epoch(folder / "checkpoints" / name) for name in ("best.ckpt", "last.ckpt")] == [0, 3]
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (run, alone))
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
@@ -155,13 +160,13 @@ def assert_same(run: RunDir, alone: RunDir) -> None:
 
 
 def test_two_processes_learn_what_one_does_though_stopped_and_killed(alone: RunDir, tmp_path: Path) -> None:
-    """Terminated after the first epoch, one process killed after the second, each time resumed."""
+    """Terminated after the first epoch, one process killed after the third, each time resumed at the next."""
     run = run_until(tmp_path / "run", terminate, 1, **{"trainer.launcher": "processes", "trainer.num_workers": 2})
     assert state_of(run) == "interrupted"
-    assert len(history(run)) < 3
+    assert len(history(run)) < 4
 
     codes: list[int] = []
-    disturbed(run, lambda: codes.append(resume_run(run.path)), kill_one("forkserver"), 2)
+    disturbed(run, lambda: codes.append(resume_run(run.path)), kill_one("forkserver"), 3)
     status = run.read_json("status.json")
     assert (codes, status["state"]) == ([1], "failed")
     assert "of 2 died (out of memory, or killed)" in status["reason"]
@@ -170,7 +175,7 @@ def test_two_processes_learn_what_one_does_though_stopped_and_killed(alone: RunD
     assert resume_run(run.path) == 0
     assert_same(run, alone)
     log = (run / "train.log").read_text()
-    assert [log.count(f"epoch {epoch}/3") for epoch in (1, 2, 3)] == [1, 1, 1]
+    assert [log.count(f"epoch {epoch}/4") for epoch in range(1, 5)] == [1, 1, 1, 1]
 
 
 def test_ray_workers_learn_what_one_process_does_though_one_is_killed(alone: RunDir, tmp_path: Path) -> None:
@@ -178,14 +183,14 @@ def test_ray_workers_learn_what_one_process_does_though_one_is_killed(alone: Run
     run = run_until(
         tmp_path / "run",
         kill_one("RayTrainWorker"),
-        1,
+        3,
         **{"trainer.launcher": "ray", "trainer.num_workers": 2, "trainer.max_failures": 1, "ray.object_store_gb": 0.1},
     )
     assert_same(run, alone)
     log = (run / "train.log").read_text()
     assert "Training in 2 Ray workers of " in log
     assert "A worker health check failed. Ray starts all of them again, from the last whole epoch." in log
-    assert log.count("epoch 1/3") == 1
+    assert [log.count(f"epoch {epoch}/4") for epoch in (1, 2, 3)] == [1, 1, 1]
 
 
 def samples(n: int) -> Samples:
