@@ -186,8 +186,8 @@ def decode(address: str, photos: Path) -> None:
     """Decode all photos into a cache, with workers that have imported everything; prints the seconds and the content's hash."""
     from raylight.config.schema import DecodeConfig, RayConfig
     from raylight.data.cache_files import PIXELS, SIDECAR, write_cache
+    from raylight.data.decode.engines import decode_files
     from raylight.data.decode.image import DecodeSpec
-    from raylight.data.engines import decode_files
     from raylight.runs.ray_session import ray_session
 
     config, spec, engine = RayConfig(address=address), DecodeSpec(224, "crop"), DecodeConfig("ray")

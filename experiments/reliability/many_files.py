@@ -16,7 +16,7 @@ from experiments.reliability.tables import replace_table
 from raylight.config.schema import DataConfig
 from raylight.data.index import build_index
 from raylight.data.sources.source import find_images
-from raylight.data.split import assign_splits
+from raylight.data.splits.split import assign_splits
 from raylight.runs.machine import usable_cpus
 
 FILES = 100_000

@@ -79,8 +79,8 @@ def through_ray(files: Sequence[Path], size: int) -> tuple[float, float]:
     import ray
 
     from raylight.config.schema import DecodeConfig, RayConfig
+    from raylight.data.decode.engines import decode_files
     from raylight.data.decode.image import DecodeSpec
-    from raylight.data.engines import decode_files
     from raylight.runs.ray_session import ray_session
 
     def with_ours(some: Sequence[Path]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raylight.config.schema import RunConfig
-from raylight.data.leakage import SharedFile
+from raylight.data.splits.leakage import SharedFile
 from raylight.evaluation.intervals import wilson
 from raylight.evaluation.predictions import Predictions
 from raylight.models.preprocessing import Preprocessing

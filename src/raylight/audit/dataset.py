@@ -19,7 +19,7 @@ from raylight.audit.findings import Finding, class_counts
 from raylight.audit.metadata import read_makers, side_facts
 from raylight.audit.metadata_baseline import SAMPLE, GiveAway, Guessed, give_away, give_away_finding
 from raylight.data.index import Index
-from raylight.data.split import linked_groups
+from raylight.data.splits.split import linked_groups
 from raylight.evaluation.bootstrap import drawn
 from raylight.storage.atomic import write_atomically
 

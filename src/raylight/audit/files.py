@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from raylight.audit.findings import Finding, class_counts
-from raylight.data.duplicates import duplicate_groups
 from raylight.data.index import Index
-from raylight.data.leakage import LIKELY_SERIES, likely_series
 from raylight.data.sources.ignored import group_ignored
+from raylight.data.splits.duplicates import duplicate_groups
+from raylight.data.splits.leakage import LIKELY_SERIES, likely_series
 
 SETS_LISTED = 200
 """Sets of files that a finding names at most; its ``count`` says how many there are."""

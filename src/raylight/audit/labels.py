@@ -21,7 +21,7 @@ from raylight.compare.replicates import IncomparableError
 from raylight.compare.study import study_of
 from raylight.data.decode.image import DecodeSpec
 from raylight.data.index import Index
-from raylight.data.split import linked_groups
+from raylight.data.splits.split import linked_groups
 from raylight.errors import ConfigError, DataError
 from raylight.installation import TRAIN, install_command
 from raylight.report.images import SAMPLE, OriginalFiles, jpeg

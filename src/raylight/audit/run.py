@@ -8,7 +8,7 @@ from jaxtyping import Int64, UInt8
 
 from raylight.audit.shortcuts import FILE, IMAGES, check_shortcuts, shortcut_lines
 from raylight.config.schema import DecodeConfig, RayConfig
-from raylight.data.engines import decode_files
+from raylight.data.decode.engines import decode_files
 from raylight.data.index import Index
 from raylight.errors import DataError
 from raylight.evaluation.bootstrap import drawn

@@ -22,8 +22,8 @@ from jaxtyping import UInt8
 
 from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.cache_files import read_cache, write_cache
+from raylight.data.decode.engines import TRANSIENT_REASONS
 from raylight.data.decode.image import CODE_VERSION, RESIZER, DecodeSpec
-from raylight.data.engines import TRANSIENT_REASONS
 from raylight.data.index import Index
 from raylight.errors import DataError, RaylightError
 from raylight.storage.atomic import sync

@@ -74,8 +74,8 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
     """
     from raylight.data.index import build_index, check_bad_fraction
     from raylight.data.sources.source import describe_groups, find_images
-    from raylight.data.split import assign_splits, split_size_warnings
-    from raylight.data.split_check import check_shares, check_splits
+    from raylight.data.splits.check import check_shares, check_splits
+    from raylight.data.splits.split import assign_splits, split_size_warnings
     from raylight.runs.machine import usable_cpus
 
     source = find_images(config.data, cache_dir)
@@ -103,7 +103,7 @@ def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Im
     """
     from raylight.data.cache import cached_images
     from raylight.data.index import check_bad_fraction
-    from raylight.data.split_check import check_splits
+    from raylight.data.splits.check import check_splits
     from raylight.data.stream import Stream
     from raylight.models.preprocessing import Preprocessing
 

@@ -11,8 +11,8 @@ from safetensors.torch import save
 from raylight.audit.shortcuts import FILE, IMAGES, check_shortcuts, shortcut_lines
 from raylight.config.schema import RunConfig
 from raylight.cpu.engine import InferenceEngine
-from raylight.data.leakage import shared_with_training
 from raylight.data.samples import Samples
+from raylight.data.splits.leakage import shared_with_training
 from raylight.evaluation.bootstrap import drawn
 from raylight.evaluation.calibration import apply_temperature, calibrated
 from raylight.evaluation.predictions import Predictions, decide, write_csv

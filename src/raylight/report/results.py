@@ -18,7 +18,7 @@ import numpy as np
 from raylight.config.decision_rule import parse_rule
 from raylight.config.metric_names import LABELS
 from raylight.config.schema import RunConfig
-from raylight.data.leakage import SharedFile
+from raylight.data.splits.leakage import SharedFile
 from raylight.evaluation.calibration import Decision, calibrated, choose_threshold, fit_temperature
 from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.metrics import Estimate, as_json, evaluate

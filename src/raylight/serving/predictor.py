@@ -18,7 +18,7 @@ from yaml import YAMLError
 
 from raylight.config.schema import DecodeConfig, RayConfig, RunConfig
 from raylight.cpu.engine import InferenceEngine, bf16_supported
-from raylight.data.engines import decode_files
+from raylight.data.decode.engines import decode_files
 from raylight.data.index import Index
 from raylight.errors import ConfigError, DataError, RunError, first_line
 from raylight.evaluation.calibration import apply_temperature

@@ -1,7 +1,7 @@
 """Decoding the bytes of one image file to uint8[size, size, 3], or rejecting them with a reason.
 
 The result depends on the bytes and the :class:`DecodeSpec` alone. Not here: reading many files
-(:mod:`raylight.data.engines`), normalisation and augmentation (after the cache).
+(:mod:`raylight.data.decode.engines`), normalisation and augmentation (after the cache).
 
 How each kind of file is treated:
 

@@ -12,8 +12,8 @@ import pytest
 
 from raylight.config.schema import DataConfig
 from raylight.data.index import INDEX_SCHEMA, Index
-from raylight.data.split import assign_splits, limit_per_class, split_size_warnings
-from raylight.data.split_check import check_shares, check_splits
+from raylight.data.splits.check import check_shares, check_splits
+from raylight.data.splits.split import assign_splits, limit_per_class, split_size_warnings
 from raylight.errors import DataError
 
 

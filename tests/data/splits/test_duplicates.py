@@ -10,10 +10,10 @@ from PIL import Image, ImageEnhance
 
 from raylight.config.schema import DataConfig
 from raylight.data.decode.image import DecodeSpec, decode_image
-from raylight.data.duplicates import DuplicatePair, duplicate_groups, near_duplicates
 from raylight.data.index import Index, build_index
 from raylight.data.sources.demo import draw_face
 from raylight.data.sources.source import find_images
+from raylight.data.splits.duplicates import DuplicatePair, duplicate_groups, near_duplicates
 
 
 def thumbnail(picture: Image.Image, kind: str = "PNG", **settings: int) -> np.ndarray:

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from raylight.config.schema import DecodeConfig, RayConfig
-from raylight.data import engines
+from raylight.data.decode import engines
+from raylight.data.decode.engines import DecodedBlock, decode_files
 from raylight.data.decode.image import DecodeSpec, decode_image
-from raylight.data.engines import DecodedBlock, decode_files
 from raylight.runs.ray_session import ray_session
 
 SPEC = DecodeSpec(40, "crop")

@@ -11,9 +11,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from raylight.data.duplicates import duplicate_groups
 from raylight.data.index import Index
-from raylight.data.split import linked_groups
+from raylight.data.splits.duplicates import duplicate_groups
+from raylight.data.splits.split import linked_groups
 
 LIKELY_SERIES = r"^(.+?)[-_]day\d|^((?:NORMAL2-)?IM-\d+)-\d|^(person\d+)_|^(.*?patient[-_]?\d+)"
 """File names of several images of one patient, as seen in data sets without patient IDs."""

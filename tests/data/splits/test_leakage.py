@@ -5,8 +5,8 @@ from pathlib import Path
 from PIL import Image
 
 from raylight.config.schema import DataConfig
-from raylight.data.leakage import SharedFile, shared_with_training
-from raylight.data.split import assign_splits
+from raylight.data.splits.leakage import SharedFile, shared_with_training
+from raylight.data.splits.split import assign_splits
 from tests.audit.test_files import clean, draw, index_of
 
 

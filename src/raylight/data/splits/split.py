@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from raylight.config.schema import DataConfig
-from raylight.data.duplicates import duplicate_groups
 from raylight.data.index import Index
+from raylight.data.splits.duplicates import duplicate_groups
 from raylight.errors import DataError
 
 
