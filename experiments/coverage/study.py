@@ -18,7 +18,7 @@ from experiments.coverage.populations import Population
 from experiments.coverage.settings import PAIRS, RULES, SHIFTS, SINGLE, TWO, Setting
 from experiments.coverage.tables import Tally, report, write_csv
 
-from raylight.config.metric_names import METRICS
+from raylight.config.rules.metric_names import METRICS
 from raylight.evaluation.calibration import choose_threshold
 from raylight.evaluation.metrics import evaluate
 from raylight.evaluation.paired import compare

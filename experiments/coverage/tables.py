@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raylight.config.metric_names import LABELS, METRICS
+from raylight.config.rules.metric_names import LABELS, METRICS
 
 LEAST, MOST = 0.93, 0.975
 """The bar: between them is what an interval without a caveat must cover."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from raylight.config.metric_names import LABELS, METRICS
+from raylight.config.rules.metric_names import LABELS, METRICS
 from raylight.evaluation.bootstrap import WeightedMetrics
 from raylight.evaluation.metrics import as_json, confusion_matrix, evaluate
 from raylight.evaluation.predictions import UNKNOWN, Predictions

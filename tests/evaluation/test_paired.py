@@ -5,7 +5,7 @@ import pytest
 from scipy.special import logit
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 
-from raylight.config.metric_names import METRICS
+from raylight.config.rules.metric_names import METRICS
 from raylight.errors import RunError
 from raylight.evaluation.metrics import evaluate
 from raylight.evaluation.paired import aligned, compare, holm, proportion_difference

@@ -4,8 +4,8 @@ import pytest
 import torch
 import yaml
 
+from raylight.config.rules.shapes import smallest_image_size
 from raylight.config.schema import ModelConfig
-from raylight.config.shapes import smallest_image_size
 from raylight.errors import ConfigError
 from raylight.models.build import build_network, class_logits
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from raylight.config.metric_names import METRICS
+from raylight.config.rules.metric_names import METRICS
 from raylight.data.index import Index
 from raylight.evaluation.intervals import wilson
 from raylight.evaluation.metrics import Estimate

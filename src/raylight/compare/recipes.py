@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from raylight.compare.replicates import IncomparableError, Replicate, held_folds, joined_folds, single_run
-from raylight.config.metric_names import METRICS
+from raylight.config.rules.metric_names import METRICS
 from raylight.evaluation.metrics import as_json
 from raylight.evaluation.random_effects import RunPredictions, Spread, spread
 from raylight.report.facts import RunFacts

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from raylight.config.decision_rule import parse_rule
+from raylight.config.rules.decision_rule import parse_rule
 from raylight.errors import RaylightError, RunError
 from raylight.evaluation.calibration import calibrated, fit_temperature
 from raylight.evaluation.metrics import Estimate, evaluate

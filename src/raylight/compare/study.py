@@ -13,7 +13,7 @@ from typing import Literal
 
 from raylight.compare.recipes import Recipe, listed, recipes_of
 from raylight.compare.replicates import IncomparableError, Replicate, held_folds, runs_at
-from raylight.config.decision_rule import parse_rule
+from raylight.config.rules.decision_rule import parse_rule
 from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.paired import Difference, compare, holm
 from raylight.evaluation.random_effects import compare_by_split, compare_recipes

@@ -15,7 +15,7 @@ from raylight.compare.cells import SHOWN
 from raylight.compare.recipes import Recipe
 from raylight.compare.study import Study, study_of
 from raylight.compare.study_text import markdown, print_study, runs_word, sides, verdict
-from raylight.config.metric_names import LABELS, LOWER_IS_BETTER, METRICS
+from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER, METRICS
 from raylight.errors import ConfigError
 from raylight.report.images import SAMPLE, OriginalFiles, jpeg
 from raylight.report.pages import Costed, draw_costs, render

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from raylight.compare.cells import SHOWN, cell, difference_words, markdown_head, markdown_row
 from raylight.compare.recipes import Recipe
 from raylight.compare.study import Pair, Study
-from raylight.config.metric_names import LABELS, LOWER_IS_BETTER
+from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER
 from raylight.data.names import single_line
 from raylight.report.pages import count, p_value, seconds
 

@@ -13,7 +13,7 @@ from raylight.compare.cells import SHOWN, cell, markdown_head, markdown_row, wor
 from raylight.compare.sweep_choice import validation
 from raylight.compare.sweep_rows import Job, Row
 from raylight.compare.sweep_table import SweepTable
-from raylight.config.metric_names import LABELS, LOWER_IS_BETTER, METRICS
+from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER, METRICS
 from raylight.report.pages import Costed, count, decimal, draw_costs, render, seconds
 from raylight.storage.atomic import write_atomically
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raylight.config.metric_names import METRICS
+from raylight.config.rules.metric_names import METRICS
 from raylight.errors import RunError
 from raylight.evaluation.random_effects import Spread, spread
 from raylight.report.facts import parameters_of

@@ -1,7 +1,7 @@
 """Finds every problem of a config before any work starts.
 
 Covers names, types, values and combinations that can be judged without reading an image; the code that a config may
-name is judged in ``raylight.config.targets``. What only the data can tell (too few images, a missing class) is
+name is judged in ``raylight.config.rules.targets``. What only the data can tell (too few images, a missing class) is
 checked by the data rooms.
 """
 
@@ -15,14 +15,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from raylight.config.decision_rule import parse_rule
-from raylight.config.metric_names import LOWER_IS_BETTER, METRICS
-from raylight.config.names import name_problems
 from raylight.config.paths import default_root
-from raylight.config.pretrained import fill, model_input
+from raylight.config.rules.decision_rule import parse_rule
+from raylight.config.rules.metric_names import LOWER_IS_BETTER, METRICS
+from raylight.config.rules.names import name_problems
+from raylight.config.rules.pretrained import fill, model_input
+from raylight.config.rules.shapes import smallest_image_size
+from raylight.config.rules.targets import secret_problem, target_problems
 from raylight.config.schema import DataConfig, Range, RunConfig
-from raylight.config.shapes import smallest_image_size
-from raylight.config.targets import secret_problem, target_problems
 from raylight.config.uris import is_uri
 from raylight.errors import ConfigError, did_you_mean, first_line
 from raylight.installation import TRAIN

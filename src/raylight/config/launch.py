@@ -17,11 +17,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from raylight.config.check import completed, config_problems, inside_free_node, known_keys, value_problem
 from raylight.config.command_line import arranged, read_override
-from raylight.config.names import folder_name
 from raylight.config.paths import with_absolute_paths
 from raylight.config.resume import resumed_arguments, start_of
+from raylight.config.rules.names import folder_name
+from raylight.config.rules.targets import allow, hydra_problems
 from raylight.config.schema import RunConfig
-from raylight.config.targets import allow, hydra_problems
 from raylight.errors import ConfigError, did_you_mean, first_line
 from raylight.imports import few_collections
 from raylight.installation import TRAIN, install_command

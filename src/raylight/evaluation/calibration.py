@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from raylight.config.decision_rule import CONSTRAINED, DecisionRule, parse_rule
+from raylight.config.rules.decision_rule import CONSTRAINED, DecisionRule, parse_rule
 from raylight.errors import RunError
 from raylight.evaluation.intervals import UNDEFINED, Interval, f1_from_overlap, mean_of, wilson
 from raylight.evaluation.predictions import LabelledPredictions, Predictions

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from raylight.config.metric_names import LABELS
+from raylight.config.rules.metric_names import LABELS
 from raylight.evaluation.predictions import LabelledPredictions
 
 CAVEATS = {

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Int
 
-from raylight.config.metric_names import METRICS
+from raylight.config.rules.metric_names import METRICS
 from raylight.evaluation import intervals
 from raylight.evaluation.bootstrap import WeightedMetrics, bootstrap, calibration_bins, left_out_weights, n_units
 from raylight.evaluation.caveats import caveat_of

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.stats import norm
 
-from raylight.config.metric_names import METRICS
+from raylight.config.rules.metric_names import METRICS
 from raylight.errors import RunError
 from raylight.evaluation import intervals
 from raylight.evaluation.bootstrap import WeightedMetrics, bootstrap, left_out_weights, n_units

@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import t as student
 
-from raylight.config.metric_names import METRICS
+from raylight.config.rules.metric_names import METRICS
 from raylight.evaluation.bootstrap import WeightedMetrics
 from raylight.evaluation.intervals import UNDEFINED, Interval
 from raylight.evaluation.paired import Difference

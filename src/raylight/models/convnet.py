@@ -8,9 +8,9 @@ from collections import OrderedDict
 
 from torch import nn
 
-from raylight.config.pretrained import model_input
+from raylight.config.rules.pretrained import model_input
+from raylight.config.rules.shapes import feature_map_size, smallest_image_size
 from raylight.config.schema import ModelConfig
-from raylight.config.shapes import feature_map_size, smallest_image_size
 from raylight.errors import ConfigError
 from raylight.models.stages import StagedNetwork, flat_stages
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from raylight.config.pretrained import ModelInput, model_input
+from raylight.config.rules.pretrained import ModelInput, model_input
 from raylight.config.schema import ModelConfig
 from raylight.data.decode.image import DecodeSpec
 

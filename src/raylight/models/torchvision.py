@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from raylight.config.pretrained import STATISTICS, model_input, torchvision_models
+from raylight.config.rules.pretrained import STATISTICS, model_input, torchvision_models
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError
 from raylight.models.convnet import dense_layers

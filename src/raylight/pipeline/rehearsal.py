@@ -7,7 +7,7 @@ them. Leaves out what depends on the images (``pipeline.images``).
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from raylight.config.pretrained import model_input
+from raylight.config.rules.pretrained import model_input
 from raylight.config.schema import AugmentConfig, FinetuneConfig, ModelConfig, PhaseConfig, RunConfig
 from raylight.errors import ConfigError, WeightsError, first_line
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from raylight.config.decision_rule import CONSTRAINED, parse_rule
+from raylight.config.rules.decision_rule import CONSTRAINED, parse_rule
 from raylight.evaluation.caveats import CAVEATS
 from raylight.report.facts import RunFacts, chosen_row
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from raylight.config.metric_names import LABELS, METRICS
+from raylight.config.rules.metric_names import LABELS, METRICS
 from raylight.config.schema import RunConfig
 from raylight.data.index import Index
 from raylight.evaluation.predictions import UNKNOWN, Predictions, read_csv

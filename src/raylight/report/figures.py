@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raylight.config.metric_names import LABELS, LOWER_IS_BETTER
+from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER
 from raylight.evaluation.metrics import Estimate, confusion_matrix, evaluate
 from raylight.evaluation.predictions import Predictions
 from raylight.report.chart_style import (

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from raylight.config.decision_rule import parse_rule
-from raylight.config.metric_names import LABELS
+from raylight.config.rules.decision_rule import parse_rule
+from raylight.config.rules.metric_names import LABELS
 from raylight.config.schema import RunConfig
 from raylight.data.splits.leakage import SharedFile
 from raylight.evaluation.calibration import Decision, calibrated, choose_threshold, fit_temperature

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from raylight.config.names import artifact_name, fitting_tag
+from raylight.config.rules.names import artifact_name, fitting_tag
 from raylight.config.schema import LoggerConfig
 from raylight.errors import ConfigError, RaylightError, first_line
 from raylight.process import environment, temporary_folder

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from raylight.config.metric_names import LABELS, METRICS
+from raylight.config.rules.metric_names import LABELS, METRICS
 from raylight.data.names import single_line
 from raylight.errors import ConfigError, DataError, RunError
 from raylight.evaluation.caveats import caveat_sentences

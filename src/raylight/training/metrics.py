@@ -44,7 +44,7 @@ from torchmetrics.classification import (
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 from torchmetrics.utilities.data import dim_zero_cat
 
-from raylight.config.metric_names import METRICS
+from raylight.config.rules.metric_names import METRICS
 
 CALIBRATION_BINS = 15
 """Bins of equal width of the expected calibration error (L1), torchmetrics' own default."""

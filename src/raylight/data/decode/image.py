@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from jaxtyping import UInt8
 
-from raylight.config.pretrained import CROP_RATIO
+from raylight.config.rules.pretrained import CROP_RATIO
 from raylight.data.decode.integrity import check_covered, check_png_rows, check_tiff_strips
 from raylight.data.decode.jpeg_header import JpegHeader, read_jpeg_header
 from raylight.data.decode.signatures import foreign_kind

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from raylight.config.metric_names import LOWER_IS_BETTER
+from raylight.config.rules.metric_names import LOWER_IS_BETTER
 from raylight.errors import RunError
 from raylight.evaluation import intervals
 from raylight.evaluation.caveats import CAVEATS

@@ -7,8 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from raylight.config.launch import checked_arguments, load_config, register_schema
+from raylight.config.rules.targets import ALLOWING
 from raylight.config.schema import RunConfig
-from raylight.config.targets import ALLOWING
 from raylight.errors import ConfigError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

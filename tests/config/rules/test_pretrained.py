@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torchvision import models
 
-from raylight.config.pretrained import STATISTICS, ModelInput, filled, model_input
+from raylight.config.rules.pretrained import STATISTICS, ModelInput, filled, model_input
 from raylight.config.schema import ModelConfig
 from raylight.data.decode.image import decode_image
 from raylight.errors import ConfigError

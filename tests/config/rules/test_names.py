@@ -7,9 +7,9 @@ import pytest
 import wandb
 from omegaconf import OmegaConf
 
-from raylight.config import names
 from raylight.config.launch import register_schema
-from raylight.config.names import artifact_name, fitting_tag, folder_name, name_problems
+from raylight.config.rules import names
+from raylight.config.rules.names import artifact_name, fitting_tag, folder_name, name_problems
 from raylight.config.schema import DataConfig, LoggerConfig, RunConfig
 
 ODD = ["my cats", "müll", "a:b", "a+b", "a & b", "猫", "x" * 200, "", "a/b\\c", "-", "demo"]

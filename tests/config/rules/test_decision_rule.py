@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from raylight.config.decision_rule import parse_rule
+from raylight.config.rules.decision_rule import parse_rule
 
 
 @pytest.mark.parametrize(
@@ -46,5 +46,5 @@ def test_rules_that_are_not_say_what_would_be(text, message):
 
 
 def test_reading_a_rule_imports_nothing_heavy():
-    script = "import sys, raylight.config.decision_rule; print({'numpy', 'scipy', 'torch'} & set(sys.modules))"
+    script = "import sys, raylight.config.rules.decision_rule; print({'numpy', 'scipy', 'torch'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "set()"
