@@ -129,7 +129,7 @@ ConfigStore.instance().store(name="app", node=RunConfig)
 def train(config):
     import pytorch_lightning as pl
     import torch
-    from raylight.training.pruning import pruning_callbacks
+    from raylight.training.callbacks.pruning import pruning_callbacks
 
     class Model(pl.LightningModule):
         def training_step(self, batch, batch_idx):

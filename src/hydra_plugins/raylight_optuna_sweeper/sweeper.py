@@ -3,7 +3,8 @@
 The search space is what the command line and ``hydra.sweeper.params`` sweep over; what is maximized or minimized is what a
 job returns: the monitored validation metric at its chosen checkpoint. The study lives in SQLite, so that the same command
 goes on where a killed one stopped. A job that fails is a failed trial; one that does worse than the median of the others
-is pruned (``raylight.training.pruning``). Hydra imports this module at each start; Optuna is imported when a study begins.
+is pruned (``raylight.training.callbacks.pruning``). Hydra imports this module at each start; Optuna is imported when a
+study begins.
 """
 
 import json

@@ -171,7 +171,7 @@ def _write_rejected(run: RunDir, index: Index) -> None:
 def _check_unchanged(run: RunDir, index: Index) -> None:
     """Refuses to go on with a run on other images than those it began with."""
     from raylight.data.index import Index
-    from raylight.training.checkpoints import LAST
+    from raylight.training.callbacks.checkpoints import LAST
 
     if not (run / "checkpoints" / LAST).is_file() or not (run / "index.parquet").is_file():
         return

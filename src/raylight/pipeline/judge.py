@@ -27,7 +27,7 @@ from raylight.runs.machine import peak_memory_gb
 from raylight.runs.run_dir import RunDir, Status
 from raylight.runs.tracking import Tracker
 from raylight.storage.atomic import write_atomically
-from raylight.training.checkpoints import LAST
+from raylight.training.callbacks.checkpoints import LAST
 from raylight.training.messages import FinishedTraining
 from raylight.training.phases import phase_at
 

@@ -25,7 +25,7 @@ from raylight.process import environment, torch_threads
 from raylight.runs.environment import environment as machine_facts
 from raylight.runs.machine import keep_freed_memory
 from raylight.runs.run_dir import RunDir
-from raylight.training.checkpoints import network_state
+from raylight.training.callbacks.checkpoints import network_state
 from raylight.training.features import FeatureStore
 from raylight.training.loaders import EpochLoaders
 from raylight.training.module import Classifier, classification_loss

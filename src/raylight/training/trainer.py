@@ -28,12 +28,12 @@ from raylight.config.schema import TrainerConfig
 from raylight.cpu.settings import CpuSettings
 from raylight.errors import RunError
 from raylight.runs.run_dir import RunDir
-from raylight.training.averaging import AveragedWeights
-from raylight.training.checkpoints import LAST, MovableCheckpoint, WholeFiles
+from raylight.training.callbacks.averaging import AveragedWeights
+from raylight.training.callbacks.checkpoints import LAST, MovableCheckpoint, WholeFiles
+from raylight.training.callbacks.pruning import pruning_callbacks
 from raylight.training.loaders import EpochLoaders
 from raylight.training.messages import FinishedTraining
 from raylight.training.module import Classifier
-from raylight.training.pruning import pruning_callbacks
 
 log = logging.getLogger(__name__)
 

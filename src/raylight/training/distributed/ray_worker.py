@@ -16,7 +16,7 @@ import torch
 from raylight.errors import RaylightError
 from raylight.runs.machine import keep_freed_memory
 from raylight.runs.run_dir import RunDir
-from raylight.training.checkpoints import LAST
+from raylight.training.callbacks.checkpoints import LAST
 from raylight.training.distributed.worker import take_part
 from raylight.training.messages import Ended, File, Message, Send
 from raylight.training.trainer import Place

@@ -21,10 +21,10 @@ from raylight.config.schema import TrainerConfig
 from raylight.cpu.settings import CpuSettings
 from raylight.errors import RaylightError
 from raylight.runs.run_dir import RunDir
+from raylight.training.callbacks.pruning import TRIAL_VARIABLE
 from raylight.training.loaders import EpochLoaders
 from raylight.training.messages import FinishedTraining, LogLine, Message, Metrics, Send
 from raylight.training.module import Classifier
-from raylight.training.pruning import TRIAL_VARIABLE
 from raylight.training.trainer import Place, fit
 
 

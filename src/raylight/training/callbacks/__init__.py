@@ -1,0 +1,1 @@
+"""What happens beside the steps of training: averaged weights, checkpoints, stopping a hopeless trial."""
