@@ -72,7 +72,7 @@ def draw_costs(points: Sequence[Costed], folder: Path) -> list[Chart]:
     Returns:
         The figures that could be drawn.
     """
-    from raylight.report.chart_style import save
+    from raylight.report.figures.style import save
     from raylight.report.images import chart
 
     charts = []
@@ -92,7 +92,7 @@ def draw_costs(points: Sequence[Costed], folder: Path) -> list[Chart]:
 
 
 def _costpanel(points: "Sequence[tuple[Costed, float]]", label: str) -> "Figure":
-    from raylight.report.chart_style import INK, SERIES, panel, set_title, shortened
+    from raylight.report.figures.style import INK, SERIES, panel, set_title, shortened
 
     n = len(points)
     figure, ax = panel(4.2 + 0.25 * math.ceil(min(n, 14) / 2))

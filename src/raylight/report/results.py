@@ -23,7 +23,7 @@ from raylight.evaluation.calibration import Decision, calibrated, choose_thresho
 from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
-from raylight.report.figures import draw_plots
+from raylight.report.figures.plots import draw_plots
 from raylight.runs.looks import begin_looks
 from raylight.runs.run_dir import RunDir
 

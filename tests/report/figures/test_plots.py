@@ -7,9 +7,9 @@ from PIL import Image
 
 from raylight.evaluation.metrics import evaluate
 from raylight.evaluation.predictions import Predictions
-from raylight.report.chart_style import interval_text, save, shortened
-from raylight.report.curves import precision_recall_figure, reliability_figure, roc_figure
-from raylight.report.figures import confusion_figure, draw_plots, metrics_figure, training_figures
+from raylight.report.figures.curves import precision_recall_figure, reliability_figure, roc_figure
+from raylight.report.figures.plots import confusion_figure, draw_plots, metrics_figure, training_figures
+from raylight.report.figures.style import interval_text, save, shortened
 
 HISTORY = [
     {"epoch": i, "train/loss": 1 / (i + 1), "val/loss": 1.2 / (i + 1), "train/accuracy": 0.5 + i / 20,
@@ -204,7 +204,7 @@ import matplotlib
 # Reading the setting "backend" would choose one, and so import pyplot.
 settings = lambda: {{key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != "backend"}}
 before = settings()
-from raylight.report.figures import *
+from raylight.report.figures.plots import *
 import numpy as np
 p = np.linspace(0.1, 0.9, 20)
 names = [str(i) for i in range(20)]

@@ -15,7 +15,8 @@ import numpy as np
 from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER
 from raylight.evaluation.metrics import Estimate, confusion_matrix, evaluate
 from raylight.evaluation.predictions import Predictions
-from raylight.report.chart_style import (
+from raylight.report.figures.curves import precision_recall_figure, reliability_figure, roc_figure
+from raylight.report.figures.style import (
     BLUE,
     DASHED,
     FAINT,
@@ -30,7 +31,6 @@ from raylight.report.chart_style import (
     set_title,
     shortened,
 )
-from raylight.report.curves import precision_recall_figure, reliability_figure, roc_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

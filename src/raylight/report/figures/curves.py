@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from raylight.evaluation.calibration import reliability
 from raylight.evaluation.metrics import Estimate, evaluate
 from raylight.evaluation.predictions import LabelledPredictions, Predictions
-from raylight.report.chart_style import (
+from raylight.report.figures.style import (
     BLUE,
     DASHED,
     FAINT,
