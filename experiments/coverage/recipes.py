@@ -17,15 +17,15 @@ import numpy as np
 from jaxtyping import Bool
 from scipy.stats import norm
 
-from raylight.evaluation.intervals import wilson
-from raylight.evaluation.predictions import Predictions
-from raylight.evaluation.random_effects import (
+from raylight.evaluation.differences.random_effects import (
     RunPredictions,
     compare_by_split,
     compare_recipes,
     nested_difference,
     spread,
 )
+from raylight.evaluation.intervals import wilson
+from raylight.evaluation.predictions import Predictions
 
 ACCURACY = 0.9
 SEED_DEVIATIONS = (0.0, 0.01, 0.03)

@@ -20,8 +20,8 @@ from experiments.coverage.tables import Tally, report, write_csv
 
 from raylight.config.rules.metric_names import METRICS
 from raylight.evaluation.calibration import choose_threshold
+from raylight.evaluation.differences.paired import compare
 from raylight.evaluation.metrics import evaluate
-from raylight.evaluation.paired import compare
 from raylight.runs.machine import usable_cpus
 from raylight.serving.evaluate import shift
 

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from raylight.compare.cells import cell, difference_words, markdown_head, markdown_row, words
-from raylight.evaluation.paired import Difference
-from raylight.evaluation.random_effects import spread
+from raylight.evaluation.differences.paired import Difference
+from raylight.evaluation.differences.random_effects import spread
 
 
 def value(mean: float) -> dict[str, float]:

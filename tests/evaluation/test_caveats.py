@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from raylight.evaluation.caveats import CAVEATS
+from raylight.evaluation.differences.paired import compare
 from raylight.evaluation.metrics import as_json, evaluate
-from raylight.evaluation.paired import compare
 from raylight.evaluation.predictions import Predictions
 
 

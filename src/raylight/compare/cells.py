@@ -6,8 +6,8 @@ Leaves out which tables there are (``study_text``, ``sweep_files``) and HTML (``
 import math
 from collections.abc import Sequence
 
-from raylight.evaluation.paired import Difference
-from raylight.evaluation.random_effects import Spread
+from raylight.evaluation.differences.paired import Difference
+from raylight.evaluation.differences.random_effects import Spread
 
 SHOWN = ("accuracy", "balanced_accuracy", "f1", "auroc", "ece")
 """Metrics that fit on a terminal and a phone; the files have all."""

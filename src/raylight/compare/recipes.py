@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 
 from raylight.compare.replicates import IncomparableError, Replicate, held_folds, joined_folds, single_run
 from raylight.config.rules.metric_names import METRICS
+from raylight.evaluation.differences.random_effects import RunPredictions, Spread, spread
 from raylight.evaluation.metrics import as_json
-from raylight.evaluation.random_effects import RunPredictions, Spread, spread
 from raylight.report.facts import RunFacts
 from raylight.runs.sweep_dir import REPEATS, overrides_of
 

@@ -1,8 +1,8 @@
 """Which recipe is better, and is that more than the chance of seeds and test images?
 
 Covers making sure that recipes can be compared, the comparison that their runs allow, and what a reader must know of it.
-Leaves out reading runs (``replicates``, ``recipes``), the statistics (``evaluation.paired``, ``evaluation.random_effects``)
-and what is written (``study_files``).
+Leaves out reading runs (``replicates``, ``recipes``), the statistics (``evaluation.differences``) and what is written
+(``study_files``).
 """
 
 import itertools
@@ -15,8 +15,8 @@ from raylight.compare.recipes import Recipe, listed, recipes_of
 from raylight.compare.replicates import IncomparableError, Replicate, held_folds, runs_at
 from raylight.config.rules.decision_rule import parse_rule
 from raylight.evaluation.caveats import caveat_sentences
-from raylight.evaluation.paired import Difference, compare, holm
-from raylight.evaluation.random_effects import compare_by_split, compare_recipes
+from raylight.evaluation.differences.paired import Difference, compare, holm
+from raylight.evaluation.differences.random_effects import compare_by_split, compare_recipes
 
 EXAMPLES = 3
 """Images named when labels differ."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from raylight.config.rules.metric_names import METRICS
 from raylight.errors import RunError
-from raylight.evaluation.random_effects import Spread, spread
+from raylight.evaluation.differences.random_effects import Spread, spread
 from raylight.report.facts import parameters_of
 from raylight.runs.run_dir import STATUS_FILE, RunDir, state_of
 from raylight.runs.sweep_dir import REPEATS, overrides_of

@@ -25,10 +25,10 @@ from raylight.errors import RunError
 from raylight.evaluation import intervals
 from raylight.evaluation.bootstrap import WeightedMetrics, bootstrap, left_out_weights, n_units
 from raylight.evaluation.caveats import caveat_of
+from raylight.evaluation.differences.swap_test import ROUNDING, critical_difference, swap_p_value, swapped_differences
 from raylight.evaluation.intervals import UNDEFINED, Interval
 from raylight.evaluation.metrics import Estimate, by_formula
 from raylight.evaluation.predictions import LabelledPredictions, Predictions
-from raylight.evaluation.swap_test import ROUNDING, critical_difference, swap_p_value, swapped_differences
 from raylight.evaluation.zero_events import RANGES, with_added_disagreements, with_added_events
 
 SIGNIFICANT = 0.05

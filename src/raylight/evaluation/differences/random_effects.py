@@ -32,8 +32,8 @@ from scipy.stats import t as student
 
 from raylight.config.rules.metric_names import METRICS
 from raylight.evaluation.bootstrap import WeightedMetrics
+from raylight.evaluation.differences.paired import Difference
 from raylight.evaluation.intervals import UNDEFINED, Interval
-from raylight.evaluation.paired import Difference
 from raylight.evaluation.predictions import Predictions
 from raylight.evaluation.zero_events import RANGES
 

@@ -7,8 +7,8 @@ import pytest
 from experiments.coverage.recipes import _false_alarm, _mean_held
 from scipy.stats import t, ttest_ind
 
+from raylight.evaluation.differences.random_effects import RunPredictions, compare_by_split, compare_recipes, spread
 from raylight.evaluation.predictions import Predictions
-from raylight.evaluation.random_effects import RunPredictions, compare_by_split, compare_recipes, spread
 
 
 def judged(right: np.ndarray, names: list[str]) -> RunPredictions:

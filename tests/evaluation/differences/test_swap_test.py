@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from raylight.evaluation.differences.swap_test import critical_difference, swap_p_value, swapped_differences
 from raylight.evaluation.predictions import LabelledPredictions
-from raylight.evaluation.swap_test import critical_difference, swap_p_value, swapped_differences
 
 
 def judged(right: np.ndarray, groups: np.ndarray | None = None) -> LabelledPredictions:

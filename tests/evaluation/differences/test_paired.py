@@ -7,8 +7,8 @@ from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 
 from raylight.config.rules.metric_names import METRICS
 from raylight.errors import RunError
+from raylight.evaluation.differences.paired import aligned, compare, holm, proportion_difference
 from raylight.evaluation.metrics import evaluate
-from raylight.evaluation.paired import aligned, compare, holm, proportion_difference
 from raylight.evaluation.predictions import Predictions
 
 
