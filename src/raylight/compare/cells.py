@@ -1,6 +1,6 @@
 """How tables of recipes are written, on every medium: values, intervals, differences, Markdown rows.
 
-Leaves out which tables there are (``study_text``, ``sweep_files``) and HTML (``report/templates/study_parts.html``).
+Leaves out which tables there are (``study_text``, ``sweep.files``) and HTML (``report/templates/study_parts.html``).
 """
 
 import math

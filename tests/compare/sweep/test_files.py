@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from raylight.compare.sweep_files import flat_rows, markdown, write_sweep
-from raylight.compare.sweep_table import sweep_table
+from raylight.compare.sweep.files import flat_rows, markdown, write_sweep
+from raylight.compare.sweep.table import sweep_table
 from tests.compare.jobs import job
 
 

@@ -24,7 +24,7 @@ class SweepTableCallback(Callback):
             SystemExit: with 1, when a job has no result; jobs may have run in other processes or on other machines, so
                 that only their folders know.
         """
-        from raylight.compare.sweep_table import sweep_table
+        from raylight.compare.sweep.table import sweep_table
 
         table = sweep_table(Path(str(config.hydra.sweep.dir)).resolve())
         try:
@@ -39,7 +39,7 @@ class SweepTableCallback(Callback):
         from rich.console import Console
         from rich.padding import Padding
 
-        from raylight.compare.sweep_files import failures, terminal, write_sweep
+        from raylight.compare.sweep.files import failures, terminal, write_sweep
 
         files = write_sweep(table)
         width = None if sys.stdout.isatty() else 160
@@ -58,7 +58,7 @@ class SweepTableCallback(Callback):
         """Log the table to a W&B run of its own, when the jobs log to W&B."""
         from omegaconf import OmegaConf
 
-        from raylight.compare.sweep_files import flat_rows, summary
+        from raylight.compare.sweep.files import flat_rows, summary
         from raylight.config.schema import LoggerConfig
         from raylight.runs.tracking import tracking
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from raylight.compare.sweep_table import sweep_table
+from raylight.compare.sweep.table import sweep_table
 from raylight.errors import RunError
 from tests.compare.jobs import job
 

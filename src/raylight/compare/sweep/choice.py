@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raylight.compare.replicates import by_content
-from raylight.compare.sweep_rows import Row
+from raylight.compare.sweep.rows import Row
 from raylight.config.rules.metric_names import LOWER_IS_BETTER
 from raylight.evaluation.differences.random_effects import Spread
 from raylight.evaluation.predictions import read_csv

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylight.compare.cells import SHOWN, cell, markdown_head, markdown_row, words
-from raylight.compare.sweep_choice import validation
-from raylight.compare.sweep_rows import Job, Row
-from raylight.compare.sweep_table import SweepTable
+from raylight.compare.sweep.choice import validation
+from raylight.compare.sweep.rows import Job, Row
+from raylight.compare.sweep.table import SweepTable
 from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER, METRICS
 from raylight.report.pages import Costed, count, decimal, draw_costs, render, seconds
 from raylight.storage.atomic import write_atomically

@@ -1,7 +1,7 @@
 """The table of a sweep: a row for each configuration, with the mean and spread over seeds of each metric and its interval.
 
 Covers reading the jobs from their folders, what validation chooses, and what a reader must know. Leaves out the files that
-the table is written to (``sweep_files``) and whether a difference between two rows is more than chance (``study``).
+the table is written to (``sweep.files``) and whether a difference between two rows is more than chance (``study``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raylight.compare.sweep_choice import Choice, choice_note, choose
-from raylight.compare.sweep_rows import Job, Row, read_job, row_of
+from raylight.compare.sweep.choice import Choice, choice_note, choose
+from raylight.compare.sweep.rows import Job, Row, read_job, row_of
 from raylight.errors import RunError
 from raylight.runs.sweep_dir import REPEATS, run_folders
 

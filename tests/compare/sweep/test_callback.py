@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from raylight.compare.sweep_callback import SweepTableCallback
+from raylight.compare.sweep.callback import SweepTableCallback
 from tests.compare.jobs import job
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from scipy.stats import t
 
-from raylight.compare.sweep_files import flat_rows
-from raylight.compare.sweep_table import sweep_table
+from raylight.compare.sweep.files import flat_rows
+from raylight.compare.sweep.table import sweep_table
 from tests.compare.jobs import job
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from raylight.compare.sweep_files import markdown, write_sweep
-from raylight.compare.sweep_table import sweep_table
+from raylight.compare.sweep.files import markdown, write_sweep
+from raylight.compare.sweep.table import sweep_table
 from tests.compare.jobs import job
 from tests.compare.run_folders import run_folder
 
