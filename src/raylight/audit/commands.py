@@ -65,7 +65,7 @@ def audit_data(data: DataConfig, cache_dir: Path, out: Path | None) -> int:
     from raylight.data.index import build_index, check_bad_fraction
     from raylight.data.sources.source import describe_groups, find_images
     from raylight.errors import DataError
-    from raylight.runs.progress import progress_bar
+    from raylight.runs.console import progress_bar
 
     source = find_images(data, cache_dir)
     if (told := describe_groups(source, data)) is not None:

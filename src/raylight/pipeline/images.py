@@ -14,7 +14,7 @@ from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError, DataError
 from raylight.imports import imported_meanwhile
 from raylight.installation import TRAIN
-from raylight.runs.progress import progress_bar
+from raylight.runs.console import progress_bar
 from raylight.runs.run_dir import RunDir
 
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
 
         status.enter("building the model")
         from raylight.pipeline.learner import build_learner, processor_as_it_was
-        from raylight.runs.progress import progress_bar
+        from raylight.runs.console import progress_bar
         from raylight.training.callbacks.checkpoints import last_checkpoint
         from raylight.training.distributed.launch import run_training
         from raylight.training.distributed.worker import Training

@@ -1,6 +1,10 @@
-"""What Raylight says, on the terminal: one plain line a message."""
+"""What Raylight says on the terminal: one plain line per message, and how far a stage is."""
 
+import contextlib
 import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 log = logging.getLogger("raylight")
@@ -18,3 +22,40 @@ def log_to(stream: TextIO) -> None:
         log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
+
+
+@contextlib.contextmanager
+def progress_bar(label: str, mode: str, closing_line: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Yield ``on_progress(done, total)``; a stage that never calls it shows nothing.
+
+    Args:
+        label: what is being done, like "decoding".
+        mode: ``auto``, ``lines`` or ``off`` (``trainer.progress``).
+        closing_line: whether to say at the end how long it took.
+    """
+    begin = time.perf_counter()
+    last = (0, 0)
+    if mode == "auto" and sys.stdout.isatty():
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, transient=True) as bar:
+            task = bar.add_task(label, total=None, visible=False)
+
+            def on_progress(done: int, total: int) -> None:
+                nonlocal last
+                last = (done, total)
+                bar.update(task, completed=done, total=total, visible=True)
+
+            yield on_progress
+    else:
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal last
+            last = (done, total)
+
+        yield on_progress
+    done, _ = last
+    if done and closing_line and mode != "off":
+        seconds = time.perf_counter() - begin
+        log.info("%s: %d images in %.1f s (%.0f images/s)", label, done, seconds, done / max(seconds, 1e-9))

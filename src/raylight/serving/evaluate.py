@@ -19,8 +19,8 @@ from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.intervals import Interval
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
+from raylight.runs.console import progress_bar
 from raylight.runs.looks import counted
-from raylight.runs.progress import progress_bar
 from raylight.runs.run_dir import STATUS_FILE, RunDir
 from raylight.serving.labelled_images import LabelledImages, foreign_images, own_test_images, parse_classes
 from raylight.serving.predictor import Predictor, UnusableRunError
