@@ -187,7 +187,7 @@ def decode(address: str, photos: Path) -> None:
     from raylight.config.schema import DecodeConfig, RayConfig
     from raylight.data.cache_files import PIXELS, SIDECAR, write_cache
     from raylight.data.decode.engines import decode_files
-    from raylight.data.decode.image import DecodeSpec
+    from raylight.data.decode.spec import DecodeSpec
     from raylight.runs.ray_session import ray_session
 
     config, spec, engine = RayConfig(address=address), DecodeSpec(224, "crop"), DecodeConfig("ray")

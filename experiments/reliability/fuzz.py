@@ -54,7 +54,7 @@ class Verdict(NamedTuple):
 
 def work(connection: Connection, decoder: str) -> None:
     """A worker's life: receive (data, whole), answer with a verdict, until the pipe is closed."""
-    from raylight.data.decode.image import DecodeSpec
+    from raylight.data.decode.spec import DecodeSpec
     from raylight.errors import BadImageError
 
     module, _, name = decoder.partition(":")

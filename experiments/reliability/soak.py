@@ -66,7 +66,7 @@ import hashlib, sys
 from pathlib import Path
 from raylight.config.schema import DataConfig, DecodeConfig, RayConfig
 from raylight.data.cache import cached_images
-from raylight.data.decode.image import DecodeSpec
+from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import build_index
 from raylight.data.sources.source import find_images
 cache_dir = Path(sys.argv[1])

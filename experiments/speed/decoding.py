@@ -47,7 +47,8 @@ def timed(work: Callable[[Sequence[Path], int], None], files: Sequence[Path], si
 
 def ours(files: Sequence[Path], size: int) -> None:
     """One thread of ``decode=threads``."""
-    from raylight.data.decode.image import DecodeSpec, decode_image
+    from raylight.data.decode.image import decode_image
+    from raylight.data.decode.spec import DecodeSpec
 
     spec, pixels = DecodeSpec(size, "stretch"), np.empty((size, size, 3), np.uint8)
     for file in files:
@@ -80,7 +81,7 @@ def through_ray(files: Sequence[Path], size: int) -> tuple[float, float]:
 
     from raylight.config.schema import DecodeConfig, RayConfig
     from raylight.data.decode.engines import decode_files
-    from raylight.data.decode.image import DecodeSpec
+    from raylight.data.decode.spec import DecodeSpec
     from raylight.runs.ray_session import ray_session
 
     def with_ours(some: Sequence[Path]) -> None:

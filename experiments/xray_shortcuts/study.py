@@ -19,7 +19,8 @@ from PIL import Image
 
 from raylight.audit.shortcuts import BORDER, CENTRE
 from raylight.compare.study import study_of
-from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.data.decode.image import decode_image
+from raylight.data.decode.spec import DecodeSpec
 from raylight.evaluation.intervals import wilson
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,7 +18,8 @@ from PIL import Image
 from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data import cache_files
 from raylight.data.cache import ImageCache, cached_images
-from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.data.decode.image import decode_image
+from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import INDEX_SCHEMA, Index
 from raylight.errors import DataError, RaylightError
 

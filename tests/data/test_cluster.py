@@ -18,7 +18,7 @@ from PIL import Image
 from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.cache_files import PIXELS, SIDECAR, write_cache
 from raylight.data.decode.engines import decode_files
-from raylight.data.decode.image import DecodeSpec
+from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import RaylightError
 from raylight.runs.preflight import check_nodes_see, largest_block
 from raylight.runs.ray_session import _token, ray_session

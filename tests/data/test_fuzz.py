@@ -11,7 +11,8 @@ from experiments.reliability.mutations import MUTATIONS, Case, cases, drawn_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.data.decode.image import decode_image
+from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError
 
 FILES = drawn_files()

@@ -13,7 +13,7 @@ from raylight.config.schema import DataConfig, DecodeConfig, RayConfig
 from raylight.data.augment import Augmenter
 from raylight.data.batches import Batches, Shard
 from raylight.data.cache import cached_images
-from raylight.data.decode.image import DecodeSpec
+from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index, build_index
 from raylight.data.sources.demo import draw_demo
 from raylight.data.sources.source import find_images

@@ -10,7 +10,8 @@ import pytest
 import torch
 from typer.testing import Result
 
-from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.data.decode.image import decode_image
+from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index
 from raylight.installation import install_command
 from raylight.serving import export

@@ -8,7 +8,7 @@ from PIL import Image
 
 from raylight.config.schema import DataConfig, DecodeConfig, RayConfig
 from raylight.data.cache import cached_images
-from raylight.data.decode.image import DecodeSpec
+from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index, build_index
 from raylight.data.sources.source import find_images
 from raylight.errors import DataError

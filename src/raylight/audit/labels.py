@@ -19,7 +19,7 @@ from jaxtyping import Float, Int64
 from raylight.audit.metadata_baseline import folds_of, percent
 from raylight.compare.replicates import IncomparableError
 from raylight.compare.study import study_of
-from raylight.data.decode.image import DecodeSpec
+from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index
 from raylight.data.splits.split import linked_groups
 from raylight.errors import ConfigError, DataError

@@ -9,7 +9,7 @@ from pathlib import Path
 from raylight.audit.dataset import SEVERITIES, Audit, to_text
 from raylight.audit.findings import Finding
 from raylight.audit.metadata_baseline import percent, sentence
-from raylight.data.decode.image import DecodeSpec
+from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index
 from raylight.report.images import SAMPLE, OriginalFiles, jpeg
 from raylight.report.pages import render

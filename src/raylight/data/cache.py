@@ -22,8 +22,10 @@ from jaxtyping import UInt8
 
 from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.cache_files import read_cache, write_cache
-from raylight.data.decode.engines import TRANSIENT_REASONS
-from raylight.data.decode.image import CODE_VERSION, RESIZER, DecodeSpec
+from raylight.data.decode.blocks import TRANSIENT_REASONS
+from raylight.data.decode.image import CODE_VERSION
+from raylight.data.decode.resizing import RESIZER
+from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index
 from raylight.errors import DataError, RaylightError
 from raylight.storage.atomic import sync

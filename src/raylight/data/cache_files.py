@@ -19,8 +19,9 @@ import pyarrow as pa
 from jaxtyping import Int64, UInt8
 
 from raylight.config.schema import DecodeConfig, RayConfig
-from raylight.data.decode.engines import TRANSIENT_REASONS, DecodedBlock, Destination, decode_files
-from raylight.data.decode.image import DecodeSpec
+from raylight.data.decode.blocks import TRANSIENT_REASONS, DecodedBlock, Destination
+from raylight.data.decode.engines import decode_files
+from raylight.data.decode.spec import DecodeSpec
 from raylight.storage.atomic import sync
 
 PIXELS: Final = "pixels.npy"

@@ -22,8 +22,10 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from jaxtyping import Int64, UInt8
 
-from raylight.data.decode.image import CODE_VERSION, FORMATS, RESIZER, DecodeSpec, decode_image
+from raylight.data.decode.image import CODE_VERSION, FORMATS, decode_image
+from raylight.data.decode.resizing import RESIZER
 from raylight.data.decode.signatures import has_16_bits
+from raylight.data.decode.spec import DecodeSpec
 from raylight.data.names import printable
 from raylight.errors import BadImageError
 from raylight.storage.atomic import appearing_whole

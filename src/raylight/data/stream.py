@@ -15,7 +15,7 @@ from jaxtyping import Int64, UInt8
 from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.cache import cache_key
 from raylight.data.decode.engines import decode_files
-from raylight.data.decode.image import DecodeSpec
+from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index
 from raylight.data.samples import Samples
 from raylight.errors import DataError

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from raylight.config.rules.pretrained import ModelInput, model_input
 from raylight.config.schema import ModelConfig
-from raylight.data.decode.image import DecodeSpec
+from raylight.data.decode.spec import DecodeSpec
 
 
 @dataclasses.dataclass(frozen=True)

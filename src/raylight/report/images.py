@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
-from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.data.decode.image import decode_image
+from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index
 from raylight.errors import BadImageError
 from raylight.evaluation.predictions import Predictions

@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from raylight.config.schema import DecodeConfig, RayConfig
-from raylight.data.decode import engines
-from raylight.data.decode.engines import DecodedBlock, decode_files
-from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.data.decode import blocks, engines
+from raylight.data.decode.blocks import DecodedBlock
+from raylight.data.decode.engines import decode_files
+from raylight.data.decode.image import decode_image
+from raylight.data.decode.spec import DecodeSpec
 from raylight.runs.ray_session import ray_session
 
 SPEC = DecodeSpec(40, "crop")
@@ -121,16 +123,16 @@ def test_no_files_no_blocks(engine: str, request: pytest.FixtureRequest) -> None
 def test_threads_wait_for_whoever_takes_the_results(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """However many files there are, only a few blocks are decoded ahead."""
     monkeypatch.setattr(engines, "THREAD_BLOCK", 40 * 40 * 3)
-    blocks = decode_files(files[:60] * 20, SPEC, THREADS, RayConfig(), lambda _: None)
+    decoded = decode_files(files[:60] * 20, SPEC, THREADS, RayConfig(), lambda _: None)
     opened: list[str] = []
-    read = engines._read
-    monkeypatch.setattr(engines, "_read", lambda path, digest: opened.append(path) or read(path, digest))
-    for handed_over, block in enumerate(blocks, start=1):
+    read = blocks.read
+    monkeypatch.setattr(blocks, "read", lambda path, digest: opened.append(path) or read(path, digest))
+    for handed_over, block in enumerate(decoded, start=1):
         assert len(block.positions) == 1
         assert len(opened) <= handed_over + 4
         if handed_over == 200:
             break
-    blocks.close()
+    decoded.close()
     assert len(opened) < 210
 
 

@@ -15,9 +15,10 @@ import pytest
 import simplejpeg
 from PIL import Image, ImageFile, ImageOps
 
-from raylight.data.decode import image as decode
-from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.data.decode import resizing
+from raylight.data.decode.image import decode_image
 from raylight.data.decode.signatures import foreign_kind
+from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError
 
 CROP, STRETCH = DecodeSpec(48, "crop"), DecodeSpec(48, "stretch")
@@ -426,7 +427,8 @@ def test_bombs_take_no_memory(tmp_path: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path
-from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.data.decode.image import decode_image
+from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError
 decode_image(Path(sys.argv[1]).read_bytes(), DecodeSpec(48, "crop"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -500,7 +502,7 @@ def test_threads_do_not_disturb_each_other() -> None:
 def test_without_the_fast_resizer_pixels_differ_by_rounding_only(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cykooz_resizer")
     fast = [decode_image(TRUNCATED[name], spec) for name in ("baseline", "grey") for spec in (CROP, STRETCH)]
-    monkeypatch.setattr(decode, "RESIZER", "pillow")
+    monkeypatch.setattr(resizing, "RESIZER", "pillow")
     slow = [decode_image(TRUNCATED[name], spec) for name in ("baseline", "grey") for spec in (CROP, STRETCH)]
     for one, other in zip(fast, slow, strict=True):
         assert np.abs(one.astype(int) - other.astype(int)).max() <= 1

@@ -9,7 +9,8 @@ import pytest
 from experiments.reliability.mutations import claiming, drawn_files
 from PIL import Image
 
-from raylight.data.decode.image import FORMATS, DecodeSpec, decode_image
+from raylight.data.decode.image import FORMATS, decode_image
+from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError
 
 Image.init()

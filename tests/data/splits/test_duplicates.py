@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from raylight.config.schema import DataConfig
-from raylight.data.decode.image import DecodeSpec, decode_image
+from raylight.data.decode.image import decode_image
+from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index, build_index
 from raylight.data.sources.demo import draw_face
 from raylight.data.sources.source import find_images

@@ -21,24 +21,20 @@ animations, pages          the first frame or page.
 """
 
 import contextlib
-import dataclasses
 import functools
-import importlib.util
 import io
-import math
 import re
-import threading
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from jaxtyping import UInt8
 
-from raylight.config.rules.pretrained import CROP_RATIO
 from raylight.data.decode.integrity import check_covered, check_png_rows, check_tiff_strips
 from raylight.data.decode.jpeg_header import JpegHeader, read_jpeg_header
+from raylight.data.decode.resizing import resize
 from raylight.data.decode.signatures import foreign_kind
+from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError
 
 if TYPE_CHECKING:
@@ -59,17 +55,10 @@ MAX_BYTES: Final = 1_000_000_000
 BYTES_PER_PIXEL: Final = {"JPEG2000": 25, "WEBP": 21, "AVIF": 16}
 """Measured peak memory of decoding; 12 for Pillow's other formats."""
 
-_SUPPORT: Final = {"bilinear": 1, "bicubic": 2}
-"""Pixels of the result, or of the picture where that is enlarged, that each filter looks to either side."""
 
 MAX_SCANNED: Final = 2_000_000_000
 """Pixels times scans of a progressive JPEG: encoders write about ten scans, each a pass over the image."""
 
-RESIZER: Final = "cykooz" if importlib.util.find_spec("cykooz_resizer") else "pillow"
-"""Resizes JPEG images: SIMD code where its package exists for the platform, else Pillow, which is much slower.
-
-Both apply the same filter, but rounding differs by up to 1 of 255, so the name is part of cache keys.
-"""
 
 _NO_IMAGE: Final = f"not a whole image of an accepted format (JPEG, {', '.join(FORMATS)})"
 
@@ -79,73 +68,6 @@ _PHOTOMETRIC_TAG: Final = 262
 
 _ORIENTATION_TAG: Final = 0x0112
 """EXIF tag with the rotation and mirroring that show the image upright, 1 to 8 (JEITA CP-3451)."""
-
-_thread = threading.local()
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, in pixels of the stored image; may be fractions."""
-
-
-@dataclass(frozen=True)
-class DecodeSpec:
-    """Shape of decoded images.
-
-    Attributes:
-        size: height and width in pixels, at least 1.
-        resize: ``stretch`` resizes both sides to ``size``; ``crop`` resizes the shorter side to
-            ``resize_size`` and cuts the centre, as ImageNet networks are evaluated.
-        resize_size: in pixels; ``None``: ``round(size * 8 / 7)``. Without meaning for ``stretch``.
-        interpolation: ``bilinear`` or ``bicubic``, antialiased.
-    """
-
-    size: int
-    resize: str
-    resize_size: int | None = None
-    interpolation: str = "bilinear"
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"size={self.size}: an image has at least 1 pixel per side")
-        if self.resize not in ("stretch", "crop"):
-            raise ValueError(f"resize={self.resize!r}: expected 'stretch' or 'crop'")
-        if self.resize_size is not None and self.resize_size < self.size:
-            raise ValueError(f"resize_size={self.resize_size}: less than the {self.size} pixels that are cut out")
-        if self.interpolation not in _SUPPORT:
-            raise ValueError(f"interpolation={self.interpolation!r}: expected one of {', '.join(_SUPPORT)}")
-
-    @property
-    def shorter_side(self) -> int:
-        """Length in pixels that the shorter side is resized to."""
-        if self.resize == "stretch":
-            return self.size
-        return self.resize_size or round(self.size * CROP_RATIO)
-
-    def at(self, size: int) -> "DecodeSpec":
-        """The same part of a picture, in another number of pixels."""
-        return dataclasses.replace(self, size=size, resize_size=round(self.shorter_side * size / self.size))
-
-    def box(self, width: float, height: float) -> Box:
-        """The part of an image of this width and height that is kept, before resizing.
-
-        To the pixel what ``torchvision.transforms.v2.Resize`` and ``CenterCrop`` take: the longer side's length is cut to
-        whole pixels, and the crop begins at a whole pixel.
-
-        Example:
-            >>> DecodeSpec(224, "crop").box(512, 256)
-            (144.0, 16.0, 368.0, 240.0)
-        """
-        if self.resize == "stretch":
-            return 0.0, 0.0, width, height
-        shorter = min(width, height)
-        (left, right), (top, bottom) = (
-            self._cut(length, self.shorter_side if length == shorter else int(self.shorter_side * length / shorter))
-            for length in (width, height)
-        )
-        return left, top, right, bottom
-
-    def _cut(self, length: float, resized: int) -> tuple[float, float]:
-        start = round((resized - self.size) / 2)
-        return start * length / resized, (start + self.size) * length / resized
 
 
 def decode_image(
@@ -208,7 +130,7 @@ def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size
         raise BadImageError(f"the JPEG's header contradicts itself: {header.width} x {header.height} pixels")
     if header.components == 4:
         pixels = _cmyk_to_rgb(pixels)
-    pixels = _resize(pixels, spec.box(header.width / factor, header.height / factor), spec)
+    pixels = resize(pixels, spec.box(header.width / factor, header.height / factor), spec)
     return pixels, _noted_orientation(header)
 
 
@@ -240,47 +162,6 @@ def _cmyk_to_rgb(pixels: UInt8[np.ndarray, "height width 4"]) -> UInt8[np.ndarra
 
     height, width, _ = pixels.shape
     return np.asarray(Image.frombuffer("CMYK", (width, height), pixels, "raw", "CMYK;I", 0, 1).convert("RGB"))
-
-
-def _resize(
-    pixels: UInt8[np.ndarray, "height width channel"], box: Box, spec: DecodeSpec
-) -> UInt8[np.ndarray, "size size channel"]:
-    """Resizes the contents of ``box``; the filter uses pixels beyond it, as if the image were resized, then cropped."""
-    size = spec.size
-    if RESIZER == "pillow":
-        from PIL import Image
-
-        picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-        resized = np.asarray(picture.resize((size, size), Image.Resampling[spec.interpolation.upper()], box=box))
-        return resized.reshape(size, size, -1)
-    from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
-
-    left, top, right, bottom = box
-    reach = _SUPPORT[spec.interpolation]
-    x, y = _reach(left, right, pixels.shape[1], size, reach), _reach(top, bottom, pixels.shape[0], size, reach)
-    window = pixels[y, x]
-    height, width, channels = window.shape
-    kind = PixelType.U8 if channels == 1 else PixelType.U8x3
-    source, target = ImageData(width, height, kind, window.tobytes()), ImageData(size, size, kind)
-    if not hasattr(_thread, "resizer"):
-        _thread.resizer = Resizer()
-    _thread.resizer.resize(
-        source,
-        target,
-        ResizeOptions(
-            # Both cubics are Keys' with a = -0.5, as Pillow's and torchvision's antialiased one.
-            ResizeAlg.convolution(FilterType.catmull_rom if spec.interpolation == "bicubic" else FilterType.bilinear),
-            use_alpha=False,
-            crop_box=CropBox(left - x.start, top - y.start, right - left, bottom - top),
-        ),
-    )
-    return np.frombuffer(target.get_buffer(), np.uint8).reshape(size, size, channels)
-
-
-def _reach(low: float, high: float, length: int, size: int, support: int) -> slice:
-    """The pixels of one axis that the filter uses in resizing ``low`` to ``high`` to ``size`` pixels."""
-    margin = math.ceil(support * max((high - low) / size, 1.0)) + 1
-    return slice(max(math.floor(low) - margin, 0), min(math.ceil(high) + margin, length))
 
 
 def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size size channel"], int]:

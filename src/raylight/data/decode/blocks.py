@@ -1,0 +1,132 @@
+"""The files of one block: splitting, reading, decoding one after the other, and the result."""
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from raylight.config.uris import is_uri
+from raylight.data.decode.image import decode_image
+from raylight.data.decode.spec import DecodeSpec
+from raylight.errors import BadImageError
+from raylight.runs.machine import keep_freed_memory
+from raylight.storage.remote import AnyPath, to_path
+
+TRANSIENT_REASONS: Final = ("can't be read", "changed since it was indexed")
+"""How the reasons of transient errors begin, which say nothing about a file's content."""
+
+
+MIN_BLOCKS_PER_WORKER: Final = 4
+"""Where there are enough files; so that all workers finish at about the same time."""
+
+
+@dataclass(frozen=True)
+class DecodedBlock:
+    """The result of decoding some of the files.
+
+    Attributes:
+        positions: positions of these files in ``paths``.
+        pixels: the images that are ``ok``, in the order of ``positions``.
+        ok: whether each file is a usable image.
+        reasons: why a file isn't usable, else ``None``.
+        written: whether a worker has written the images to their destination; ``pixels`` is empty then.
+    """
+
+    positions: Int64[np.ndarray, " file"]
+    pixels: UInt8[np.ndarray, "good height width 3"]
+    ok: Bool[np.ndarray, " file"]
+    reasons: tuple[str | None, ...]
+    written: bool = False
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A file of images for workers that can reach it to write to.
+
+    Attributes:
+        file: its name must be unique over all machines, since workers recognise it by its name.
+        offset: of the first row, in bytes.
+        rows: row of each file's image.
+    """
+
+    file: Path
+    offset: int
+    rows: Int64[np.ndarray, " file"]
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of one block, not yet decoded."""
+
+    positions: Int64[np.ndarray, " file"]
+    paths: tuple[str, ...]
+    digests: tuple[str, ...]
+    """``""`` accepts any content."""
+
+
+def split(
+    paths: Sequence[AnyPath | str],
+    digests: Sequence[str] | None,
+    spec: DecodeSpec,
+    workers: int,
+    most_bytes: int,
+) -> Iterator[Files]:
+    """Splits the files into blocks that fit into memory and keep all workers busy."""
+    fitting = most_bytes // (spec.size * spec.size * 3)
+    length = max(min(fitting, len(paths) // (workers * MIN_BLOCKS_PER_WORKER)), 1)
+    for start in range(0, len(paths), length):
+        stop = min(start + length, len(paths))
+        yield Files(
+            np.arange(start, stop),
+            tuple(str(path) for path in paths[start:stop]),
+            tuple(digests[start:stop]) if digests is not None else ("",) * (stop - start),
+        )
+
+
+def decode_rows(
+    paths: Sequence[str], digests: Sequence[str], spec: DecodeSpec
+) -> tuple[UInt8[np.ndarray, "file height width 3"], list[str | None]]:
+    """Reads and decodes files one after the other; an unusable file gives zeros and a reason."""
+    keep_freed_memory()
+    pixels = np.zeros((len(paths), spec.size, spec.size, 3), np.uint8)
+    reasons: list[str | None] = [None] * len(paths)
+    for row, (path, digest) in enumerate(zip(paths, digests, strict=True)):
+        try:
+            decode_image(read(path, digest), spec, pixels[row])
+        except BadImageError as error:
+            reasons[row] = str(error)
+    return pixels, reasons
+
+
+def block_of(
+    positions: Int64[np.ndarray, " file"],
+    pixels: UInt8[np.ndarray, "file height width 3"],
+    reasons: Sequence[str | None],
+) -> DecodedBlock:
+    """The result for these files, without the pixels of the unusable ones."""
+    ok = np.array([reason is None for reason in reasons])
+    return DecodedBlock(positions, pixels if ok.all() else pixels[ok], ok, tuple(reasons))
+
+
+def read(path: str, digest: str) -> bytes:
+    """Reads a file.
+
+    Raises:
+        BadImageError: it can't be read, or its SHA-256 isn't the expected one.
+    """
+    try:
+        if is_uri(path):
+            data = to_path(path).read_bytes()
+        else:
+            with io.FileIO(path) as file:
+                data = file.readall()
+    except OSError as error:
+        raise BadImageError(f"{TRANSIENT_REASONS[0]}: {error.strerror or error}") from error
+    if digest and hashlib.sha256(data).hexdigest() != digest:
+        raise BadImageError(TRANSIENT_REASONS[1])
+    return data
