@@ -11,7 +11,7 @@ from raylight.config.rules.targets import ALLOWING
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+CONF = Path(__file__).resolve().parents[3] / "conf"
 ADAM = {"_target_": "torch.optim.Adam", "_partial_": True}
 
 
