@@ -1,7 +1,7 @@
 """``raylight audit``: what is wrong with a data set, or, of a run, what its network goes by.
 
 The target is a folder of images, an option of ``conf/data`` (``data=xray``), or a run folder. Leaves out the checks
-themselves (``report.audit``, ``report.shortcuts``).
+themselves (``dataset``, ``shortcuts``).
 """
 
 import sys

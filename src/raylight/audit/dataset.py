@@ -1,7 +1,7 @@
 """The audit of a data set: all its findings, remembered by content.
 
-Covers putting the checks together, the memory, and ``audit.json``. Leaves out the checks (``data.audit``,
-``give_away``) and the page (``audit_page``).
+Covers putting the checks together, the memory, and ``audit.json``. Leaves out the checks (``files``,
+``metadata_baseline``) and the page (``page``).
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
 Covers unusable and odd files, copies, label conflicts, patients on both sides of a split, and class balance. All of
 it is read off the index, which has decoded every file once, at full strictness; nothing is decoded again. Leaves out
-what the label can be guessed from (``audit_facts``, ``report.give_away``) and the page (``report.audit_page``).
+what the label can be guessed from (``metadata``, ``metadata_baseline``) and the page (``page``).
 """
 
 from collections.abc import Iterable, Iterator, Sequence

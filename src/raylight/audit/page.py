@@ -1,6 +1,6 @@
 """``audit.html`` and ``audit.json``: an audit as people and as programs read it.
 
-Leaves out the checks and what they mean (``report.audit``); the looks are in ``templates/audit.html``.
+Leaves out the checks and what they mean (``dataset``); the looks are in ``templates/audit.html``.
 """
 
 from dataclasses import dataclass

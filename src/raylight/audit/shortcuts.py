@@ -4,7 +4,7 @@ The network isn't trained anew: it is shown its own test images with the centre 
 at 8 x 8 pixels. Beside it, a plain model that sees nothing but how often each grey occurs, fitted on the training
 images. Where these still do clearly better than chance, the result may rest on something other than what the pictures
 show: the hospital's marks, the border, the exposure. Grad-CAM adds how much of the evidence came from the border.
-Leaves out where the pixels come from, and the page (``run_report``).
+Leaves out where the pixels come from, and the page (``report.run_page``).
 """
 
 from collections.abc import Callable, Mapping

@@ -9,22 +9,23 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from raylight.config.check import completed, config_problems, inside_free_node, known_keys, value_problem
+from raylight.config.check import completed, config_problems, inside_free_node, known_keys
 from raylight.config.command_line import arranged, read_override
+from raylight.config.overrides import all_groups, compositions, override_problems
 from raylight.config.paths import with_absolute_paths
 from raylight.config.resume import resumed_arguments, start_of
 from raylight.config.rules.names import folder_name
 from raylight.config.rules.targets import allow, hydra_problems
 from raylight.config.schema import RunConfig
-from raylight.errors import ConfigError, did_you_mean, first_line
+from raylight.errors import ConfigError, first_line
 from raylight.imports import few_collections
-from raylight.installation import TRAIN, install_command
+from raylight.installation import TRAIN
 from raylight.process import ensure_home
 
 Rehearsal = Callable[[RunConfig], Sequence[str]]
@@ -200,17 +201,17 @@ def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal 
     rewritten: dict[str, str] = {}
     with initialize_config_dir(config_dir, version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        groups = set(_all_groups(loader))
+        groups = set(all_groups(loader))
         for text in parsed.overrides:
             override, problem = read_override(text, multirun=parsed.multirun)
             problems += [problem] if problem else []
             if override is None:
                 continue
             override.config_loader = loader  # which globs need
-            found = list(_override_problems(override, loader, groups))
+            found = list(override_problems(override, loader, groups))
             if found:  # Hydra's own groups are many, and seldom what is meant
-                groups |= {"hydra", *_all_groups(loader, "hydra")}
-                found = list(_override_problems(override, loader, groups))
+                groups |= {"hydra", *all_groups(loader, "hydra")}
+                found = list(override_problems(override, loader, groups))
             problems += found
             if not found:
                 accepted.append(override)
@@ -221,7 +222,7 @@ def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal 
                     rewritten[text] = "++" + text.lstrip("+")
         if not Path(config_dir, f"{config_name}.yaml").is_file():
             raise ConfigError([f"--config-name: there is no {config_name}.yaml in {config_dir}"])
-        for overrides in _compositions(accepted, rewritten):
+        for overrides in compositions(accepted, rewritten):
             try:
                 config = compose(config_name, overrides=overrides, return_hydra_config=True)
             except HydraException as error:
@@ -283,70 +284,6 @@ def _absolute_config_path(config_path: str | None) -> None:
         else argument
         for argument in sys.argv
     ]
-
-
-def _all_groups(loader: Any, parent: str = "") -> Iterator[str]:
-    """Groups below a parent, and those below them; without one, those below ``hydra`` are left out."""
-    from hydra.core.object_type import ObjectType
-
-    for name in loader.get_group_options(parent, results_filter=ObjectType.GROUP):
-        group = f"{parent}/{name}" if parent else name
-        if group != "hydra":
-            yield group
-            yield from _all_groups(loader, group)
-
-
-def _override_problems(override: Any, loader: Any, groups: set[str]) -> Iterator[str]:
-    key = override.key_or_group
-    if key.split(".")[0].split("/")[0] == "hydra" and "/" not in key:
-        return
-    group = key.split("@")[0]
-    if group in groups and not override.is_delete():
-        options = loader.get_group_options(group)
-        for value in _alternatives(override):
-            if value is not None and str(value) not in options:
-                guess = did_you_mean(str(value), options) or f"; the options are {', '.join(options)}"
-                if key == "hydra/launcher" and str(value).startswith("submitit_"):
-                    guess = f" without Hydra's submitit launcher: {install_command('slurm')}"
-                yield f"{key}: there is no option {value!r}{guess}"
-        return
-    if "/" in key:
-        yield f"{key}: there is no such group{did_you_mean(key, sorted(groups))}"
-        return
-    if override.is_delete():
-        return
-    for value in _alternatives(override):
-        problem = value_problem(key, value)
-        if problem and key not in known_keys():
-            problem = f"{key}: there is no such setting{did_you_mean(key, [*sorted(groups), *known_keys()])}"
-        if problem:
-            yield problem
-            if key not in known_keys():
-                return
-
-
-def _alternatives(override: Any) -> list[Any]:
-    """The values that an override stands for; none for sweeps over an interval."""
-    if not override.is_sweep_override():
-        return [override.value()]
-    return [] if override.is_interval_sweep() else list(override.sweep_iterator())
-
-
-def _compositions(overrides: list[Any], rewritten: dict[str, str]) -> Iterator[list[str]]:
-    """The override lists to compose: all at their first value, then each further value of a sweep on its own."""
-    choices: list[list[str]] = []
-    for override in overrides:
-        text = rewritten.get(override.input_line, override.input_line)
-        if not override.is_sweep_override():
-            choices.append([text])
-        elif not override.is_interval_sweep():
-            plus = "++" if text.startswith("++") else ""
-            choices.append([f"{plus}{override.key_or_group}={value}" for value in override.sweep_string_iterator()])
-    first = [alternatives[0] for alternatives in choices]
-    yield first
-    for position, alternatives in enumerate(choices):
-        for alternative in alternatives[1:]:
-            yield [*first[:position], alternative, *first[position + 1 :]]
 
 
 def _plain(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """One table with a row per file: path, label, group, split, metadata, status.
 
-Not here: which files belong to the data set (``source.py``), reading them (``scan.py``), assigning splits (``split.py``).
+Not here: which files belong to the data set (``sources``), reading them (``scan``), assigning
+splits (``splits.split``).
 """
 
 import json

@@ -1,7 +1,7 @@
 """Reading each file of a data set once: status, size, hash, thumbnail; cached per root.
 
 Each file is hashed, its header is parsed, and it is decoded to a thumbnail, which also finds broken files. A file whose size
-and modification time are unchanged isn't read again. Not here: labels and splits (``index.py``), decoding (``decode/``).
+and modification time are unchanged isn't read again. Not here: labels and splits (``index``), decoding (``decode/``).
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
 Covers resamples as integer weights, clustered by group, and all metrics of ``training.metrics`` as functions of such
 weights. A resample is a row of a weight matrix, so that counts, calibration error and Brier score are one matrix product,
-and rankings (AUROC, average precision) are sorted only once. Not here: intervals (``intervals``, ``metrics``, ``paired``).
+and rankings (AUROC, average precision) are sorted only once. Not here: intervals (``intervals``, ``metrics``, ``differences``).
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
 """Temperature scaling, reliability diagrams, and choosing a decision threshold.
 
-All of it is to be fitted on validation images. Not here: calibration error and Brier score (``metrics.py``).
+All of it is to be fitted on validation images. Not here: calibration error and Brier score (``metrics``).
 """
 
 from dataclasses import dataclass, replace

@@ -2,7 +2,7 @@
 
 Wilson for proportions, Tango for paired differences of proportions, a score interval for AUROC, BCa for bootstrap
 resamples; all keep a width where simpler formulas have none (40 of 40, an AUROC of 1). Several images of one patient count
-as clustered. Not here: which metric takes which formula (``metrics.py``).
+as clustered. Not here: which metric takes which formula (``metrics``).
 """
 
 from collections.abc import Sequence

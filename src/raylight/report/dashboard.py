@@ -1,6 +1,6 @@
 """What a dashboard is told of a finished run: the result and its cost, figures, predictions with pictures, artifacts.
 
-Leaves out how it is told (``runs.tracking``), curves by epoch (Lightning's) and the run's own page (``run_report``).
+Leaves out how it is told (``runs.tracking``), curves by epoch (Lightning's) and the run's own page (``run_page``).
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """From predictions to the run folder's results: metrics with intervals, calibration, decision, plots.
 
 The temperature and the decision threshold are chosen on validation; test is then judged once. Leaves out the pages
-(``run_report``) and Weights & Biases (``runs.tracking``).
+(``run_page``) and Weights & Biases (``runs.tracking``).
 """
 
 import csv

@@ -1,6 +1,6 @@
 """Which configuration of a sweep validation chooses, and how much that flatters it.
 
-Test takes no part: its numbers are for the one that was chosen. Leaves out the table (``sweep_table``).
+Test takes no part: its numbers are for the one that was chosen. Leaves out the table (``table``).
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The table of a sweep as people read it: ``comparison.csv``, ``.md`` and ``.html``, on the terminal, and in W&B.
 
-Leaves out what the numbers are (``sweep_table``).
+Leaves out what the numbers are (``table``).
 """
 
 import csv

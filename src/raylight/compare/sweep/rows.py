@@ -1,6 +1,6 @@
 """The jobs of a sweep, and the rows that they make: a configuration each, with its seeds and folds.
 
-Leaves out the table of them (``sweep_table``).
+Leaves out the table of them (``table``).
 """
 
 import statistics

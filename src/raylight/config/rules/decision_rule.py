@@ -1,6 +1,6 @@
 """The rule by which a decision threshold is chosen, as written in ``decision.threshold``.
 
-Covers reading the rule. Leaves out choosing: ``report.calibration`` does it, on validation. Imports nothing
+Covers reading the rule. Leaves out choosing: ``evaluation.calibration`` does it, on validation. Imports nothing
 heavy, because the check of a config reads the rule too.
 """
 

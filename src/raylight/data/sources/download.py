@@ -4,7 +4,7 @@ After a broken connection or a killed process, the next call resumes the downloa
 file. The archive's checksum is verified if the config has one, each file's CRC always. Nothing in the archive is
 trusted: see ``extract``. The data set gets its name only once it is complete.
 
-Not here: finding its images (``source.py``).
+Not here: finding its images (``source``).
 """
 
 import glob

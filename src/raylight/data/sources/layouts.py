@@ -1,7 +1,7 @@
 """Finding labelled images in folders: the supported layouts.
 
 Looks at names only. Files that don't fit the layout are listed in ``LayoutMatch.ignored``. Not here: tables
-(``csv_table.py``), the settings of a data set (``source.py``).
+(``csv_table``), the settings of a data set (``source``).
 """
 
 import re

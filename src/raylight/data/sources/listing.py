@@ -1,6 +1,6 @@
 """Listing a local or remote folder, without hidden entries and system folders.
 
-Not here: which of its files belong to a data set (``layouts.py``).
+Not here: which of its files belong to a data set (``layouts``).
 """
 
 import os

@@ -12,7 +12,7 @@ If only one folder below the root fits a layout, that folder is the root. Hidden
 to a folder that contains it isn't followed; files without a label are listed in ``Source.ignored``. A root that fits no
 layout, or several, is an error.
 
-Not here: whether the files can be used (``index.py``), downloading them (``download.py``).
+Not here: whether the files can be used (``index``), downloading them (``download``).
 """
 
 import os

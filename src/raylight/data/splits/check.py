@@ -1,6 +1,6 @@
 """Checks before training that each split has images of each class, whether it was cut or shipped.
 
-Not here: making splits (``split.py``).
+Not here: making splits (``split``).
 """
 
 import logging

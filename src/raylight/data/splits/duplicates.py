@@ -10,7 +10,7 @@ Correlations measured on 188 X-rays, 2,002 photos and ten demo sets of 600 drawi
     most similar pair of different pictures: X-rays, photos, drawings          0.58, 0.41, 0.68
 
 Not found: crops of more than about 1 % per side, mirrored and rotated copies. Pictures without detail (blank pages)
-are compared by file content alone. Not here: what to do about duplicates (``split.py``, the audit).
+are compared by file content alone. Not here: what to do about duplicates (``split``, the audit).
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Leakage: test images of the same patient or picture as a training or validation image.
 
 Splits made by Raylight have none. Splits shipped with a data set may, and are kept as published; leaked images are
-listed, and metrics are also reported without them. Not here: making splits (``split.py``).
+listed, and metrics are also reported without them. Not here: making splits (``split``).
 """
 
 import re

@@ -8,7 +8,7 @@ One algorithm makes them all: groups are shuffled by (seed, content) and taken a
 held-out part thus has exactly its share of each class, unless groups are too large. Folds are cut the same way, one after
 the other. (scikit-learn's StratifiedGroupKFold supports only fractions of 1/k, and takes 6 s for 25,000 groups.)
 
-Not here: finding near-duplicates (``duplicates.py``).
+Not here: finding near-duplicates (``duplicates``).
 """
 
 import hashlib

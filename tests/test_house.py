@@ -1,0 +1,144 @@
+"""The house: rooms of at most ten files, files of one story, a test file for each, and a README that shows what is there."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SRC = ROOT / "src/raylight"
+FILES = sorted(SRC.rglob("*.py"))
+MODULES = {".".join(file.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__") for file in FILES}
+ROOMS = sorted(file.parent for file in FILES if file.name == "__init__.py" and file.parent != SRC)
+README_TREE = re.search(r"^conf/ .*?(?=```)", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+
+LINES = 350
+LONGER = {"evaluation.intervals"}
+"""Files still to be split; this list only gets shorter."""
+
+MODULES_PER_ROOM = 10
+
+WITHOUT_OWN_TEST = {
+    "__main__": "one call; tests/commands start Raylight as users do",
+}
+"""Modules that only a test of a whole command can try, with the reason."""
+
+MISSING = {
+    "cli",
+    "config.launch",
+    "config.overrides",
+    "config.rules.metric_names",
+    "config.rules.shapes",
+    "config.uris",
+    "data.batches",
+    "data.cache_files",
+    "data.decode.blocks",
+    "data.decode.jpeg_header",
+    "data.decode.resizing",
+    "data.decode.signatures",
+    "data.decode.spec",
+    "data.decode.with_ray",
+    "data.names",
+    "data.samples",
+    "data.scan",
+    "data.sources.csv_table",
+    "data.sources.demo_face",
+    "data.sources.demo_shapes",
+    "data.sources.ignored",
+    "data.sources.layouts",
+    "data.sources.listing",
+    "data.sources.not_found",
+    "data.splits.check",
+    "pipeline.command",
+    "pipeline.costs",
+    "pipeline.job",
+    "pipeline.judge",
+    "pipeline.run",
+    "report.caveats",
+    "report.figures.curves",
+    "report.figures.style",
+    "report.images",
+    "report.pages",
+    "report.sections.data",
+    "report.sections.result",
+    "report.sections.settings",
+    "report.templating",
+    "runs.console",
+    "runs.environment",
+    "runs.preflight",
+    "runs.signals",
+    "runs.sweep_dir",
+    "serving.explanation",
+    "training.callbacks.checkpoints",
+    "training.callbacks.pruning",
+    "training.distributed.driver",
+    "training.distributed.local",
+    "training.distributed.ray",
+    "training.distributed.ray_actor",
+    "training.distributed.ray_worker",
+    "training.distributed.worker",
+    "training.loaders",
+    "training.messages",
+    "training.optimization",
+}
+"""Modules whose test file is still to be written; this list only gets shorter."""
+
+
+def name_of(file: Path) -> str:
+    return ".".join(file.relative_to(SRC).with_suffix("").parts)
+
+
+def test_every_file_is_short_enough_to_be_one_story() -> None:
+    lengths = {name_of(file): len(file.read_text().splitlines()) for file in FILES}
+    assert {name: lines for name, lines in lengths.items() if lines > LINES and name not in LONGER} == {}
+
+
+def test_every_room_has_at_most_ten_modules() -> None:
+    counts = {name_of(room): sum(file.name != "__init__.py" for file in room.glob("*.py")) for room in ROOMS}
+    assert {room: count for room, count in counts.items() if count > MODULES_PER_ROOM} == {}
+
+
+def test_the_tree_in_the_readme_is_the_tree_on_disk() -> None:
+    """Every room is named below its parent, every file of the package's own folder too, and nothing else."""
+    assert README_TREE is not None
+    named, parents = set(), {0: Path()}
+    for line in README_TREE[0].splitlines():
+        indent = len(line) - len(line.lstrip())
+        for name in line[: line.find("  ", indent)].split():
+            place = parents[max(depth for depth in parents if depth <= indent)] / name
+            named.add(place.as_posix() + ("/" if name.endswith("/") else ""))
+        parents = {depth: parent for depth, parent in parents.items() if depth <= indent} | {indent + 2: place}
+    package = {f"{room.relative_to(ROOT).as_posix()}/" for room in ROOMS}
+    package |= {f"src/raylight/{file.name}" for file in SRC.glob("*.py") if not file.name.startswith("__")}
+    plugins = {f"src/hydra_plugins/{folder.name}/" for folder in (ROOT / "src/hydra_plugins").glob("raylight_*")}
+    assert {place for place in named if place.startswith("src/raylight/")} == package
+    assert all((ROOT / place).exists() for place in named)
+    assert {place for place in named if place.startswith("src/hydra_plugins/raylight_")} <= plugins
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_the_modules_that_docstrings_name_are_there(file: Path) -> None:
+    """What a module leaves out is said to be in another: by name within its room, by room and name elsewhere."""
+    here = file.relative_to(SRC).parent.parts
+    rooms = [".".join((*here[:depth], "")) for depth in range(len(here) + 1)]
+    text = file.read_text()
+    module_doc = ast.get_docstring(ast.parse(text)) or ""
+    elsewhere = re.findall(r"(?:Leaves out|Not here)(?:.+\n?)+", module_doc)
+    named = {name for part in elsewhere for name in re.findall(r"``(?!hydra_plugins)([a-z_]+(?:\.[a-z_]+)*)``", part)}
+    assert {name for name in named if not any(room + name in MODULES for room in rooms)} == set()
+    for name in re.findall(r":(?:mod|func|class|data):`~?raylight\.([\w.]+)`", text):
+        module, _, attribute = name.rpartition(".")
+        path = SRC.joinpath(*module.split(".")).with_suffix(".py")
+        defined = path.is_file() and re.search(rf"^(?:def |class )?{attribute}\b", path.read_text(), re.MULTILINE)
+        assert name in MODULES or defined, name
+
+
+def test_every_module_has_a_test_file_of_its_name() -> None:
+    modules = {name_of(file) for file in FILES if file.name != "__init__.py"}
+    tested = {
+        ".".join((*file.relative_to(ROOT / "tests").parent.parts, file.stem.removeprefix("test_")))
+        for file in (ROOT / "tests").rglob("test_*.py")
+    }
+    assert modules - tested - set(WITHOUT_OWN_TEST) <= MISSING
+    assert set(WITHOUT_OWN_TEST) <= modules - tested, "an exception that has a test file, or is gone"
