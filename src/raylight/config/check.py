@@ -185,7 +185,7 @@ def _limit_problems(typed: Container) -> Iterator[str]:
 
 
 def _combination_problems(run: RunConfig) -> Iterator[str]:
-    data, model, finetune, trainer = run.data, run.model, run.finetune, run.trainer
+    data, model, finetune, trainer = run.data, run.model, run.recipe, run.trainer
     if data.fold is not None and data.folds is None:
         yield f"data.fold: fold {data.fold} of how many? set data.folds, for example data.folds=5"
     if data.folds is not None and data.fold is None:

@@ -6,7 +6,8 @@ module imports nothing heavy. Nodes typed ``Any`` hold Hydra ``_target_`` nodes,
 signature that they call.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 
@@ -156,6 +157,8 @@ class PhaseConfig:
     """``all``, ``head``, ``last_blocks``, or the name of the first stage that trains."""
     epochs: int | None = None
     """Length in epochs; ``null`` for the last phase means: all that ``trainer.max_epochs`` leaves."""
+    share: float | None = None
+    """Length as a share of ``trainer.max_epochs``, rounded up, instead of ``epochs``."""
     learning_rate: float | None = None
     """Learning rate of this phase; ``null`` takes the optimizer's."""
     backbone_factor: float = 1.0
@@ -170,6 +173,8 @@ class FinetuneConfig:
     """Name of the recipe in tables."""
     phases: list[PhaseConfig] = field(default_factory=lambda: [PhaseConfig()])
     """Phases, in order."""
+    without_weights: list[PhaseConfig] = field(default_factory=list)
+    """Phases that stand for these where ``model.weights`` is ``null``; none: there are no others."""
     cache: bool = True
     """Compute what lies below the first trainable stage once and keep it; false recomputes it at each step."""
     cache_dir: str | None = None
@@ -321,6 +326,30 @@ class RunConfig:
     """Folder of a sweep to go on with; its finished jobs aren't run again. Alone, it repeats the sweep's own command."""
 
     @property
+    def recipe(self) -> FinetuneConfig:
+        """The fine-tuning for this network and this number of epochs: without weights its other phases, shares as epochs."""
+        finetune = self.finetune
+        phases = finetune.without_weights if self.model.weights is None and finetune.without_weights else finetune.phases
+        if any(phase.share is not None for phase in phases):
+            phases = _shared_out(phases, self.trainer.max_epochs)
+        return replace(finetune, phases=phases)
+
+    @property
     def split_seed(self) -> int:
         """What the split is cut by."""
         return self.seed if self.data.split_seed is None else self.data.split_seed
+
+
+def _shared_out(phases: list[PhaseConfig], max_epochs: int) -> list[PhaseConfig]:
+    """Phases with lengths in epochs; those for which no epoch is left are dropped.
+
+    >>> [phase.epochs for phase in _shared_out([PhaseConfig(share=0.5), PhaseConfig()], 5)]
+    [3, 2]
+    """
+    left, found = max_epochs, []
+    for phase in phases:
+        length = phase.epochs if phase.share is None else math.ceil(phase.share * max_epochs)
+        length = left if length is None else min(length, left)
+        left -= length
+        found.append(replace(phase, epochs=length, share=None))
+    return [phase for phase in found if phase.epochs]

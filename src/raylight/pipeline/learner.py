@@ -98,7 +98,7 @@ def build_learner(
     network = build_network(config.model if last is None else replace(config.model, weights=None), len(names))
     if last is not None:
         network.load_state_dict(network_state(last))
-    phases = plan_phases(network, config.finetune, config.trainer.max_epochs, config.model.last_blocks_from)
+    phases = plan_phases(network, config.recipe, config.trainer.max_epochs, config.model.last_blocks_from)
     settings = _cpu_settings(config, network, images, phases, cache_dir)
     torch.set_num_threads(settings.threads)
     chosen = asdict(_with_choices(config, settings))

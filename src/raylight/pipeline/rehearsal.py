@@ -27,7 +27,7 @@ def rehearsal_problems(config: RunConfig) -> list[str]:
         config: checked, so that its ``_target_`` nodes are trusted. What an earlier config (of a sweep) had alike isn't
             rehearsed again.
     """
-    model, finetune, epochs = config.model, config.finetune, config.trainer.max_epochs
+    model, finetune, epochs = config.model, config.recipe, config.trainer.max_epochs
     return [
         *_once(_network_problems, model, finetune, epochs, config.trainer.batch_size, config.trainer.num_workers),
         *_once(_optimization_problems, config.optimizer, config.scheduler, finetune.phases, epochs),

@@ -88,7 +88,7 @@ def training(facts: RunFacts) -> dict[str, Any]:
         "gaps": gaps,
         "chosen": facts.chosen,
         "rates": (rates[0], min(rates), max(rates)) if rates else None,
-        "phases": [asdict(phase) for phase in facts.config.finetune.phases],
+        "phases": [asdict(phase) for phase in facts.config.recipe.phases],
         "finetune": facts.config.finetune.name,
     }
 
