@@ -1,6 +1,7 @@
 """Every option file composes, passes the check, and builds what it names; every model runs a batch of every data kind."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,5 +98,29 @@ def test_each_setting_of_a_file_is_in_the_schema() -> None:
         group = path.parent.relative_to(CONF).as_posix()
         if group in (".", "experiment", "optimizer", "scheduler") or group.startswith("hydra"):
             continue
-        config = OmegaConf.create({group: OmegaConf.load(path)})
+        written = OmegaConf.load(path)
+        written.pop("defaults", None)
+        whole = path.read_text().startswith("# @package _global_")
+        config = OmegaConf.create(written if whole else {group: written})
         assert not [problem for problem in config_problems(config) if "no such setting" in problem], path
+
+
+def test_what_is_not_typed_is_the_recipe_for_the_model_and_the_data() -> None:
+    def chosen(*overrides: str) -> tuple[Any, ...]:
+        run = compose(*overrides)
+        return (
+            run.finetune.name,
+            run.augment.name,
+            str(run.scheduler["_target_"]).rpartition(".")[2],
+            run.trainer.max_epochs,
+        )
+
+    assert chosen("model=resnet18") == ("recommended", "none", "CosineAnnealingLR", 12)
+    assert chosen("model=mobilenet_v2", "data=xray") == ("recommended", "xray", "CosineAnnealingLR", 12)
+    assert chosen("model=resnet18", "data=xray", "augment=none", "finetune=full") == ("full", "none", "ConstantLR", 10)
+    assert chosen("model=resnet18", "trainer=debug")[-1] == 2
+    assert chosen("model=resnet18", "scheduler=step", "trainer.max_epochs=7")[2:] == ("StepLR", 7)
+    assert chosen("finetune=probe", "model=resnet18")[-1] == 1
+    # Published systems fix their own.
+    assert chosen("experiment=xray_resnet18") == ("full", "none", "ConstantLR", 10)
+    assert chosen("experiment=xray_cnn5") == ("scratch", "none", "StepLR", 50)

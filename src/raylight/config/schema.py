@@ -159,6 +159,9 @@ class PhaseConfig:
     """Length in epochs; ``null`` for the last phase means: all that ``trainer.max_epochs`` leaves."""
     share: float | None = None
     """Length as a share of ``trainer.max_epochs``, rounded up, instead of ``epochs``."""
+    solve: bool = False
+    """The head alone: solve for its optimum on cached features (logistic regression) in one epoch, instead of stepping towards
+    it. A head that isn't one linear layer trains for ``epochs`` or ``share``; without these it is refused."""
     learning_rate: float | None = None
     """Learning rate of this phase; ``null`` takes the optimizer's."""
     backbone_factor: float = 1.0
@@ -329,7 +332,9 @@ class RunConfig:
     def recipe(self) -> FinetuneConfig:
         """The fine-tuning for this network and this number of epochs: without weights its other phases, shares as epochs."""
         finetune = self.finetune
-        phases = finetune.without_weights if self.model.weights is None and finetune.without_weights else finetune.phases
+        phases = (
+            finetune.without_weights if self.model.weights is None and finetune.without_weights else finetune.phases
+        )
         if any(phase.share is not None for phase in phases):
             phases = _shared_out(phases, self.trainer.max_epochs)
         return replace(finetune, phases=phases)
@@ -344,12 +349,12 @@ def _shared_out(phases: list[PhaseConfig], max_epochs: int) -> list[PhaseConfig]
     """Phases with lengths in epochs; those for which no epoch is left are dropped.
 
     >>> [phase.epochs for phase in _shared_out([PhaseConfig(share=0.5), PhaseConfig()], 5)]
-    [3, 2]
+    [3, None]
     """
     left, found = max_epochs, []
     for phase in phases:
         length = phase.epochs if phase.share is None else math.ceil(phase.share * max_epochs)
-        length = left if length is None else min(length, left)
-        left -= length
-        found.append(replace(phase, epochs=length, share=None))
-    return [phase for phase in found if phase.epochs]
+        if left:
+            found.append(replace(phase, epochs=length if length is None else min(length, left), share=None))
+        left -= min(length or left, left)
+    return found

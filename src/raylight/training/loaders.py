@@ -75,6 +75,12 @@ class EpochLoaders(pl.LightningDataModule):
         epoch, phase = self._epoch_and_phase()
         return self._batches(self._inputs("val", self.val_images, phase, None), epoch)
 
+    def solvable(self, phase: Phase) -> tuple[Samples, Samples]:
+        """Features that enter a phase's input stage, of train (with its views) and val."""
+        return self._inputs("train", self.train_images, phase, self.augmenter), self._inputs(
+            "val", self.val_images, phase, None
+        )
+
     def _epoch_and_phase(self) -> tuple[int, Phase]:
         epoch = self.trainer.current_epoch if self.trainer else 0
         return epoch, phase_at(self.phases, epoch)

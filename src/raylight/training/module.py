@@ -4,6 +4,7 @@ Leaves out where batches come from (``data.batches``), how the machine is used (
 set, which no training step ever sees.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,9 @@ from raylight.models.stages import StagedNetwork
 from raylight.training.metrics import metric_collection
 from raylight.training.optimization import Optimization
 from raylight.training.phases import Phase, phase_at
+from raylight.training.probe import entering, set_head, solve_probe
+
+log = logging.getLogger(__name__)
 
 
 def classification_loss(
@@ -181,6 +185,26 @@ class Classifier(pl.LightningModule):
                 strategy.model = self
                 strategy.configure_ddp()
             strategy.setup_optimizers(self.trainer)
+        if phase.solve and self.current_epoch == phase.first_epoch:
+            self._solve(phase)
+
+    def _solve(self, phase: Phase) -> None:
+        """Set the head to its optimum on the phase's features: the same in each process."""
+        loaders: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+        train, val = loaders.solvable(phase)
+        views = train.rows.size // len(train)
+        probe = solve_probe(
+            entering(self.network, train, phase.input_stage),
+            train.targets.repeat(views),
+            (entering(self.network, val, phase.input_stage), val.targets),
+            self.n_classes,
+            balanced=self.class_weights is not None,
+            views=views,
+        )
+        set_head(self.network, probe)
+        log.info(
+            "The head is solved: logistic regression with the penalty 1/%g, on %d images", probe.strength, len(train)
+        )
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training loss and metrics, as seen while training."""
@@ -209,6 +233,8 @@ class Classifier(pl.LightningModule):
         cut = len(network.stage_names) if phase.backbone_factor == 1 else max(phase.boundary, network.head_start)
         backbone = _parameters(network, phase.boundary, cut)
         head = _parameters(network, cut, len(network.stage_names))
+        if phase.solve:  # its steps change nothing
+            return self.optimization.build_optimizer(head, backbone, 0.0, phase.backbone_factor)
         optimizer = self.optimization.build_optimizer(head, backbone, phase.learning_rate, phase.backbone_factor)
         schedule = self.optimization.build_schedule(optimizer, phase.epochs)
         if schedule is None:

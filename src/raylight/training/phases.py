@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raylight.config.schema import FinetuneConfig
+from raylight.errors import ConfigError
 from raylight.models.freezing import boundary, constant_until, has_trainable_batch_norm
 from raylight.models.stages import StagedNetwork
+from raylight.training.probe import linear_head
 
 MOST_VIEWS = 10
 """Views per image at most, unless told: each costs a pass through the frozen layers, and room."""
@@ -25,6 +27,7 @@ class Phase:
         backbone_factor: multiple of the learning rate for stages below the head.
         views: cached augmented views per training image, used in turn, one per epoch; 0 caches the image as it is.
         batch_norm: whether BatchNorm trains, which may need more than one image at a time.
+        solve: the head is set to its optimum at the beginning, and its only epoch changes nothing.
     """
 
     first_epoch: int
@@ -35,6 +38,7 @@ class Phase:
     backbone_factor: float
     views: int = 1
     batch_norm: bool = False
+    solve: bool = False
 
 
 def plan_phases(
@@ -49,27 +53,43 @@ def plan_phases(
         last_blocks_from: stage that ``last_blocks`` stands for.
 
     Raises:
-        ConfigError: a phase names a stage that the network doesn't have.
+        ConfigError: a phase names a stage that the network doesn't have, or solves a head that can't be.
     """
     phases: list[Phase] = []
     first_epoch = 0
     for phase in finetune.phases:
         start = boundary(network, phase.train_from, last_blocks_from)
-        epochs = phase.epochs if phase.epochs is not None else max_epochs - first_epoch
+        until = constant_until(network, start) if finetune.cache and start > 0 else 0
+        solve = phase.solve and until > 0 and linear_head(network) is not None
+        if phase.solve and not solve and phase.epochs is None:
+            raise ConfigError(
+                [
+                    f"finetune: {finetune.name!r} solves a head of one linear layer on cached features; "
+                    + ("this network's is no such head: use finetune=frozen" if until else "set finetune.cache=true")
+                ]
+            )
+        epochs = max_epochs - first_epoch if phase.epochs is None else 1 if solve else phase.epochs
         phases.append(
             Phase(
                 first_epoch=first_epoch,
                 epochs=epochs,
                 boundary=start,
-                input_stage=constant_until(network, start) if finetune.cache and start > 0 else 0,
+                input_stage=until,
                 learning_rate=phase.learning_rate,
                 backbone_factor=phase.backbone_factor,
-                views=min(epochs, MOST_VIEWS) if finetune.views is None else finetune.views,
+                views=_views(finetune.views, epochs, solve),
                 batch_norm=has_trainable_batch_norm(network, start),
+                solve=solve,
             )
         )
         first_epoch += phases[-1].epochs
     return tuple(phases)
+
+
+def _views(asked: int | None, epochs: int, solve: bool) -> int:
+    if asked is not None:
+        return asked
+    return MOST_VIEWS if solve else min(epochs, MOST_VIEWS)
 
 
 def phase_at(phases: tuple[Phase, ...], epoch: int) -> Phase:

@@ -1,0 +1,159 @@
+"""Heads that are solved: logistic regression on features that are computed once, instead of epochs of steps towards it.
+
+Also known as a linear probe. Leaves out how the features are had (``training.features``).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from raylight.data.samples import Samples
+from raylight.models.stages import StagedNetwork
+
+STRENGTHS = tuple(10.0**power for power in range(-6, 2))
+"""Inverse penalties (scikit-learn's ``C``) that are tried, on features of unit variance."""
+_BATCH = 256
+FEW = 100
+"""Validation images below which the penalty is chosen by cross-validation on the training images."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear head at its optimum.
+
+    Attributes:
+        weight: of each class for each feature.
+        bias: of each class.
+        strength: the inverse penalty that was chosen.
+        loss: cross-entropy by which it was chosen, on images that had no part in the fit.
+    """
+
+    weight: Float[np.ndarray, "class feature"]
+    bias: Float[np.ndarray, " class"]
+    strength: float
+    loss: float
+
+
+def solve_probe(
+    features: Float[np.ndarray, "row feature"],
+    targets: Int64[np.ndarray, " row"],
+    held_out: tuple[Float[np.ndarray, "other feature"], Int64[np.ndarray, " other"]],
+    n_classes: int,
+    *,
+    balanced: bool = False,
+    views: int = 1,
+) -> Probe:
+    """Multinomial logistic regression with an L2 penalty, solved by L-BFGS (scikit-learn).
+
+    The penalty is the one with the lowest cross-entropy on held-out images, or in five folds of the training images where fewer
+    than ``FEW`` are held out.
+
+    Args:
+        features: of the training images, the views of each in turn.
+        targets: class of each row.
+        held_out: features and classes of the validation images; may be empty.
+        n_classes: number of classes; each has training images.
+        balanced: weigh classes by inverse frequency.
+        views: rows per image, which stay together in a fold.
+
+    Raises:
+        ValueError: a class has no training image.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if len(np.unique(targets)) < n_classes:
+        raise ValueError("a class has no training image")
+    mean, scale = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
+    scale[scale < 1e-12] = 1.0
+    train, val = (features - mean) / scale, (held_out[0] - mean) / scale
+    parts = [(train, targets, val, held_out[1])]
+    if len(val) < FEW:
+        folds = min(5, int(np.bincount(targets[::views]).min()))
+        if folds > 1:
+            images = np.arange(len(targets)) // views
+            cut = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(train, targets, images)
+            parts = [(train[a], targets[a], train[b], targets[b]) for a, b in cut]
+    labels = np.arange(n_classes)
+    solvers = [
+        LogisticRegression(max_iter=1000, warm_start=True, class_weight="balanced" if balanced else None) for _ in parts
+    ]
+    best = (np.inf, STRENGTHS[0])
+    for strength in STRENGTHS:
+        losses = []
+        for solver, (seen, known, unseen, truth) in zip(solvers, parts, strict=True):
+            solver.set_params(C=strength).fit(seen, known)
+            losses.append(log_loss(truth, solver.predict_proba(unseen), labels=labels) if len(truth) else np.nan)
+        loss = float(np.mean(losses))
+        if loss < best[0]:
+            best = (loss, strength)
+    final = LogisticRegression(max_iter=1000, C=best[1], class_weight=solvers[0].class_weight)
+    final.fit(train, targets)
+    weight, bias = final.coef_, final.intercept_
+    if n_classes == 2:  # scikit-learn tells two classes apart by one logit
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    weight = weight / scale
+    return Probe(weight, bias - weight @ mean, best[1], best[0])
+
+
+def linear_head(network: StagedNetwork) -> nn.Linear | None:
+    """The linear layer that gives the logits; None where the head's last layer with parameters is of another kind."""
+    with_parameters = [
+        module
+        for position in range(network.head_start, len(network.stage_names))
+        for module in network.stage(position).modules()
+        if any(True for _ in module.parameters(recurse=False))
+    ]
+    last = with_parameters[-1] if network.sequential and with_parameters else None
+    return last if isinstance(last, nn.Linear) else None
+
+
+@torch.no_grad()
+def entering(network: StagedNetwork, samples: Samples, stage: int) -> Float[np.ndarray, "row feature"]:
+    """What enters the network's last linear layer.
+
+    Args:
+        network: with a linear head; put into its mode of use, and back.
+        samples: features that enter a stage, with or without several views per image.
+        stage: position of that stage.
+
+    Returns:
+        A row per image, or per view of each image in turn.
+    """
+    head = linear_head(network)
+    assert head is not None
+    rows = samples.rows.ravel()
+    seen = np.empty((len(rows), head.in_features), np.float32)
+    place = slice(0, 0)
+
+    def keep(_: nn.Module, values: tuple[Tensor, ...]) -> None:
+        seen[place] = values[0].float().numpy()
+
+    hook = head.register_forward_pre_hook(keep)
+    training = network.training
+    network.eval()
+    try:
+        for start in range(0, len(rows), _BATCH):
+            place = slice(start, start + _BATCH)
+            network.run(torch.from_numpy(np.array(samples.store[rows[place]])), stage, None)
+    finally:
+        hook.remove()
+        network.train(training)
+    return seen
+
+
+@torch.no_grad()
+def set_head(network: StagedNetwork, probe: Probe) -> None:
+    """Give the network's last linear layer a probe's weights; one output is the second class's logit over the first's."""
+    head = linear_head(network)
+    assert head is not None
+    weight, bias = torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
+    if head.out_features == 1:
+        weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
+    head.weight.copy_(weight)
+    if head.bias is not None:
+        head.bias.copy_(bias)

@@ -1,0 +1,156 @@
+"""A solved head is the optimum of the penalised cross-entropy, and training keeps it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as nnf
+
+from raylight.config.schema import FinetuneConfig, PhaseConfig, RunConfig
+from raylight.errors import ConfigError
+from raylight.training.phases import plan_phases
+from raylight.training.probe import STRENGTHS, entering, linear_head, solve_probe
+from raylight.training.trainer import fit
+from tests.training.test_features import MODEL, network, store
+
+
+def clouds(n: int, n_classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    targets = np.arange(n) % n_classes
+    return (rng.normal(0, 1, (n, 5)) + targets[:, None] * 0.7) * [1, 2, 3, 4, 50] + 7, targets
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("n_val", [0, 200])
+def test_the_gradient_of_the_penalised_loss_vanishes_at_the_solution(n_classes: int, n_val: int) -> None:
+    features, targets = clouds(120, n_classes, 1)
+    probe = solve_probe(features, targets, clouds(n_val, n_classes, 2), n_classes)
+    assert STRENGTHS[0] < probe.strength <= STRENGTHS[-1]
+    scaled = torch.from_numpy((features - features.mean(0)) / features.std(0))
+    weight = torch.from_numpy(probe.weight * features.std(0)).requires_grad_()
+    bias = torch.from_numpy(probe.bias + probe.weight @ features.mean(0)).requires_grad_()
+    loss = nnf.cross_entropy(scaled @ weight.T + bias, torch.from_numpy(targets), reduction="sum")
+    # Two classes have one logit, of which each class's row has a half: |w|^2 / 2 = |w[0]|^2 + |w[1]|^2.
+    penalty = (weight**2).sum() * (0.5 if n_classes > 2 else 1.0)
+    (probe.strength * loss + penalty).backward()
+    assert weight.grad is not None
+    assert bias.grad is not None
+    assert max(weight.grad.abs().max(), bias.grad.abs().max()) < 2e-3 * probe.strength * len(targets)
+
+
+def test_the_penalty_is_the_one_with_the_least_held_out_loss() -> None:
+    features, targets = clouds(30, 2, 3)
+    noise = np.random.default_rng(0).normal(0, 1, (30, 40))
+    val, truth = clouds(400, 2, 4)
+    padded = np.hstack([val, np.random.default_rng(1).normal(0, 1, (400, 40))])
+    probe = solve_probe(np.hstack([features, noise]), targets, (padded, truth), 2)
+
+    def loss(strength: float) -> float:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.metrics import log_loss
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=5000))
+        return float(log_loss(truth, model.fit(np.hstack([features, noise]), targets).predict_proba(padded)))
+
+    assert probe.strength == min(STRENGTHS, key=loss)
+    assert probe.loss == pytest.approx(loss(probe.strength), rel=1e-3)
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_training_sets_the_head_to_its_optimum_and_leaves_it_there(head: str, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from raylight.config.schema import LossConfig, TrainerConfig
+    from raylight.cpu.settings import CpuSettings
+    from raylight.models.build import build_network, class_logits
+    from raylight.models.preprocessing import Preprocessing
+    from raylight.runs.run_dir import RunDir
+    from raylight.training.loaders import EpochLoaders
+    from raylight.training.module import Classifier
+    from raylight.training.optimization import Optimization
+    from tests.training.test_features import images
+
+    model = replace(MODEL, head=head)
+    net = network()
+    if head == "sigmoid":
+        one = build_network(model, 2)
+        one.load_state_dict({k: v for k, v in net.state_dict().items() if "classifier" not in k}, strict=False)
+        net = one
+    recipe = FinetuneConfig(phases=[PhaseConfig(train_from="head", solve=True)])
+    phases = plan_phases(net, recipe, 1, None)
+    whole = images(36)
+    data, val = (
+        replace(whole, rows=whole.rows[part], targets=whole.targets[part], keys=whole.keys[part])
+        for part in (slice(24), slice(24, 36))
+    )
+    settings = Preprocessing.from_config(MODEL)
+    classifier = Classifier(
+        net,
+        settings,
+        phases,
+        Optimization({"_target_": "torch.optim.Adam", "lr": 0.1}, None, per_phase=False),
+        LossConfig(),
+        None,
+        2,
+        1,
+        channels_last=False,
+        seed=1,
+    )
+    kept = store(tmp_path, net)
+    loaders = EpochLoaders(data, val, phases, kept.features, None, 8, 1, None)
+    fit(
+        classifier,
+        loaders,
+        TrainerConfig(max_epochs=1, progress="off"),
+        CpuSettings("32", False, 1, ""),
+        RunDir.claim(tmp_path / "run"),
+        False,
+    )
+    stage = phases[0].input_stage
+    features, held_out = (entering(net, kept.features(part, stage, None), stage) for part in (data, val))
+    probe = solve_probe(features, data.targets, (held_out, val.targets), 2)
+    with torch.no_grad():
+        given = class_logits(net.eval()(settings.normalise(torch.from_numpy(whole.store[:24])))).softmax(1).numpy()
+    wanted = torch.from_numpy(features @ probe.weight.T + probe.bias).softmax(1).numpy()
+    np.testing.assert_allclose(given, wanted, atol=1e-4)
+    assert (given.argmax(1) == data.targets).all()
+
+
+def test_a_solved_phase_takes_one_epoch_and_a_head_of_two_layers_its_share() -> None:
+    recipe = [PhaseConfig("head", share=0.5, solve=True), PhaseConfig("last_blocks", learning_rate=1e-4)]
+    run = RunConfig()
+    run.finetune, run.model, run.trainer.max_epochs = FinetuneConfig(phases=recipe), MODEL, 5
+
+    def lengths(network: object) -> list[tuple[int, int, bool]]:
+        phases = plan_phases(network, run.recipe, 5, "features.15")  # type: ignore[arg-type]
+        return [(phase.first_epoch, phase.epochs, phase.solve) for phase in phases]
+
+    assert lengths(network()) == [(0, 1, True), (1, 4, False)]
+    from dataclasses import replace
+
+    from raylight.models.build import build_network
+
+    convolution = build_network(replace(MODEL, name="squeezenet1_1"), 2)
+    assert linear_head(convolution) is None
+    run.finetune.phases = [recipe[0], PhaseConfig("head")]
+    assert lengths(convolution) == [(0, 3, False), (3, 2, False)]
+    with pytest.raises(ConfigError, match="this network's is no such head: use finetune=frozen"):
+        plan_phases(convolution, FinetuneConfig(phases=[PhaseConfig("head", solve=True)]), 1, None)
+    with pytest.raises(ConfigError, match=r"set finetune\.cache=true"):
+        plan_phases(network(), FinetuneConfig(phases=[PhaseConfig("head", solve=True)], cache=False), 1, None)
+
+
+def test_one_epoch_goes_to_the_head_and_a_network_without_weights_trains_as_a_whole() -> None:
+    run = RunConfig()
+    run.finetune = FinetuneConfig(
+        phases=[PhaseConfig("head", share=0.5), PhaseConfig("last_blocks")], without_weights=[PhaseConfig("all")]
+    )
+    run.model.weights, run.trainer.max_epochs = "DEFAULT", 1
+    assert [(phase.train_from, phase.epochs) for phase in run.recipe.phases] == [("head", 1)]
+    run.trainer.max_epochs = 3
+    assert [(phase.train_from, phase.epochs) for phase in run.recipe.phases] == [("head", 2), ("last_blocks", None)]
+    run.model.weights = None
+    assert run.recipe.phases == [PhaseConfig("all")]
