@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from raylight.config.check import config_problems
 from raylight.config.launch import checked_arguments, load_config, register_schema
@@ -22,13 +22,16 @@ MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 NO_DOWNLOAD = ("model.weights=null", "++finetune.requires_weights=false")
 
 
-def compose(*overrides: str) -> RunConfig:
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
+def composed(*overrides: str) -> DictConfig:
+    from hydra import compose, initialize_config_dir
 
     register_schema()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return load_config(hydra_compose("train", overrides=list(overrides)))
+        return compose("train", overrides=list(overrides))
+
+
+def compose(*overrides: str) -> RunConfig:
+    return load_config(composed(*overrides))
 
 
 def needs(option: str, tmp_path: Path) -> list[str]:
