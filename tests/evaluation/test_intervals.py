@@ -5,6 +5,7 @@ import pytest
 from scipy import optimize, stats
 
 from raylight.evaluation import intervals
+from raylight.evaluation.bootstrap import bca
 from raylight.evaluation.intervals import Z
 
 
@@ -109,6 +110,25 @@ def test_a_mean_of_hundred_recalls_of_one_image_covers_the_truth():
     assert 274 <= covered <= 296
 
 
+@pytest.mark.parametrize(
+    ("n", "positives", "recall", "specificity"), [(12, 0.5, 0.84, 0.84), (12, 0.5, 0.9, 0.9), (20, 0.2, 0.6, 0.9)]
+)
+def test_the_interval_of_two_recalls_covers_the_truth_by_enumeration(n, positives, recall, specificity):
+    """Every outcome, weighed by its binomial probability. Alone, Wilson's combined cover 91.9, 90.8 and 96.2 %, and Wilson's
+    of the shrunk mean 96.1, 95.5 and 89.6 %."""
+    covered = total = 0.0
+    for k in range(1, n):
+        probability = stats.binom.pmf(k, n, positives) * np.outer(
+            stats.binom.pmf(np.arange(k + 1), k, recall), stats.binom.pmf(np.arange(n - k + 1), n - k, specificity)
+        )
+        for hits, rejected in np.argwhere(probability > 1e-6):
+            recalls, sizes = np.array([hits / k, rejected / (n - k)]), np.array([k, n - k], float)
+            low, high = intervals.balanced_recall(recalls, sizes)
+            total += probability[hits, rejected]
+            covered += probability[hits, rejected] * (low <= (recall + specificity) / 2 <= high)
+    assert 0.94 < covered / total < 0.975
+
+
 def hanley_mcneil(area, n_positive, n_negative):
     """In Newcombe's form: both classes have the mean number of others."""
     others = (n_positive + n_negative) / 2 - 1
@@ -195,7 +215,7 @@ def test_bca_agrees_with_scipy():
     data = rng.exponential(size=60)
     theirs = stats.bootstrap((data,), np.mean, n_resamples=4000, method="BCa", rng=rng)
     left_out = (data.sum() - data) / 59
-    ours = intervals.bca(data.mean(), theirs.bootstrap_distribution, left_out)
+    ours = bca(data.mean(), theirs.bootstrap_distribution, left_out)
     assert ours == pytest.approx(tuple(theirs.confidence_interval), abs=0.004)
     # An exponential mean is skewed; plain percentiles lie further down.
     assert ours.high > np.quantile(theirs.bootstrap_distribution, 0.975)
@@ -203,8 +223,8 @@ def test_bca_agrees_with_scipy():
 
 def test_bca_of_few_units_is_widened_as_students_t_is():
     drawn = np.random.default_rng(3).normal(0.5, 0.1, 4000)
-    low, high = intervals.bca(0.5, drawn, np.full(10, 0.5))
-    few = intervals.bca(0.5, drawn, np.full(10, 0.5), units=10)
+    low, high = bca(0.5, drawn, np.full(10, 0.5))
+    few = bca(0.5, drawn, np.full(10, 0.5), units=10)
     factor = stats.t.ppf(0.975, 9) / Z * np.sqrt(10 / 9)
     assert few == pytest.approx((0.5 - factor * (0.5 - low), 0.5 + factor * (high - 0.5)))
 
@@ -212,9 +232,9 @@ def test_bca_of_few_units_is_widened_as_students_t_is():
 def test_bca_leaves_undefined_resamples_aside_and_says_when_there_is_nothing():
     rng = np.random.default_rng(6)
     drawn = rng.normal(0.5, 0.1, 500)
-    some = intervals.bca(0.5, np.r_[drawn, [np.nan] * 50], np.full(10, 0.5))
-    assert some == intervals.bca(0.5, drawn, np.full(10, 0.5))
-    assert np.isnan(intervals.bca(np.nan, drawn, drawn)).all()
+    some = bca(0.5, np.r_[drawn, [np.nan] * 50], np.full(10, 0.5))
+    assert some == bca(0.5, drawn, np.full(10, 0.5))
+    assert np.isnan(bca(np.nan, drawn, drawn)).all()
 
 
 def calibration_interval(probabilities, truth, groups=None):

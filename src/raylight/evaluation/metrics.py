@@ -6,7 +6,7 @@ The interval of each metric:
 accuracy, recall, specificity,        Wilson's score interval of a proportion
 precision (two classes)
 f1 (two classes)                      Wilson's, of tp / (tp + fp + fn), of which F1 is a function
-balanced_accuracy; recall (more)      Wilson's for each class, combined
+balanced_accuracy; recall (more)      Wilson's, of the mean over classes
 auroc                                 a score interval with DeLong's variance
 ece                                   conservative bounds: chance alone makes it positive
 average_precision, mcc, brier;        bootstrap (BCa)
@@ -26,7 +26,7 @@ from jaxtyping import Bool, Int
 
 from raylight.config.rules.metric_names import METRICS
 from raylight.evaluation import intervals
-from raylight.evaluation.bootstrap import WeightedMetrics, bootstrap, calibration_bins, left_out_weights, n_units
+from raylight.evaluation.bootstrap import WeightedMetrics, bca, bootstrap, calibration_bins, left_out_weights, n_units
 from raylight.evaluation.caveats import caveat_of
 from raylight.evaluation.intervals import UNDEFINED, Interval
 from raylight.evaluation.predictions import UNKNOWN, LabelledPredictions, Predictions
@@ -82,7 +82,7 @@ def evaluate(
     units = n_units(labelled.groups, len(labelled.labels))
     for name in METRICS:
         if name not in estimates:
-            sampled = intervals.bca(values[name], resampled[name], left_out[name], units)
+            sampled = bca(values[name], resampled[name], left_out[name], units)
             drawn = resampled[name][np.isfinite(resampled[name])]
             frozen = not len(drawn) or np.ptp(drawn) < 1e-6
             bounds = widen(
@@ -159,12 +159,10 @@ def by_formula(
     of_class = [labelled.labels == k for k in range(labelled.n_classes)]
     occurring = [among for among in of_class if among.any()]
     recalls = [float(correct[among].mean()) for among in occurring]
-    if labelled.n_classes == 2:
-        bounds, method = intervals.mean_of(recalls, [proportion(among) for among in occurring]), "Wilson, combined"
-    else:
-        sizes = [_effective_size(correct, among, labelled.groups) for among in occurring]
-        bounds, method = intervals.mean_recall(np.array(recalls), np.array(sizes)), "Wilson, of the mean"
-    balanced = _estimate(labelled, values["balanced_accuracy"], bounds, method)
+    sizes = [_effective_size(correct, among, labelled.groups) for among in occurring]
+    mean = intervals.balanced_recall if labelled.n_classes == 2 else intervals.mean_recall
+    bounds = mean(np.array(recalls), np.array(sizes))
+    balanced = _estimate(labelled, values["balanced_accuracy"], bounds, "Wilson, of the mean")
     calibration = widen("ece", values["ece"], _calibration_error(labelled), extended)
     estimates = {
         "accuracy": share("accuracy", np.ones(len(correct), bool)),

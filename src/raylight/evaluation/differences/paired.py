@@ -23,7 +23,7 @@ from scipy.stats import norm
 from raylight.config.rules.metric_names import METRICS
 from raylight.errors import RunError
 from raylight.evaluation import intervals
-from raylight.evaluation.bootstrap import WeightedMetrics, bootstrap, left_out_weights, n_units
+from raylight.evaluation.bootstrap import WeightedMetrics, bca, bootstrap, left_out_weights, n_units
 from raylight.evaluation.caveats import caveat_of
 from raylight.evaluation.differences.swap_test import ROUNDING, critical_difference, swap_p_value, swapped_differences
 from raylight.evaluation.intervals import UNDEFINED, Interval
@@ -177,7 +177,7 @@ def _by_swapping(
         if name == "auroc":
             outer = _recovered(own[0][name], own[1][name], _correlation(first, second))
         else:
-            outer = intervals.bca(value, second - first, jackknife[1][name] - jackknife[0][name], units)
+            outer = bca(value, second - first, jackknife[1][name] - jackknife[0][name], units)
         low, high = min(value - reach, outer.low), max(value + reach, outer.high)
         if name in DECISION_METRICS:
             moves = [each[name] - value for each in one_sided]
