@@ -19,13 +19,19 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Not wandb: its temporary folder would be the same for all, and the first process to end would remove it.
 PRELOADED = [
+    "hydra.main",
     "matplotlib.pyplot",
     "optuna",
     "pandas",
+    "pyarrow.parquet",
     "pytorch_lightning",
+    "raylight.pipeline.judge",
+    "raylight.pipeline.learner",
+    "safetensors.torch",
     "scipy.stats",
     "sklearn.metrics",
-    "torchvision",
+    "statsmodels.stats.proportion",
+    "torchvision.transforms.v2",
 ]
 
 _context = multiprocessing.get_context("forkserver")

@@ -60,6 +60,7 @@ def run(images: Path, train: Callable[..., Any], tmp_path_factory: pytest.TempPa
         "model=cnn2",
         "model.image_size=32",
         "trainer.max_epochs=2",
+        "trainer.threads=1",
         "trainer.batch_size=8",
         "decode=threads",
         "logger=none",

@@ -68,6 +68,18 @@ class Commands:
     mark: str = "1"
     environment: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of its processes."""
+        return {
+            **os.environ,
+            "RAYLIGHT_CACHE": str(self.cache),
+            "WANDB_MODE": "offline",
+            "TORCHINDUCTOR_CACHE_DIR": str(self.folder.parent / "torch"),
+            MARK: self.mark,
+            **self.environment,
+        }
+
     def start(
         self, *words: str, before: Callable[[], None] | None = None, prefix: tuple[str, ...] = ()
     ) -> subprocess.Popen[str]:
@@ -82,14 +94,7 @@ class Commands:
         return subprocess.Popen(
             [*prefix, *command],
             cwd=self.folder,
-            env={
-                **os.environ,
-                "RAYLIGHT_CACHE": str(self.cache),
-                "WANDB_MODE": "offline",
-                "TORCHINDUCTOR_CACHE_DIR": str(self.folder.parent / "torch"),
-                MARK: self.mark,
-                **self.environment,
-            },
+            env=self.variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

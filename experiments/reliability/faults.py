@@ -106,8 +106,9 @@ def pluggable_disk(place: Path, megabytes: int = 64) -> Iterator[Disk]:
 class Faults:
     """The faults, each a method; all begin from the same undisturbed run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, commands: type[Commands] = Commands) -> None:
         self.folder = folder
+        self.commands = commands
         self.images = folder / "pictures"
         draw(self.images)
         self.words = (*TINY, "data=folder", f"data.root={self.images}")
@@ -127,7 +128,7 @@ class Faults:
     def disk_full_while_training(self) -> Outcome:
         """The run folder's disk fills up at a checkpoint; once there is room, the run goes on."""
         with small_disk(self.folder / "disk", "60k") as disk:
-            commands = Commands(disk, self.cache)
+            commands = self.commands(disk, self.cache)
             code, output = commands.run(*self.words)
             self._sentence(output, "the disk is full")
             assert code == 1, output
@@ -171,7 +172,7 @@ class Faults:
         words = changed(self.words, "trainer.max_epochs=60")
         whole = self._finished(self._commands("undisturbed"), *words)
         with pluggable_disk(self.folder / "plug") as disk:
-            commands = Commands(disk.place, self.cache)
+            commands = self.commands(disk.place, self.cache)
             process = commands.start(*words)
             self._wait(commands, process, "training", "checkpoints/last.ckpt")
             process.kill()
@@ -188,7 +189,7 @@ class Faults:
     def power_cut_once_finished(self) -> Outcome:
         """A run that said that it has finished has."""
         with pluggable_disk(self.folder / "plugged") as disk:
-            run = self._finished(Commands(disk.place, self.cache), *self.words, "report.enabled=true")
+            run = self._finished(self.commands(disk.place, self.cache), *self.words, "report.enabled=true")
             told = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != LOG_FILE}
             disk.cut_power()
             lost = [path.name for path, content in told.items() if not path.is_file() or path.read_bytes() != content]
@@ -200,7 +201,7 @@ class Faults:
     def read_only_working_directory(self) -> Outcome:
         """The working directory can't be written."""
         with small_disk(self.folder / "readonly", "1m", ",ro") as disk:
-            code, output = Commands(disk, self.cache).run(*self.words)
+            code, output = self.commands(disk, self.cache).run(*self.words)
             self._sentence(output, "The run folder can't be made")
             assert code in (1, 2), output
         return Outcome("the working directory is read-only", "a sentence before any work", code)
@@ -365,7 +366,7 @@ class Faults:
     def _commands(self, name: str, cache: Path | None = None) -> Commands:
         folder = self.folder / name
         folder.mkdir()
-        return Commands(folder, cache or self.cache)
+        return self.commands(folder, cache or self.cache)
 
     def _finished(self, commands: Commands, *words: str) -> Path:
         code, output = commands.run(*words)

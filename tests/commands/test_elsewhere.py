@@ -46,6 +46,7 @@ def test_relative_paths_are_those_of_where_the_run_began(
         "model.image_size=32",
         "cache_dir=cache",
         "trainer.max_epochs=1",
+        "trainer.threads=1",
         "trainer.batch_size=4",
         "decode=threads",
         "logger=none",
@@ -82,8 +83,15 @@ def test_relative_paths_are_those_of_where_the_run_began(
 def test_a_sweep_goes_on_where_it_was_started(
     start: Path, train: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    short = ("model.image_size=32", "trainer=debug", "trainer.batch_size=4", "decode=threads", "logger=none")
-    short = (*short, "report.enabled=false", "report.plots=false")
+    short = (
+        "model.image_size=32",
+        "trainer=debug",
+        "trainer.threads=1",
+        "trainer.batch_size=4",
+        "decode=threads",
+        "logger=none",
+    )
+    short = (*short, "logger=none", "report.enabled=false", "report.plots=false")
     done = train("-m", "data=folder", f"data.root={quoted('photos ${b}')}", "seed=1", *short, cwd=start)
     assert done.returncode == 0, done.stdout + done.stderr
     elsewhere = tmp_path / "elsewhere"

@@ -65,6 +65,7 @@ def finished(
         "data.test_fraction=0.3",
         "model.image_size=32",
         "trainer.max_epochs=1",
+        "trainer.threads=1",
         "trainer.batch_size=4",
         "decode=threads",
         f"notes='{SCRIPT}'",

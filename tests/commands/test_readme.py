@@ -33,6 +33,7 @@ COMMANDS = [
 TRAINING = [command for command in COMMANDS if command.startswith("python train.py")]
 CUT = (
     "trainer=debug",
+    "trainer.threads=1",
     "trainer.batch_size=4",
     "decode=threads",
     "logger=none",
@@ -89,7 +90,9 @@ def test_each_training_command_runs(
             name = {"mobilenet": "mobilenet_v2"}.get(pretrained[0], pretrained[0])
             arguments += [f"model.weights={weights(name)}", "model.image_size=64"]
         else:
-            arguments += ["model.image_size=32", "data.limit=40"]
+            arguments.append("model.image_size=32")
+        if not any(word.startswith("data.root=") or word == "data=xray" for word in arguments):
+            arguments.append("data.limit=40")
         if "finetune=two_phase" in arguments:
             arguments.append("trainer.max_epochs=6")
         if "data=xray" in arguments:

@@ -20,6 +20,7 @@ from tests.forked import ROOT, last_line
 Train = Callable[..., subprocess.CompletedProcess[str]]
 SHORT = (
     "trainer=debug",
+    "trainer.threads=1",
     "data.limit=40",
     "model.image_size=32",
     "model.dense=[8]",

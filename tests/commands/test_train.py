@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from raylight.data.sources.demo import demo_root, draw_demo
 from tests.forked import ROOT, last_line
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
-SHORT = ("trainer.max_epochs=2", "data.limit=40", "model.image_size=32", "decode=threads")
+SHORT = ("trainer.max_epochs=2", "trainer.threads=1", "data.limit=40", "model.image_size=32", "decode=threads")
+NO_PAGES = ("report.enabled=false", "report.plots=false")
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +147,11 @@ def test_a_second_run_decodes_nothing_and_repeats_the_first(
     assert last_line(again) != run
 
 
-def test_both_decoders_lead_to_the_same_metrics(train: Train, tmp_path: Path) -> None:
+def test_both_decoders_lead_to_the_same_metrics(train: Train, own_cache: Path, tmp_path: Path) -> None:
+    draw_demo(demo_root(own_cache))  # unless a run has
+    short = (*SHORT, *NO_PAGES, "logger=none", "data=folder", f"data.root={demo_root(own_cache)}")
     runs = [
-        last_line(train(*SHORT, f"decode={engine}", f"cache_dir={tmp_path}/{engine}", "logger=none", cwd=tmp_path))
+        last_line(train(*short, f"decode={engine}", f"cache_dir={tmp_path}/{engine}", cwd=tmp_path))
         for engine in ("ray", "threads")
     ]
     assert metrics_of(runs[0]) == metrics_of(runs[1])
@@ -155,14 +159,14 @@ def test_both_decoders_lead_to_the_same_metrics(train: Train, tmp_path: Path) ->
 
 def test_a_multirun_leaks_nothing_and_survives_a_failing_job(train: Train, tmp_path: Path) -> None:
     """The middle job's batch is larger than its data; the others equal single runs with the same settings."""
-    done = train("-m", *SHORT, "trainer.batch_size=16,4000,8", "logger=csv", cwd=tmp_path)
+    done = train("-m", *SHORT, *NO_PAGES, "trainer.batch_size=16,4000,8", "logger=csv", cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     runs = sorted((tmp_path / "outputs" / "sweeps").glob("*/*/status.json"))
     states = [json.loads(path.read_text()) for path in runs]
     assert [state["state"] for state in states] == ["finished", "failed", "finished"]
     assert "trainer.batch_size: 4000 is larger than the 64 training images" in states[1]["reason"]
     assert "batch_size: 4000" in (runs[1].parent / "train.log").read_text()
-    alone = last_line(train(*SHORT, "trainer.batch_size=8", "logger=csv", cwd=tmp_path))
+    alone = last_line(train(*SHORT, *NO_PAGES, "trainer.batch_size=8", "logger=csv", cwd=tmp_path))
     assert metrics_of(alone) == metrics_of(runs[2].parent)
 
 
@@ -217,6 +221,7 @@ def test_two_phases_of_fine_tuning_run_from_cached_features(augment: str, train:
     torch.save(torchvision.models.mobilenet_v2().state_dict(), weights)
     done = train(
         *SHORT,
+        *NO_PAGES,
         "model=mobilenet_v2",
         "model.image_size=64",
         f"model.weights={weights}",
@@ -244,6 +249,7 @@ def test_real_films_get_a_result_with_their_own_test_split(train: Train, real_da
         f"data.root={real_data}/xray_dataset_covid19",
         "model.image_size=64",
         "trainer.max_epochs=2",
+        *NO_PAGES,
         "decode=threads",
         "logger=none",
         cwd=tmp_path,

@@ -37,6 +37,7 @@ def test_a_run_tells_what_its_result_rests_on(train: Callable[..., CompletedProc
         "model.image_size=32",
         "augment=none",
         "trainer.max_epochs=3",
+        "trainer.threads=1",
         "trainer.batch_size=8",
         "decode=threads",
         "logger=none",

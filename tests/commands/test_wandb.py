@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from tests.forked import ROOT, last_line
 
-SHORT = ("trainer.max_epochs=2", "data.limit=60", "model.image_size=32", "model.dense=[8]", "decode=threads", "seed=3")
+SHORT = ("trainer.max_epochs=2", "trainer.threads=1", "data.limit=60", "model.image_size=32", "model.dense=[8]")
+SHORT = (*SHORT, "decode=threads", "seed=3")
 
 
 @pytest.fixture(scope="module")

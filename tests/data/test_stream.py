@@ -87,13 +87,14 @@ def test_a_file_that_has_gone_stops_the_epoch(index: Index, tmp_path: Path) -> N
 
 
 def test_a_streamed_run_is_the_cached_run_and_keeps_no_image(
-    train: Callable[..., CompletedProcess[str]], tmp_path: Path
+    index: Index, train: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
     """Ray Data feeds one of them; with no buffer the order is the same, too."""
     losses = {}
     for feed, engine in (("cache", "threads"), ("stream", "ray")):
         done = train(
-            *("trainer=debug", "logger=csv", "report.enabled=false", f"decode={engine}", f"data.feed={feed}"),
+            *("trainer=debug", "trainer.batch_size=8", "trainer.threads=1", "logger=csv", "report.enabled=false"),
+            *("report.plots=false", "data=folder", f"data.root={index.root}", f"decode={engine}", f"data.feed={feed}"),
             *("data.shuffle_buffer=0", f"cache_dir={tmp_path}/{feed}", f"hydra.run.dir={tmp_path}/run-{feed}"),
             cwd=tmp_path,
         )

@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-from PIL import Image
 
-from raylight.data.index import Index
 from raylight.serving.app import LOOPBACK, page
-from raylight.serving.explanation import ServedRun, examples
+from raylight.serving.explanation import ServedRun
 from raylight.serving.predictor import Predictor
-from tests.trained_run import move_images
 
 CHROMIUM = Path("/usr/bin/chromium")
+
 
 WATCHED = """
 import sys
@@ -198,42 +195,6 @@ def test_nobody_else_is_called(served: tuple[str, Path], images: Path) -> None:
     assert "socket.getaddrinfo localhost" in called
     strangers = [line for line in called if not re.search(r"127\.0\.0\.1|localhost|::1|/dev/log|\.sock|None$", line)]
     assert strangers == []
-
-
-def test_examples_are_test_images_that_are_still_there(
-    run: Path, copied_run: Path, images: Path, tmp_path: Path
-) -> None:
-    served_run = ServedRun.open(run)
-    found, fewer = examples([served_run])
-    assert (len(found), fewer) == (12, None)
-    test = served_run.predictor.test_images()
-    truth = dict(zip(test.column("path"), test.column("label"), strict=True))
-    assert all(truth[image.path] == image.label for image in found)
-    assert [image.label for image in found[:4]] == ["left", "right", "left", "right"]
-    assert all((images / image.path).read_bytes() == image.content for image in found)
-    moved = Path(shutil.copytree(images, tmp_path / "moved"))
-    (moved / found[0].path).unlink()
-    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(moved / found[1].path)
-    move_images(copied_run, moved)
-    left, fewer = examples([ServedRun.open(copied_run)])
-    assert [image.path for image in left] == [image.path for image in found[2:]]
-    assert fewer is not None
-    assert "2 pictures can't be shown" in fewer
-    assert "changed since the run: 1" in fewer
-
-
-def test_what_one_run_was_tested_on_and_another_trained_on_is_no_example(run: Path, copied_run: Path) -> None:
-    from dataclasses import replace
-
-    index = Index.read(copied_run / "index.parquet")
-    other = ["train" if split == "test" else "test" if split == "train" else split for split in index.column("split")]
-    position = index.table.column_names.index("split")
-    table = index.table.set_column(position, index.table.schema.field("split"), [other])
-    replace(index, table=table).write(copied_run / "index.parquet")
-    found, fewer = examples([ServedRun.open(run), ServedRun.open(copied_run)])
-    assert found == []
-    assert fewer is not None
-    assert fewer.startswith("No image is in the test split of every run")
 
 
 def test_a_model_without_its_results_can_be_shown(untrained: Any) -> None:

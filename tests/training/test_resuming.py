@@ -53,6 +53,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> RunCo
         "trainer.max_epochs": 4,
         "trainer.batch_size": 8,
         "trainer.progress": "off",
+        "trainer.threads": 1,
         "logger.name": "none",
         "report.enabled": False,
         "report.plots": False,

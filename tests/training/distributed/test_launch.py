@@ -43,6 +43,7 @@ CHANGES = {
     "trainer.max_epochs": 4,
     "trainer.batch_size": 9,  # of 64 images: uneven shares, and a last batch that leaves one process without any
     "trainer.precision": "32",
+    "trainer.threads": 1,
     "trainer.progress": "lines",
     "logger.name": "none",
     "report.enabled": False,

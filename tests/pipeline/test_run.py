@@ -1,0 +1,26 @@
+"""The stages of a run, in order."""
+
+import csv
+
+import pytest
+
+from tests.pipeline.conftest import WorseningRun
+
+
+def test_every_stage_is_booked_in_order(worsening: WorseningRun) -> None:
+    cost = worsening.run.read_json("metrics.json")["cost"]
+    assert list(cost["seconds"]) == ["index", "decode", "audit", "start-up", "training", "testing"]
+    assert cost["images"] == 32
+    status = worsening.run.read_json("status.json")
+    assert (status["state"], status["exit_code"]) == ("finished", 0)
+    assert sum(cost["seconds"].values()) <= status["seconds"] + 0.1
+
+
+def test_the_objective_is_the_best_value_of_what_chooses_checkpoints(worsening: WorseningRun) -> None:
+    with (worsening.run / "history.csv").open() as file:
+        losses = [float(row["val/loss"]) for row in csv.DictReader(file)]
+    assert losses == sorted(losses)  # it gets worse
+    assert worsening.objective == pytest.approx(losses[0])
+    provenance = worsening.run.read_json("metrics.json")["provenance"]
+    assert (provenance["selected_by"], provenance["selected_epoch"]) == ("val/loss", 0)
+    assert provenance["selected_value"] == pytest.approx(losses[0])
