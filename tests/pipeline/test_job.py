@@ -1,4 +1,4 @@
-"""A run that was stopped and resumed ends like one that never stopped: before, at and after the switch of phases."""
+"""A job that was stopped and resumed ends like one that never stopped: before, at and after the switch of phases."""
 
 import ast
 import multiprocessing
