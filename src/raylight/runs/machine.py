@@ -1,4 +1,4 @@
-"""What this process may use of the machine: processors and memory, as containers limit them; how it keeps memory.
+"""What this process may use of the machine: processors, as containers limit them, and how it keeps memory.
 
 Covers Linux control groups (versions 1 and 2) and processor affinity; on other systems the machine's figures.
 Leaves the choice of precision, threads and memory format to the trainer's measurements.
@@ -24,26 +24,9 @@ def usable_cpus() -> int:
         At least 1.
     """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for folder in _groups("cpu"):
+    for folder in _groups():
         cpus = min(cpus, _quota(folder))
     return max(cpus, 1)
-
-
-def memory_limit_bytes() -> int:
-    """Memory that this process and its control group may use at most, in bytes.
-
-    Returns:
-        The machine's memory, or the smallest limit of the control groups around this process if that is less.
-    """
-    import psutil
-
-    limit: int = psutil.virtual_memory().total
-    for folder in _groups("memory"):
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            text = _read(folder / name)
-            if text and text.isdigit():
-                limit = min(limit, int(text))
-    return limit
 
 
 @functools.cache
@@ -85,8 +68,8 @@ def peak_memory_gb() -> float | None:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 3)
 
 
-def _groups(controller: str) -> Iterator[Path]:
-    """Folders of the control groups that this process is in, innermost first, for one controller.
+def _groups() -> Iterator[Path]:
+    """Folders of the control groups that limit this process's processors, innermost first.
 
     In a container the kernel may name a path of the host, while its innermost folder is mounted as the root.
     """
@@ -94,8 +77,8 @@ def _groups(controller: str) -> Iterator[Path]:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
             mount = _CGROUPS
-        elif controller in controllers.split(","):
-            mount = _CGROUPS / controllers if (_CGROUPS / controllers).is_dir() else _CGROUPS / controller
+        elif "cpu" in controllers.split(","):
+            mount = _CGROUPS / controllers if (_CGROUPS / controllers).is_dir() else _CGROUPS / "cpu"
         else:
             continue
         inner = PurePosixPath(path.lstrip("/"))
