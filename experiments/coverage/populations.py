@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from raylight.evaluation.bootstrap import WeightedMetrics
+from raylight.evaluation.definitions.weighted import WeightedMetrics
 from raylight.evaluation.predictions import Predictions
 
 CROWD = 300_000

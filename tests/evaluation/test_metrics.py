@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from raylight.config.rules.metric_names import LABELS, METRICS
-from raylight.evaluation.bootstrap import WeightedMetrics
+from raylight.evaluation.definitions.torchmetrics import metric_collection
+from raylight.evaluation.definitions.weighted import WeightedMetrics
 from raylight.evaluation.metrics import as_json, confusion_matrix, evaluate
 from raylight.evaluation.predictions import UNKNOWN, Predictions
-from raylight.training.metrics import metric_collection
 
 
 def predictions(labels, probabilities, groups=None, positive=1):

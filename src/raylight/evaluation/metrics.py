@@ -14,8 +14,7 @@ precision, specificity, f1 (more)
 ====================================  ==================================================================
 
 The last two rows are widened for zero events (``zero_events``). If images come in groups (patients), all intervals allow for
-that. Not here: definitions of the metrics (``training.metrics``, whose values these are), formulas (``intervals``), the
-bootstrap (``bootstrap``).
+that. Not here: what the metrics mean (``definitions``), formulas (``intervals``), the bootstrap (``bootstrap``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,8 +25,9 @@ from jaxtyping import Bool, Int
 
 from raylight.config.rules.metric_names import METRICS
 from raylight.evaluation import intervals
-from raylight.evaluation.bootstrap import WeightedMetrics, bca, bootstrap, calibration_bins, left_out_weights, n_units
+from raylight.evaluation.bootstrap import bca, bootstrap, left_out_weights, n_units
 from raylight.evaluation.caveats import caveat_of
+from raylight.evaluation.definitions.weighted import WeightedMetrics, calibration_bins
 from raylight.evaluation.intervals import UNDEFINED, Interval
 from raylight.evaluation.predictions import UNKNOWN, LabelledPredictions, Predictions
 from raylight.evaluation.zero_events import widen, with_added_events

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from raylight.evaluation.bootstrap import WeightedMetrics
+from raylight.evaluation.definitions.weighted import WeightedMetrics
 from raylight.evaluation.intervals import UNDEFINED, Interval, Z, independent_groups
 from raylight.evaluation.predictions import LabelledPredictions
 

@@ -19,11 +19,11 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from raylight.config.schema import LossConfig
 from raylight.data.batches import Batch
 from raylight.errors import RunError
+from raylight.evaluation.definitions.torchmetrics import metric_collection
 from raylight.models.build import class_logits
 from raylight.models.freezing import freeze
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
-from raylight.training.metrics import metric_collection
 from raylight.training.optimization import Optimization
 from raylight.training.phases import Phase, phase_at
 from raylight.training.probe import entering, set_head, solve_probe

@@ -1,6 +1,6 @@
 """The metrics that there are, by name: the one list that settings, training and every table go by.
 
-Leaves out what they mean (``training.metrics``) and their intervals (``evaluation.metrics``).
+Leaves out what they mean (``evaluation.definitions.torchmetrics``) and their intervals (``evaluation.metrics``).
 """
 
 LABELS = {
@@ -20,6 +20,9 @@ LABELS = {
 
 METRICS = tuple(LABELS)
 """As settings and files write them."""
+
+CALIBRATION_BINS = 15
+"""Bins of equal width of the expected calibration error (L1), torchmetrics' own default."""
 
 LOWER_IS_BETTER = ("ece", "brier")
 """Metrics whose best value is 0."""

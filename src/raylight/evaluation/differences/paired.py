@@ -23,8 +23,9 @@ from scipy.stats import norm
 from raylight.config.rules.metric_names import METRICS
 from raylight.errors import RunError
 from raylight.evaluation import intervals
-from raylight.evaluation.bootstrap import WeightedMetrics, bca, bootstrap, left_out_weights, n_units
+from raylight.evaluation.bootstrap import bca, bootstrap, left_out_weights, n_units
 from raylight.evaluation.caveats import caveat_of
+from raylight.evaluation.definitions.weighted import WeightedMetrics
 from raylight.evaluation.differences.swap_test import ROUNDING, critical_difference, swap_p_value, swapped_differences
 from raylight.evaluation.intervals import UNDEFINED, Interval
 from raylight.evaluation.metrics import Estimate, by_formula

@@ -31,7 +31,7 @@ from jaxtyping import Float, Int
 from scipy.stats import t as student
 
 from raylight.config.rules.metric_names import METRICS
-from raylight.evaluation.bootstrap import WeightedMetrics
+from raylight.evaluation.definitions.weighted import WeightedMetrics
 from raylight.evaluation.differences.paired import Difference
 from raylight.evaluation.intervals import UNDEFINED, Interval
 from raylight.evaluation.predictions import Predictions

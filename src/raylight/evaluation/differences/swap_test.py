@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
-from raylight.evaluation.bootstrap import CHUNK_ELEMENTS, WeightedMetrics
+from raylight.evaluation.bootstrap import CHUNK_ELEMENTS
+from raylight.evaluation.definitions.weighted import WeightedMetrics
 from raylight.evaluation.predictions import LabelledPredictions
 
 ROUNDING = 1e-6

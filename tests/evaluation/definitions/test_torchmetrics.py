@@ -9,7 +9,7 @@ from sklearn import metrics as reference
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from raylight.training.metrics import confusion_matrix, metric_collection
+from raylight.evaluation.definitions.torchmetrics import confusion_matrix, metric_collection
 
 
 def sample(n, n_classes, seed=0):

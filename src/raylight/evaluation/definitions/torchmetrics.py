@@ -1,8 +1,8 @@
 """The metrics of training, validation and test, by torchmetrics.
 
 Covers which metrics there are, what they mean for two classes and for more, and what they are where they
-aren't defined. Leaves out intervals and the table of a finished run (``evaluation.metrics``, which gives the
-same values).
+aren't defined. ``weighted``, beside this file, has the same values for resamples. Leaves out intervals and the table of a
+finished run (``evaluation.metrics``).
 
 Two classes: every metric speaks of the positive class, by its probability. More classes: precision, recall,
 specificity, F1, AUROC and average precision are macro averages of one class against the rest; balanced
@@ -44,10 +44,7 @@ from torchmetrics.classification import (
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 from torchmetrics.utilities.data import dim_zero_cat
 
-from raylight.config.rules.metric_names import METRICS
-
-CALIBRATION_BINS = 15
-"""Bins of equal width of the expected calibration error (L1), torchmetrics' own default."""
+from raylight.config.rules.metric_names import CALIBRATION_BINS, METRICS
 
 NAN = float("nan")
 
