@@ -26,6 +26,17 @@ def test_images_are_paired_by_content_not_by_name(two: tuple[Path, Path]) -> Non
     assert next(pair.first.paths[key] for key in pair.only_first) == "dog/009.png"  # the surest mistake first
 
 
+def test_caveats_of_runs_stand_beside_recipes_too(tmp_path: Path) -> None:
+    """Eight test images of each class: rankings may miss the truth, whoever is compared."""
+    few = [range(16)]
+    study = study_of([*seeds(tmp_path, "small", [{0}, {1}], few), *seeds(tmp_path, "tiny", [{2, 3}, {3, 4, 5}], few)])
+    assert [pair.design for pair in study.pairs] == ["recipes"]
+    (told,) = [note for note in study.notes if "Fewer than 10 test images of a class" in note]
+    assert told.startswith("AUROC, average precision:")
+    alone = study_of(seeds(tmp_path / "alone", "small", [{0}, {1}], few))
+    assert told in alone.notes
+
+
 def test_three_runs_are_corrected_for_three_pairs(two: tuple[Path, Path], tmp_path: Path) -> None:
     third = run_folder(tmp_path / "third", tmp_path / "here", {0, 1, 30}, overrides=("model.name=third",))
     study = study_of([*two, third])

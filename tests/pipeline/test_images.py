@@ -37,3 +37,13 @@ def test_what_does_not_fit_the_number_of_images_or_classes_is_refused_once_they_
     with pytest.raises(ConfigError, match=r"model.head: sigmoid needs two classes, the data has 3"):
         indexed(settings(tmp_path / "photos", head="sigmoid"), tmp_path / "cache")
     assert len(indexed(settings(tmp_path / "photos", batch_size=24), tmp_path / "cache").in_split("train")) == 24
+
+
+def test_splits_of_another_size_than_asked_for_are_noted_for_the_report(tmp_path: Path) -> None:
+    for label in ("left", "right"):
+        draw(tmp_path / "photos", label, 5, 1)
+    index = indexed(settings(tmp_path / "photos", batch_size=2), tmp_path / "cache")
+    assert [line.split(",")[0] for line in index.split_warnings] == [
+        "val is 20% of the images",
+        "test is 20% of the images",
+    ]

@@ -53,6 +53,19 @@ def test_a_floor_on_few_validation_images_is_told_with_n_and_interval(finished: 
     assert f"(rule recall&gt;=0.95: recall 1.000 on validation, 95 % interval {low:.3f} to 1.000, n = 8)" in page
 
 
+def test_uneven_splits_are_told_in_metrics_page_and_card(finished: FinishedRun) -> None:
+    config = RunConfig()
+    config.report.plots = False
+    warning = "test is 20% of the images, more than data.test_fraction=0.1"
+    preprocessing = Preprocessing.from_config(config.model).to_dict()
+    selection = Selection("val/loss", 0.5, 1, 2)
+    write_results(config, finished.run, few_positives(finished), preprocessing, selection, {}, split_warnings=[warning])
+    facts = RunFacts(finished.run)
+    assert facts.metrics["split_warnings"] == [warning]
+    assert warning in caveats_of(facts)
+    assert warning in write_report(finished.run).read_text(encoding="utf-8")
+
+
 def test_a_fixed_threshold_promises_nothing(finished: FinishedRun) -> None:
     write(finished.run, few_positives(finished), "0.5")
     assert not [note for note in caveats_of(RunFacts(finished.run)) if "promise" in note]

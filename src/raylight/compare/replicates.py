@@ -188,6 +188,8 @@ def _recorded(facts: RunFacts) -> dict[str, Estimate] | None:
     if any(one.value is None or one.low is None or one.high is None for one in found.values()):
         return None
     return {
-        name: Estimate(float(one.value or 0), float(one.low or 0), float(one.high or 0), one.n, "as recorded")
+        name: Estimate(
+            float(one.value or 0), float(one.low or 0), float(one.high or 0), one.n, "as recorded", one.caveat
+        )
         for name, one in found.items()
     }

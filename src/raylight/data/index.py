@@ -56,6 +56,7 @@ class Index:
         table: with the columns of ``INDEX_SCHEMA``.
         thumbnails: RGB, zeros for bad files; empty in an index read from a run folder.
         ignored: files and folders of the root that aren't used; empty in an index read from a run folder.
+        split_warnings: where a split's size isn't what the settings ask for; empty in an index read from a run folder.
     """
 
     root: AnyPath
@@ -64,6 +65,7 @@ class Index:
     table: pa.Table
     thumbnails: UInt8[np.ndarray, "file 32 32 3"]
     ignored: tuple[IgnoredEntry, ...] = ()
+    split_warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

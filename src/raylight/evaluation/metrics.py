@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from raylight.config.rules.metric_names import METRICS
 from raylight.evaluation import intervals
@@ -79,15 +79,9 @@ def evaluate(
     estimates = by_formula(labelled, values, extended)
     resampled = bootstrap([metrics], len(labelled.labels), labelled.groups, n_resamples, seed)[0]
     left_out = metrics(left_out_weights(labelled.labels, labelled.groups))
-    units = n_units(labelled.groups, len(labelled.labels))
     for name in METRICS:
         if name not in estimates:
-            sampled = bca(values[name], resampled[name], left_out[name], units)
-            drawn = resampled[name][np.isfinite(resampled[name])]
-            frozen = not len(drawn) or np.ptp(drawn) < 1e-6
-            bounds = widen(
-                name, values[name], sampled, with_added_events(labelled, every_class=True) if frozen else extended
-            )
+            bounds = by_resampling(name, labelled, values[name], resampled[name], left_out[name], extended)
             estimates[name] = _estimate(labelled, values[name], bounds, "bootstrap")
     return {name: replace(estimates[name], caveat=_caveat(name, estimates[name], labelled)) for name in METRICS}
 
@@ -184,6 +178,31 @@ def by_formula(
         "specificity": share("specificity", negative),
         "f1": _estimate(labelled, values["f1"], overlap, "Wilson, of the overlap"),
     }
+
+
+def by_resampling(
+    name: str,
+    labelled: LabelledPredictions,
+    value: float,
+    resampled: Float[np.ndarray, " resample"],
+    left_out: Float[np.ndarray, " left_out"],
+    extended: Sequence[Mapping[str, float]],
+) -> Interval:
+    """The bootstrap interval of a metric, widened for zero events.
+
+    Args:
+        name: of the metric.
+        labelled: the predictions.
+        value: of the metric.
+        resampled: the metric on bootstrap resamples.
+        left_out: the metric with ``left_out_weights``.
+        extended: the metrics from ``with_added_events``.
+    """
+    sampled = bca(value, resampled, left_out, n_units(labelled.groups, len(labelled.labels)))
+    drawn = resampled[np.isfinite(resampled)]
+    if not len(drawn) or np.ptp(drawn) < 1e-6:
+        extended = with_added_events(labelled, every_class=True)
+    return widen(name, value, sampled, extended)
 
 
 def _effective_size(

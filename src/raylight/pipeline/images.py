@@ -6,7 +6,7 @@ import csv
 import io
 import logging
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,9 +87,10 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
     split = assign_splits(index, config.data, config.split_seed)
     check_splits(split, config.trainer.monitor)
     _check_sizes(config, split)
-    for line in split_size_warnings(index, split, config.data):
+    warnings = split_size_warnings(index, split, config.data)
+    for line in warnings:
         log.warning("%s", line)
-    return split
+    return replace(split, split_warnings=tuple(warnings))
 
 
 def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Images:

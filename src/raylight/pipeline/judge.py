@@ -73,7 +73,9 @@ def judge(
         "peak_memory_gb": peak_memory_gb(),
     }
     shared = shared_with_training(images.index, config.data.group_duplicates)
-    results = write_results(config, run, predictions, images.preprocessing.to_dict(), selection, cost, shared)
+    results = write_results(
+        config, run, predictions, images.preprocessing.to_dict(), selection, cost, shared, images.index.split_warnings
+    )
     if config.report.shortcuts:
         status.enter("looking for shortcuts")
         for line in find_shortcuts(run, images, learner, finished, predictions, results):

@@ -27,6 +27,7 @@ def caveats_of(facts: RunFacts) -> list[str]:
                 f"{len(test)} test images fix the accuracy only to between {100 * accuracy.low:.1f} % and "
                 f"{100 * accuracy.high:.1f} %; a difference from another run within that range may be chance."
             )
+    notes += facts.metrics.get("split_warnings", [])
     caveats = dict.fromkeys(one.caveat for one in facts.measured().values() if one.caveat not in (None, "conservative"))
     notes += [CAVEATS[str(caveat)] for caveat in caveats]
     chosen = facts.chosen

@@ -81,6 +81,7 @@ def write_results(
     selection: Selection,
     costs: Mapping[str, Any],
     shared: Sequence[SharedFile] = (),
+    split_warnings: Sequence[str] = (),
 ) -> Results:
     """Judge a run and write ``metrics.json``, ``predictions.csv``, ``preprocessing.json`` and ``plots/``.
 
@@ -92,6 +93,7 @@ def write_results(
         selection: what chose the checkpoint.
         costs: seconds by stage and the like, written into ``metrics.json`` under ``cost``.
         shared: test images whose patient or picture training has met; metrics are also given without them.
+        split_warnings: where a split's size isn't what the settings ask for.
     """
     val, test = predictions.subset("val"), predictions.subset("test")
     temperature = fit_temperature(val) if config.decision.calibrate and len(val) else 1.0
@@ -122,6 +124,7 @@ def write_results(
             "decision": _decision_json(decision),
             "provenance": _provenance(judged_test, selection, len(val) > 0),
             "leakage": {"test_files_shared": len(shared), "files": [asdict(one) for one in shared]},
+            "split_warnings": list(split_warnings),
             "cost": dict(costs),
         },
     )

@@ -11,7 +11,9 @@ from typing import Any
 
 from raylight.compare.sweep.choice import Choice, choice_note, choose
 from raylight.compare.sweep.rows import Job, Row, read_job, row_of
+from raylight.config.rules.metric_names import METRICS
 from raylight.errors import RunError
+from raylight.evaluation.caveats import caveat_sentences
 from raylight.runs.sweep_dir import REPEATS, run_folders
 
 SEARCH_FILE = "optuna.yaml"
@@ -105,6 +107,16 @@ def _notes(rows: Sequence[Row], differing: Sequence[str]) -> list[str]:
             "Two runs say little about their spread, and Student's t is 12.7 for them. What a third run would leave of an "
             "interval, if it lies like the two, stands below it."
         )
+    cells = {f"test/{name}": name for name in METRICS}
+    notes += caveat_sentences(
+        {
+            cells[key]: cell["caveat"]
+            for job in jobs
+            for key, cell in job.metrics.items()
+            if key in cells and cell.get("caveat")
+        }
+    )
+    notes += dict.fromkeys(line for job in jobs for line in job.metrics.get("split_warnings", []))
     unfinished = sum(job.state != "finished" for job in jobs)
     if unfinished:
         notes.append(f"{unfinished} of {len(jobs)} jobs have no result; means are over the others.")

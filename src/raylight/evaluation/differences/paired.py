@@ -7,7 +7,8 @@ correction for several comparisons. Not here: tables and pages of comparisons.
 accuracy; recall, specificity (two)   Tango's score interval; its test of 0 is McNemar's
 ece                                   from both models' own bounds (MOVER), which is conservative; no test
 the others                            the swap test (``swap_test``); the interval is at least as wide as those of
-                                      this test and the bootstrap (BCa), and allows for zero events
+                                      this test and the bootstrap (BCa), and allows for zero events; for rankings,
+                                      instead of the bootstrap, both models' own intervals with their correlation
 ====================================  ==================================================================
 
 An interval excludes 0 if and only if the p-value is below 0.05.
@@ -28,7 +29,7 @@ from raylight.evaluation.caveats import caveat_of
 from raylight.evaluation.definitions.weighted import WeightedMetrics
 from raylight.evaluation.differences.swap_test import ROUNDING, critical_difference, swap_p_value, swapped_differences
 from raylight.evaluation.intervals import UNDEFINED, Interval
-from raylight.evaluation.metrics import Estimate, by_formula
+from raylight.evaluation.metrics import Estimate, by_formula, by_resampling
 from raylight.evaluation.predictions import LabelledPredictions, Predictions
 from raylight.evaluation.zero_events import RANGES, with_added_disagreements, with_added_events
 
@@ -37,6 +38,8 @@ SIGNIFICANT = 0.05
 
 DECISION_METRICS = ("balanced_accuracy", "precision", "recall", "specificity", "f1", "mcc")
 """Metrics that depend on decisions alone."""
+
+AP = "average_precision"
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,14 @@ def _by_swapping(
     jackknife = [model(left_out) for model in models]
     resampled = bootstrap(models, len(one.labels), one.groups, n_resamples, seed)
     swapped = swapped_differences(one, other, n_resamples - 1, seed)
-    own = [by_formula(each, its, with_added_events(each)) for each, its in zip((one, other), values, strict=True)]
+    own = []
+    for each, its, drawn, without in zip((one, other), values, resampled, jackknife, strict=True):
+        # Rankings are compared whatever the decisions, so that no class lacks mistakes or successes.
+        bounds = by_resampling(AP, each, its[AP], drawn[AP], without[AP], extended=())
+        own.append(
+            by_formula(each, its, with_added_events(each))
+            | {AP: Estimate(its[AP], *bounds, len(each.labels), "bootstrap")}
+        )
     one_sided, units = with_added_disagreements(one, other), n_units(one.groups, len(one.labels))
     found = {}
     for name in METRICS:
@@ -175,7 +185,7 @@ def _by_swapping(
             continue
         p_value, reach = swap_p_value(value, swapped[name]), critical_difference(swapped[name])
         first, second = resampled[0][name], resampled[1][name]
-        if name == "auroc":
+        if name in ("auroc", AP):
             outer = _recovered(own[0][name], own[1][name], _correlation(first, second))
         else:
             outer = bca(value, second - first, jackknife[1][name] - jackknife[0][name], units)
