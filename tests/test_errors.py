@@ -1,7 +1,5 @@
 """What every message is made with: the nearest name, the first line of a library's error."""
 
-import doctest
-
 import pytest
 
 from raylight import errors
@@ -17,7 +15,6 @@ def test_of_a_librarys_error_one_line_is_told(text: str, line: str) -> None:
     assert errors.first_line(KeyError(text)) == line
 
 
-def test_examples() -> None:
-    assert doctest.testmod(errors) == (0, 1)
+def test_the_nearest_name_is_proposed() -> None:
     assert errors.did_you_mean("modle", ["data", "model"]) == "; did you mean 'model'?"
     assert errors.did_you_mean("modle", ["data"]) == ""

@@ -25,7 +25,6 @@ WITHOUT_OWN_TEST = {
 """Modules that only a test of a whole command can try, with the reason."""
 
 MISSING = {
-    "cli",
     "config.launch",
     "config.overrides",
     "config.rules.metric_names",

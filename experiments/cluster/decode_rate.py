@@ -26,7 +26,7 @@ from experiments.reliability.tables import replace_table
 from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.cache_files import PIXELS, SIDECAR, write_cache
 from raylight.data.decode.spec import DecodeSpec
-from raylight.runs.machine import usable_cpus
+from raylight.machine import usable_cpus
 from raylight.runs.ray_session import ray_session
 
 

@@ -22,7 +22,7 @@ from raylight.config.rules.metric_names import METRICS
 from raylight.evaluation.calibration import choose_threshold
 from raylight.evaluation.differences.paired import compare
 from raylight.evaluation.metrics import evaluate
-from raylight.runs.machine import usable_cpus
+from raylight.machine import usable_cpus
 from raylight.serving.evaluate import shift
 
 HERE = Path(__file__).parent

@@ -17,7 +17,7 @@ from raylight.config.schema import DataConfig
 from raylight.data.index import build_index
 from raylight.data.sources.source import find_images
 from raylight.data.splits.split import assign_splits
-from raylight.runs.machine import usable_cpus
+from raylight.machine import usable_cpus
 
 FILES = 100_000
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raylight.runs.machine import keep_freed_memory
+from raylight.machine import keep_freed_memory
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 

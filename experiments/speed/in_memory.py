@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 
 from raylight.config.launch import load_config
 from raylight.data.index import Index
+from raylight.machine import keep_freed_memory
 from raylight.models.build import build_network, class_logits
-from raylight.runs.machine import keep_freed_memory
 
 
 def main() -> None:

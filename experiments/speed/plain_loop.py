@@ -69,7 +69,7 @@ def make_loaders(folder: Path, run: Path, config: Any, workers: int) -> dict[str
             (place / f"{number}{Path(row['path']).suffix}").symlink_to(root / row["path"])
     size = config.model.image_size
     shape = (
-        [transforms.Resize(round(size * 8 / 7)), transforms.CenterCrop(size)]
+        [transforms.Resize(config.model.resize_size), transforms.CenterCrop(size)]
         if config.model.resize == "crop"
         else [transforms.Resize((size, size))]
     )

@@ -17,9 +17,9 @@ import torch
 
 from raylight.config.schema import ModelConfig
 from raylight.cpu.engine import InferenceEngine, bf16_supported
+from raylight.machine import usable_cpus
 from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
-from raylight.runs.machine import usable_cpus
 
 
 def main() -> None:

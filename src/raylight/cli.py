@@ -8,9 +8,10 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from raylight.errors import RaylightError
 from raylight.installation import OPTION_FILES, join_project
@@ -18,7 +19,21 @@ from raylight.process import ensure_home
 from raylight.runs.console import log_to
 from raylight.storage.atomic import check_output
 
-app = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+class _Commands(TyperGroup):
+    """Commands whose help doesn't say of an argument that it is a ``list[Path]``: its name says what to give, and how often."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command: Any = super().get_command(ctx, cmd_name)
+        for parameter in command.params if command else ():
+            if parameter.param_type_name == "argument":
+                parameter.display_type = lambda ctx: ""
+        return command
+
+
+app = typer.Typer(
+    cls=_Commands, no_args_is_help=True, add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as training prints it last.")]
 DataSettings = Annotated[

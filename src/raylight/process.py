@@ -7,7 +7,7 @@ threads of torch's operators        ``torch_threads``: process-wide for threads 
 ``HOME``                            ``ensure_home``: for good, where there is none that can be written
 ==================================  ==============================================================================
 
-Leaves out signals (``runs.signals``), Python's garbage collection (``imports``) and glibc's memory (``runs.machine``).
+Leaves out signals (``runs.signals``), Python's garbage collection (``imports``) and glibc's memory (``machine``).
 """
 
 import contextlib

@@ -1,6 +1,8 @@
 """An audit of a run: what its network goes by."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.audit.test_commands import Command
@@ -30,3 +32,17 @@ def test_a_run_keeps_the_audit_of_its_data(run: Path) -> None:
     assert audit["files"] == 81
     assert [finding["kind"] for finding in audit["findings"] if finding["severity"] != "note"] == ["not_an_image"]
     assert set(audit["counts"]["left"]) == {"train", "val", "test"}
+
+
+def test_a_run_that_cannot_be_written_is_audited_elsewhere(copied_run: Path) -> None:
+    """As a user who may not write there; for that, root becomes one."""
+    for folder in (copied_run, *copied_run.parents[:4]):
+        folder.chmod(0o555 if folder == copied_run else folder.stat().st_mode | 0o055)
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom raylight.audit.run import audit_run\n"
+        "if os.getuid() == 0: os.setuid(54321)\n"
+        "audit_run(Path(sys.argv[1]), None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, copied_run], capture_output=True, text=True, check=False)
+    copied_run.chmod(0o755)
+    assert f"{copied_run} is read-only here; name a folder for what is found: --out FOLDER" in done.stderr

@@ -94,7 +94,7 @@ def test_failed_jobs_stop_nobody_and_make_the_sweep_fail(
     assert float(good["test/accuracy_low"]) <= min(accuracies)
     assert (bad["jobs"], bad["finished"], bad["test/accuracy"]) == ("2", "0", "")
     assert "trainer.batch_size: 500 is larger than the" in bad["failures"]
-    assert "trainer.batch_size=500 seed=1 data.split_seed=1: failed: trainer.batch_size: 500 is larger" in done.stdout
+    assert "trainer.batch_size=500 seed=1: failed: trainer.batch_size: 500 is larger" in done.stdout
 
 
 def test_the_table_is_in_a_wandb_run_of_its_own(resumed: tuple[subprocess.CompletedProcess[str], Path, str]) -> None:

@@ -9,21 +9,13 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from omegaconf import OmegaConf
 
+from raylight import machine
 from raylight.config.check import config_problems
 from raylight.config.launch import checked_arguments, register_schema
 from raylight.config.schema import Range, RunConfig
-from raylight.errors import ConfigError
+from tests.composed import problems
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-
-
-def problems(*overrides: str) -> list[str]:
-    register_schema()
-    try:
-        checked_arguments(CONF, list(overrides))
-    except ConfigError as error:
-        return list(error.problems)
-    return []
 
 
 def test_the_defaults_have_no_problems() -> None:
@@ -215,3 +207,11 @@ def test_a_limit_beside_a_setting_is_kept(key: str, default: Any, limit: Any) ->
         assert [said(word) for word in words] == [[]] * len(words)
         (problem,) = said("wrng")
         assert problem.startswith(f"{key}: 'wrng' is not one of {', '.join(words)}")
+
+
+def test_processors_are_those_that_a_container_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version 2 control group with a quota of one processor, whatever this machine has."""
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    monkeypatch.setattr(machine, "_groups", lambda controller: iter([tmp_path]))
+    (problem,) = problems("trainer=ddp", "trainer.num_workers=2")
+    assert problem.startswith("trainer.num_workers: 2 processes on 1 processor cores would wait for each other")

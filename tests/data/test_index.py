@@ -72,8 +72,50 @@ def png_of_16_bits(pixels: np.ndarray) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, {3: 2, 4: 6}[pixels.shape[2]], 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def tiff_of_16_bits(pixels: np.ndarray, photometric: int) -> bytes:
+    """One uncompressed strip (TIFF 6.0, sections 2, 8 and 16); photometric 0: zero is white, 5: inks."""
+    height, width, channels = pixels.shape
+    values = pixels.astype("<u2").tobytes() + struct.pack(f"<{channels}H", *[16] * channels)
+    bits = 8 + pixels.size * 2 if channels > 2 else 16
+    entries = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, channels, bits),
+        (259, 4, 1, 1),
+        (262, 4, 1, photometric),
+    ]
+    entries += [(273, 4, 1, 8), (277, 4, 1, channels), (278, 4, 1, height), (279, 4, 1, pixels.size * 2)]
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return (
+        b"II*\0" + struct.pack("<I", 8 + len(values)) + values + struct.pack("<H", len(entries)) + directory + bytes(4)
+    )
+
+
+def test_inks_transparency_and_white_zeros_of_12_bits_are_noted_though_they_look_white(root: Path) -> None:
+    """Of 16 bits with the upper 4 unused; those that use them, and pictures that are white, aren't."""
+    grey = np.asarray(picture(4).convert("L"), np.uint16)
+    for name, shift in (("twelve", 4), ("sixteen", 8)):
+        values = grey << shift
+        (root / "b" / f"{name}, alpha.png").write_bytes(png_of_16_bits(np.stack([values] * 4, axis=2)))
+        (root / "b" / f"{name}, inks.tif").write_bytes(tiff_of_16_bits(np.stack([values] * 4, axis=2), 5))
+        (root / "b" / f"{name}, white is zero.tif").write_bytes(tiff_of_16_bits(values[..., None], 0))
+    opaque = np.stack([grey << 4] * 3 + [np.full_like(grey, 65535)], axis=2)
+    (root / "b" / "twelve, opaque.png").write_bytes(png_of_16_bits(opaque))
+    (root / "b" / "white.png").write_bytes(png_of_16_bits(np.full((32, 32, 4), 65535)))
+    assert build(root).noted() == [
+        (f"b/twelve, {name}", f"nearly {looks}: only the lower 12 of its 16 bits are used")
+        for name, looks in (
+            ("alpha.png", "white"),
+            ("inks.tif", "white"),
+            ("opaque.png", "black"),
+            ("white is zero.tif", "white"),
+        )
+    ]
+    assert build(root).rejected() == []
 
 
 def test_what_is_odd_about_a_good_file_is_noted(root: Path) -> None:

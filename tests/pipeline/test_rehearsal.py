@@ -2,26 +2,18 @@
 
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from raylight.config.launch import checked_arguments, register_schema
 from raylight.config.schema import FinetuneConfig, ModelConfig, PhaseConfig, RunConfig
-from raylight.errors import ConfigError
 from raylight.pipeline.rehearsal import rehearsal_problems
+from tests import composed
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+problems = partial(composed.problems, rehearse=rehearsal_problems)
 CROP = "{_target_:torchvision.transforms.v2.RandomCrop,size:%s}"
-
-
-def problems(*overrides: str) -> list[str]:
-    register_schema()
-    try:
-        checked_arguments(CONF, list(overrides), rehearsal_problems)
-    except ConfigError as error:
-        return list(error.problems)
-    return []
 
 
 def test_the_defaults_have_no_problems() -> None:

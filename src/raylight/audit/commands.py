@@ -13,7 +13,7 @@ from raylight.config.quoting import quoted
 from raylight.config.schema import DataConfig, RunConfig
 from raylight.errors import ConfigError
 from raylight.installation import OPTION_FILES
-from raylight.runs.machine import usable_cpus
+from raylight.machine import usable_cpus
 from raylight.runs.run_dir import STATUS_FILE
 
 CLEAN, FINDINGS, UNUSABLE = 0, 1, 2

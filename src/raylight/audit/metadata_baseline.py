@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int64
 from raylight.audit.findings import Finding
 from raylight.audit.metadata import SideFacts
 from raylight.evaluation.intervals import Interval, mean_of, proportion
-from raylight.runs.machine import usable_cpus
+from raylight.machine import usable_cpus
 
 FOLDS = 5
 SAMPLE = 1500

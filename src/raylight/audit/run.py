@@ -36,7 +36,7 @@ def audit_run(run: Path, out: Path | None) -> int:
         ConfigError: the run's folder can't be written, and ``out`` isn't given.
     """
     if out is None:
-        check_output("RUN", run, is_folder=True)
+        check_output("RUN", run, is_folder=True, remedy="name a folder for what is found: --out FOLDER")
     predictor = Predictor.open(run)
     index = read_index(predictor.run)
     test, train = (_drawn(index.in_split(split)) for split in ("test", "train"))

@@ -26,6 +26,7 @@ from raylight.config.schema import DataConfig, Range, RunConfig
 from raylight.config.uris import is_uri
 from raylight.errors import ConfigError, did_you_mean, first_line
 from raylight.installation import TRAIN
+from raylight.machine import usable_cpus
 
 MONITORED = ("loss", *METRICS)
 """Validation metrics that can choose a checkpoint."""
@@ -263,15 +264,11 @@ def _process_problems(run: RunConfig) -> Iterator[str]:
     if trainer.precision == "16" and trainer.accelerator == "cpu":
         yield "trainer.precision: '16' needs a GPU (trainer=gpu); on a processor use bf16, 32 or auto"
     elsewhere = trainer.launcher == "ray" and (run.ray.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
-    if workers > (cores := _cores()) and trainer.accelerator == "cpu" and not elsewhere:
+    if workers > (cores := usable_cpus()) and trainer.accelerator == "cpu" and not elsewhere:
         yield (
             f"trainer.num_workers: {workers} processes on {cores} processor cores would wait for each other; use {cores} or "
             "fewer, or join a larger cluster with trainer=ray ray.address=HOST:PORT"
         )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _feed_problems(run: RunConfig) -> Iterator[str]:

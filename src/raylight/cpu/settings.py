@@ -23,11 +23,11 @@ from torch import Tensor
 
 from raylight.config.schema import TrainerConfig
 from raylight.cpu.engine import bf16_supported
+from raylight.machine import give_back_freed_memory, usable_cpus
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.process import torch_threads
 from raylight.runs.environment import processor_name
-from raylight.runs.machine import give_back_freed_memory, usable_cpus
 from raylight.storage.atomic import write_atomically
 
 SHORT_RUN = 120.0

@@ -24,7 +24,7 @@ from jaxtyping import Int64, UInt8
 
 from raylight.data.decode.image import CODE_VERSION, FORMATS, decode_image
 from raylight.data.decode.resizing import RESIZER
-from raylight.data.decode.signatures import has_16_bits
+from raylight.data.decode.signatures import uses_12_of_16_bits
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.names import printable
 from raylight.errors import BadImageError
@@ -53,8 +53,10 @@ THUMBNAIL_SIZE = 32
 LARGEST_FILE = 500_000_000
 """Bytes; larger files are rejected without reading them into memory."""
 
-_MEMORY_VERSION = 2
+_MEMORY_VERSION = 3
 _THUMBNAIL = (THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
+_PALE = 224
+"""What 15 of 255 of an ink, of black and of transparency leave of white is more: 225."""
 _NEVER = -1
 _WINDOW = 2048
 _AT_ONCE = 8
@@ -239,8 +241,9 @@ def _read_file(root: AnyPath, path: str) -> tuple[_Facts, UInt8[np.ndarray, "32 
         thumbnail = decode_image(data, DecodeSpec(THUMBNAIL_SIZE, "stretch"))
     except BadImageError as error:
         return facts._replace(reason=str(error)), None
-    if facts.note is None and thumbnail.max() < 16 and has_16_bits(data):
-        facts = facts._replace(note="nearly black: only the lower 12 of its 16 bits are used")
+    if facts.note is None and (thumbnail.max() < 16 or thumbnail.min() > _PALE) and uses_12_of_16_bits(data):
+        looks = "nearly black" if thumbnail.max() < 16 else "nearly white"
+        facts = facts._replace(note=f"{looks}: only the lower 12 of its 16 bits are used")
     return facts._replace(status="ok"), thumbnail
 
 

@@ -76,7 +76,7 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
     from raylight.data.sources.source import describe_groups, find_images
     from raylight.data.splits.check import check_shares, check_splits
     from raylight.data.splits.split import assign_splits, split_size_warnings
-    from raylight.runs.machine import usable_cpus
+    from raylight.machine import usable_cpus
 
     source = find_images(config.data, cache_dir)
     check_shares(config.data, {file.split for file in source.files})

@@ -16,6 +16,7 @@ from raylight.data.splits.leakage import shared_with_training
 from raylight.evaluation.bootstrap import drawn
 from raylight.evaluation.calibration import apply_temperature, calibrated
 from raylight.evaluation.predictions import Predictions, decide, write_csv
+from raylight.machine import peak_memory_gb
 from raylight.models.build import class_probabilities
 from raylight.pipeline.costs import Costs
 from raylight.pipeline.images import Images
@@ -23,7 +24,6 @@ from raylight.pipeline.learner import Learner
 from raylight.report.dashboard import show_result
 from raylight.report.results import HELD_OUT_FILE, Results, Selection, write_results
 from raylight.report.run_page import write_report
-from raylight.runs.machine import peak_memory_gb
 from raylight.runs.run_dir import RunDir, Status
 from raylight.runs.tracking import Tracker
 from raylight.storage.atomic import write_atomically

@@ -17,13 +17,13 @@ from raylight.cpu.settings import CpuSettings, Work, choose_settings, measured_s
 from raylight.data.augment import build_augmenter
 from raylight.data.batches import Batches
 from raylight.data.samples import Samples
+from raylight.machine import keep_freed_memory
 from raylight.models.build import build_network, class_logits
 from raylight.models.freezing import freeze
 from raylight.models.stages import StagedNetwork
 from raylight.pipeline.images import Images
 from raylight.process import environment, torch_threads
 from raylight.runs.environment import environment as machine_facts
-from raylight.runs.machine import keep_freed_memory
 from raylight.runs.run_dir import RunDir
 from raylight.training.callbacks.checkpoints import network_state
 from raylight.training.features import FeatureStore

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from raylight.runs.machine import usable_cpus
+from raylight.machine import usable_cpus
 
 PACKAGES = [
     "raylight",

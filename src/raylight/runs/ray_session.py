@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from raylight.config.schema import RayConfig
 from raylight.errors import RaylightError, first_line
+from raylight.machine import usable_cpus
 from raylight.process import environment
-from raylight.runs.machine import usable_cpus
 from raylight.runs.preflight import check_versions
 from raylight.storage.scratch import scratch_folder
 

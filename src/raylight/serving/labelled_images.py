@@ -19,7 +19,7 @@ from raylight.data.sources.ignored import group_ignored
 from raylight.data.sources.layouts import SourceFile
 from raylight.data.sources.source import find_images
 from raylight.errors import ConfigError, DataError, nearest
-from raylight.runs.machine import usable_cpus
+from raylight.machine import usable_cpus
 from raylight.serving.predictor import Predictor, UnusableRunError, read_index
 from raylight.storage.remote import AnyPath
 

@@ -23,10 +23,10 @@ from raylight.data.index import Index
 from raylight.errors import ConfigError, DataError, RunError, first_line
 from raylight.evaluation.calibration import apply_temperature
 from raylight.evaluation.predictions import decide
+from raylight.machine import usable_cpus
 from raylight.models.build import build_network, class_probabilities
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
-from raylight.runs.machine import usable_cpus
 from raylight.runs.run_dir import RunDir, state_of
 from raylight.storage.remote import AnyPath
 

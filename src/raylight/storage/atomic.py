@@ -55,13 +55,14 @@ def write_atomically(path: Path, content: bytes) -> Path:
     return path
 
 
-def check_output(option: str, path: Path, *, is_folder: bool) -> None:
+def check_output(option: str, path: Path, *, is_folder: bool, remedy: str = "name another place") -> None:
     """Whether an output can be written, asked before the work whose result it is to hold; nothing is made yet.
 
     Args:
         option: that names it, for the message.
         path: a file or folder, which needn't exist.
         is_folder: which of both it is to be.
+        remedy: where it can't be written.
 
     Raises:
         ConfigError: it can't be written.
@@ -75,11 +76,9 @@ def check_output(option: str, path: Path, *, is_folder: bool) -> None:
     folder = path if is_folder else path.parent
     nearest = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     if not nearest.is_dir():
-        raise ConfigError([f"{option}: {path} can't be made, because {nearest} isn't a folder; name another place"])
+        raise ConfigError([f"{option}: {path} can't be made, because {nearest} isn't a folder; {remedy}"])
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise ConfigError(
-            [f"{option}: {path} can't be written, because {nearest} is read-only here; name another place"]
-        )
+        raise ConfigError([f"{option}: {path} can't be written, because {nearest} is read-only here; {remedy}"])
 
 
 def sync_all() -> None:

@@ -175,6 +175,7 @@ def test_a_group_pattern_is_sought_in_paths_where_no_name_has_it_and_must_match_
     )
     message = error(tmp_path, group_pattern=r"(person\d+)")
     assert "data.group_pattern='(person\\\\d+)' matches none of the 4 files, neither by name nor by path" in message
+    assert message.endswith("where each image is of another patient, leave it out with data.group_pattern=null.")
 
 
 def test_flat_names_without_a_class_are_told(tmp_path: Path) -> None:

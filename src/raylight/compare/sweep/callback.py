@@ -46,7 +46,7 @@ class SweepTableCallback(Callback):
         console = Console(width=width, highlight=False, soft_wrap=False)
         console.print(terminal(table))
         for row in table.rows:
-            for text in failures(row):
+            for text in failures(table, row):
                 console.print(f"{row.label} {text}", style="red", markup=False)
         for note in table.notes:
             console.print(Padding(note, (0, 0, 0, 0)), markup=False)

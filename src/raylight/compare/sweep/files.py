@@ -78,16 +78,16 @@ def flat_rows(table: SweepTable) -> list[dict[str, Any]]:
         flat["training_seconds"] = row.training_seconds
         flat["seconds"] = row.seconds
         flat["peak_memory_gb"] = row.memory_gb
-        flat["failures"] = "; ".join(failures(row)) or None
+        flat["failures"] = "; ".join(failures(table, row)) or None
         flat["runs"] = " ".join(job_name(table, job) for job in row.jobs)
         rows.append(flat)
     return rows
 
 
-def failures(row: Row) -> list[str]:
+def failures(table: SweepTable, row: Row) -> list[str]:
     """Why jobs of a configuration have no result."""
     return [
-        f"{job.repeats + ': ' if job.repeats else ''}{job.state}: {job.reason or 'no reason recorded'}"
+        f"{repeats + ': ' if (repeats := table.repeats(job)) else ''}{job.state}: {job.reason or 'no reason recorded'}"
         for job in row.jobs
         if job.state != "finished"
     ]
@@ -116,7 +116,9 @@ def markdown(table: SweepTable) -> str:
     if table.fixed:
         lines += ["", "For all: " + ", ".join(f"`{name}={value}`" for name, value in table.fixed.items()) + "."]
     for row in table.rows:
-        lines += [f"{'' if lines[-1].startswith('- ') else chr(10)}- **{row.label}** {text}" for text in failures(row)]
+        lines += [
+            f"{'' if lines[-1].startswith('- ') else chr(10)}- **{row.label}** {text}" for text in failures(table, row)
+        ]
     return "\n".join([*lines, "", *(line for note in table.notes for line in (note, "")), ""]).rstrip() + "\n"
 
 

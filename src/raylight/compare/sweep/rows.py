@@ -13,7 +13,7 @@ from raylight.errors import RunError
 from raylight.evaluation.differences.random_effects import Spread, spread
 from raylight.report.facts import parameters_of
 from raylight.runs.run_dir import STATUS_FILE, RunDir, state_of
-from raylight.runs.sweep_dir import REPEATS, overrides_of
+from raylight.runs.sweep_dir import overrides_of
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,6 @@ class Job:
         """Which images it was tested on; None where the job didn't finish."""
         tested: str | None = self.metrics.get("provenance", {}).get("test_files_sha256")
         return tested
-
-    @property
-    def repeats(self) -> str:
-        """Which seed and fold this is, such as ``seed=2``; empty where neither was chosen."""
-        return " ".join(f"{name}={self.choices[name]}" for name in REPEATS if name in self.choices)
 
 
 @dataclass(frozen=True)

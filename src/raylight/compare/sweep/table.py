@@ -60,6 +60,11 @@ class SweepTable:
         """The settings that differ between rows."""
         return list(dict.fromkeys(name for row in self.rows for name in row.choices))
 
+    def repeats(self, job: Job) -> str:
+        """Which seed and fold a job is, such as ``seed=2``; empty where all jobs have the same."""
+        differing = [name for name in REPEATS if len({one.choices.get(name) for one in self.jobs}) > 1]
+        return " ".join(f"{name}={job.choices[name]}" for name in differing if name in job.choices)
+
 
 def sweep_table(folder: Path) -> SweepTable:
     """Sum up a sweep from its run folders.

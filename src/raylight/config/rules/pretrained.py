@@ -155,10 +155,10 @@ def _of_torchvision(model: ModelConfig) -> ModelInput | None:
     """Of the published weights whose file it is, by its name, else of the architecture's DEFAULT."""
     if model.family != "torchvision":
         return None
-    models = importlib.import_module("torchvision.models")
-    if model.name not in models.list_models(module=models):
+    try:
+        published = torchvision_models(model.name).get_model_weights(model.name)
+    except ConfigError:
         return None  # building the network says so, beside everything else that is wrong
-    published = torchvision_models(model.name).get_model_weights(model.name)
     file = Path(str(model.weights)).name
     weights = next((some for some in published if some.url.endswith(f"/{file}")), published.DEFAULT)
     shown = weights.transforms()

@@ -14,7 +14,7 @@ from raylight.config.uris import is_uri
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError
-from raylight.runs.machine import keep_freed_memory
+from raylight.machine import keep_freed_memory
 from raylight.storage.remote import AnyPath, to_path
 
 TRANSIENT_REASONS: Final = ("can't be read", "changed since it was indexed")

@@ -18,7 +18,7 @@ from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.decode.blocks import DecodedBlock, Destination, Files, block_of, decode_rows, split
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.decode.with_ray import with_ray
-from raylight.runs.machine import usable_cpus
+from raylight.machine import usable_cpus
 from raylight.storage.remote import AnyPath
 
 THREAD_BLOCK: Final = 4_000_000

@@ -2,6 +2,8 @@
 
 import io
 
+import numpy as np
+
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (
         0,
@@ -33,20 +35,27 @@ _MARKUP = ((b"<svg", "an SVG drawing; export it as PNG"), (b"<!doctype html", "a
 _PAGE = ", such as the error of a failed download; download the picture again"
 
 
-def has_16_bits(data: bytes) -> bool:
-    """Whether a picture that was decoded has 16 bits a channel, grey or colour, of which the upper 8 were kept.
+def uses_12_of_16_bits(data: bytes) -> bool:
+    """Whether a picture that was decoded, by the upper 8 of its 16 bits a channel, has nothing but zeros in the highest 4.
+
+    Its colours are then nearly black, the inks of CMYK nearly white, and so is what it is laid on where its transparency is
+    meant by 12 bits, too.
 
     Args:
         data: content of its file.
     """
     from PIL import Image
 
-    if data.startswith(b"\x89PNG"):
-        return data[24] == 16
     if data.startswith((b"\xff\xd8", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):
         return False  # JPEG 2000's range is that of its own number of bits
     with Image.open(io.BytesIO(data)) as picture:
-        return picture.mode.startswith("I;16") or 16 in getattr(picture, "tag_v2", {}).get(258, ())
+        grey = picture.mode.startswith("I")
+        bits = (data[24],) if data.startswith(b"\x89PNG") else getattr(picture, "tag_v2", {}).get(258, ())
+        if not grey and 16 not in bits:
+            return False
+        largest = np.asarray(picture).max(axis=(0, 1)) >> (8 if grey else 0)
+        opaque = picture.mode in ("LA", "RGBA") and largest[-1] == 255
+        return bool(np.max(largest[:-1] if opaque else largest) < 16)
 
 
 def foreign_kind(data: bytes) -> str | None:

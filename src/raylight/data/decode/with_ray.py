@@ -18,7 +18,7 @@ from raylight.data.decode.blocks import DecodedBlock, Destination, block_of, dec
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError, RaylightError, first_line
-from raylight.runs.machine import keep_freed_memory, usable_cpus
+from raylight.machine import keep_freed_memory, usable_cpus
 from raylight.runs.preflight import check_nodes_see, largest_block
 from raylight.runs.ray_session import ray_session
 from raylight.storage.remote import AnyPath

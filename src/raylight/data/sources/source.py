@@ -190,7 +190,8 @@ def _grouped(files: list[SourceFile], pattern: str, needed: bool) -> list[Source
     if needed and not any(found):
         raise DataError(
             f"data.group_pattern={pattern!r} matches none of the {len(files):,} files, neither by name nor by path, such as "
-            f"{files[0].path!r}. Patients would be split between train and test: correct the pattern, or leave it out."
+            f"{files[0].path!r}. Patients would be split between train and test: correct the pattern, or, "
+            "where each image is of another patient, leave it out with data.group_pattern=null."
         )
     return [file if file.group else replace(file, group=group) for file, group in zip(files, found, strict=True)]
 

@@ -24,7 +24,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 
 from raylight.errors import RunError
-from raylight.runs.machine import keep_freed_memory
+from raylight.machine import keep_freed_memory
 from raylight.runs.run_dir import RunDir
 from raylight.storage.scratch import scratch_folder
 from raylight.training.distributed.driver import Driver

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from raylight.errors import RaylightError
-from raylight.runs.machine import keep_freed_memory
+from raylight.machine import keep_freed_memory
 from raylight.runs.run_dir import RunDir
 from raylight.training.callbacks.checkpoints import LAST
 from raylight.training.distributed.worker import take_part

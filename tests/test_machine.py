@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from raylight.runs import machine
+from raylight import machine
 
-COUNT = "from raylight.runs.machine import usable_cpus; print(usable_cpus())"
+COUNT = "from raylight.machine import usable_cpus; print(usable_cpus())"
 
 
 def test_affinity_counts() -> None:

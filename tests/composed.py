@@ -1,0 +1,18 @@
+"""A command line as ``train.py`` checks it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from raylight.config.launch import checked_arguments, register_schema
+from raylight.errors import ConfigError
+from tests.forked import ROOT
+
+
+def problems(*overrides: str, rehearse: Callable[..., Any] | None = None) -> list[str]:
+    """What is wrong with it; ``rehearse`` also builds what the config names."""
+    register_schema()
+    try:
+        checked_arguments(ROOT / "conf", list(overrides), *([rehearse] if rehearse else []))
+    except ConfigError as error:
+        return list(error.problems)
+    return []
