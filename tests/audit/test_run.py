@@ -34,15 +34,15 @@ def test_a_run_keeps_the_audit_of_its_data(run: Path) -> None:
     assert set(audit["counts"]["left"]) == {"train", "val", "test"}
 
 
-def test_a_run_that_cannot_be_written_is_audited_elsewhere(copied_run: Path) -> None:
-    """As a user who may not write there; for that, root becomes one."""
-    for folder in (copied_run, *copied_run.parents[:4]):
-        folder.chmod(0o555 if folder == copied_run else folder.stat().st_mode | 0o055)
+def test_a_run_that_cannot_be_written_is_audited_elsewhere(tmp_path: Path) -> None:
+    """As a user who may not write there; for that, root becomes one. It is said before the run is opened."""
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    (tmp_path / "run").mkdir(mode=0o555)
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom raylight.audit.run import audit_run\n"
         "if os.getuid() == 0: os.setuid(54321)\n"
         "audit_run(Path(sys.argv[1]), None)"
     )
-    done = subprocess.run([sys.executable, "-c", code, copied_run], capture_output=True, text=True, check=False)
-    copied_run.chmod(0o755)
-    assert f"{copied_run} is read-only here; name a folder for what is found: --out FOLDER" in done.stderr
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], capture_output=True, text=True, check=False)
+    assert f"{tmp_path / 'run'} is read-only here; name a folder for what is found: --out FOLDER" in done.stderr
