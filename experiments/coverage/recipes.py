@@ -1,17 +1,15 @@
 """How often ``raylight compare`` is wrong about recipes, by simulation: false alarms, and intervals that miss.
 
-    python -m experiments.coverage.recipes [--repeats 2000]
-
 Two recipes are equally good. Each run of one has an accuracy of its own (standard deviation over seeds: 0, .01, .03), and is
 right on an image where a normal variable lies below what that accuracy asks for. The variable has a part of the image (hard
 for all), a part of recipe and image (hard for one recipe) and a part of run and image. Bars: 3 to 7 % false alarms; at
 least 93 % of the intervals of a recipe's mean accuracy hold the truth.
 """
 
-import argparse
-import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool
@@ -58,27 +56,31 @@ class Row:
     error: float
 
 
-def rows(repeats: int = 2000) -> list[Row]:
+def rows(pool: Executor, repeats: int = 4000) -> list[Row]:
     """Simulate all situations.
 
     Args:
-        repeats: of each; a quarter where every metric is computed.
+        pool: of processes.
+        repeats: of each; fewer where more is computed.
     """
-    return list(_situations(repeats))
-
-
-def _situations(repeats: int) -> Iterator[Row]:
+    jobs = []
     for seed_deviation in SEED_DEVIATIONS:
         for n in IMAGES:
             for runs in RUNS:
                 where = n, runs, seed_deviation
-                yield _row("false alarms", "accuracy", where, repeats, _false_alarm)
-                yield _row("intervals that hold the mean", "accuracy", where, repeats, _mean_held)
+                jobs.append(pool.submit(_row, "false alarms", "accuracy", where, repeats, _false_alarm))
+                jobs.append(
+                    pool.submit(_row, "intervals that hold the mean", "accuracy", where, repeats // 4, _mean_held)
+                )
+        where = 200, 3, seed_deviation
         for metric in ("auroc", "average_precision", "mcc", "brier"):
-            yield _row("false alarms", metric, (200, 3, seed_deviation), repeats // 4, _every_metric(metric))
+            alarm = partial(_metric_alarm, metric)
+            jobs.append(pool.submit(_row, "false alarms", metric, where, repeats // 8, alarm))
         for runs in (3, 5):
             where = 200, runs, seed_deviation
-            yield _row("false alarms, a split per seed", "accuracy", where, repeats // 2, _by_split)
+            what = "false alarms, a split per seed"
+            jobs.append(pool.submit(_row, what, "accuracy", where, repeats // 4, _by_split))
+    return [job.result() for job in jobs]
 
 
 def _row(
@@ -94,7 +96,7 @@ def _row(
     return Row(what, metric, n, runs, seed_deviation, rate, float(np.sqrt(rate * (1 - rate) / repeats)))
 
 
-def _right(
+def right_images(
     rng: np.random.Generator, n: int, runs: int, seed_deviation: float, recipes: int = 2
 ) -> Bool[np.ndarray, "recipe run image"]:
     """Which images each run of each recipe is right on."""
@@ -109,7 +111,7 @@ def _right(
 
 
 def _false_alarm(rng: np.random.Generator, n: int, runs: int, seed_deviation: float) -> bool:
-    right = _right(rng, n, runs, seed_deviation).reshape(2 * runs, n).astype(float)
+    right = right_images(rng, n, runs, seed_deviation).reshape(2 * runs, n).astype(float)
     blocks = min(n, 400)
     block = np.arange(n) % blocks
     sums = np.stack([np.bincount(block, weights=one) for one in right], axis=1)
@@ -118,7 +120,7 @@ def _false_alarm(rng: np.random.Generator, n: int, runs: int, seed_deviation: fl
 
 
 def _mean_held(rng: np.random.Generator, n: int, runs: int, seed_deviation: float) -> bool:
-    (right,) = _right(rng, n, runs, seed_deviation, recipes=1)
+    (right,) = right_images(rng, n, runs, seed_deviation, recipes=1)
     estimates = [
         {"value": one.mean(), **dict(zip(("low", "high"), wilson(one.sum(), n), strict=True))} for one in right
     ]
@@ -150,21 +152,18 @@ def _judged(
     return found
 
 
-def _every_metric(metric: str) -> Callable[[np.random.Generator, int, int, float], bool]:
-    def happens(rng: np.random.Generator, n: int, runs: int, seed_deviation: float) -> bool:
-        right = _right(rng, n, runs, seed_deviation)
-        labels = np.arange(n) % 2
-        names = [str(i) for i in range(n)]
-        recipes = [_judged(one, labels, names, rng.uniform(0.5, 1, n)) for one in right]
-        return compare_recipes(recipes[0], recipes[1])[metric].p_value < 0.05
-
-    return happens
+def _metric_alarm(metric: str, rng: np.random.Generator, n: int, runs: int, seed_deviation: float) -> bool:
+    right = right_images(rng, n, runs, seed_deviation)
+    labels = np.arange(n) % 2
+    names = [str(i) for i in range(n)]
+    recipes = [_judged(one, labels, names, rng.uniform(0.5, 1, n)) for one in right]
+    return compare_recipes(recipes[0], recipes[1])[metric].p_value < 0.05
 
 
 def _by_split(rng: np.random.Generator, n: int, runs: int, seed_deviation: float) -> bool:
     """Each seed tests on n of 10 n images; what overlapping training sets have in common isn't simulated."""
     pool = 10 * n
-    right = _right(rng, pool, runs, seed_deviation)
+    right = right_images(rng, pool, runs, seed_deviation)
     tested = [rng.permutation(pool)[:n] for _ in range(runs)]
     recipes = [
         [
@@ -186,16 +185,3 @@ def table(found: list[Row]) -> Iterator[str]:
             f"| {row.what} | {row.metric} | {row.n} | {row.runs} | {row.seed_deviation} | {100 * row.rate:.1f} % "
             f"| {100 * row.error:.1f} |"
         )
-
-
-def main() -> int:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=2000)
-    for line in table(rows(parser.parse_args().repeats)):
-        print(line)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

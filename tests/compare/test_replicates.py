@@ -1,13 +1,16 @@
 """Runs with a result, and folds joined to one."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from raylight.compare.replicates import IncomparableError
 from raylight.compare.study import study_of
 from raylight.compare.study_files import write_study
 from raylight.evaluation.intervals import wilson
+from raylight.evaluation.predictions import read_csv, write_csv
 from raylight.runs.run_dir import RunDir
 from tests.compare.run_folders import folds
 
@@ -39,6 +42,14 @@ def test_the_folds_of_one_configuration_are_its_cross_validated_result(tmp_path:
     page = write_study(study, tmp_path / "out")["comparison.html"].read_text()
     assert "The folds joined" in page
     assert "Every two of them" not in page
+
+    # What the chosen epoch says of the images that chose it has no part.
+    flattering = folds(tmp_path / "flattering", "small", {3, 14})
+    for path in flattering:
+        said = read_csv(path / "predictions.csv", "dog")
+        pairs = np.stack([said.labels == 0, said.labels == 1], axis=1).astype(float)
+        write_csv(replace(said, probabilities=pairs), path / "predictions.csv")
+    assert study_of(flattering).replicates[0].estimates["accuracy"].value == pytest.approx(28 / 30)
 
     some = study_of(folds(tmp_path / "some", "small", set(), (0, 2)))
     assert any("Of 3 folds 1 isn't there" in note for note in some.notes)

@@ -109,10 +109,8 @@ def joined_folds(folds: Sequence[RunFacts]) -> Replicate:
     name = HELD_OUT_FILE if kept else "predictions.csv"
     read = [by_content(fold, read_csv(fold.run / name, _positive(fold)).subset("val")) for fold in folds]
     parts = [images for images, _ in read]
-    if kept and len(parts) > 1 and folds[0].config.decision.calibrate:
-        temperatures = [fit_temperature(_joined([*parts[:i], *parts[i + 1 :]])) for i in range(len(parts))]
-        parts = [calibrated(part, temperature) for part, temperature in zip(parts, temperatures, strict=True)]
-    images, rule = _joined(parts), parse_rule(folds[0].config.decision.threshold)
+    images = joined(parts, calibrate=kept and folds[0].config.decision.calibrate)
+    rule = parse_rule(folds[0].config.decision.threshold)
     threshold = rule.value if rule.kind == "fixed" and len(images.class_names) == 2 else None
     times = [fold.cost.get("seconds", {}).get("training") for fold in folds]
     return Replicate(
@@ -125,6 +123,19 @@ def joined_folds(folds: Sequence[RunFacts]) -> Replicate:
         parameters=parameters_of(folds[0].run),
         chosen_on_test=not kept,
     )
+
+
+def joined(parts: Sequence[Predictions], calibrate: bool) -> Predictions:
+    """The held-out predictions of all folds in one.
+
+    Args:
+        parts: of each fold.
+        calibrate: give each fold the temperature that fits the other ones.
+    """
+    if calibrate and len(parts) > 1:
+        temperatures = [fit_temperature(_joined([*parts[:i], *parts[i + 1 :]])) for i in range(len(parts))]
+        parts = [calibrated(part, temperature) for part, temperature in zip(parts, temperatures, strict=True)]
+    return _joined(parts)
 
 
 def by_content(facts: RunFacts, predictions: Predictions) -> tuple[Predictions, dict[str, str]]:

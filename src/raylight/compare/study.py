@@ -274,7 +274,8 @@ def _fold_notes(study: Study) -> Iterator[str]:
         yield (
             "The folds of each cross-validation are joined: every image is judged by the network that didn't train on it, as "
             "it was after the last epoch. Nothing was chosen by the images that judge it: the temperature comes from the other "
-            "folds."
+            "folds. The interval takes images as independent; networks of different folds share training images, which "
+            "makes it somewhat too narrow."
         )
     first = study.recipes[0].replicates[0]
     folds, held = int(first.facts.config.data.folds or 0), held_folds(first.runs)
