@@ -103,16 +103,25 @@ def jobs_words(row: Row) -> str:
     return f"{row.finished}" if row.finished == len(row.jobs) else f"{row.finished} of {len(row.jobs)}"
 
 
+def _cells(table: SweepTable, row: Row, line_break: str) -> list[str]:
+    """What stands in a row behind its label, in the order of ``_columns``."""
+    chosen = [words(validation(row, table.choice.by))] if table.choice else []
+    measured = [cell(row.metrics[name], line_break) for name in SHOWN]
+    return [jobs_words(row), *chosen, *measured, count(row.parameters), seconds(row.training_seconds), _memory(row)]
+
+
+def _columns(table: SweepTable, lower_is_better: str = "") -> list[str]:
+    """The headings of ``_cells``, with a mark on metrics whose best value is 0."""
+    metrics = [LABELS[name] + (lower_is_better if name in LOWER_IS_BETTER else "") for name in SHOWN]
+    return ["runs", *([table.choice.by] if table.choice else []), *metrics, "parameters", "training", "memory"]
+
+
 def markdown(table: SweepTable) -> str:
     """The table in Markdown; the configuration that validation chooses is bold."""
-    choice = table.choice
-    head = ["configuration", "runs", *([choice.by] if choice else []), *(LABELS[name] for name in SHOWN)]
-    lines = [f"# {table.folder.name}", "", *markdown_head([*head, "parameters", "training", "memory"])]
+    lines = [f"# {table.folder.name}", "", *markdown_head(["configuration", *_columns(table)])]
     for row in table.rows:
-        cells = [f"**{row.label}**" if choice and row is choice.row else row.label, jobs_words(row)]
-        cells += [words(validation(row, choice.by))] if choice else []
-        cells += [cell(row.metrics[name], "<br>") for name in SHOWN]
-        lines.append(markdown_row([*cells, count(row.parameters), seconds(row.training_seconds), _memory(row)]))
+        label = f"**{row.label}**" if table.choice and row is table.choice.row else row.label
+        lines.append(markdown_row([label, *_cells(table, row, "<br>")]))
     if table.fixed:
         lines += ["", "For all: " + ", ".join(f"`{name}={value}`" for name, value in table.fixed.items()) + "."]
     for row in table.rows:
@@ -130,26 +139,12 @@ def terminal(table: SweepTable) -> "Table":
     drawn.add_column(
         "configuration", min_width=min(40, max(len(word) for row in table.rows for word in row.label.split()))
     )
-    drawn.add_column("runs", justify="right")
-    choice = table.choice
-    if choice:
-        drawn.add_column(choice.by, justify="right")
-    for name in SHOWN:
-        drawn.add_column(LABELS[name] + (" ↓" if name in LOWER_IS_BETTER else ""), justify="right")
-    for name in ("parameters", "training", "memory"):
-        drawn.add_column(name, justify="right")
+    for heading in _columns(table, " ↓"):
+        drawn.add_column(heading, justify="right")
     for row in table.rows:
-        chosen = choice is not None and row is choice.row
-        drawn.add_row(
-            _plain(row.label),
-            jobs_words(row),
-            *([words(validation(row, choice.by))] if choice else []),
-            *(cell(row.metrics[name], "\n") for name in SHOWN),
-            count(row.parameters),
-            seconds(row.training_seconds),
-            _memory(row),
-            style="red" if not row.finished else "bold" if chosen else None,
-        )
+        chosen = table.choice is not None and row is table.choice.row
+        style = "red" if not row.finished else "bold" if chosen else None
+        drawn.add_row(_plain(row.label), *_cells(table, row, "\n"), style=style)
     return drawn
 
 
