@@ -1,7 +1,11 @@
 """W&B, offline and real: what it can't be told, and what it would cut off."""
 
+import http.server
 import json
 import logging
+import socket
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +69,30 @@ def test_environment_variables_that_wandb_refuses_are_named(monkeypatch: pytest.
     check_tracking(LoggerConfig(name="csv"))
     monkeypatch.delenv("WANDB_BASE_URL")
     check_tracking(LoggerConfig())
+
+
+def test_a_server_that_does_not_answer_is_named_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that nothing listens on; what answers at all, if only with an error, is left to W&B itself."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)  # answers 501
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("WANDB_MODE", "online")
+    try:
+        for url, said in (
+            (f"http://127.0.0.1:{port}", "can't be reached"),
+            (f"http://127.0.0.1:{server.server_port}", ""),
+        ):
+            wandb.teardown()
+            monkeypatch.setenv("WANDB_BASE_URL", url)
+            with (
+                pytest.raises(ConfigError, match=f"logger.mode: online, but W&B's server {url} {said}")
+                if said
+                else nullcontext()
+            ):
+                check_tracking(LoggerConfig())
+    finally:
+        server.shutdown()
+        server.server_close()
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        wandb.teardown()

@@ -28,6 +28,14 @@ from raylight.storage.scratch import scratch_folder
 _PATIENCE = 60.0
 """Seconds to wait for W&B's server."""
 
+_ANSWER = 10.0
+"""Seconds to wait for a first answer of it, before any work."""
+
+_OFFLINE = (
+    "keep the run on this machine with logger.mode=offline, or WANDB_MODE=offline where that is set (upload it later with: "
+    "wandb sync RUN/wandb/offline-run-*), or do without W&B: logger=csv"
+)
+
 _SETTLED = 2.0
 """Seconds within which W&B's service notices that its process has been killed."""
 
@@ -249,10 +257,10 @@ def tracking(
 
 
 def check_tracking(logger: LoggerConfig) -> None:
-    """Whether W&B accepts its environment variables, before there is any work to lose.
+    """Whether W&B accepts its environment variables and, where it is used online, answers, before there is any work to lose.
 
     Raises:
-        ConfigError: naming those that it refuses.
+        ConfigError: naming those that it refuses, or the server that can't be reached.
     """
     if logger.name != "wandb":
         return
@@ -267,6 +275,32 @@ def check_tracking(logger: LoggerConfig) -> None:
         refused = [f"WANDB_{str(one['loc'][0]).upper()}: refused by W&B ({one['msg']})" for one in found if one["loc"]]
         refused = refused or [f"environment: refused by W&B ({first_line(error)})"]
         raise ConfigError([f"{problem}; change it, or do without W&B: logger=csv" for problem in refused]) from error
+    if (os.environ.get("WANDB_MODE") or logger.mode) == "online":
+        with temporary_folder(_scratch()):
+            _check_server(wandb.setup().settings.base_url)
+
+
+def _check_server(url: str) -> None:
+    """Whether anything answers, by way of the system's proxies; what it answers doesn't matter, nor its certificate.
+
+    Raises:
+        ConfigError: nothing does.
+    """
+    import http.client
+    import ssl
+    import urllib.error
+    import urllib.request
+
+    try:
+        urllib.request.urlopen(url, timeout=_ANSWER).close()  # noqa: S310 - W&B lets only http and https be its server
+    except (urllib.error.HTTPError, http.client.HTTPException):
+        pass  # an answer, which W&B judges
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        if not isinstance(reason, ssl.SSLError):
+            raise ConfigError(
+                [f"logger.mode: online, but W&B's server {url} can't be reached ({reason}); {_OFFLINE}"]
+            ) from error
 
 
 def _begun(**arguments: Any) -> Any:
@@ -281,10 +315,7 @@ def _begun(**arguments: Any) -> Any:
         with temporary_folder(_scratch()):
             return wandb.init(**arguments)
     except wandb.errors.Error as error:
-        raise RaylightError(
-            f"W&B can't be used online: {first_line(error)}. Keep the run on this machine with logger.mode=offline (upload it "
-            "later with: wandb sync RUN/wandb/offline-run-*), or do without W&B: logger=csv"
-        ) from error
+        raise RaylightError(f"W&B can't be used online: {first_line(error)}. What helps: {_OFFLINE}") from error
 
 
 @functools.cache
