@@ -43,6 +43,29 @@ class Shift:
     interval: Interval
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """What was judged, on which images, and the result.
+
+    Attributes:
+        predictor: of the run.
+        images: that were to be judged.
+        predictions: of those that can be used.
+        rejected: path and reason of the others.
+        estimates: each metric of ``predictions``.
+        own: each metric of the run's own test.
+        shifts: from ``own`` to ``estimates``; empty where the images are the run's own.
+    """
+
+    predictor: Predictor
+    images: LabelledImages
+    predictions: Predictions
+    rejected: Sequence[tuple[str, str]]
+    estimates: Mapping[str, Estimate]
+    own: Mapping[str, Estimate]
+    shifts: Mapping[str, Shift]
+
+
 def evaluate_run(run: Path, data: str | None, classes: str | None, out: Path | None) -> int:
     """Evaluate a run and print each metric with its interval; beside another folder's, the run's own and the shift.
 
@@ -82,9 +105,10 @@ def evaluate_run(run: Path, data: str | None, classes: str | None, out: Path | N
     estimates = evaluate(predictions, predictor.threshold)
     shifts = {} if data is None else {name: shift(estimates[name], own[name]) for name in METRICS if name in own}
     notes += _agreement(estimates, own) if data is None else _summary(shifts)
-    _print(predictor, images, len(predictions), estimates, own, shifts, notes)
+    outcome = _Outcome(predictor, images, predictions, rejected, estimates, own, shifts)
+    _print(outcome, notes)
     if out is not None:
-        _write(out, predictor, images, predictions, estimates, own, shifts, rejected)
+        _write(outcome, out)
     return 0
 
 
@@ -201,40 +225,34 @@ def _summary(shifts: Mapping[str, Shift]) -> list[str]:
     return sentences
 
 
-def _print(
-    predictor: Predictor,
-    images: LabelledImages,
-    n_images: int,
-    estimates: Mapping[str, Estimate],
-    own: Mapping[str, Estimate],
-    shifts: Mapping[str, Shift],
-    notes: Sequence[str],
-) -> None:
+def _print(outcome: _Outcome, notes: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False, markup=False, emoji=False)
-    console.print(f"{predictor.run.path}: {n_images} images in {images.root}", soft_wrap=True)
+    console.print(
+        f"{outcome.predictor.run.path}: {len(outcome.predictions)} images in {outcome.images.root}", soft_wrap=True
+    )
     table: Any = Table(box=None, pad_edge=False)
     table.add_column("metric")
     for heading in ("value", "95 % interval", "n"):
         table.add_column(heading, justify="right", no_wrap=True)
-    if shifts:
+    if outcome.shifts:
         for heading in ("run's own test", "shift", "95 % interval"):
             table.add_column(heading, justify="right", no_wrap=True)
-    for name, estimate in estimates.items():
+    for name, estimate in outcome.estimates.items():
         mark = " *" if estimate.caveat else ""
         row = [LABELS[name], _number(estimate.value), _bounds(estimate.low, estimate.high), f"{estimate.n}{mark}"]
-        if shifts:
-            change = shifts.get(name)
+        if outcome.shifts:
+            change = outcome.shifts.get(name)
             row += (
-                [_number(own[name].value), _number(change.value, "+"), _bounds(*change.interval, "+")]
+                [_number(outcome.own[name].value), _number(change.value, "+"), _bounds(*change.interval, "+")]
                 if change
                 else ["-", "-", "-"]
             )
         table.add_row(*row)
     console.print(table)
-    caveats = caveat_sentences({name: one.caveat for name, one in estimates.items()})
+    caveats = caveat_sentences({name: one.caveat for name, one in outcome.estimates.items()})
     for note in (*(f"* {sentence}" for sentence in caveats), *notes):
         console.print(note, soft_wrap=True)
 
@@ -247,37 +265,28 @@ def _bounds(low: float, high: float, sign: str = "") -> str:
     return "-" if np.isnan(low) else f"{low:{sign}.3f} to {high:{sign}.3f}"
 
 
-def _write(
-    out: Path,
-    predictor: Predictor,
-    images: LabelledImages,
-    predictions: Predictions,
-    estimates: Mapping[str, Estimate],
-    own: Mapping[str, Estimate],
-    shifts: Mapping[str, Shift],
-    rejected: Sequence[tuple[str, str]],
-) -> None:
+def _write(outcome: _Outcome, out: Path) -> None:
     """Write ``predictions.csv`` and ``metrics.json``, laid out like a run's own; each appears whole."""
     out.mkdir(parents=True, exist_ok=True)
-    write_csv(predictions, out / "predictions.csv", predictor.threshold)
-    names = "\n".join(sorted(predictions.paths)).encode("utf-8", "surrogateescape")
+    write_csv(outcome.predictions, out / "predictions.csv", outcome.predictor.threshold)
+    names = "\n".join(sorted(outcome.predictions.paths)).encode("utf-8", "surrogateescape")
     RunDir(out).write_json(
         "metrics.json",
         {
-            **as_json(estimates, "test/"),
-            **as_json(own, "run_test/"),
+            **as_json(outcome.estimates, "test/"),
+            **as_json(outcome.own, "run_test/"),
             **{
                 f"shift/{name}": {"value": change.value, "low": change.interval.low, "high": change.interval.high}
-                for name, change in shifts.items()
+                for name, change in outcome.shifts.items()
             },
             "provenance": {
-                "run": str(predictor.run.path.absolute()),
-                "data": str(images.root),
-                "test_files": len(predictions),
+                "run": str(outcome.predictor.run.path.absolute()),
+                "data": str(outcome.images.root),
+                "test_files": len(outcome.predictions),
                 "test_files_sha256": hashlib.sha256(names).hexdigest(),
-                "precision": predictor.precision,
-                "notes": list(images.notes),
-                "rejected": [{"path": path, "reason": reason} for path, reason in rejected],
+                "precision": outcome.predictor.precision,
+                "notes": list(outcome.images.notes),
+                "rejected": [{"path": path, "reason": reason} for path, reason in outcome.rejected],
             },
         },
     )
