@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint pytest fuzz soak reproduce bench bench-transfer gallery coverage constraints clean
+.PHONY: help train test lint pytest fuzz soak reproduce bench bench-transfer gallery coverage preprocessing constraints clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ bench-transfer: $(VENV)/ready  ## What caching frozen layers saves (PHOTOS=DIR W
 
 coverage: $(VENV)/ready  ## How often each interval holds the truth and each test accuses equal models (ARGS="--sets 300")
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.coverage.study $(ARGS)
+
+preprocessing: $(VENV)/ready  ## Pixels and logits against torchvision's own transforms (PHOTOS=DIR ARGS="--largest 10")
+	$(BIN)/python -m experiments.preprocessing.agreement $(PHOTOS) $(ARGS)
 
 constraints: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --all-extras --no-annotate --no-header --no-emit-index-url pyproject.toml > constraints.new
