@@ -110,7 +110,7 @@ def test_each_setting_of_a_file_is_in_the_schema() -> None:
 
 def test_what_is_not_typed_is_the_recipe_for_the_model_and_the_data() -> None:
     def chosen(*overrides: str) -> tuple[Any, ...]:
-        run = compose(*overrides)
+        run = composed(*overrides)
         return (
             run.finetune.name,
             run.augment.name,

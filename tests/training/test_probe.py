@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as nnf
 
+from raylight.config.rules.recipe import recipe_of
 from raylight.config.schema import FinetuneConfig, PhaseConfig, RunConfig
 from raylight.errors import ConfigError
 from raylight.training.phases import plan_phases
@@ -125,7 +126,7 @@ def test_a_solved_phase_takes_one_epoch_and_a_head_of_two_layers_its_share() -> 
     run.finetune, run.model, run.trainer.max_epochs = FinetuneConfig(phases=recipe), MODEL, 5
 
     def lengths(network: object) -> list[tuple[int, int, bool]]:
-        phases = plan_phases(network, run.recipe, 5, "features.15")  # type: ignore[arg-type]
+        phases = plan_phases(network, recipe_of(run), 5, "features.15")  # type: ignore[arg-type]
         return [(phase.first_epoch, phase.epochs, phase.solve) for phase in phases]
 
     assert lengths(network()) == [(0, 1, True), (1, 4, False)]
@@ -141,16 +142,3 @@ def test_a_solved_phase_takes_one_epoch_and_a_head_of_two_layers_its_share() -> 
         plan_phases(convolution, FinetuneConfig(phases=[PhaseConfig("head", solve=True)]), 1, None)
     with pytest.raises(ConfigError, match=r"set finetune\.cache=true"):
         plan_phases(network(), FinetuneConfig(phases=[PhaseConfig("head", solve=True)], cache=False), 1, None)
-
-
-def test_one_epoch_goes_to_the_head_and_a_network_without_weights_trains_as_a_whole() -> None:
-    run = RunConfig()
-    run.finetune = FinetuneConfig(
-        phases=[PhaseConfig("head", share=0.5), PhaseConfig("last_blocks")], without_weights=[PhaseConfig("all")]
-    )
-    run.model.weights, run.trainer.max_epochs = "DEFAULT", 1
-    assert [(phase.train_from, phase.epochs) for phase in run.recipe.phases] == [("head", 1)]
-    run.trainer.max_epochs = 3
-    assert [(phase.train_from, phase.epochs) for phase in run.recipe.phases] == [("head", 2), ("last_blocks", None)]
-    run.model.weights = None
-    assert run.recipe.phases == [PhaseConfig("all")]

@@ -20,6 +20,7 @@ from raylight.config.rules.decision_rule import parse_rule
 from raylight.config.rules.metric_names import LOWER_IS_BETTER, METRICS
 from raylight.config.rules.names import name_problems
 from raylight.config.rules.pretrained import fill, model_input
+from raylight.config.rules.recipe import recipe_of
 from raylight.config.rules.shapes import smallest_image_size
 from raylight.config.rules.targets import secret_problem, target_problems
 from raylight.config.schema import DataConfig, Range, RunConfig
@@ -186,7 +187,7 @@ def _limit_problems(typed: Container) -> Iterator[str]:
 
 
 def _combination_problems(run: RunConfig) -> Iterator[str]:
-    data, model, finetune, trainer = run.data, run.model, run.recipe, run.trainer
+    data, model, finetune, trainer = run.data, run.model, recipe_of(run), run.trainer
     if data.fold is not None and data.folds is None:
         yield f"data.fold: fold {data.fold} of how many? set data.folds, for example data.folds=5"
     if data.folds is not None and data.fold is None:

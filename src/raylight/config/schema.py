@@ -6,8 +6,7 @@ module imports nothing heavy. Nodes typed ``Any`` hold Hydra ``_target_`` nodes,
 signature that they call.
 """
 
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 
@@ -329,32 +328,6 @@ class RunConfig:
     """Folder of a sweep to go on with; its finished jobs aren't run again. Alone, it repeats the sweep's own command."""
 
     @property
-    def recipe(self) -> FinetuneConfig:
-        """The fine-tuning for this network and this number of epochs: without weights its other phases, shares as epochs."""
-        finetune = self.finetune
-        phases = (
-            finetune.without_weights if self.model.weights is None and finetune.without_weights else finetune.phases
-        )
-        if any(phase.share is not None for phase in phases):
-            phases = _shared_out(phases, self.trainer.max_epochs)
-        return replace(finetune, phases=phases)
-
-    @property
     def split_seed(self) -> int:
         """What the split is cut by."""
         return self.seed if self.data.split_seed is None else self.data.split_seed
-
-
-def _shared_out(phases: list[PhaseConfig], max_epochs: int) -> list[PhaseConfig]:
-    """Phases with lengths in epochs; those for which no epoch is left are dropped.
-
-    >>> [phase.epochs for phase in _shared_out([PhaseConfig(share=0.5), PhaseConfig()], 5)]
-    [3, None]
-    """
-    left, found = max_epochs, []
-    for phase in phases:
-        length = phase.epochs if phase.share is None else math.ceil(phase.share * max_epochs)
-        if left:
-            found.append(replace(phase, epochs=length if length is None else min(length, left), share=None))
-        left -= min(length or left, left)
-    return found

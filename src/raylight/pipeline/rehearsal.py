@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from raylight.config.rules.pretrained import model_input
+from raylight.config.rules.recipe import recipe_of
 from raylight.config.schema import AugmentConfig, FinetuneConfig, ModelConfig, PhaseConfig, RunConfig
 from raylight.errors import ConfigError, WeightsError, first_line
 
@@ -27,7 +28,7 @@ def rehearsal_problems(config: RunConfig) -> list[str]:
         config: checked, so that its ``_target_`` nodes are trusted. What an earlier config (of a sweep) had alike isn't
             rehearsed again.
     """
-    model, finetune, epochs = config.model, config.recipe, config.trainer.max_epochs
+    model, finetune, epochs = config.model, recipe_of(config), config.trainer.max_epochs
     return [
         *_once(_network_problems, model, finetune, epochs, config.trainer.batch_size, config.trainer.num_workers),
         *_once(_optimization_problems, config.optimizer, config.scheduler, finetune.phases, epochs),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from raylight.config.rules.metric_names import LOWER_IS_BETTER
+from raylight.config.rules.recipe import recipe_of
 from raylight.errors import RunError
 from raylight.evaluation import intervals
 from raylight.evaluation.caveats import CAVEATS
@@ -88,7 +89,7 @@ def training(facts: RunFacts) -> dict[str, Any]:
         "gaps": gaps,
         "chosen": facts.chosen,
         "rates": (rates[0], min(rates), max(rates)) if rates else None,
-        "phases": [asdict(phase) for phase in facts.config.recipe.phases],
+        "phases": [asdict(phase) for phase in recipe_of(facts.config).phases],
         "finetune": facts.config.finetune.name,
     }
 
