@@ -1,11 +1,8 @@
 """Each file is read once, every bad one is found with its reason, and what is remembered is never wrong."""
 
-import os
 import struct
-import time
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,40 +10,11 @@ import pytest
 from PIL import Image
 
 from raylight.config.schema import DataConfig
-from raylight.data import scan as scan_module
 from raylight.data.index import INDEX_SCHEMA, Index, build_index, check_bad_fraction
 from raylight.data.sources.source import find_images
 from raylight.errors import DataError
-
-
-def picture(seed: int, width: int = 48, height: int = 40) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
-    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "images"
-    for number, label in enumerate("aabb"):
-        (folder / label).mkdir(parents=True, exist_ok=True)
-        picture(number).save(folder / label / f"{number}.jpg")
-    return folder
-
-
-def build(root: Path, **settings: Any) -> Index:
-    return build_index(find_images(DataConfig(root=str(root), **settings), root), root.parent / "cache", workers=2)
-
-
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    seen: list[str] = []
-    original = scan_module._read_file
-    monkeypatch.setattr(scan_module, "_read_file", lambda root, path: (seen.append(path), original(root, path))[1])
-    return seen
-
-
-def row(index: Index, path: str) -> dict[str, Any]:
-    position = list(index.column("path")).index(path)
-    return {name: index.column(name)[position] for name in INDEX_SCHEMA.names}
+from tests.data.scans import build, picture, row
+from tests.data.test_scan import reads
 
 
 def test_what_is_known_of_a_file(root: Path) -> None:
@@ -143,92 +111,6 @@ def test_what_is_odd_about_a_good_file_is_noted(root: Path) -> None:
     assert build(root).rejected() == []
 
 
-def test_every_kind_of_bad_file_is_found_with_its_reason(root: Path) -> None:
-    whole = (root / "a" / "0.jpg").read_bytes()
-    (root / "a" / "empty.jpg").write_bytes(b"")
-    (root / "a" / "cut.jpg").write_bytes(whole[:-40])
-    (root / "b" / "text.png").write_text("not a picture")
-    (root / "b" / "dead.jpg").symlink_to(root / "nowhere")
-    (root / "b" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(whole)
-    os.mkfifo(root / "b" / "pipe.jpg")
-    picture(7).save(root / "b" / "really_png.jpg", format="PNG")
-    index = build(root)
-    reasons = dict(index.rejected())
-    assert set(reasons) == {"a/empty.jpg", "a/cut.jpg", "b/text.png", "b/dead.jpg", "b/caf\\xe9.jpg", "b/pipe.jpg"}
-    assert "empty" in reasons["a/empty.jpg"]
-    assert "cut off" in reasons["a/cut.jpg"]
-    assert reasons["b/dead.jpg"] == "no such file"
-    assert "UTF-8" in reasons["b/caf\\xe9.jpg"]
-    assert reasons["b/pipe.jpg"] == "not a file"
-    assert row(index, "b/really_png.jpg")["format"] == "PNG"
-    assert len(index.usable()) == len(index) - 6
-    bad = index.column("status") == "bad"
-    assert not index.thumbnails[bad].any()
-    assert index.thumbnails[~bad].reshape(len(index) - 6, -1).any(axis=1).all()
-
-
-def test_unchanged_files_are_not_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (root / "a" / "bad.jpg").write_bytes(b"\xff\xd8broken")
-    first = build(root)
-    seen = reads(monkeypatch)
-    again = build(root)
-    assert seen == []
-    assert again.table.equals(first.table)
-    assert np.array_equal(again.thumbnails, first.thumbnails)
-
-
-def test_only_what_changed_is_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = build(root)
-    time.sleep(0.02)
-    picture(50).save(root / "a" / "1.jpg")
-    picture(51).save(root / "a" / "00.jpg")
-    (root / "b" / "2.jpg").unlink()
-    seen = reads(monkeypatch)
-    after = build(root)
-    assert sorted(seen) == ["a/00.jpg", "a/1.jpg"]
-    assert list(after.column("path")) == ["a/0.jpg", "a/00.jpg", "a/1.jpg", "b/3.jpg"]
-    assert row(after, "b/3.jpg") == row(before, "b/3.jpg")
-    assert row(after, "a/1.jpg")["sha256"] != row(before, "a/1.jpg")["sha256"]
-    assert np.array_equal(after.thumbnails[3], before.thumbnails[3])
-    assert not np.array_equal(after.thumbnails[2], before.thumbnails[1])
-    left = sorted(path.suffix for path in (root.parent / "cache" / "index").iterdir())
-    assert left == [".lock", ".npy", ".parquet"]
-
-
-def test_files_that_could_not_be_read_are_tried_again(root: Path) -> None:
-    late = root / "a" / "late.jpg"
-    late.symlink_to(root.parent / "late.jpg")
-    assert dict(build(root).rejected()) == {"a/late.jpg": "no such file"}
-    picture(60).save(root.parent / "late.jpg")
-    assert build(root).rejected() == []
-
-
-@pytest.mark.parametrize("damage", ["parquet", "npy", "missing npy"])
-def test_damaged_memory_is_noticed_and_made_anew(root: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    first = build(root)
-    folder = root.parent / "cache" / "index"
-    file = next(folder.glob("*.parquet" if damage == "parquet" else "*.npy"))
-    content = file.read_bytes()
-    file.unlink()
-    if damage != "missing npy":
-        file.write_bytes(content[:200])
-    again = build(root)
-    assert again.table.equals(first.table)
-    assert np.array_equal(again.thumbnails, first.thumbnails)
-    assert ("damaged" in caplog.text) == (damage != "missing npy")
-
-
-def test_a_killed_build_leaves_nothing_that_stays(root: Path) -> None:
-    build(root)
-    folder = root.parent / "cache" / "index"
-    key = next(folder.glob("*.parquet")).stem
-    (folder / f"{key}-0123456789ab.npy").write_bytes(b"half")
-    (folder / f".{key}-x.tmp.npy").write_bytes(b"half")
-    (root / "a" / "0.jpg").unlink()
-    assert len(build(root)) == 3
-    assert len(list(folder.iterdir())) == 3
-
-
 def test_thumbnails_stay_on_disk(root: Path) -> None:
     assert isinstance(build(root).thumbnails, np.memmap)
 
@@ -276,16 +158,6 @@ def test_too_many_bad_files_stop_and_are_named(root: Path) -> None:
     assert "... and 3 more" in message
     with pytest.raises(DataError, match="8 of 8 files"):
         check_bad_fraction(index.select(index.column("status") == "bad"), DataConfig(max_bad_fraction=1.0))
-
-
-def test_progress_counts_every_file_once(root: Path) -> None:
-    done: list[int] = []
-    source = find_images(DataConfig(root=str(root)), root)
-    build_index(source, root.parent / "cache", 2, done.append)
-    assert sum(done) == 4
-    done.clear()
-    build_index(source, root.parent / "cache", 2, done.append)
-    assert sum(done) == 4
 
 
 def test_unwritable_cache_is_said(root: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import nn
 
-from raylight.config.rules.shapes import smallest_image_size
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError
 from raylight.models.build import build_network
@@ -39,12 +38,3 @@ def test_squeezenet_can_say_no() -> None:
     logits = build("squeezenet1_1", dense=[8])(torch.randn(8, 3, 64, 64))
     assert logits.shape == (8, 2)
     assert (logits < 0).any()
-
-
-@pytest.mark.parametrize("name", ["alexnet", NAME])
-def test_smallest_image_size_of_torchvision_networks_works(name: str) -> None:
-    size = smallest_image_size(ModelConfig(name=name, family="torchvision"))
-    assert build(name).eval()(torch.zeros(1, 3, size, size)).shape == (1, 2)
-    if size > 32:
-        with pytest.raises(RuntimeError):
-            build(name).eval()(torch.zeros(1, 3, size - 1, size - 1))

@@ -4,14 +4,16 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from torchvision.ops import sigmoid_focal_loss
 
+import tests.forked  # noqa: F401 - the fork server shall have imported what all tests need
 from raylight.config.schema import LossConfig
 from raylight.errors import RunError
-from raylight.training.module import classification_loss
+from raylight.training.module import classification_loss, loss_weight
 from tests.training.tiny import checkpoint, classifier, history, trained
 
 
@@ -56,3 +58,17 @@ def test_a_loss_that_is_no_number_ends_training_whatever_is_monitored(tmp_path: 
     last = checkpoint(tmp_path, "last.ckpt")
     assert last["epoch"] == 1
     assert all(bool(value.isfinite().all()) for value in last["state_dict"].values())
+
+
+@pytest.mark.parametrize("loss", [LossConfig(label_smoothing=0.1), LossConfig(focal_gamma=2.0)])
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.3, 3.0, 1.0])])
+def test_shares_weighted_by_their_divisors_give_the_loss_of_the_batch(
+    loss: LossConfig, weights: torch.Tensor | None
+) -> None:
+    torch.manual_seed(0)
+    logits, targets = torch.randn(9, 3), torch.tensor([0, 0, 1, 2, 0, 0, 1, 0, 2])
+    parts = [slice(0, 2), slice(2, 9)]
+    divisors = [float(loss_weight(targets[part], weights)) for part in parts]
+    losses = [float(classification_loss(logits[part], targets[part], loss, weights)) for part in parts]
+    together = np.average(losses, weights=divisors)
+    assert together == pytest.approx(float(classification_loss(logits, targets, loss, weights)), rel=1e-6)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.decode import blocks, engines
@@ -15,36 +14,9 @@ from raylight.data.decode.blocks import DecodedBlock
 from raylight.data.decode.engines import decode_files
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
-from raylight.runs.ray_session import ray_session
 
 SPEC = DecodeSpec(40, "crop")
-THREADS, RAY = DecodeConfig(engine="threads", workers=2), DecodeConfig(engine="ray")
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """60 good files of several kinds, then a cut-off, an empty, a missing and an unreadable one."""
-    folder = tmp_path_factory.mktemp("mixed files, with spaces é")
-    generator = np.random.default_rng(3)
-    paths = []
-    for number in range(60):
-        width, height = generator.integers(20, 200, 2)
-        pixels = np.cumsum(generator.integers(-3, 4, (height, width, 3)), axis=1) + 128
-        image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-        kind, mode = (("jpg", "RGB"), ("png", "RGB"), ("jpg", "L"), ("gif", "P"), ("webp", "RGB"))[number % 5]
-        paths.append(folder / f"{number}.{kind}")
-        image.convert(mode).save(paths[-1])
-    (folder / "cut.jpg").write_bytes(paths[0].read_bytes()[:-200])
-    (folder / "empty.png").touch()
-    (folder / "folder.jpg").mkdir()
-    return [*paths, *(folder / name for name in ("cut.jpg", "empty.png", "missing.jpg", "folder.jpg"))]
-
-
-@pytest.fixture(scope="module")
-def session() -> Iterator[None]:
-    """One Ray for all tests of this module."""
-    with ray_session(RayConfig(object_store_gb=0.2), cpus=2):
-        yield
+THREADS = DecodeConfig(engine="threads", workers=2)
 
 
 def gathered(blocks: Iterator[DecodedBlock], count: int) -> tuple[np.ndarray, dict[int, str]]:
@@ -74,30 +46,6 @@ def test_threads_decode_in_order_and_quarantine_what_is_bad(files: list[Path]) -
     assert reasons[61] == "the file is empty"
     assert reasons[62] == "can't be read: No such file or directory"
     assert reasons[63] == "can't be read: Is a directory"
-
-
-def test_ray_and_threads_give_the_same_bytes_and_reasons(
-    session: None, files: list[Path], capfd: pytest.CaptureFixture[str]
-) -> None:
-    progress: list[int] = []
-    with_threads = gathered(decode_files(files, SPEC, THREADS, RayConfig(), progress.append), 64)
-    capfd.readouterr()
-    with_ray = gathered(decode_files(files, SPEC, RAY, RayConfig(), progress.append), 64)
-    assert np.array_equal(with_threads[0], with_ray[0])
-    assert with_threads[1] == with_ray[1]
-    assert sum(progress) == 128
-    assert "".join(capfd.readouterr()).strip() == ""
-
-
-def test_ray_data_gets_its_settings_back(session: None, files: list[Path]) -> None:
-    from ray.data import DataContext
-
-    context = DataContext.get_current()
-    before = context.enable_progress_bars, context.print_on_execution_start
-    for _ in decode_files(files, SPEC, RAY, RayConfig(), lambda _: None):
-        break
-    assert (context.enable_progress_bars, context.print_on_execution_start) == before
-    assert len(gathered(decode_files(files, SPEC, RAY, RayConfig(), lambda _: None), 64)[1]) == 4
 
 
 @pytest.mark.parametrize("engine", ["threads", "ray"])

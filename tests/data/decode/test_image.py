@@ -15,49 +15,10 @@ import pytest
 import simplejpeg
 from PIL import Image, ImageFile, ImageOps
 
-from raylight.data.decode import resizing
 from raylight.data.decode.image import decode_image
-from raylight.data.decode.signatures import foreign_kind
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError
-
-CROP, STRETCH = DecodeSpec(48, "crop"), DecodeSpec(48, "stretch")
-
-
-def picture(width: int = 150, height: int = 100) -> Image.Image:
-    """Smooth colours with a bright corner, so that every turn and mirroring looks different."""
-    y, x = np.mgrid[:height, :width] / (height, width)[0]
-    red, green, blue = 40 + 120 * x / x.max(), 200 - 150 * y, 90 + 60 * np.sin(5 * x + 3 * y)
-    pixels = np.stack([red, green, blue], axis=2)
-    pixels[: height // 4, : width // 3] = (250, 240, 10)
-    return Image.fromarray(pixels.astype(np.uint8))
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def reference(image: Image.Image, spec: DecodeSpec) -> np.ndarray:
-    """The plain way: resize everything with Pillow, then cut the centre."""
-    if spec.resize == "stretch":
-        return np.asarray(image.resize((spec.size, spec.size), Image.Resampling.BILINEAR))
-    scale = round(spec.size * 8 / 7) / min(image.size)
-    width, height = (round(side * scale) for side in image.size)
-    large = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - spec.size) / 2, (height - spec.size) / 2
-    return np.asarray(large.crop((round(left), round(top), round(left) + spec.size, round(top) + spec.size)))
-
-
-def difference(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.abs(one.astype(float) - other.astype(float)).mean())
-
-
-def refused(data: bytes, spec: DecodeSpec = CROP) -> str:
-    with pytest.raises(BadImageError) as error:
-        decode_image(data, spec)
-    return str(error.value)
+from tests.data.decode.pictures import CROP, STRETCH, TRUNCATED, difference, encoded, picture, reference, refused
 
 
 @pytest.mark.parametrize("spec", [CROP, STRETCH, DecodeSpec(224, "crop"), DecodeSpec(7, "stretch")])
@@ -99,12 +60,6 @@ def test_scaling_while_decoding_keeps_the_picture_in_place(factor: int) -> None:
     decoded = decode_image(encoded(image, "JPEG", quality=98), CROP)
     plain = image.resize((48, 48), Image.Resampling.BILINEAR, box=CROP.box(*image.size))
     assert difference(decoded, np.asarray(plain)) < 0.8
-
-
-def test_crop_cuts_the_centre_of_the_shorter_side_resized_to_eight_sevenths() -> None:
-    assert DecodeSpec(224, "crop").shorter_side == 256
-    left, top, right, bottom = DecodeSpec(224, "crop").box(400, 256)
-    assert (left, top, right, bottom) == (88, 16, 312, 240)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -202,33 +157,6 @@ def test_few_bits_of_which_zero_is_white_are_turned_once(mode: str) -> None:
     assert difference(decode_image(stream.getvalue(), STRETCH), reference(expected, STRETCH)) < 1
 
 
-FOREIGN = {
-    "a HEIC picture": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(90),
-    "a video": b"\0\0\0\x18ftypisom\0\0\0\0isomavc1" + bytes(90),
-    "a web page": b"\n<!DOCTYPE html>\n<html><body>404 Not Found</body></html>",
-    "an XML document": b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
-    "an SVG drawing": b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>",
-    "a JSON document": b'{"message": "rate limit exceeded"}',
-    "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n",
-    "a git-annex pointer": b"/annex/objects/SHA256E-s1--00.jpg\n",
-    "a PDF document": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3",
-    "a DICOM file": bytes(128) + b"DICM" + bytes(60),
-    "a ZIP archive": b"PK\x03\x04" + bytes(100),
-    "macOS's notes on a file": b"\0\x05\x16\x07" + bytes(100),
-}
-
-
-@pytest.mark.parametrize("kind", FOREIGN)
-def test_what_bears_an_images_name_is_called_what_it_is(kind: str) -> None:
-    assert refused(FOREIGN[kind]).startswith("not a whole image of an accepted format")
-    assert f": it is {kind}" in refused(FOREIGN[kind])
-
-
-def test_pictures_are_not_taken_for_something_else() -> None:
-    for kind in ("PNG", "BMP", "GIF", "TIFF", "WEBP", "JPEG2000", "AVIF", "PPM"):
-        assert foreign_kind(encoded(picture(), kind)) is None, kind
-
-
 def test_twelve_bit_tiff_fills_the_range() -> None:
     """Two pixels, 0xFFF and 0x800, packed into three bytes."""
     entries = [(256, 3, 2), (257, 3, 1), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 8), (278, 3, 1), (279, 4, 3)]
@@ -272,35 +200,6 @@ def test_animations_and_pages_give_the_first_picture(kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     assert difference(decode_image(data, CROP), reference(picture(), CROP)) < 4
-
-
-def test_odd_jfif_version_is_no_reason_to_refuse() -> None:
-    plain = encoded(picture(), "JPEG")
-    at = plain.index(b"JFIF\0") + 5
-    odd = plain[:at] + b"\0" + plain[at + 1 :]
-    with pytest.raises(ValueError, match="JFIF"):
-        simplejpeg.decode_jpeg(odd)
-    assert np.array_equal(decode_image(odd, CROP), decode_image(plain, CROP))
-    assert "cut off" in refused(odd[: len(odd) // 2])
-
-
-TRUNCATED = {
-    "baseline": encoded(picture(), "JPEG"),
-    "progressive": encoded(picture(), "JPEG", progressive=True),
-    "restarts": encoded(picture(), "JPEG", restart_marker_rows=1),
-    "grey": encoded(picture().convert("L"), "JPEG"),
-    "cmyk": encoded(picture().convert("CMYK"), "JPEG"),
-    "png": encoded(picture(), "PNG"),
-    "palette": encoded(picture().quantize(64), "PNG"),
-    "gif": encoded(picture().quantize(64), "GIF"),
-    "bmp": encoded(picture(), "BMP"),
-    "tiff": encoded(picture(), "TIFF"),
-    "lzw": encoded(picture(), "TIFF", compression="tiff_lzw"),
-    "webp": encoded(picture(), "WEBP"),
-    "jpeg2000": encoded(picture(), "JPEG2000"),
-    "avif": encoded(picture(), "AVIF"),
-    "ppm": encoded(picture(), "PPM"),
-}
 
 
 @pytest.mark.parametrize("name", TRUNCATED)
@@ -497,21 +396,6 @@ def test_threads_do_not_disturb_each_other() -> None:
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda data: decode_image(data, CROP), files))
     assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
-
-
-def test_without_the_fast_resizer_pixels_differ_by_rounding_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("cykooz_resizer")
-    fast = [decode_image(TRUNCATED[name], spec) for name in ("baseline", "grey") for spec in (CROP, STRETCH)]
-    monkeypatch.setattr(resizing, "RESIZER", "pillow")
-    slow = [decode_image(TRUNCATED[name], spec) for name in ("baseline", "grey") for spec in (CROP, STRETCH)]
-    for one, other in zip(fast, slow, strict=True):
-        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
-
-
-@pytest.mark.parametrize(("size", "resize"), [(0, "crop"), (-3, "stretch"), (64, "squash")])
-def test_an_impossible_shape_is_refused(size: int, resize: str) -> None:
-    with pytest.raises(ValueError, match="size=" if size < 1 else "squash"):
-        DecodeSpec(size, resize)
 
 
 @pytest.mark.real_data

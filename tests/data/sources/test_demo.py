@@ -4,19 +4,9 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import pytest
-from PIL import Image
 
-from raylight.config.schema import DataConfig
-from raylight.data.index import Index, build_index
-from raylight.data.sources.demo import demo_root, draw_demo, draw_face
-from raylight.data.sources.source import find_images
-
-
-@pytest.fixture(scope="module")
-def demo(own_cache: Path) -> Index:
-    draw_demo(demo_root(own_cache))
-    return build_index(find_images(DataConfig(kind="demo"), own_cache), own_cache, 2)
+from raylight.data.index import Index
+from raylight.data.sources.demo import draw_demo
 
 
 def digest(root: Path) -> dict[str, str]:
@@ -89,25 +79,3 @@ def test_nothing_but_the_picture_tells_the_class(demo: Index) -> None:
     forest = RandomForestClassifier(100, min_samples_leaf=5, random_state=0)
     right = cross_val_predict(forest, features, good.targets(), cv=folds) == good.targets()
     assert abs(right.mean() - 0.5) < 2.6 * 0.5 / np.sqrt(len(good))
-
-
-@pytest.mark.parametrize("kind", ["cat", "dog"])
-@pytest.mark.parametrize("size", [(90, 90), (260, 97)])
-def test_a_face_has_the_size_asked_for(kind: str, size: tuple[int, int]) -> None:
-    image = draw_face(kind, *size, np.random.default_rng(0))
-    assert isinstance(image, Image.Image)
-    assert image.size == size
-    assert image.mode == "RGB"
-    assert np.asarray(image).std() > 10
-
-
-def test_form_tells_the_class(demo: Index) -> None:
-    """A linear model on 32 x 32 outlines gets part of the way; the rest is for convolutions."""
-    from sklearn.linear_model import RidgeClassifier
-    from sklearn.model_selection import cross_val_score
-
-    good = demo.usable()
-    grey = np.asarray(good.thumbnails).mean(axis=3)
-    edges = np.abs(np.diff(grey, axis=1))[:, :, :-1] + np.abs(np.diff(grey, axis=2))[:, :-1]
-    accuracy = cross_val_score(RidgeClassifier(1e6), edges.reshape(len(good), -1), good.targets(), cv=5)
-    assert 0.7 < accuracy.mean() < 0.97

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import pickle
 import signal
 import threading
 import time
@@ -19,16 +18,12 @@ from safetensors.torch import load_file
 
 import tests.forked  # noqa: F401 - the fork server shall have imported what all tests need
 from raylight.config.launch import load_config
-from raylight.config.schema import LossConfig, RunConfig, TrainerConfig
-from raylight.data.batches import Batches, Shard
-from raylight.data.samples import Samples
-from raylight.errors import ConfigError, DataError, RaylightError
+from raylight.config.schema import RunConfig, TrainerConfig
+from raylight.errors import ConfigError
 from raylight.pipeline.job import resume_run
 from raylight.pipeline.run import train
 from raylight.runs.run_dir import RunDir, recorded, state_of
 from raylight.training.distributed.launch import check_accelerator
-from raylight.training.distributed.ray import _cpus_a_worker
-from raylight.training.module import classification_loss, loss_weight
 
 CHANGES = {
     "data.kind": "demo",
@@ -192,68 +187,6 @@ def test_ray_workers_learn_what_one_process_does_though_one_is_killed(alone: Run
     assert "Training in 2 Ray workers of " in log
     assert "A worker health check failed. Ray starts all of them again, from the last whole epoch." in log
     assert [log.count(f"epoch {epoch}/4") for epoch in (1, 2, 3)] == [1, 1, 1]
-
-
-def samples(n: int) -> Samples:
-    pixels = np.random.default_rng(1).integers(0, 256, (n, 4, 4, 3), dtype=np.uint8)
-    return Samples(pixels, np.arange(n), np.arange(n) % 2, tuple(f"hash{i}" for i in range(n)))
-
-
-@pytest.mark.parametrize("n", [1, 7, 8])
-def test_shares_of_a_batch_are_the_batch(n: int) -> None:
-    """Each sample once; as many batches in each process, however few samples there are."""
-    whole = list(Batches(samples(n), 3, seed=1, shuffle=True))
-    shares = [list(Batches(samples(n), 3, seed=1, shuffle=True, shard=Shard(rank, 2))) for rank in range(2)]
-    assert [len(share) for share in shares] == [len(whole)] * 2
-    for one, *parts in zip(whole, *shares, strict=True):
-        together = sorted(torch.cat([part.positions for part in parts]).tolist())
-        assert together == sorted(one.positions.tolist())
-        assert all(part.inputs.shape[1:] == one.inputs.shape[1:] for part in parts)
-
-
-@pytest.mark.parametrize("loss", [LossConfig(label_smoothing=0.1), LossConfig(focal_gamma=2.0)])
-@pytest.mark.parametrize("weights", [None, torch.tensor([0.3, 3.0, 1.0])])
-def test_shares_weighted_by_their_divisors_give_the_loss_of_the_batch(
-    loss: LossConfig, weights: torch.Tensor | None
-) -> None:
-    torch.manual_seed(0)
-    logits, targets = torch.randn(9, 3), torch.tensor([0, 0, 1, 2, 0, 0, 1, 0, 2])
-    parts = [slice(0, 2), slice(2, 9)]
-    divisors = [float(loss_weight(targets[part], weights)) for part in parts]
-    losses = [float(classification_loss(logits[part], targets[part], loss, weights)) for part in parts]
-    together = np.average(losses, weights=divisors)
-    assert together == pytest.approx(float(classification_loss(logits, targets, loss, weights)), rel=1e-6)
-
-
-def test_mapped_images_are_sent_by_name_and_their_absence_is_explained(tmp_path: Path) -> None:
-    file = tmp_path / "images" / "key" / "pixels.npy"
-    file.parent.mkdir(parents=True)
-    np.save(file, np.random.default_rng(1).integers(0, 256, (50, 64, 64, 3), dtype=np.uint8))
-    data = Samples(np.load(file, mmap_mode="r"), np.arange(50), np.arange(50) % 2, ("key",) * 50)
-    packed = pickle.dumps(data)
-    assert len(packed) < 5_000
-    again = pickle.loads(packed)
-    assert isinstance(again.store, np.memmap)
-    assert np.array_equal(again.store, data.store)
-    file.unlink()
-    with pytest.raises(DataError, match=r"pixels\.npy can't be read on .*cache_dir=FOLDER, here .*data\.feed=stream"):
-        pickle.loads(packed)
-
-
-@pytest.mark.parametrize(
-    ("workers", "cores", "cpus"), [(2, [2], 1), (2, [2, 2], 2), (3, [2, 2], 1), (3, [8, 2], 2), (1, [3, 5], 5)]
-)
-def test_workers_get_the_most_cpus_with_which_all_find_room(workers: int, cores: list[int], cpus: int) -> None:
-    nodes = [{"Alive": True, "Resources": {"CPU": float(n)}} for n in cores]
-    assert _cpus_a_worker(TrainerConfig(launcher="ray", num_workers=workers), nodes) == cpus
-
-
-def test_workers_without_room_are_refused_instead_of_waited_for() -> None:
-    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"CPU": 64.0}}]
-    with pytest.raises(RaylightError, match=r"num_workers=3 needs a CPU for each .* has 2 CPUs on 1 node\. Lower"):
-        _cpus_a_worker(TrainerConfig(launcher="ray", num_workers=3), nodes)
-    with pytest.raises(RaylightError, match=r"a CPU and a GPU for each .* has 2 CPUs and 0 GPUs"):
-        _cpus_a_worker(TrainerConfig(launcher="ray", accelerator="gpu"), nodes)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes: joined, looked over before the work, and short of a worker or a node in the midst of it."""
+"""The nodes of a Ray cluster are looked over before the work; what then becomes of it when a worker or a node is lost."""
 
 import fcntl
 import os

@@ -1,14 +1,13 @@
 """An epoch's order and pictures depend on (seed, epoch, image) alone; the loader's thread changes nothing."""
 
-import os
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torchvision.transforms import v2
 
+import tests.forked  # noqa: F401 - the fork server shall have imported what all tests need
 from raylight.data.augment import Augmenter
 from raylight.data.batches import Batches, Shard
 from raylight.data.samples import Samples
@@ -108,26 +107,13 @@ def test_leaving_in_the_middle_ends_the_thread_and_keeps_the_threads_of_torch() 
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="only Linux tells what was read from a disk")
-def test_images_are_read_from_disk_without_those_beside_them(tmp_path: Path) -> None:
-    """On memory file systems nothing is read from a disk at all, and the order is all that is tested."""
-    file = tmp_path / "images.npy"
-    store = np.lib.format.open_memmap(file, "w+", np.uint8, (400, 224, 224, 3))
-    store[:] = (np.arange(400) % 251).astype(np.uint8)[:, None, None, None]  # no holes
-    store.flush()
-    del store
-    with file.open("rb") as content:
-        os.fsync(content.fileno())
-        os.posix_fadvise(content.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-    def read_from_disk() -> int:
-        lines = Path("/proc/self/io").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes"))
-
-    rows = np.array([390, 3, 200, 77, 310, 151, 42, 260, 119, 350])
-    samples = Samples(np.load(file, mmap_mode="r"), rows, np.zeros(10, np.int64), ("",) * 10)
-    before = read_from_disk()
-    order = np.arange(10)[::-1]
-    found = [int(picture[0, 0, 0]) for picture in samples.images(order, order)]
-    assert found == (rows[order] % 251).tolist()
-    assert read_from_disk() - before < 4 * 10 * 224 * 224 * 3
+@pytest.mark.parametrize("n", [1, 7, 8])
+def test_shares_of_a_batch_are_the_batch(n: int) -> None:
+    """Each sample once; as many batches in each process, however few samples there are."""
+    whole = list(Batches(samples(n), 3, seed=1, shuffle=True))
+    shares = [list(Batches(samples(n), 3, seed=1, shuffle=True, shard=Shard(rank, 2))) for rank in range(2)]
+    assert [len(share) for share in shares] == [len(whole)] * 2
+    for one, *parts in zip(whole, *shares, strict=True):
+        together = sorted(torch.cat([part.positions for part in parts]).tolist())
+        assert together == sorted(one.positions.tolist())
+        assert all(part.inputs.shape[1:] == one.inputs.shape[1:] for part in parts)

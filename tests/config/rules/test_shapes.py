@@ -1,0 +1,43 @@
+"""The smallest image that the layers of a network leave something of."""
+
+import pytest
+import torch
+
+from raylight.config.rules.shapes import feature_map_size, smallest_image_size
+from raylight.config.schema import ModelConfig
+from raylight.models.build import build_network
+from tests.models.test_torchvision import NAME, build
+
+
+@pytest.mark.parametrize("name", ["alexnet", NAME])
+def test_smallest_image_size_of_torchvision_networks_works(name: str) -> None:
+    size = smallest_image_size(ModelConfig(name=name, family="torchvision"))
+    assert build(name).eval()(torch.zeros(1, 3, size, size)).shape == (1, 2)
+    if size > 32:
+        with pytest.raises(RuntimeError):
+            build(name).eval()(torch.zeros(1, 3, size - 1, size - 1))
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("layers", [1, 3, 5])
+def test_a_convnet_takes_its_smallest_image_and_has_a_map_of_the_size_told(padding: str, layers: int) -> None:
+    model = ModelConfig(channels=[2] * layers, dense=[2], padding=padding, image_size=64)
+    size = smallest_image_size(model)
+    assert feature_map_size(model, size) == 1
+    assert feature_map_size(model, size - 1) == 0
+    for pixels in (size, 2 * size + 3):
+        model.image_size = pixels
+        network = build_network(model, 2).eval()
+        assert network(torch.zeros(1, 3, pixels, pixels)).shape == (1, 2)
+        maps = [values for values in hooked(network, pixels) if values.ndim == 4]
+        assert maps[-1].shape[2:] == (feature_map_size(model, pixels),) * 2
+
+
+def hooked(network: torch.nn.Module, pixels: int) -> list[torch.Tensor]:
+    """The outputs of all layers, in order."""
+    seen: list[torch.Tensor] = []
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.MaxPool2d):
+            module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    network(torch.zeros(1, 3, pixels, pixels))
+    return seen

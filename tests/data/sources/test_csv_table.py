@@ -1,0 +1,55 @@
+"""A table of images: its columns, and its faults by line."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.data.sources.files import error, find, touch
+
+
+def test_csv_with_groups_and_splits(tmp_path: Path) -> None:
+    touch(tmp_path, "x/1.jpg", "x/2.jpg", "3.bin")
+    table = tmp_path / "labels.csv"
+    table.write_text(
+        "\ufeffLabel, Path ,group,split\nsick,x/1.jpg,p1,Validation\nwell,./x/2.jpg,,\nwell,3.bin,p2,train\n",
+        encoding="utf-8",
+    )
+    source = find(tmp_path, csv="labels.csv")
+    assert source.layout == "csv"
+    assert [(file.path, file.label, file.group, file.split) for file in source.files] == [
+        ("3.bin", "well", "p2", "train"),
+        ("x/1.jpg", "sick", "p1", "val"),
+        ("x/2.jpg", "well", None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label\na.jpg,x\n", "no column path; its first line has 'file', 'label'"),
+        ("path,label\na.jpg,x\nb.jpg,\n", "line 3 has no label"),
+        ("path,label\n../a.jpg,x\nb.jpg,y\n", "line 2: '../a.jpg' is outside data.root"),
+        ("path,label\n/etc/passwd,x\nb.jpg,y\n", "is outside data.root"),
+        ("path,label\na.jpg,x\nb.jpg,y\na.jpg,y\n", "lines 2 and 4 both name 'a.jpg'"),
+        ("path,label,split\na.jpg,x,holdout\n", "split='holdout'; expected train, val, test"),
+        ("path,label\na.jpg,x\nb.jpg,NaN\n", "line 3: the label 'NaN' stands for a missing value in tables"),
+        ("path,label,Label\na.jpg,x,y\n", "more than one column is called 'label'"),
+        ("path,label\na.jpg,x\nb.jpg,x\n", "2 rows and 1 class (x); two or more"),
+        ("path,label\n\xe9.jpg,x\n".encode("latin-1").decode("latin-1"), "can't be read as a table in UTF-8"),
+    ],
+)
+def test_faults_in_a_csv_are_named_with_their_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "t.csv").write_bytes(text.encode("latin-1"))
+    assert message in error(tmp_path, csv=str(tmp_path / "t.csv"))
+
+
+def test_paths_written_in_full_are_taken_where_they_lie_in_the_root(tmp_path: Path) -> None:
+    root, link = tmp_path / "root", tmp_path / "link"
+    touch(root, "a/1.jpg", "b/1.jpg")
+    link.symlink_to(root)
+    table = tmp_path / "t.csv"
+    table.write_text(f"path,label\n{root}/a/1.jpg,x\n{root}/b/1.jpg,y\n")
+    for start in (root, link):
+        assert [file.path for file in find(start, csv=str(table)).files] == ["a/1.jpg", "b/1.jpg"]
+    table.write_text(f"path,label\n{tmp_path}/elsewhere/1.jpg,x\n{root}/b/1.jpg,y\n")
+    assert "is outside data.root" in error(root, csv=str(table))
