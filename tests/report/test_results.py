@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from raylight.config.schema import RunConfig
+from raylight.data.splits.leakage import SharedFile
 from raylight.evaluation.caveats import CAVEATS
 from raylight.evaluation.intervals import wilson
 from raylight.evaluation.predictions import Predictions
@@ -41,18 +43,6 @@ def few_positives(finished: FinishedRun) -> Predictions:
     )
 
 
-def test_a_floor_on_few_validation_images_is_told_with_n_and_interval(finished: FinishedRun) -> None:
-    write(finished.run, few_positives(finished), "recall>=0.95")
-    decision = finished.run.read_json("metrics.json")["decision"]
-    low, high = wilson(8, 8)
-    assert (decision["val_value"], decision["val_low"], decision["val_high"], decision["val_n"]) == (1, low, high, 8)
-    (note,) = [note for note in caveats_of(RunFacts(finished.run)) if "recall>=0.95" in note]
-    assert "8 validation images that it rests on (1.000), by which the threshold was chosen; they can't promise" in note
-    assert f"its 95 % interval is {low:.3f} to 1.000" in note
-    page = write_report(finished.run).read_text(encoding="utf-8")
-    assert f"(rule recall&gt;=0.95: recall 1.000 on validation, 95 % interval {low:.3f} to 1.000, n = 8)" in page
-
-
 def test_uneven_splits_are_told_in_metrics_page_and_card(finished: FinishedRun) -> None:
     config = RunConfig()
     config.report.plots = False
@@ -64,11 +54,6 @@ def test_uneven_splits_are_told_in_metrics_page_and_card(finished: FinishedRun) 
     assert facts.metrics["split_warnings"] == [warning]
     assert warning in caveats_of(facts)
     assert warning in write_report(finished.run).read_text(encoding="utf-8")
-
-
-def test_a_fixed_threshold_promises_nothing(finished: FinishedRun) -> None:
-    write(finished.run, few_positives(finished), "0.5")
-    assert not [note for note in caveats_of(RunFacts(finished.run)) if "promise" in note]
 
 
 def test_caveats_stand_in_the_lines_the_file_the_page_and_the_card(finished: FinishedRun, tmp_path: Path) -> None:
@@ -84,3 +69,55 @@ def test_caveats_stand_in_the_lines_the_file_the_page_and_the_card(finished: Fin
     card = (finished.run / "model_card.md").read_text(encoding="utf-8")
     (row,) = [line for line in card.splitlines() if line.startswith("| AUROC")]
     assert row.endswith("16 \\* |")
+
+
+def judged(run: RunDir, shared: tuple[SharedFile, ...]) -> tuple[dict, tuple[str, ...]]:
+    """Twenty test images, of which the first five, and 14 of the others, are right."""
+    labels = np.arange(20) % 2
+    right = np.array([True] * 19 + [False])
+    positive = np.where(labels == right, 0.9, 0.1)
+    config = RunConfig()
+    config.report.plots = False
+    results = write_results(
+        config,
+        run,
+        Predictions(
+            [f"{i}.png" for i in range(20)],
+            ["test"] * 20,
+            labels,
+            np.stack([1 - positive, positive], 1),
+            ("a", "b"),
+            "b",
+        ),
+        Preprocessing.from_config(config.model).to_dict(),
+        Selection("val/loss", 0.5, 1, 2),
+        {},
+        shared,
+    )
+    return run.read_json("metrics.json"), results.lines
+
+
+def test_metrics_are_also_given_without_what_training_has_met(tmp_path: Path) -> None:
+    shared = tuple(SharedFile(f"{i}.png", f"train/{i}.png", "patient", f"p{i}") for i in range(5))
+    metrics, lines = judged(RunDir(tmp_path), shared)
+    assert metrics["test/accuracy"]["n"] == 20
+    low, high = wilson(14, 15)
+    assert metrics["test_unshared/accuracy"] == {
+        "value": pytest.approx(14 / 15), "low": pytest.approx(low), "high": pytest.approx(high), "n": 15
+    }  # fmt: skip
+    assert metrics["leakage"]["test_files_shared"] == 5
+    assert metrics["leakage"]["files"][0] == {
+        "path": "0.png",
+        "partner": "train/0.png",
+        "why": "patient",
+        "detail": "p0",
+    }
+    assert any("5 test images show a patient or a picture that training has met" in line for line in lines)
+    assert any("accuracy without them 0.933" in line for line in lines)
+
+
+def test_a_split_that_shares_nothing_says_nothing_of_it(tmp_path: Path) -> None:
+    metrics, lines = judged(RunDir(tmp_path), ())
+    assert not [name for name in metrics if name.startswith("test_unshared")]
+    assert metrics["leakage"] == {"test_files_shared": 0, "files": []}
+    assert not any("training has met" in line for line in lines)

@@ -1,66 +1,15 @@
 import json
 import logging
-import re
-from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from raylight.data.index import Index
-from raylight.evaluation.predictions import Predictions, read_csv
-from raylight.report.images import overlaid, telling_images
-from raylight.report.model_card import escape_markdown
-from raylight.report.pages import seconds
-from raylight.report.run_page import write_report
-from tests.finished_run import NASTY_NAME, NASTY_NOTE
-
-
-class Page(HTMLParser):
-    """What a browser would make of a page: its elements, and its text by section."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.elements, self.sections, self.rows, self.alts = [], {"": ""}, [], []
-        self._section, self._silent = "", False
-        self.html = path.read_text(encoding="utf-8")
-        self.feed(self.html)
-        self.text = " ".join("".join(self.sections.values()).split())
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        if tag == "section":
-            self._section = dict(attributes)["id"]
-            self.sections[self._section] = ""
-        if tag == "tr":
-            self.rows.append("")
-        if tag in ("td", "th") and self.rows:
-            self.rows[-1] += " "
-        if tag == "img":
-            self.alts.append(dict(attributes).get("alt"))
-        self._silent = tag in ("style", "script")
-
-    def handle_endtag(self, tag):
-        self._silent = False
-        if tag == "tr":
-            self.rows.append("")  # what follows a table belongs to none of its rows
-
-    def handle_data(self, data):
-        if not self._silent:
-            self.sections[self._section] += data
-            if self.rows:
-                self.rows[-1] += data
-
-    def section(self, name):
-        return " ".join(self.sections[name].split())
-
-    def row(self, name):
-        rows = (" ".join(row.split()) for row in self.rows)
-        return next(row for row in rows if row.startswith(name))
-
-
-SECTIONS = ["summary", "asked", "data", "training", "result", "images", "cost", "provenance"]
+from raylight.report.caveats import caveats_of
+from raylight.report.facts import RunFacts
+from raylight.report.run_page import render_report, write_report
+from tests.finished_run import NASTY_NAME, NASTY_NOTE, FinishedRun
+from tests.report.page_reader import SECTIONS, Page
 
 
 def test_the_page_tells_what_the_folder_holds(finished):
@@ -94,34 +43,6 @@ def test_the_page_tells_what_the_folder_holds(finished):
     assert metrics["provenance"]["test_files_sha256"] in provenance
 
 
-def test_the_confusion_matrix_and_the_classes_agree_with_the_predictions(finished):
-    page = Page(write_report(finished.run))
-    test = read_csv(finished.run / "predictions.csv", "dog").subset("test")
-    said = test.predicted()
-    counts = [[int(((test.labels == i) & (said == j)).sum()) for j in (0, 1)] for i in (0, 1)]
-    cells = [f"{n}{n * 100 / 8:.0f} %" for n in counts[0]]
-    assert page.row("is cat") == f"is cat {cells[0]} {cells[1]} 8"
-    recall, precision = counts[1][1] / 8, counts[1][1] / (counts[0][1] + counts[1][1])
-    assert re.match(rf"dog {precision:.3f}[\d.–]+ {recall:.3f}[\d.–]+ [\d.]+ 8$", page.row(f"dog {precision:.3f}"))
-
-
-def test_no_temperature_is_claimed_where_none_was_fitted(finished):
-    facts = json.loads((finished.run / "preprocessing.json").read_text())
-    assert facts["temperature"] != 1
-    write_report(finished.run)
-    assert "with a temperature of" in (finished.run / "model_card.md").read_text()
-    finished.run.write_json("preprocessing.json", {**facts, "temperature": 1.0})
-    assert "no temperature was fitted" in Page(write_report(finished.run)).section("result")
-    assert "not calibrated" in (finished.run / "model_card.md").read_text()
-
-
-def test_settings_are_marked_where_they_were_typed(finished):
-    page = Page(write_report(finished.run))
-    assert page.row("model.image_size") == "model.image_size typed 32 –"
-    assert page.row("model.dense") == "model.dense [16] []"
-    assert not any(row.strip().startswith("trainer.max_epochs") and "typed" in row for row in page.rows)
-
-
 def test_names_and_notes_are_shown_harmlessly(finished):
     page = Page(write_report(finished.run, finished.network))
     assert NASTY_NOTE in page.section("asked")
@@ -145,17 +66,6 @@ def test_the_page_is_one_small_file_that_may_load_nothing(finished):
     assert all(attributes.get("width") for tag, attributes in page.elements if tag == "img")
 
 
-def test_every_example_has_its_heat(finished):
-    page = Page(write_report(finished.run, finished.network))
-    shown = [alt for alt in page.alts if "said to be" in alt]
-    heats = [alt for alt in page.alts if alt.startswith("Grad-CAM for")]
-    assert len(shown) == len(heats) > 6
-    without = Page(write_report(finished.run))
-    assert "Grad-CAM is missing" in without.section("images")
-    assert not [alt for alt in without.alts if alt.startswith("Grad-CAM for")]
-    assert len([alt for alt in without.alts if "said to be" in alt]) == len(shown)
-
-
 @pytest.mark.parametrize(
     ("broken", "lost", "words"),
     [
@@ -175,32 +85,6 @@ def test_a_broken_file_costs_only_the_sections_that_need_it(finished, broken, lo
     assert any("section" in record.message and words in record.message for record in caplog.records)
 
 
-def test_a_broken_figure_is_named_in_its_place(finished):
-    (finished.run / "plots" / "roc.png").write_bytes(b"no picture")
-    page = Page(write_report(finished.run))
-    assert "The figure “roc” can't be shown (UnidentifiedImageError" in page.section("result")
-    assert any(alt.startswith("Precision-recall curve, average precision") for alt in page.alts)
-
-
-def test_missing_and_changed_originals_are_told_not_shown(finished, tmp_path):
-    index = Index.read(finished.run / "index.parquet")
-    moved = Index(tmp_path / "elsewhere", index.class_names, index.positive_class, index.table, index.thumbnails)
-    moved.write(finished.run / "index.parquet")
-    page = Page(write_report(finished.run, finished.network))
-    assert "can't be shown: the originals in" in page.section("images")
-    assert "No such file or directory" in page.section("data")
-    assert not [alt for alt in page.alts if "said to be" in alt]
-
-    for path, sha in zip(index.column("path"), index.column("sha256"), strict=True):
-        target = tmp_path / "elsewhere" / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        original = (index.root / path).read_bytes()
-        target.write_bytes(original + b"!" if path.startswith("test/") and sha else original)
-    page = Page(write_report(finished.run, finished.network))
-    assert "changed since the run" in page.section("images")
-    assert "can't be shown" not in page.section("data")
-
-
 def test_medical_data_bears_a_banner_in_page_and_card(finished):
     assert "Research only" not in Page(write_report(finished.run)).text
     assert "Research only" not in (finished.run / "model_card.md").read_text()
@@ -213,65 +97,6 @@ def test_medical_data_bears_a_banner_in_page_and_card(finished):
     assert "any decision about a patient" in card
 
 
-def test_many_classes(run_of):
-    classes = tuple(f"kind <{i:02d}>" for i in range(14))
-    run, network = run_of(classes)
-    page = Page(write_report(run, network))
-    assert "couldn't be made" not in page.text
-    assert "14 classes" in page.section("summary")
-    assert page.row("kind <13>").startswith("kind <13> 2 7 % 2 7 % 2 7 % 6")
-    assert "commonest mistakes" in page.section("result")
-    assert "Figures were switched off" in page.section("result")
-    assert "specificity" not in page.section("summary")
-
-
-def test_the_model_card_holds_the_same_numbers(finished):
-    write_report(finished.run)
-    card = (finished.run / "model_card.md").read_text()
-    recall = json.loads((finished.run / "metrics.json").read_text())["test/recall"]
-    assert f"| recall | {recall['value']:.3f} | {recall['low']:.3f} to {recall['high']:.3f} | 8 |" in card
-    assert "| dog | 8 | 8 | 8 |" in card
-    assert "<script>" not in card.replace("\\<script\\>", "")
-    assert "speak of the class **dog**" in card
-    for command in ("raylight predict", "raylight evaluate", "--config-name config"):
-        assert command in card
-    assert "16 test images fix the accuracy only to between" in card
-
-
-def test_markdown_is_escaped():
-    assert escape_markdown("a|b *c*\n<d>") == r"a\|b \*c\* \<d\>"
-
-
-def test_the_telling_images_are_the_telling_ones():
-    positive = np.array([0.9, 0.99, 0.2, 0.45, 0.55, 0.05, 0.3, 0.8])
-    labels = np.array([0, 0, 1, 0, 1, 0, 1, 1])
-    test = Predictions(
-        [f"{i}.jpg" for i in range(8)], ["test"] * 8, labels, np.stack([1 - positive, positive], 1), ("a", "b"), "b"
-    )
-    chosen = telling_images(test, None, each=2)
-    assert chosen["errors"].tolist() == [1, 0]
-    assert sorted(chosen["uncertain"].tolist()) == [3, 4]
-    assert sorted(chosen["correct"].tolist()) == [5, 7]
-    # At a threshold of 0.25, image 2 alone of the second class is missed, and 6 is the nearest to it.
-    chosen = telling_images(test, 0.25, each=3)
-    assert chosen["errors"].tolist() == [1, 0, 2]
-    assert chosen["uncertain"].tolist()[:1] == [6]
-
-
-def test_heat_leaves_the_picture_grey_where_there_is_none():
-    pixels = np.full((8, 8, 3), (200, 40, 40), np.uint8)
-    heat = np.zeros((4, 4), np.float32)
-    heat[:, 3] = 1
-    mixed = overlaid(pixels, heat).astype(int)
-    assert np.ptp(mixed[:, 0], axis=-1).max() == 0
-    assert np.ptp(mixed[:, 7], axis=-1).min() > 40
-
-
-def test_durations_as_people_say_them():
-    spoken = [seconds(value) for value in (0.236, 1.2, 43.4, 59.7, 125, 11400)]
-    assert spoken == ["0.24 s", "1.2 s", "43 s", "1 min 00 s", "2 min 05 s", "3 h 10 min"]
-
-
 def test_a_folder_that_holds_nothing_still_gives_a_page(tmp_path):
     from raylight.runs.run_dir import RunDir
 
@@ -279,3 +104,112 @@ def test_a_folder_that_holds_nothing_still_gives_a_page(tmp_path):
     assert page.text.count("This section couldn't be made") == len(SECTIONS)
     assert "Research only" in page.text
     assert not Path(tmp_path / "model_card.md").exists()
+
+
+def test_the_report_tells_of_leakage_audit_and_shortcuts(finished: FinishedRun) -> None:
+    run = finished.run
+    metrics = run.read_json("metrics.json")
+    metrics |= {
+        name.replace("test/", "test_unshared/"): cell for name, cell in metrics.items() if name.startswith("test/")
+    }
+    files = [{"path": "test/cat/1.png", "partner": "train/cat/2.png", "why": "patient", "detail": "<p7>"}]
+    run.write_json("metrics.json", metrics | {"leakage": {"test_files_shared": 1, "files": files}})
+    finding = {"severity": "problem", "title": "T", "sentence": "The label shows.", "files": [["a", "b"]], "count": 1}
+    run.write_json("audit.json", {"findings": [finding]})
+    check = {
+        "name": "real",
+        "title": "as they are",
+        "value": 0.9,
+        "low": 0.8,
+        "high": 0.95,
+        "n": 16,
+        "suspicious": True,
+    }
+    black = check | {"name": "centre_black", "title": "middle black", "sentence": "What lies outside gives it away."}
+    heat = check | {"name": "gradcam_border", "sentence": "30 % of the evidence."}
+    found = {"real": check | {"sentence": ""}, "checks": [black, heat], "chance": 0.5, "note": ""}
+    run.write_json("shortcuts.json", found)
+
+    page = render_report(RunFacts(run))
+
+    assert "couldn&#39;t be made" not in page
+    assert "couldn't be made" not in page
+    for words in ("Without what training has met", "patient &lt;p7&gt;", "The label shows.", "What it goes by",
+                  "What lies outside gives it away.", "30 % of the evidence."):  # fmt: skip
+        assert words in page
+    assert any("that training has met; without them accuracy is" in note for note in caveats_of(RunFacts(run)))
+
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM.exists():
+        pytest.skip("looking at pages needs a browser: install the Debian package chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def opened(browser, path, width, scheme="light"):
+    """The page, and what it said and asked for while it was loaded."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    complaints, requests = [], []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(path.as_uri(), wait_until="load")
+    return page, complaints, [url for url in requests if not url.startswith("data:")]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark"), (320, "light")])
+def test_the_page_stands_alone_and_fits(browser, finished, width, scheme):
+    path = write_report(finished.run, finished.network)
+    page, complaints, requests = opened(browser, path, width, scheme)
+    assert complaints == []
+    assert requests == [path.as_uri()]
+    assert page.title() == "cnn2 on animals · run report"  # not "owned"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    sizes = page.evaluate(
+        """() => [...document.querySelectorAll('img, svg')].map(
+            e => [e.getBoundingClientRect().width, e.getBoundingClientRect().height, e.naturalWidth ?? 1])"""
+    )
+    assert len(sizes) > 20
+    assert all(shown_width > 40 and height > 40 and loaded > 0 for shown_width, height, loaded in sizes)
+    page.close()
+
+
+def test_ink_and_paper_contrast_in_both_schemes(browser, finished):
+    path = write_report(finished.run)
+    for scheme in ("light", "dark"):
+        page, _, _ = opened(browser, path, 800, scheme)
+        paper, *inks = page.evaluate(
+            """() => [getComputedStyle(document.body).backgroundColor,
+                ...['h2', 'p', 'td', '.soft', 'nav a', 'figcaption', '.chip'].map(
+                    s => getComputedStyle(document.querySelector(s)).color)]"""
+        )
+        assert (luminance(paper) > 0.9) == (scheme == "light")
+        for ink in inks[:-1]:
+            light, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (scheme, ink)  # WCAG AA
+        assert luminance(inks[-1]) > 0.9  # on a dark chip over the picture
+        page.close()
+
+
+def luminance(colour):
+    """Relative luminance of a CSS ``rgb(...)`` (WCAG 2.2)."""
+    channels = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_printed_on_white_without_the_navigation(browser, finished):
+    page, _, _ = opened(browser, write_report(finished.run), 800, "dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.locator("nav").is_visible()
+    page.close()

@@ -1,0 +1,48 @@
+"""What a run came to: the confusion matrix, classes, figures, calibration."""
+
+import json
+import re
+
+from raylight.evaluation.predictions import read_csv
+from raylight.report.run_page import write_report
+from tests.report.page_reader import Page
+
+
+def test_the_confusion_matrix_and_the_classes_agree_with_the_predictions(finished):
+    page = Page(write_report(finished.run))
+    test = read_csv(finished.run / "predictions.csv", "dog").subset("test")
+    said = test.predicted()
+    counts = [[int(((test.labels == i) & (said == j)).sum()) for j in (0, 1)] for i in (0, 1)]
+    cells = [f"{n}{n * 100 / 8:.0f} %" for n in counts[0]]
+    assert page.row("is cat") == f"is cat {cells[0]} {cells[1]} 8"
+    recall, precision = counts[1][1] / 8, counts[1][1] / (counts[0][1] + counts[1][1])
+    assert re.match(rf"dog {precision:.3f}[\d.–]+ {recall:.3f}[\d.–]+ [\d.]+ 8$", page.row(f"dog {precision:.3f}"))
+
+
+def test_no_temperature_is_claimed_where_none_was_fitted(finished):
+    facts = json.loads((finished.run / "preprocessing.json").read_text())
+    assert facts["temperature"] != 1
+    write_report(finished.run)
+    assert "with a temperature of" in (finished.run / "model_card.md").read_text()
+    finished.run.write_json("preprocessing.json", {**facts, "temperature": 1.0})
+    assert "no temperature was fitted" in Page(write_report(finished.run)).section("result")
+    assert "not calibrated" in (finished.run / "model_card.md").read_text()
+
+
+def test_a_broken_figure_is_named_in_its_place(finished):
+    (finished.run / "plots" / "roc.png").write_bytes(b"no picture")
+    page = Page(write_report(finished.run))
+    assert "The figure “roc” can't be shown (UnidentifiedImageError" in page.section("result")
+    assert any(alt.startswith("Precision-recall curve, average precision") for alt in page.alts)
+
+
+def test_many_classes(run_of):
+    classes = tuple(f"kind <{i:02d}>" for i in range(14))
+    run, network = run_of(classes)
+    page = Page(write_report(run, network))
+    assert "couldn't be made" not in page.text
+    assert "14 classes" in page.section("summary")
+    assert page.row("kind <13>").startswith("kind <13> 2 7 % 2 7 % 2 7 % 6")
+    assert "commonest mistakes" in page.section("result")
+    assert "Figures were switched off" in page.section("result")
+    assert "specificity" not in page.section("summary")

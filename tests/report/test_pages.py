@@ -1,0 +1,30 @@
+"""Numbers as people write them."""
+
+import math
+from pathlib import Path
+
+from PIL import Image
+
+from raylight.report.pages import Costed, count, decimal, draw_costs, p_value, seconds
+
+
+def test_durations_as_people_say_them():
+    spoken = [seconds(value) for value in (0.236, 1.2, 43.4, 59.7, 125, 11400)]
+    assert spoken == ["0.24 s", "1.2 s", "43 s", "1 min 00 s", "2 min 05 s", "3 h 10 min"]
+
+
+def test_numbers_have_as_many_digits_as_mean_something() -> None:
+    assert [count(value) for value in (None, 7, 1234, 11_181_642, 2.5e9)] == ["–", "7", "1.23 k", "11.2 M", "2.5 G"]
+    assert [p_value(value) for value in (None, math.nan, 0.0004, 0.0234, 0.05, 0.71)] == [
+        "–", "–", "< 0.001", "0.023", "0.050", "0.71"
+    ]  # fmt: skip
+    assert [decimal(value) for value in (None, math.nan, 0.98765)] == ["–", "–", "0.988"]
+
+
+def test_costs_are_drawn_where_they_are_known(tmp_path: Path) -> None:
+    points = [Costed("small", 0.8, 0.7, 0.9, 12.0, None), Costed("large", 0.9, None, None, 345.0, None, (0.88, 0.92))]
+    (chart,) = draw_costs(points, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["accuracy_time.png"]
+    with Image.open(tmp_path / "accuracy_time.png") as picture:
+        assert picture.size == (chart.width, chart.height)
+    assert chart.words.endswith("small 0.800 at 12; large 0.900 at 345")

@@ -1,0 +1,45 @@
+"""What is said on the terminal."""
+
+import io
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from raylight.runs.console import log_to, progress_bar
+
+
+@pytest.fixture
+def ours() -> Iterator[logging.Logger]:
+    """Our logger without a handler, put back afterwards."""
+    log = logging.getLogger("raylight")
+    before = log.handlers[:], log.level, log.propagate
+    log.handlers = []
+    yield log
+    log.handlers, log.level, log.propagate = before
+
+
+def test_messages_go_to_the_first_stream_alone_without_decoration(ours: logging.Logger) -> None:
+    first, second = io.StringIO(), io.StringIO()
+    log_to(first)
+    log_to(second)
+    ours.info("one %s", "line")
+    logging.getLogger("somebody.else").warning("chatter")
+    assert (first.getvalue(), second.getvalue()) == ("one line\n", "")
+
+
+@pytest.mark.parametrize(
+    ("mode", "closing", "said"),
+    [("lines", True, True), ("auto", True, True), ("off", True, False), ("lines", False, False)],
+)
+def test_a_stage_ends_with_how_many_images_it_took(ours: logging.Logger, mode: str, closing: bool, said: bool) -> None:
+    stream = io.StringIO()
+    log_to(stream)
+    with progress_bar("decoding", mode, closing_line=closing) as on_progress:
+        on_progress(3, 12)
+        on_progress(12, 12)
+    assert bool(re.fullmatch(r"decoding: 12 images in [\d.]+ s \(\d+ images/s\)\n", stream.getvalue())) is said
+    with progress_bar("decoding", mode):
+        pass
+    assert stream.getvalue().count("\n") == said  # a stage without work says nothing
