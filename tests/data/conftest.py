@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.caches import write_images
 from tests.data.scans import picture
 
 
@@ -14,3 +15,9 @@ def root(tmp_path: Path) -> Path:
         (folder / label).mkdir(parents=True, exist_ok=True)
         picture(number).save(folder / label / f"{number}.jpg")
     return folder
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    write_images(tmp_path / "pictures", 30)
+    return tmp_path / "pictures"

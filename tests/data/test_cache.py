@@ -1,8 +1,5 @@
 """The cache of decoded images: whole or not there, built once, never trusted when damaged."""
 
-import hashlib
-import logging
-import os
 import shutil
 import signal
 import subprocess
@@ -10,80 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from filelock import FileLock
-from PIL import Image
 
 from raylight.config.schema import DecodeConfig, RayConfig
-from raylight.data import cache_files
-from raylight.data.cache import ImageCache, cached_images
-from raylight.data.decode.image import decode_image
+from raylight.data.cache import cached_images
 from raylight.data.decode.spec import DecodeSpec
-from raylight.data.index import INDEX_SCHEMA, Index
 from raylight.errors import DataError, RaylightError
-
-SPEC = DecodeSpec(24, "crop")
-THREADS = DecodeConfig(engine="threads", workers=2)
-
-
-def write_images(root: Path, count: int, seed: int = 0) -> None:
-    generator = np.random.default_rng(seed)
-    root.mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        Image.fromarray(generator.integers(0, 255, (30, 40, 3), np.uint8)).save(root / f"{number:04}.png")
-
-
-def index_of(root: Path, bad: tuple[str, ...] = ()) -> Index:
-    """An index as ``build_index`` makes it, of all files below a folder."""
-    paths = sorted(path for path in root.rglob("*") if path.is_file())
-    columns = {
-        "path": [path.relative_to(root).as_posix() for path in paths],
-        "sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths],
-        "status": ["bad" if path.name in bad else "ok" for path in paths],
-    }
-    table = pa.table(
-        {
-            name: pa.array(columns.get(name, [None] * len(paths)), kind)
-            for name, kind in zip(INDEX_SCHEMA.names, INDEX_SCHEMA.types, strict=True)
-        }
-    )
-    return Index(root, ("cat", "dog"), "dog", table, np.zeros((len(paths), 32, 32, 3), np.uint8))
-
-
-class Progress:
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[int, int]] = []
-
-    def __call__(self, done: int, total: int) -> None:
-        self.calls.append((done, total))
-
-
-def build(index: Index, cache_dir: Path, spec: DecodeSpec = SPEC) -> tuple[ImageCache, Progress]:
-    progress = Progress()
-    return cached_images(index, spec, THREADS, RayConfig(), cache_dir, progress), progress
-
-
-def assert_true(cache: ImageCache, index: Index, spec: DecodeSpec = SPEC) -> None:
-    """Each usable file has its own pixels or a reason; each row has one file."""
-    for digest, path in zip(index.column("sha256"), index.column("path"), strict=True):
-        if digest not in cache.rejected:
-            pixels = decode_image((index.root / path).read_bytes(), spec)
-            assert np.array_equal(cache.pixels[cache.rows[digest]], pixels), path
-    assert sorted(cache.rows.values()) == list(range(len(cache.pixels)))
-    assert not cache.rows.keys() & cache.rejected.keys()
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    write_images(tmp_path / "pictures", 30)
-    return tmp_path / "pictures"
-
-
-def folders_in(cache_dir: Path) -> list[str]:
-    return sorted(path.name for path in (cache_dir / "images").iterdir() if path.suffix != ".lock")
+from tests.data.caches import SPEC, THREADS, Progress, assert_true, build, folders_in, index_of, write_images
 
 
 def test_every_content_is_decoded_once_and_found_again(images: Path, tmp_path: Path) -> None:
@@ -155,96 +86,6 @@ def test_nothing_but_bad_files(tmp_path: Path) -> None:
         build(index_of(tmp_path / "pictures", bad=("a.png", "b.jpg")), tmp_path)
 
 
-def test_a_file_changed_since_it_was_indexed_is_not_taken_for_what_it_was(images: Path, tmp_path: Path) -> None:
-    index = index_of(images)
-    digest = index.column("sha256")[4]
-    before = (images / "0004.png").read_bytes()
-    shutil.copy(images / "0005.png", images / "0004.png")
-    (images / "0011.png").unlink()
-    cache, _ = build(index, tmp_path)
-    assert cache.rejected == {
-        digest: "changed since it was indexed",
-        index.column("sha256")[11]: "can't be read: No such file or directory",
-    }
-    assert len(cache.pixels) == 28
-
-    (images / "0004.png").write_bytes(before)
-    write_images(images, 30)
-    cache, progress = build(index, tmp_path)
-    assert progress.calls[-1] == (30, 30)
-    assert cache.rejected == {}
-    assert_true(cache, index)
-
-
-def test_another_place_of_the_same_content_is_tried(images: Path, tmp_path: Path) -> None:
-    shutil.copy(images / "0004.png", images / "another 4.png")
-    shutil.copy(images / "0004.png", images / "third 4.png")
-    index = index_of(images)
-    (images / "0004.png").write_text("overwritten")
-    (images / "another 4.png").unlink()
-    cache, _ = build(index, tmp_path)
-    assert cache.rejected == {}
-    assert len(cache.pixels) == 30
-    fourth = decode_image((images / "third 4.png").read_bytes(), SPEC)
-    assert np.array_equal(cache.pixels[cache.rows[index.column("sha256")[4]]], fourth)
-
-
-def _cut_pixels(folder: Path) -> None:
-    os.truncate(folder / "pixels.npy", 5000)
-
-
-def _lengthen_pixels(folder: Path) -> None:
-    with (folder / "pixels.npy").open("ab") as file:
-        file.write(b"more")
-
-
-def _remove_sidecar(folder: Path) -> None:
-    (folder / "images.arrow").unlink()
-
-
-def _scribble_over_sidecar(folder: Path) -> None:
-    (folder / "images.arrow").write_bytes(b"ARROW1\0\0" + bytes(500))
-
-
-def _swap_sidecar(folder: Path) -> None:
-    cache_files._write_sidecar(folder / "images.arrow", ["a", "b"], {"a": 0, "b": 1}, {})
-
-
-def _point_two_images_at_one_row(folder: Path) -> None:
-    with pa.OSFile(str(folder / "images.arrow")) as file:
-        digests = pa.ipc.open_file(file).read_all()["sha256"].to_pylist()
-    cache_files._write_sidecar(folder / "images.arrow", digests, dict.fromkeys(digests, 0), {})
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        _cut_pixels,
-        _lengthen_pixels,
-        _remove_sidecar,
-        _scribble_over_sidecar,
-        _swap_sidecar,
-        _point_two_images_at_one_row,
-    ],
-)
-def test_a_damaged_cache_is_built_again(
-    damage: object, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    index = index_of(images)
-    cache, _ = build(index, tmp_path)
-    damage(cache.folder)
-    with caplog.at_level(logging.WARNING):
-        again, progress = build(index, tmp_path)
-    assert progress.calls[-1] == (30, 30)
-    assert_true(again, index)
-    assert [
-        record.getMessage()
-        for record in caplog.records
-        if record.getMessage().startswith("Rebuilding the image cache") and "it is damaged" in record.getMessage()
-    ]
-    assert folders_in(tmp_path) == [cache.folder.name]
-
-
 BUILDER = """
 import sys, time
 from pathlib import Path
@@ -314,42 +155,6 @@ def test_builders_of_other_caches_clean_up_but_disturb_nobody(killed: Path, imag
     with FileLock(killed / "images" / "busy.lock"):
         cache, _ = build(index_of(images, bad=("0000.png",)), killed)
     assert folders_in(killed) == [".busy.building", cache.folder.name]
-
-
-def test_an_exception_while_building_leaves_nothing(images: Path, tmp_path: Path) -> None:
-    def stop(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        cached_images(index_of(images), SPEC, THREADS, RayConfig(), tmp_path, stop)
-    assert folders_in(tmp_path) == []
-    assert_true(build(index_of(images), tmp_path)[0], index_of(images))
-
-
-def test_a_file_that_must_not_grow_is_an_error_with_a_remedy(images: Path, tmp_path: Path) -> None:
-    with builder(images, tmp_path / "cache", "limit") as process:
-        _, message = process.communicate(timeout=60)
-        assert process.returncode == 1
-    assert "can't be written: File too large" in message
-    assert "cache_dir=FOLDER" in message
-    assert folders_in(tmp_path / "cache") == []
-
-
-def test_a_full_disk_is_an_error_with_figures_and_a_remedy(images: Path, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small tmpfs (root)")
-    try:
-        (disk / "other").write_bytes(bytes(30_000))
-        message = r"30 decoded images of 24 x 24 pixels need 51,840 bytes in .*cache_dir=FOLDER"
-        with pytest.raises(RaylightError, match=message):
-            build(index_of(images), disk)
-        assert folders_in(disk) == []
-        (disk / "other").unlink()
-        assert_true(build(index_of(images), disk)[0], index_of(images))
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_a_cache_folder_that_is_a_file(images: Path, tmp_path: Path) -> None:

@@ -18,18 +18,21 @@ Image.init()
 FILES = drawn_files()
 SPEC = DecodeSpec(64, "stretch")
 LARGER = [(150, 160), (300, 100), (640, 640), (150, 60_000)]
+LYING = {
+    (name, size): claiming(FILES[name], *size)
+    for name in FILES
+    for size in LARGER
+    if name.startswith(("jpeg", "png", "bmp", "tiff", "ppm"))
+    # Fax code has neither lengths nor checksums: a wider row can't be told.
+    and not (name in ("tiff, fax", "tiff, pages") and size[0] > 150)
+}
+"""Files whose header announces more than they hold; but for plain text, whose size is its text."""
 
 
-@pytest.mark.parametrize("size", LARGER)
-@pytest.mark.parametrize("name", [name for name in FILES if name.startswith(("jpeg", "png", "bmp", "tiff", "ppm"))])
+@pytest.mark.parametrize(("name", "size"), [one for one, lying in LYING.items() if lying != FILES[one[0]]])
 def test_a_size_that_the_file_does_not_hold_is_refused(name: str, size: tuple[int, int]) -> None:
-    lying = claiming(FILES[name], *size)
-    if lying == FILES[name]:
-        pytest.skip("a plain text format: its size is its text")
-    if name in ("tiff, fax", "tiff, pages") and size[0] > 150:
-        pytest.skip("fax code has neither lengths nor checksums")
     with pytest.raises(BadImageError):
-        decode_image(lying, SPEC)
+        decode_image(LYING[name, size], SPEC)
 
 
 def rows_of_png(picture: Image.Image, rows: int, interlaced: bool = False) -> bytes:
