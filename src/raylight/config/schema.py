@@ -107,22 +107,23 @@ class AugmentConfig:
 class ModelConfig:
     """The network and its input, which its weights know best: ``null`` takes what they were published (or trained) with.
 
-    Without weights it is what torchvision's published ones have; a convnet's own is 64 pixels, ``stretch`` and ``unit``.
+    Without weights it is what the published ones have; a convnet's own is 64 pixels, ``stretch`` and ``unit``.
     """
 
     name: str = "cnn2"
-    """Name in tables; for ``family=torchvision`` the name of the torchvision classifier."""
-    family: Annotated[str, Literal["convnet", "torchvision"]] = "convnet"
-    """``convnet`` (our small networks) or ``torchvision`` (any classifier that torchvision lists)."""
+    """Name in tables; for ``family=torchvision`` and ``family=timm`` the name of the classifier there."""
+    family: Annotated[str, Literal["convnet", "torchvision", "timm"]] = "convnet"
+    """``convnet`` (our small networks), ``torchvision`` or ``timm`` (any classifier that they list)."""
     weights: str | None = None
-    """``null`` starts from random weights, ``DEFAULT`` takes torchvision's, else the path of a state dict, or a
-    run (its folder, or a checkpoint in it); all but the head where that was made for other classes."""
+    """``null`` starts from random weights, ``DEFAULT`` takes those that torchvision or timm publish, else the path of a state
+    dict, or a run (its folder, or a checkpoint in it); all but the head where that was made for other classes."""
     image_size: Annotated[int | None, Range(1, 4096)] = None
     """Height and width of the input, in pixels. ``null``: of the weights."""
     resize: Annotated[str | None, Literal["stretch", "crop"]] = None
     """``stretch`` ignores the aspect ratio; ``crop`` resizes the shorter side and cuts the centre. ``null``: of the weights."""
     resize_size: Annotated[int | None, Range(1, 8192)] = None
-    """crop: length in pixels that the shorter side is resized to. ``null``: in the weights' proportion to the size, or 8/7."""
+    """Length in pixels that the shorter side (``stretch``: both) is resized to before the centre is cut out. ``null``: in the
+    weights' proportion to the size, else 8/7 of it; with ``stretch`` all of the picture is kept."""
     interpolation: Annotated[str | None, Literal["bilinear", "bicubic"]] = None
     """``bilinear`` or ``bicubic``, both antialiased. ``null``: of the weights."""
     normalize: Any = None

@@ -95,8 +95,19 @@ class _Tracer(fx.Tracer):
         return super().call_module(m, forward, args, kwargs)
 
 
+def _open_norms(chain: nn.Module) -> None:
+    """Part the BatchNorm and the activation that timm keeps in one module; each can be fused then."""
+    for parent in list(chain.modules()):
+        for name, norm in list(parent.named_children()):
+            if isinstance(norm, nn.BatchNorm2d) and type(norm).__name__ == "BatchNormAct2d":
+                after = (norm.drop, norm.act)
+                norm.__class__ = nn.BatchNorm2d
+                setattr(parent, name, nn.Sequential(norm, *after))
+
+
 def _trace(stages: Sequence[nn.Module]) -> fx.GraphModule:
     chain = _Chain(stages)
+    _open_norms(chain)
     with _TRACING:
         if (traced := _traced(chain)) is None:
             whole = {stage for stage in stages if _traced(_Chain([stage])) is None}

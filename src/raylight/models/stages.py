@@ -6,7 +6,7 @@ knows where those cuts may lie. How a network is built (``convnet``, ``backbones
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 
@@ -109,12 +109,29 @@ class _SpatialMean(nn.Module):
         return values.mean((2, 3))
 
 
-def flat_stages(network: nn.Module, prefix: str = "") -> list[str]:
-    """Paths of a network's modules, in order, with ``Sequential`` and ``ModuleList`` opened up."""
+class _TokenPool(nn.Module):
+    """The first token, or the mean of the tokens from one on; of (batch, token, feature)."""
+
+    def __init__(self, mean_from: int | None) -> None:
+        super().__init__()
+        self.mean_from = mean_from
+
+    def forward(self, values: Float[Tensor, "batch token feature"]) -> Float[Tensor, "batch feature"]:
+        return values[:, 0] if self.mean_from is None else values[:, self.mean_from :].mean(1)
+
+
+def flat_stages(network: nn.Module, prefix: str = "", opened: Collection[str] = ()) -> list[str]:
+    """Paths of a network's modules, in order, with ``Sequential`` and ``ModuleList`` opened up.
+
+    Args:
+        network: any module.
+        prefix: put before each path.
+        opened: paths of further modules to open up.
+    """
     names: list[str] = []
     for name, child in network.named_children():
-        if type(child) in (nn.Sequential, nn.ModuleList) or _is_plain_sequential(child):
-            names += flat_stages(child, f"{prefix}{name}.")
+        if type(child) in (nn.Sequential, nn.ModuleList) or _is_plain_sequential(child) or prefix + name in opened:
+            names += flat_stages(child, f"{prefix}{name}.", opened)
         else:
             names.append(prefix + name)
     return names
@@ -129,7 +146,9 @@ def _is_plain_sequential(module: nn.Module) -> bool:
     )
 
 
-def find_stages(network: nn.Module, head: str, image_size: int) -> tuple[tuple[str, ...], dict[str, nn.Module]] | None:
+def find_stages(
+    network: nn.Module, head: str, image_size: int, opened: Collection[str] = ()
+) -> tuple[tuple[str, ...], dict[str, nn.Module]] | None:
     """Find the order of modules that computes what a network's own forward computes.
 
     Tries the modules in the order of their definition, with the pieces that torchvision's classifiers call as functions
@@ -140,11 +159,12 @@ def find_stages(network: nn.Module, head: str, image_size: int) -> tuple[tuple[s
         network: any classifier.
         head: path of the module that holds the output layer.
         image_size: height and width of the images to try, in pixels.
+        opened: paths of modules whose own children are to be stages.
 
     Returns:
         The stages' names and the added pieces by name; None when no chain was found.
     """
-    names = [name for name in flat_stages(network) if not _is_unused(network, name)]
+    names = [name for name in flat_stages(network, opened=opened) if not _is_unused(network, name)]
     top = [name.split(".")[0] for name in names]
     cuts = [position for position in range(1, len(names)) if top[position] != top[position - 1]] + [len(names)]
     pieces: list[dict[str, nn.Module]] = [
@@ -197,14 +217,55 @@ def split_head(network: nn.Module, head: str, image_size: int) -> StagedNetwork 
     return StagedNetwork(parts, ["body", *(flat_stages(module, "head.") or ["head"])], head_start=1)
 
 
+_BLOCKS = ("blocks", "norm", "fc_norm", "head_drop", "head")
+
+
+def split_blocks(network: nn.Module, image_size: int) -> StagedNetwork | None:
+    """Cut a transformer of timm's kind into its embedding, its blocks, the pooling of its tokens and its head.
+
+    Works wherever the blocks run in sequence on the embedded tokens alone. The embedding is the network itself, with all
+    that follows taken out.
+
+    Args:
+        network: any classifier; what ``_BLOCKS`` names is taken out when this succeeds.
+        image_size: height and width of the images to try, in pixels.
+
+    Returns:
+        A network of the stages ``body``, ``blocks.0``, ..., ``head``; None when the network doesn't run so.
+    """
+    parts = {name: part for name in _BLOCKS if isinstance(part := getattr(network, name, None), nn.Module)}
+    pooled_by = getattr(network, "global_pool", None)
+    if list(parts)[:2] != ["blocks", "norm"] or "head" not in parts or not isinstance(pooled_by, str):
+        return None
+    images, prefix = _probe(image_size), int(getattr(network, "num_prefix_tokens", 0))
+    with _probing(network), torch.inference_mode():
+        expected = network(images)
+        network.global_pool = ""  # type: ignore[assignment]
+        for name in parts:
+            setattr(network, name, nn.Identity())
+        for mean_from in (None, prefix, 0):
+            pool = {"pool": _TokenPool(mean_from)}
+            ordered = {"body": network, "blocks": parts["blocks"], "norm": parts["norm"], **pool, **parts}
+            sequence = nn.Sequential(OrderedDict(ordered))
+            stages = flat_stages(sequence)
+            result = _run(sequence, {}, stages, images)
+            if result is not None and torch.equal(result, expected):
+                start = next(place for place, name in enumerate(stages) if name.split(".")[0] == "head")
+                return StagedNetwork(sequence, stages, start)
+        network.global_pool = pooled_by  # type: ignore[assignment]
+        for name, part in parts.items():
+            setattr(network, name, part)
+    return None
+
+
 def whole(state: Mapping[str, Tensor], head: str) -> Mapping[str, Tensor]:
-    """A state dict by the names that the network had before ``split_head`` cut it; that of a network left whole as it is.
+    """A state dict by the names that the network had before ``split_head`` or ``split_blocks`` cut it; another's as it is.
 
     Args:
         state: of a network.
         head: path of the head.
     """
-    if not all(name.startswith(("body.", "head.")) for name in state):
+    if not any(name.startswith("body.") for name in state):
         return state
     return {re.sub(r"^head\.", f"{head}.", name).removeprefix("body."): value for name, value in state.items()}
 
@@ -222,7 +283,7 @@ def _run(network: nn.Module, pieces: dict[str, nn.Module], names: Sequence[str],
     for name in names:
         try:
             values = (pieces[name] if name in pieces else network.get_submodule(name))(values)
-        except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError):
+        except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError, AttributeError):
             return None  # shapes don't fit: this is not the order in which the network runs
     return values
 

@@ -86,7 +86,7 @@ def _replace_head(network: nn.Module, output: str, model: ModelConfig, n_outputs
         before.p = dropout
         first, dropout = f"{parent_name}.{before_name}".lstrip("."), 0.0
     if isinstance(old, nn.Conv2d):
-        new: nn.Module = _pointwise_head(old.in_channels, model, n_outputs)
+        new: nn.Module = pointwise_head(old.in_channels, model, n_outputs)
         for sibling, module in siblings[place + 1 :]:
             if isinstance(module, nn.ReLU):  # SqueezeNet cuts off negative logits, which a single sigmoid needs
                 setattr(parent, sibling, nn.Identity())
@@ -100,8 +100,14 @@ def _replace_head(network: nn.Module, output: str, model: ModelConfig, n_outputs
     return first
 
 
-def _pointwise_head(channels: int, model: ModelConfig, n_outputs: int) -> nn.Module:
-    """SqueezeNet's kind of head: the same layers at every place of the feature map, averaged afterwards."""
+def pointwise_head(channels: int, model: ModelConfig, n_outputs: int) -> nn.Module:
+    """SqueezeNet's kind of head: the same layers at every place of the feature map, averaged afterwards.
+
+    Args:
+        channels: of the feature map.
+        model: dense and dropout are used.
+        n_outputs: width of the output layer.
+    """
     layers: list[nn.Module] = []
     for features in model.dense:
         layers += [nn.Conv2d(channels, features, 1), nn.ReLU(inplace=True), nn.Dropout2d(model.dropout)]

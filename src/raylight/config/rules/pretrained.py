@@ -1,13 +1,15 @@
 """What a network's weights want to be shown: size, crop, interpolation, mean and standard deviation.
 
 Each of them comes from the first that knows it: the setting that the user typed; the run whose weights are taken;
-torchvision's published weights of the architecture; the plain values of a small network. Nothing heavy is imported, but
-torchvision for its own classifiers.
+torchvision's or timm's published weights of the architecture; the plain values of a small network. Nothing heavy is imported,
+but torchvision and timm for their own classifiers.
 """
 
 import dataclasses
 import importlib
+import importlib.util
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from omegaconf import Container, OmegaConf
 
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError, did_you_mean
+from raylight.installation import install_command
 
 Triple = tuple[float, float, float]
 
@@ -73,15 +76,21 @@ def model_input(model: ModelConfig) -> ModelInput:
         model: its settings; each that is null comes from the weights.
 
     Raises:
-        ConfigError: torchvision has no classifier of that name, or ``model.normalize`` can't be read.
+        ConfigError: ``model.normalize`` can't be read.
     """
-    known = _of_run(model.weights) or _of_torchvision(model) or ModelInput(64, "stretch", *STATISTICS["unit"])
+    known = (
+        _of_run(model.weights)
+        or _of_torchvision(model)
+        or _of_timm(model)
+        or ModelInput(64, "stretch", *STATISTICS["unit"])
+    )
     size = known.size if model.image_size is None else model.image_size
     resize = known.resize if model.resize is None else model.resize
     resize_size = model.resize_size
-    if resize == "crop" and resize_size is None:
-        ratio = known.resize_size / known.size if known.resize_size else CROP_RATIO
-        resize_size = round(size * ratio)
+    if resize_size is None and known.resize_size is not None and resize == known.resize:
+        resize_size = round(size * known.resize_size / known.size)
+    elif resize_size is None and resize == "crop":
+        resize_size = round(size * CROP_RATIO)
     mean, std = (known.mean, known.std) if model.normalize is None else _statistics(model.normalize)
     return ModelInput(size, resize, mean, std, resize_size, model.interpolation or known.interpolation)
 
@@ -139,6 +148,28 @@ def torchvision_models(name: str) -> Any:
     return models
 
 
+def timm_models(name: str) -> Any:
+    """``timm``, which has a classifier of that name, with or without the tag of its weights (``convnext_tiny.fb_in22k``).
+
+    Raises:
+        ConfigError: it hasn't, or isn't installed.
+    """
+    if importlib.util.find_spec("timm") is None:
+        raise ConfigError([f"model.family: timm isn't installed; bring it with: {install_command('timm')}"])
+    timm = importlib.import_module("timm")
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        known = timm.list_models()
+        hint = did_you_mean(architecture, known) or f"; timm.list_models('*PART*') lists its {len(known):,}"
+        raise ConfigError([f"model.name: timm has no classifier {architecture!r}{hint}"])
+    if tag:
+        tags = [published.partition(".")[2] for published in timm.list_models(f"{architecture}.*", pretrained=True)]
+        if tag not in tags:
+            hint = did_you_mean(tag, tags) or f"; it has {', '.join(tags) or 'none'}"
+            raise ConfigError([f"model.name: timm has no weights {tag!r} of {architecture}{hint}"])
+    return timm
+
+
 def _of_run(weights: str | None) -> ModelInput | None:
     run = run_of(weights)
     if run is None:
@@ -164,6 +195,23 @@ def _of_torchvision(model: ModelConfig) -> ModelInput | None:
     shown = weights.transforms()
     (size,), (resize_size,) = shown.crop_size, shown.resize_size
     return ModelInput(size, "crop", _triple(shown.mean), _triple(shown.std), resize_size, shown.interpolation.value)
+
+
+def _of_timm(model: ModelConfig) -> ModelInput | None:
+    """As ``timm.data.create_transform`` shows images to a network that isn't in training."""
+    if model.family != "timm":
+        return None
+    try:
+        published = timm_models(model.name).get_pretrained_cfg(model.name)
+    except ConfigError:
+        return None  # building the network says so, beside everything else that is wrong
+    _, _, size = published.input_size
+    resize = "stretch" if published.crop_mode == "squash" else "crop"
+    resized = math.floor(size / (published.crop_pct or 1 / CROP_RATIO))
+    mean, std = _triple(published.mean), _triple(published.std)
+    return ModelInput(
+        size, resize, mean, std, None if (resize, resized) == ("stretch", size) else resized, published.interpolation
+    )
 
 
 def _statistics(normalize: Any) -> tuple[Triple, Triple]:

@@ -8,10 +8,10 @@ _TORCHVISION_SMALLEST = {"alexnet": 63, "inception_v3": 75}
 def smallest_image_size(model: ModelConfig) -> int:
     """The smallest image that a model's layers leave something of, in pixels.
 
-    A convnet's block is a 3x3 convolution and a 2x2 pooling. torchvision's classifiers halve their input five times,
-    which takes 32 pixels; those that need more are listed.
+    A convnet's block is a 3x3 convolution and a 2x2 pooling. torchvision's and timm's classifiers halve their
+    input five times, which takes 32 pixels; those that need more are listed.
     """
-    if model.family == "torchvision":
+    if model.family != "convnet":
         return _TORCHVISION_SMALLEST.get(model.name, 32)
     size = 1
     for _ in model.channels:

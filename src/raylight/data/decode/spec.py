@@ -22,7 +22,8 @@ class DecodeSpec:
         size: height and width in pixels, at least 1.
         resize: ``stretch`` resizes both sides to ``size``; ``crop`` resizes the shorter side to
             ``resize_size`` and cuts the centre, as ImageNet networks are evaluated.
-        resize_size: in pixels; ``None``: ``round(size * 8 / 7)``. Without meaning for ``stretch``.
+        resize_size: in pixels; ``None``: ``round(size * 8 / 7)``. With ``stretch`` the length of both sides, of which the centre
+            is cut, too; ``None``: ``size``.
         interpolation: ``bilinear`` or ``bicubic``, antialiased.
     """
 
@@ -44,9 +45,7 @@ class DecodeSpec:
     @property
     def shorter_side(self) -> int:
         """Length in pixels that the shorter side is resized to."""
-        if self.resize == "stretch":
-            return self.size
-        return self.resize_size or round(self.size * CROP_RATIO)
+        return self.resize_size or (self.size if self.resize == "stretch" else round(self.size * CROP_RATIO))
 
     def at(self, size: int) -> "DecodeSpec":
         """The same part of a picture, in another number of pixels."""
@@ -62,11 +61,13 @@ class DecodeSpec:
             >>> DecodeSpec(224, "crop").box(512, 256)
             (144.0, 16.0, 368.0, 240.0)
         """
-        if self.resize == "stretch":
+        if self.resize == "stretch" and self.shorter_side == self.size:
             return 0.0, 0.0, width, height
-        shorter = min(width, height)
+        shorter, alike = min(width, height), self.resize == "stretch"
         (left, right), (top, bottom) = (
-            self._cut(length, self.shorter_side if length == shorter else int(self.shorter_side * length / shorter))
+            self._cut(
+                length, self.shorter_side if alike or length == shorter else int(self.shorter_side * length / shorter)
+            )
             for length in (width, height)
         )
         return left, top, right, bottom
