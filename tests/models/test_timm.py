@@ -76,7 +76,6 @@ NETWORKS = {
     "vit_tiny_patch16_224": {"image_size": 64},
     "mixer_s32_224": {},
     "dla46_c": {},
-    "regnety_002": {},
     "deit_tiny_distilled_patch16_224": {"image_size": 64},
 }
 
@@ -87,6 +86,9 @@ def test_logits_are_timms_own_and_the_engines_too(name: str) -> None:
     size = NETWORKS[name].get("image_size")
     torch.manual_seed(0)
     own = timm.create_model(name, num_classes=3, img_size=size).eval()
+    for weight in (*network.parameters(), *own.parameters()):
+        if weight.ndim > 1 and not weight.any():  # a classifier that starts from zero tells nothing
+            weight.data = torch.linspace(-1, 1, weight.numel()).reshape(weight.shape)
     preprocessing = Preprocessing.from_config(config(name, **NETWORKS[name]))
     pixels = np.random.default_rng(0).integers(0, 256, (3, preprocessing.size, preprocessing.size, 3), np.uint8)
     with torch.inference_mode():
@@ -143,8 +145,8 @@ def test_unknown_names_are_refused_with_the_nearest_one(name: str, message: str)
 
 
 def test_what_a_network_cannot_take_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"model\.image_size: vit_tiny_patch16_224 can't take 100 pixels"):
-        build("vit_tiny_patch16_224", image_size=100)
+    with pytest.raises(ConfigError, match=r"model\.image_size: vit_tiny_patch16_224 can't take 8 pixels"):
+        build("vit_tiny_patch16_224", image_size=8)
     with pytest.raises(ConfigError, match=r"model\.dense: levit_128s has 2 classifiers"):
         build("levit_128s", dense=[8])
 
@@ -178,7 +180,7 @@ def test_the_hubs_cache_is_taken_and_an_unreachable_hub_named(tmp_path: Path) ->
     torch.manual_seed(1)
     state = timm.create_model("convnext_atto").state_dict()
     repository = tmp_path / "hub" / f"models--timm--{timm.get_pretrained_cfg('convnext_atto').hf_hub_id.split('/')[1]}"
-    (repository / "snapshots" / "0" * 40).mkdir(parents=True)
+    (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0" * 40)
     save_file(state, repository / "snapshots" / ("0" * 40) / "model.safetensors")

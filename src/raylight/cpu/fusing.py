@@ -100,7 +100,7 @@ def _open_norms(chain: nn.Module) -> None:
     for parent in list(chain.modules()):
         for name, norm in list(parent.named_children()):
             if isinstance(norm, nn.BatchNorm2d) and type(norm).__name__ == "BatchNormAct2d":
-                after = (norm.drop, norm.act)
+                after = [norm.get_submodule("drop"), norm.get_submodule("act")]
                 norm.__class__ = nn.BatchNorm2d
                 setattr(parent, name, nn.Sequential(norm, *after))
 

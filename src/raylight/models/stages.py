@@ -290,19 +290,25 @@ def _run(network: nn.Module, pieces: dict[str, nn.Module], names: Sequence[str],
 
 @contextmanager
 def _probing(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode, but BatchNorm uses (and doesn't keep) the probe's own statistics.
+    """Evaluation mode, but BatchNorm uses (and doesn't keep) the probe's own statistics, and no parameter is zero all over.
 
-    In a randomly started deep network the signal would else fade to nothing or overflow, and wrong chains look right.
+    In a randomly started deep network the signal would else fade to nothing or overflow, and in one whose classifier starts
+    from zero all outputs are alike: wrong chains would look right.
     """
+    zeros = [parameter for parameter in network.parameters() if not parameter.any()]
     modes = [(module, module.training) for module in network.modules()]
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     tracking = [norm.track_running_stats for norm in norms]
     network.eval()
     for norm in norms:
         norm.training, norm.track_running_stats = True, False
+    for parameter in zeros:
+        parameter.data = torch.linspace(-0.1, 0.1, parameter.numel(), dtype=parameter.dtype).reshape(parameter.shape)
     try:
         yield
     finally:
+        for parameter in zeros:
+            parameter.data = torch.zeros_like(parameter)
         for module, mode in modes:
             module.training = mode
         for norm, tracked in zip(norms, tracking, strict=True):

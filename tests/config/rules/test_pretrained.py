@@ -144,7 +144,6 @@ def test_augmentation_follows_the_size_of_the_weights() -> None:
             ["model=resnet18", "model.weights=null", "model.resize_size=200"],
             "model.resize_size: 200 is less than the 224",
         ),
-        (["model.resize_size=200"], "model.resize_size: 200, but model.resize=stretch"),
     ],
 )
 def test_what_cannot_be_shown_is_named_before_any_work(overrides: list[str], message: str) -> None:

@@ -22,8 +22,8 @@ class DecodeSpec:
         size: height and width in pixels, at least 1.
         resize: ``stretch`` resizes both sides to ``size``; ``crop`` resizes the shorter side to
             ``resize_size`` and cuts the centre, as ImageNet networks are evaluated.
-        resize_size: in pixels; ``None``: ``round(size * 8 / 7)``. With ``stretch`` the length of both sides, of which the centre
-            is cut, too; ``None``: ``size``.
+        resize_size: in pixels; ``None``: ``round(size * 8 / 7)``. With ``stretch`` the length of both sides, of
+            which the centre is cut, too; ``None``: ``size``.
         interpolation: ``bilinear`` or ``bicubic``, antialiased.
     """
 
