@@ -162,9 +162,9 @@ def test_ignored_files_are_listed_by_kind_and_class(tmp_path: Path) -> None:
         for i in range(3):
             draw(root / name / f"{i}.png", 10 * k + i)
     for name in (
-        "bird/1.HEIC",
-        "bird/2.heic",
-        "cat/scan.dcm",
+        "bird/1.JXL",
+        "bird/2.jxl",
+        "cat/scan.nii",
         "cat/film",
         "dog/x.jpg?w=300",
         "dog/y.jpg?w=90",
@@ -185,7 +185,7 @@ def test_ignored_files_are_listed_by_kind_and_class(tmp_path: Path) -> None:
         (
             "problem",
             "A class without images",
-            "There is no class 'bird', since no image of it is left: 2 files ignored, such as 'bird/1.HEIC': .heic isn't "
+            "There is no class 'bird', since no image of it is left: 2 files ignored, such as 'bird/1.JXL': .jxl isn't "
             "a supported image format; convert them to JPEG or PNG.",
         ),
         (
@@ -201,7 +201,7 @@ def test_ignored_files_are_listed_by_kind_and_class(tmp_path: Path) -> None:
         (
             "warning",
             "Files that aren't used",
-            "1 file of the class 'cat' ignored, such as 'cat/scan.dcm': .dcm isn't a supported image format; convert "
+            "1 file of the class 'cat' ignored, such as 'cat/scan.nii': .nii isn't a supported image format; convert "
             "them to JPEG or PNG.",
         ),
         (

@@ -63,7 +63,7 @@ def tiff_of_16_bits(pixels: np.ndarray, photometric: int) -> bytes:
     )
 
 
-def test_inks_transparency_and_white_zeros_of_12_bits_are_noted_though_they_look_white(root: Path) -> None:
+def test_inks_and_transparency_of_12_bits_are_noted_though_they_look_white(root: Path) -> None:
     """Of 16 bits with the upper 4 unused; those that use them, and pictures that are white, aren't."""
     grey = np.asarray(picture(4).convert("L"), np.uint16)
     for name, shift in (("twelve", 4), ("sixteen", 8)):
@@ -80,7 +80,6 @@ def test_inks_transparency_and_white_zeros_of_12_bits_are_noted_though_they_look
             ("alpha.png", "white"),
             ("inks.tif", "white"),
             ("opaque.png", "black"),
-            ("white is zero.tif", "white"),
         )
     ]
     assert build(root).rejected() == []
@@ -103,10 +102,7 @@ def test_what_is_odd_about_a_good_file_is_noted(root: Path) -> None:
         ("a/moving.png", first),
         ("a/moving.webp", first),
         ("a/pages.tif", first),
-        *(
-            (f"b/{name}", "nearly black: only the lower 12 of its 16 bits are used")
-            for name in ("twelve bits, colour.png", "twelve bits.png", "twelve bits.tif")
-        ),
+        ("b/twelve bits, colour.png", "nearly black: only the lower 12 of its 16 bits are used"),
     ]
     assert build(root).rejected() == []
 

@@ -71,7 +71,7 @@ def test_a_named_file_is_read_whatever_it_is_called(raylight: Command, run: Path
 def test_bad_files_are_named_skipped_and_end_in_1(run: Path, images: Path, tmp_path: Path) -> None:
     """As a process, since scripts see exit codes and the two streams."""
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "photo.HEIC").touch()
+    (tmp_path / "empty" / "photo.JXL").touch()
     arguments = [images / "right", tmp_path / "nowhere.png", tmp_path / "empty"]
     done = subprocess.run(
         [sys.executable, "-c", "from raylight.cli import main; main()", "predict", run, *arguments],
@@ -85,7 +85,7 @@ def test_bad_files_are_named_skipped_and_end_in_1(run: Path, images: Path, tmp_p
     assert f"{tmp_path / 'nowhere.png'}: there is no such file or folder" in complaints
     assert f"{tmp_path / 'empty'}: no image files in this folder" in complaints
     assert any(line.startswith(f"{images / 'right' / 'broken.jpg'}: ") for line in complaints)
-    assert f"1 file ignored, such as '{tmp_path}/empty/photo.HEIC': .heic isn't a supported image format" in done.stderr
+    assert f"1 file ignored, such as '{tmp_path}/empty/photo.JXL': .jxl isn't a supported image format" in done.stderr
     assert len(complaints) == 4
     assert len(rows(done.stdout)) == 40
 

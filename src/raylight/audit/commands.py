@@ -68,8 +68,6 @@ def audit_data(data: DataConfig, cache_dir: Path, out: Path | None) -> int:
     from raylight.runs.console import progress_bar
 
     source = find_images(data, cache_dir)
-    if (told := describe_groups(source, data)) is not None:
-        sys.stdout.write(f"{told}\n")
     done = 0
     with progress_bar("reading", "auto") as on_progress:
 
@@ -79,6 +77,8 @@ def audit_data(data: DataConfig, cache_dir: Path, out: Path | None) -> int:
             on_progress(done, len(source.files))
 
         index = build_index(source, cache_dir, usable_cpus(), more)
+    if (told := describe_groups(index.column("group"), data)) is not None:
+        sys.stdout.write(f"{told}\n")
     audit = audit_index(index, data.name, cache_dir, workers=usable_cpus())
     for line in audit_lines(audit):
         sys.stdout.write(f"{line}\n")

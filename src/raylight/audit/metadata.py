@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from raylight.data.decode.image import FORMATS
+from raylight.data.decode.image import FORMATS, pillow_image
 from raylight.data.index import Index
 from raylight.storage.remote import AnyPath
 
@@ -87,16 +87,15 @@ def read_makers(root: AnyPath, paths: Sequence[str], workers: int) -> tuple[str,
 
 
 def _maker(path: AnyPath) -> str:
-    from PIL import Image
-
+    pillow = pillow_image()
     try:
         with path.open("rb") as file:
             head = file.read(HEADER_BYTES)
-        with Image.open(io.BytesIO(head), formats=("JPEG", *FORMATS)) as picture:
+        with pillow.open(io.BytesIO(head), formats=("JPEG", *FORMATS)) as picture:
             notes = picture.info.get("exif")
         if not notes:
             return ""
-        exif = Image.Exif()
+        exif = pillow.Exif()
         exif.load(notes)
     except Exception:  # damaged notes, or a format that wants its whole file: no maker is known, as without notes
         return ""

@@ -25,7 +25,7 @@ from raylight.errors import DataError
 from raylight.storage.atomic import appearing_whole
 from raylight.storage.remote import AnyPath, to_path
 
-_OF_FILE = FACTS.names[FACTS.names.index("bytes") :]
+_OF_FILE = FACTS.names[FACTS.names.index("bytes") : FACTS.names.index("patient")]
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -203,7 +203,7 @@ def build_index(
         {
             "path": facts.column("path"),
             "label": [file.label for file in source.files],
-            "group": pa.array([file.group for file in source.files], pa.string()),
+            "group": pa.array(_groups(source, facts), pa.string()),
             "split": pa.array([file.split for file in source.files], pa.string()),
             **{name: facts.column(name) for name in _OF_FILE},
         },
@@ -211,6 +211,19 @@ def build_index(
     )
     names = source.class_names, source.positive_class
     return Index(source.root, *names, table.combine_chunks(), thumbnails, source.ignored)
+
+
+def _groups(source: Source, facts: pa.Table) -> list[str | None]:
+    """The group of each file: the data set's own, else the patient whom its metadata names, by the first of his contents."""
+    patients, hashes = facts.column("patient").to_pylist(), facts.column("sha256").to_pylist()
+    first: dict[str, str] = {}
+    for patient, sha in zip(patients, hashes, strict=True):
+        if patient is not None:
+            first[patient] = min(sha, first.get(patient, sha))
+    return [
+        file.group or (f"patient {first[patient][:12]}" if patient is not None else None)
+        for file, patient in zip(source.files, patients, strict=True)
+    ]
 
 
 def check_bad_fraction(index: Index, data: DataConfig) -> None:

@@ -24,6 +24,10 @@ IMAGE_SUFFIXES = frozenset(
         ".jp2",
         ".j2k",
         ".avif",
+        ".heic",
+        ".heif",
+        ".dcm",
+        ".dicom",
     ]
 )
 

@@ -7,6 +7,7 @@ and modification time are unchanged isn't read again. Not here: labels and split
 import hashlib
 import io
 import logging
+import secrets
 import stat
 import uuid
 from collections.abc import Callable, Sequence
@@ -22,13 +23,14 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from jaxtyping import Int64, UInt8
 
-from raylight.data.decode.image import CODE_VERSION, FORMATS, decode_image
+from raylight.data.decode.dicom import dicom_header, is_dicom, patient_of
+from raylight.data.decode.image import CODE_VERSION, FORMATS, READERS, decode_image, pillow_image
 from raylight.data.decode.resizing import RESIZER
 from raylight.data.decode.signatures import uses_12_of_16_bits
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.names import printable
 from raylight.errors import BadImageError
-from raylight.storage.atomic import appearing_whole
+from raylight.storage.atomic import appearing_whole, write_atomically
 from raylight.storage.remote import AnyPath, RemotePath
 
 FACTS = pa.schema(
@@ -44,16 +46,18 @@ FACTS = pa.schema(
         ("status", pa.string()),
         ("reason", pa.string()),
         ("note", pa.string()),
+        ("patient", pa.string()),
     ]
 )
 """Columns of a scan. ``width`` and ``height`` are as stored, before any rotation; ``mode`` and ``format`` are Pillow's names;
-``status`` is ok or bad; ``reason`` says why a file is bad, ``note`` names a peculiarity of a good one."""
+``status`` is ok or bad; ``reason`` says why a file is bad, ``note`` names a peculiarity of a good one; ``patient`` is a hash
+of whom a DICOM file shows, keyed with a secret of this machine's, and leaves the cache only as a number (``index.py``)."""
 
 THUMBNAIL_SIZE = 32
 LARGEST_FILE = 500_000_000
 """Bytes; larger files are rejected without reading them into memory."""
 
-_MEMORY_VERSION = 3
+_MEMORY_VERSION = 4
 _THUMBNAIL = (THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
 _PALE = 224
 """What 15 of 255 of an ink, of black and of transparency leave of white is more: 225."""
@@ -92,7 +96,7 @@ def scan_files(
     key = _key(root, layout)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{key}.lock"):
-        return _ScanCache(folder, key).refresh(root, paths, workers, on_progress)
+        return _ScanCache(folder, key, _secret(folder)).refresh(root, paths, workers, on_progress)
 
 
 class _Facts(NamedTuple):
@@ -109,6 +113,7 @@ class _Facts(NamedTuple):
     status: str = "bad"
     reason: str | None = None
     note: str | None = None
+    patient: str | None = None
 
 
 class Scan(NamedTuple):
@@ -137,6 +142,7 @@ class Scan(NamedTuple):
         rows: Int64[np.ndarray, " file"],
         pool: ThreadPoolExecutor,
         on_progress: Callable[[int], None] | None,
+        secret: bytes,
     ) -> "Scan":
         """A scan of some files: known rows are taken over, the files of the others (-1) are read."""
         old, new = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
@@ -144,7 +150,7 @@ class Scan(NamedTuple):
         thumbnails[old] = self.thumbnails[rows[old]]
         read: list[_Facts] = []
         parts = [new[start : start + _AT_ONCE] for start in range(0, len(new), _AT_ONCE)]
-        looks = pool.map(lambda part: [_read_file(root, paths[position]) for position in part], parts)
+        looks = pool.map(lambda part: [_read_file(root, paths[position], secret) for position in part], parts)
         for part, seen in zip(parts, looks, strict=True):
             for position, (facts, thumbnail) in zip(part, seen, strict=True):
                 read.append(facts)
@@ -163,6 +169,7 @@ class _ScanCache:
 
     folder: Path
     key: str
+    secret: bytes
 
     @property
     def _table(self) -> Path:
@@ -203,7 +210,7 @@ class _ScanCache:
                 np.lib.format.write_array_header_1_0(file, header)
                 for start in range(0, len(paths), _WINDOW):
                     part = slice(start, start + _WINDOW)
-                    some, thumbnails = known.scan(root, paths[part], rows[part], pool, on_progress)
+                    some, thumbnails = known.scan(root, paths[part], rows[part], pool, on_progress, self.secret)
                     facts.append(some)
                     file.write(thumbnails.tobytes())
         table = pa.concat_tables(facts)
@@ -216,7 +223,16 @@ class _ScanCache:
         return Scan(table, np.load(self.folder / name, mmap_mode="r", allow_pickle=False))
 
 
-def _read_file(root: AnyPath, path: str) -> tuple[_Facts, UInt8[np.ndarray, "32 32 3"] | None]:
+def _secret(folder: Path) -> bytes:
+    """The key of patients' hashes, made on first use; with another one, files that are known keep the hashes they have."""
+    file = folder / "secret"
+    with FileLock(folder / "secret.lock"):
+        if not file.is_file():
+            write_atomically(file, secrets.token_bytes(32))
+        return file.read_bytes()
+
+
+def _read_file(root: AnyPath, path: str, secret: bytes) -> tuple[_Facts, UInt8[np.ndarray, "32 32 3"] | None]:
     """Facts about one file, and its thumbnail. Files that couldn't be read are tried again the next time."""
     shown = printable(path)
     if shown != path:
@@ -241,6 +257,8 @@ def _read_file(root: AnyPath, path: str) -> tuple[_Facts, UInt8[np.ndarray, "32 
         thumbnail = decode_image(data, DecodeSpec(THUMBNAIL_SIZE, "stretch"))
     except BadImageError as error:
         return facts._replace(reason=str(error)), None
+    if is_dicom(data):
+        facts = facts._replace(patient=patient_of(data, secret))
     if facts.note is None and (thumbnail.max() < 16 or thumbnail.min() > _PALE) and uses_12_of_16_bits(data):
         looks = "nearly black" if thumbnail.max() < 16 else "nearly white"
         facts = facts._replace(note=f"{looks}: only the lower 12 of its 16 bits are used")
@@ -249,10 +267,10 @@ def _read_file(root: AnyPath, path: str) -> tuple[_Facts, UInt8[np.ndarray, "32 
 
 def _header(data: bytes) -> dict[str, Any]:
     """Size, mode, format and note from the header; empty if it can't be read."""
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", *FORMATS)) as picture:
+        if is_dicom(data) and "pydicom" in READERS:
+            return dicom_header(data)
+        with pillow_image().open(io.BytesIO(data), formats=("JPEG", *FORMATS)) as picture:
             return {
                 "width": picture.width,
                 "height": picture.height,
@@ -287,7 +305,7 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 def _key(root: AnyPath, layout: str) -> str:
     """Name of a root's cached scan."""
-    parts = [str(root), layout, _MEMORY_VERSION, CODE_VERSION, RESIZER]
+    parts = [str(root), layout, _MEMORY_VERSION, CODE_VERSION, RESIZER, READERS]
     return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:20]
 
 

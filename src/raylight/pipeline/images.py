@@ -80,9 +80,9 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
 
     source = find_images(config.data, cache_dir)
     check_shares(config.data, {file.split for file in source.files})
-    if (told := describe_groups(source, config.data)) is not None:
-        log.info("%s", told)
     index = build_index(source, cache_dir, config.decode.workers or usable_cpus())
+    if (told := describe_groups(index.column("group"), config.data)) is not None:
+        log.info("%s", told)
     check_bad_fraction(index, config.data)
     split = assign_splits(index, config.data, config.split_seed)
     check_splits(split, config.trainer.monitor)

@@ -17,7 +17,10 @@ PATIENCE: Final = 60.0
 BLOCKS_A_CPU: Final = 4
 """Blocks that an object store must hold for each CPU of its node: one in the making, one waiting, as much in reserve."""
 
-DECIDING: Final = ("raylight", "ray", "numpy", "pillow", "pyarrow", "simplejpeg", "cykooz-resizer")
+DECIDING: Final = (
+    *("raylight", "ray", "numpy", "pillow", "pyarrow", "simplejpeg", "cykooz-resizer"),
+    *("pillow-heif", "pydicom", "python-gdcm", "pylibjpeg-openjpeg"),
+)
 """Packages whose version decides whether work can be handed to a node, and what pixels it makes."""
 
 

@@ -28,7 +28,7 @@ def test_a_group_pattern_is_sought_in_paths_where_no_name_has_it_and_must_match_
     data = DataConfig(name="mine", root=str(tmp_path), group_pattern=r"(patient\d+)")
     source = find_images(data, tmp_path)
     assert [file.group for file in source.files] == ["patient01", "patient01", "patient02", None]
-    assert describe_groups(source, data) == (
+    assert describe_groups([file.group for file in source.files], data) == (
         "data.group_pattern names the patient (or object) of 3 of 4 files: 2 patients; each of the other 1 counts as a patient "
         "of its own"
     )

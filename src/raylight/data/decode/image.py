@@ -13,7 +13,11 @@ TIFF                       rejected if strips are missing, or a strip's checksum
 EXIF, XMP orientation      applied.
 grey, 1 bit, palette       to three channels.
 transparency               composited on white.
-16 bits a channel          the upper 8 bits; of a 12-bit TIFF the upper 8 of the 12; inverted where white is zero.
+16 bits, grey              scaled from the range of the picture, its smallest value to its largest, to 0 to 255;
+                           inverted where white is zero.
+16 bits, colour            the upper 8 bits, which are all that Pillow reads.
+HEIC, HEIF                 with the extra ``heic``; the primary image, turned as its properties say.
+DICOM                      with the extra ``medical``; see :mod:`raylight.data.decode.dicom`.
 32-bit integers, floats    rejected: the values of black and white are unknown.
 CMYK                       to RGB without a colour profile; inverted in JPEG files, as Adobe writes them.
 animations, pages          the first frame or page.
@@ -22,14 +26,17 @@ animations, pages          the first frame or page.
 
 import contextlib
 import functools
+import importlib.util
 import io
 import re
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 
+from raylight.data.decode.dicom import BYTES_PER_PIXEL as DICOM_BYTES_PER_PIXEL
+from raylight.data.decode.dicom import decode_dicom, is_dicom, read_dicom
 from raylight.data.decode.integrity import check_covered, check_png_rows, check_tiff_strips
 from raylight.data.decode.jpeg_header import JpegHeader, read_jpeg_header
 from raylight.data.decode.resizing import resize
@@ -40,10 +47,16 @@ from raylight.errors import BadImageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CODE_VERSION: Final = 3
+CODE_VERSION: Final = 4
 """Raised with every change here that changes a pixel; part of every cache key."""
 
-FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+READERS: Final = tuple(name for name in ("pillow_heif", "pydicom") if importlib.util.find_spec(name))
+"""The packages of the extras ``heic`` and ``medical`` that are installed; which files are usable depends on them."""
+
+FORMATS: Final = (
+    *("AVIF", "BMP", "GIF", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"),
+    *(["HEIF"] if "pillow_heif" in READERS else []),
+)
 """Formats that Pillow may open besides JPEG: those with a signature, decoded by compiled code in this process."""
 
 MAX_PIXELS: Final = 178_956_970
@@ -52,7 +65,7 @@ MAX_PIXELS: Final = 178_956_970
 MAX_BYTES: Final = 1_000_000_000
 """Bytes of memory for one file; an image that needs more is rejected before it is decoded."""
 
-BYTES_PER_PIXEL: Final = {"JPEG2000": 25, "WEBP": 21, "AVIF": 16}
+BYTES_PER_PIXEL: Final = {"JPEG2000": 25, "WEBP": 21, "AVIF": 16, "HEIF": 16}
 """Measured peak memory of decoding; 12 for Pillow's other formats."""
 
 
@@ -60,11 +73,12 @@ MAX_SCANNED: Final = 2_000_000_000
 """Pixels times scans of a progressive JPEG: encoders write about ten scans, each a pass over the image."""
 
 
-_NO_IMAGE: Final = f"not a whole image of an accepted format (JPEG, {', '.join(FORMATS)})"
+_NO_IMAGE: Final = (
+    f"not a whole image of an accepted format (JPEG, {', '.join(FORMATS)}{', DICOM' if 'pydicom' in READERS else ''})"
+)
 
-_BITS_TAG: Final = 258
 _PHOTOMETRIC_TAG: Final = 262
-"""TIFF's bits of each channel, and what its zeros mean (TIFF 6.0): 0 white, 1 black."""
+"""What TIFF's zeros mean (TIFF 6.0): 0 white, 1 black."""
 
 _ORIENTATION_TAG: Final = 0x0112
 """EXIF tag with the rotation and mirroring that show the image upright, 1 to 8 (JEITA CP-3451)."""
@@ -138,7 +152,7 @@ def _noted_orientation(header: JpegHeader) -> int:
     """Orientation in the metadata of a JPEG file: EXIF's, else XMP's, else 1."""
     for note in header.notes:
         if note.startswith(b"Exif\0\0"):
-            exif = _pillow().Exif()
+            exif = pillow_image().Exif()
             with contextlib.suppress(Exception):  # damaged EXIF: shown as it is stored, as viewers do
                 exif.load(note)
                 if (value := exif.get(_ORIENTATION_TAG)) in range(1, 9):
@@ -165,9 +179,13 @@ def _cmyk_to_rgb(pixels: UInt8[np.ndarray, "height width 4"]) -> UInt8[np.ndarra
 
 
 def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size size channel"], int]:
-    if kind := foreign_kind(data):
+    if kind := foreign_kind(data, READERS):
         raise BadImageError(f"{_NO_IMAGE}: it is {kind}")
-    pillow = _pillow()
+    pillow = pillow_image()
+    if is_dicom(data):
+        dataset = read_dicom(data)
+        _check_size(int(dataset.Columns), int(dataset.Rows), DICOM_BYTES_PER_PIXEL)
+        return _resize_picture(pillow.fromarray(decode_dicom(dataset)), spec), 1
     try:
         with pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
             _check_size(picture.width, picture.height, BYTES_PER_PIXEL.get(picture.format or "", 12))
@@ -192,9 +210,17 @@ def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "siz
 
 
 @functools.cache
-def _pillow() -> Any:
-    """``PIL.Image`` without its warnings: files that cause them are rejected, or their treatment is documented above."""
+def pillow_image() -> Any:
+    """``PIL.Image``, knowing all of ``FORMATS``, and silent.
+
+    Files that cause its warnings are rejected, or their treatment is documented above.
+    """
     from PIL import Image
+
+    if "HEIF" in FORMATS:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener(thumbnails=False)
 
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -206,11 +232,9 @@ def _plain(picture: "Image") -> "Image":
     from PIL import Image
 
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
-        tags = getattr(picture, "tag_v2", {})
-        bits = 12 if tags.get(_BITS_TAG) == (12,) else 16
-        grey = (np.asarray(picture) >> (bits - 8)).astype(np.uint8)
+        grey = _scaled(np.asarray(picture))
         # Pillow minds that white is zero in pixels of up to 8 bits alone.
-        return Image.fromarray(255 - grey if tags.get(_PHOTOMETRIC_TAG) == 0 else grey)
+        return Image.fromarray(255 - grey if getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == 0 else grey)
     if picture.mode in ("I", "F", "LAB"):
         kind = {"I": "32-bit integer", "F": "floating-point", "LAB": "CIELAB"}[picture.mode]
         raise BadImageError(f"{kind} pixels, whose range isn't known; convert to 8 or 16 bits a channel")
@@ -218,6 +242,17 @@ def _plain(picture: "Image") -> "Image":
         return (picture if picture.mode == "RGBA" else picture.convert("RGBA")).convert("RGBa")
     mode = "L" if picture.mode in ("1", "L") else "RGB"
     return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _scaled(grey: Integer[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
+    """From the smallest and largest value to 0 and 255; the upper 8 of 16 bits where there is only one value.
+
+    Scanners write 10 to 14 bits into 16, some at the lower end and some with an offset: no fixed 8 bits hold the picture.
+    """
+    low, high = int(grey.min()), int(grey.max())
+    if low == high:
+        return np.full(grey.shape, high >> 8, np.uint8)
+    return np.asarray(np.rint((grey - np.float32(low)) * np.float32(255 / (high - low))), np.uint8)
 
 
 def _resize_picture(picture: "Image", spec: DecodeSpec) -> UInt8[np.ndarray, "size size channel"]:

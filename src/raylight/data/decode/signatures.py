@@ -1,6 +1,10 @@
 """What a file is that bears an image's name and isn't one that Raylight decodes, by its first bytes."""
 
 import io
+from collections.abc import Collection
+
+from raylight.data.decode.dicom import is_dicom
+from raylight.installation import install_command
 
 import numpy as np
 
@@ -12,7 +16,6 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     ),
     (0, b"/annex/objects/", "a git-annex pointer, not the picture itself; fetch it with: git annex get"),
     (0, b"%PDF-", "a PDF document; export its pages as images"),
-    (128, b"DICM", "a DICOM file; export it as PNG or JPEG"),
     (0, b"SIMPLE  =", "a FITS file; export it as PNG or JPEG"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file; export its pictures"),
     (0, b"\x93NUMPY", "a NumPy array; export it as PNG"),
@@ -39,38 +42,42 @@ def uses_12_of_16_bits(data: bytes) -> bool:
     """Whether a picture that was decoded, by the upper 8 of its 16 bits a channel, has nothing but zeros in the highest 4.
 
     Its colours are then nearly black, the inks of CMYK nearly white, and so is what it is laid on where its transparency is
-    meant by 12 bits, too.
+    meant by 12 bits, too. Grey alone is scaled from its own range.
 
     Args:
         data: content of its file.
     """
     from PIL import Image
 
-    if data.startswith((b"\xff\xd8", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):
-        return False  # JPEG 2000's range is that of its own number of bits
+    if is_dicom(data) or data[4:8] == b"ftyp" or data.startswith((b"\xff\xd8", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):
+        return False  # the range of JPEG 2000 and HEIF is that of their own number of bits
     with Image.open(io.BytesIO(data)) as picture:
-        grey = picture.mode.startswith("I")
         bits = (data[24],) if data.startswith(b"\x89PNG") else getattr(picture, "tag_v2", {}).get(258, ())
-        if not grey and 16 not in bits:
+        if picture.mode.startswith("I") or 16 not in bits:
             return False
-        largest = np.asarray(picture).max(axis=(0, 1)) >> (8 if grey else 0)
+        largest = np.asarray(picture).max(axis=(0, 1))
         opaque = picture.mode in ("LA", "RGBA") and largest[-1] == 255
         return bool(np.max(largest[:-1] if opaque else largest) < 16)
 
 
-def foreign_kind(data: bytes) -> str | None:
+def foreign_kind(data: bytes, readers: Collection[str] = ()) -> str | None:
     """What a file is and what to do about it; None where its beginning doesn't tell, or is that of a decoded format.
 
     Args:
         data: content of the file.
+        readers: packages that are installed, of those that read further formats.
     """
     if data[4:8] == b"ftyp":
         brands = data[8 : 8 + min(int.from_bytes(data[:4]), 64)]
         if b"avif" in brands or b"avis" in brands:
             return None
         if any(brand in brands for brand in _HEIF_BRANDS):
-            return "a HEIC picture (an iPhone's default); convert it to JPEG"
+            if "pillow_heif" in readers:
+                return None
+            return f"a HEIC picture (an iPhone's default); read it with: {install_command('heic')}"
         return "a video or a picture of the MP4 family; extract its frames"
+    if is_dicom(data):
+        return None if "pydicom" in readers else f"a DICOM file; read it with: {install_command('medical')}"
     for start, signature, kind in _SIGNATURES:
         if data[start : start + len(signature)] == signature and not (signature == b"RIFF" and data[8:12] == b"WEBP"):
             return kind

@@ -8,8 +8,8 @@ from raylight.data.names import normalized_name
 
 _PICTURES = frozenset(
     (
-        *(".heic", ".heif", ".jxl", ".psd", ".svg", ".tga", ".ico", ".exr", ".pdf", ".mp4", ".mov"),
-        *(".dcm", ".dicom", ".nii", ".gz", ".npy", ".npz", ".mat", ".zip", ".tar"),
+        *(".jxl", ".psd", ".svg", ".tga", ".ico", ".exr", ".pdf", ".mp4", ".mov"),
+        *(".nii", ".gz", ".npy", ".npz", ".mat", ".zip", ".tar"),
         *(".raw", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2"),
     )
 )

@@ -196,15 +196,21 @@ def _grouped(files: list[SourceFile], pattern: str, needed: bool) -> list[Source
     return [file if file.group else replace(file, group=group) for file, group in zip(files, found, strict=True)]
 
 
-def describe_groups(source: Source, data: DataConfig) -> str | None:
-    """The number of files with a patient, and of patients, in a sentence; ``None`` if the data set has no groups."""
-    groups = [file.group for file in source.files if file.group is not None]
-    if data.group_pattern is None and not groups:
+def describe_groups(groups: Collection[str | None], data: DataConfig) -> str | None:
+    """The number of files with a patient, and of patients, in a sentence; ``None`` if the data set has no groups.
+
+    Args:
+        groups: of each file.
+        data: what may name them.
+    """
+    named = [group for group in groups if group is not None]
+    if data.group_pattern is None and not named:
         return None
-    by = "data.group_pattern" if data.group_pattern is not None else "the table"
-    rest = len(source.files) - len(groups)
+    table = "the table" if data.csv is not None else "the metadata of DICOM files"
+    by = "data.group_pattern" if data.group_pattern is not None else table
+    rest = len(groups) - len(named)
     alone = f"; each of the other {rest:,} counts as a patient of its own" if rest else ""
     return (
-        f"{by} names the patient (or object) of {len(groups):,} of {len(source.files):,} files: "
-        f"{len(set(groups)):,} patients{alone}"
+        f"{by} names the patient (or object) of {len(named):,} of {len(groups):,} files: "
+        f"{len(set(named)):,} patients{alone}"
     )
