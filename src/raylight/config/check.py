@@ -205,7 +205,9 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
     smallest, shown = smallest_image_size(model), model_input(model)
     if shown.size < smallest:
         yield f"model.image_size: {shown.size} is too small for {model.name}; it needs at least {smallest} pixels"
-    if shown.resize_size is not None and shown.resize_size < shown.size:
+    if shown.resize == "pad" and shown.resize_size is not None:
+        yield f"model.resize_size: {shown.resize_size}, but model.resize=pad resizes the longer side to the size; use null"
+    elif shown.resize_size is not None and shown.resize_size < shown.size:
         yield f"model.resize_size: {shown.resize_size} is less than the {shown.size} pixels (model.image_size) that are cut out"
     if finetune.requires_weights and model.weights is None:
         remedy = (

@@ -119,8 +119,9 @@ class ModelConfig:
     dict, or a run (its folder, or a checkpoint in it); all but the head where that was made for other classes."""
     image_size: Annotated[int | None, Range(1, 4096)] = None
     """Height and width of the input, in pixels. ``null``: of the weights."""
-    resize: Annotated[str | None, Literal["stretch", "crop"]] = None
-    """``stretch`` ignores the aspect ratio; ``crop`` resizes the shorter side and cuts the centre. ``null``: of the weights."""
+    resize: Annotated[str | None, Literal["stretch", "crop", "pad"]] = None
+    """``stretch`` ignores the aspect ratio; ``crop`` resizes the shorter side and cuts the centre; ``pad`` shows all of the
+    picture, with a border of the mean colour (what ``normalize`` turns into zero). ``null``: of the weights."""
     resize_size: Annotated[int | None, Range(1, 8192)] = None
     """Length in pixels that the shorter side (``stretch``: both) is resized to before the centre is cut out. ``null``: in the
     weights' proportion to the size, else 8/7 of it; with ``stretch`` all of the picture is kept."""

@@ -133,6 +133,8 @@ def cache_key(digests: Sequence[str], spec: DecodeSpec) -> str:
         spec: shape of each image.
     """
     facts = [list(digests), spec.size, spec.shorter_side, spec.resize, spec.interpolation, CODE_VERSION, RESIZER]
+    if spec.resize == "pad":
+        facts.append(spec.fill)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 

@@ -225,8 +225,8 @@ class _ScanCache:
 
 def _secret(folder: Path) -> bytes:
     """The key of patients' hashes, made on first use; with another one, files that are known keep the hashes they have."""
-    file = folder / "secret"
-    with FileLock(folder / "secret.lock"):
+    file = folder.with_name("patients.key")
+    with FileLock(folder.with_name("patients.key.lock")):
         if not file.is_file():
             write_atomically(file, secrets.token_bytes(32))
         return file.read_bytes()

@@ -28,7 +28,8 @@ class Preprocessing(ModelInput):
     @property
     def decode_spec(self) -> DecodeSpec:
         """How the files are to be decoded."""
-        return DecodeSpec(self.size, self.resize, self.resize_size, self.interpolation)
+        red, green, blue = (round(255 * mean) for mean in self.mean)
+        return DecodeSpec(self.size, self.resize, self.resize_size, self.interpolation, (red, green, blue))
 
     def normalise(
         self, images: UInt8[Tensor, "batch 3 height width"] | UInt8[Tensor, "batch height width 3"]

@@ -163,6 +163,7 @@ def _metadata(predictor: Predictor) -> dict[str, str]:
         "resize": predictor.preprocessing.resize,
         "resize_size": predictor.preprocessing.decode_spec.shorter_side,
         "interpolation": predictor.preprocessing.interpolation,
+        "fill": predictor.preprocessing.decode_spec.fill,
         "run": predictor.run.path.name,
     }
     return {name: json.dumps(value) for name, value in facts.items()}

@@ -422,3 +422,39 @@ def test_real_photos_and_films_look_as_pillow_shows_them() -> None:
         with Image.open(file) as image:
             plain = image.convert("RGB").resize((224, 224), Image.Resampling.BILINEAR, box=spec.box(*image.size))
         assert difference(decode_image(file.read_bytes(), spec), np.asarray(plain)) < 1.5, file.name
+
+
+def padded(image: Image.Image, size: int, fill: tuple[int, int, int]) -> np.ndarray:
+    """The plain way: resize with Pillow, paste onto a square of the colour."""
+    scale = size / max(image.size)
+    width, height = (max(round(side * scale), 1) for side in image.size)
+    square = Image.new("RGB", (size, size), fill)
+    square.paste(image.resize((width, height), Image.Resampling.BILINEAR), ((size - width) // 2, (size - height) // 2))
+    return np.asarray(square)
+
+
+@pytest.mark.parametrize("size", [(150, 100), (101, 152), (64, 64), (400, 3), (900, 500)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_pad_shows_all_of_a_picture_within_its_border(size: tuple[int, int], kind: str) -> None:
+    image, spec = picture(*size), DecodeSpec(47, "pad", fill=(124, 116, 104))
+    data = encoded(image, kind, **({"quality": 95, "subsampling": 0} if kind == "JPEG" else {}))
+    expected = padded(Image.open(io.BytesIO(data)), 47, spec.fill)
+    decoded = decode_image(data, spec)
+    border = (expected == spec.fill).all(axis=2)
+    assert difference(decoded, expected) < (1.5 if kind == "JPEG" else 0.5)
+    assert (decoded[border] == spec.fill).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pad_is_put_around_the_upright_picture(orientation: int) -> None:
+    """An odd border has one pixel more to the right and below, however the picture was stored."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    spec = DecodeSpec(48, "pad", fill=(1, 2, 3))
+    for kind in ("PNG", "JPEG"):
+        data = encoded(picture(48, 33), kind, exif=exif)
+        upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+        decoded = decode_image(data, spec)
+        first = (7, 0) if upright.height < upright.width else (0, 7)
+        assert (decoded[: first[0], : first[1] or None] == spec.fill).all()
+        assert difference(decoded, padded(upright, 48, spec.fill)) < 1

@@ -41,7 +41,7 @@ class ModelInput:
 
     Attributes:
         size: height and width, in pixels.
-        resize: ``stretch`` or ``crop``, see ``data.decode``.
+        resize: ``stretch``, ``crop`` or ``pad``, see ``data.decode``.
         mean: of red, green and blue on the scale 0 to 1; subtracted.
         std: standard deviation of the same; divided by.
         resize_size: ``crop``: length in pixels that the shorter side is resized to; None: 8/7 of the size.
@@ -206,11 +206,11 @@ def _of_timm(model: ModelConfig) -> ModelInput | None:
     except ConfigError:
         return None  # building the network says so, beside everything else that is wrong
     _, _, size = published.input_size
-    resize = "stretch" if published.crop_mode == "squash" else "crop"
+    resize = {"squash": "stretch", "border": "pad"}.get(published.crop_mode, "crop")
     resized = math.floor(size / (published.crop_pct or 1 / CROP_RATIO))
     mean, std = _triple(published.mean), _triple(published.std)
     return ModelInput(
-        size, resize, mean, std, None if (resize, resized) == ("stretch", size) else resized, published.interpolation
+        size, resize, mean, std, None if resize != "crop" and resized == size else resized, published.interpolation
     )
 
 

@@ -110,11 +110,16 @@ def decode_image(
         pixels, orientation = _decode_other(data, spec)
     if out is None:
         out = np.empty((spec.size, spec.size, 3), np.uint8)
-    out[...] = _upright(pixels, orientation)  # broadcasts one channel to three
+    upright = _upright(pixels, orientation)
+    height, width, _ = upright.shape
+    if (height, width) != out.shape[:2]:
+        out[...] = spec.fill
+    top, left = (out.shape[0] - height) // 2, (out.shape[1] - width) // 2
+    out[top : top + height, left : left + width] = upright  # broadcasts one channel to three
     return out
 
 
-def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size size channel"], int]:
+def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "rows columns channel"], int]:
     import simplejpeg
 
     header = read_jpeg_header(data)
@@ -133,7 +138,7 @@ def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size
             data,
             colorspace={1: "GRAY", 3: "RGB", 4: "CMYK"}[header.components],
             # Interpolating chroma is wasted effort if the image is reduced afterwards.
-            fastupsample=min(header.width, header.height) > spec.shorter_side,
+            fastupsample=spec.reduces(header.width - 1, header.height - 1, 1),
             min_height=height,
             min_width=width,
             strict=True,
@@ -144,7 +149,8 @@ def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size
         raise BadImageError(f"the JPEG's header contradicts itself: {header.width} x {header.height} pixels")
     if header.components == 4:
         pixels = _cmyk_to_rgb(pixels)
-    pixels = resize(pixels, spec.box(header.width / factor, header.height / factor), spec)
+    box, shape = spec.box(header.width / factor, header.height / factor), spec.shape(header.width, header.height)
+    pixels = resize(pixels, box, shape, spec)
     return pixels, _noted_orientation(header)
 
 
@@ -167,8 +173,7 @@ def _scale_down(header: JpegHeader, spec: DecodeSpec) -> int:
 
     libjpeg-turbo has SIMD code for these factors; others cost more than they save.
     """
-    shorter = min(header.width, header.height)
-    return next(factor for factor in (8, 4, 2, 1) if factor == 1 or shorter >= factor * spec.shorter_side)
+    return next(factor for factor in (8, 4, 2, 1) if factor == 1 or spec.reduces(header.width, header.height, factor))
 
 
 def _cmyk_to_rgb(pixels: UInt8[np.ndarray, "height width 4"]) -> UInt8[np.ndarray, "height width 3"]:
@@ -178,7 +183,7 @@ def _cmyk_to_rgb(pixels: UInt8[np.ndarray, "height width 4"]) -> UInt8[np.ndarra
     return np.asarray(Image.frombuffer("CMYK", (width, height), pixels, "raw", "CMYK;I", 0, 1).convert("RGB"))
 
 
-def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "size size channel"], int]:
+def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "rows columns channel"], int]:
     if kind := foreign_kind(data, READERS):
         raise BadImageError(f"{_NO_IMAGE}: it is {kind}")
     pillow = pillow_image()
@@ -255,17 +260,18 @@ def _scaled(grey: Integer[np.ndarray, "height width"]) -> UInt8[np.ndarray, "hei
     return np.asarray(np.rint((grey - np.float32(low)) * np.float32(255 / (high - low))), np.uint8)
 
 
-def _resize_picture(picture: "Image", spec: DecodeSpec) -> UInt8[np.ndarray, "size size channel"]:
+def _resize_picture(picture: "Image", spec: DecodeSpec) -> UInt8[np.ndarray, "rows columns channel"]:
     from PIL import Image
 
+    rows, columns = spec.shape(picture.width, picture.height)
     small = np.asarray(
         picture.resize(
-            (spec.size, spec.size),
+            (columns, rows),
             Image.Resampling[spec.interpolation.upper()],
             box=spec.box(picture.width, picture.height),
             reducing_gap=3.0,  # integer reduction first; from 3.0 on hardly distinguishable from the slow way
         )
-    ).reshape(spec.size, spec.size, -1)
+    ).reshape(rows, columns, -1)
     if picture.mode != "RGBa":
         return small
     see_through = 255 - small[..., 3:].astype(np.uint16)
@@ -281,9 +287,9 @@ def _orientation(picture: "Image") -> int:
 
 
 def _upright(
-    pixels: UInt8[np.ndarray, "size size channel"], orientation: int
-) -> UInt8[np.ndarray, "size size channel"]:
-    """Applies the EXIF orientation. On a square result this is the same as orienting the whole image first."""
+    pixels: UInt8[np.ndarray, "rows columns channel"], orientation: int
+) -> UInt8[np.ndarray, "height width channel"]:
+    """Applies the EXIF orientation; to a small square, or all of a picture, the same as orienting the picture first."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):

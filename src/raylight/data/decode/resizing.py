@@ -21,25 +21,28 @@ _thread = threading.local()
 
 
 def resize(
-    pixels: UInt8[np.ndarray, "height width channel"], box: Box, spec: DecodeSpec
-) -> UInt8[np.ndarray, "size size channel"]:
-    """Resizes the contents of ``box``; the filter uses pixels beyond it, as if the image were resized, then cropped."""
-    size = spec.size
+    pixels: UInt8[np.ndarray, "height width channel"], box: Box, shape: tuple[int, int], spec: DecodeSpec
+) -> UInt8[np.ndarray, "rows columns channel"]:
+    """Resizes the contents of ``box`` to a height and width.
+
+    The filter uses pixels beyond the box, as if the image were resized, then cropped.
+    """
+    rows, columns = shape
     if RESIZER == "pillow":
         from PIL import Image
 
         picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-        resized = np.asarray(picture.resize((size, size), Image.Resampling[spec.interpolation.upper()], box=box))
-        return resized.reshape(size, size, -1)
+        resized = np.asarray(picture.resize((columns, rows), Image.Resampling[spec.interpolation.upper()], box=box))
+        return resized.reshape(rows, columns, -1)
     from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 
     left, top, right, bottom = box
     reach = SUPPORT[spec.interpolation]
-    x, y = _reach(left, right, pixels.shape[1], size, reach), _reach(top, bottom, pixels.shape[0], size, reach)
+    x, y = _reach(left, right, pixels.shape[1], columns, reach), _reach(top, bottom, pixels.shape[0], rows, reach)
     window = pixels[y, x]
     height, width, channels = window.shape
     kind = PixelType.U8 if channels == 1 else PixelType.U8x3
-    source, target = ImageData(width, height, kind, window.tobytes()), ImageData(size, size, kind)
+    source, target = ImageData(width, height, kind, window.tobytes()), ImageData(columns, rows, kind)
     if not hasattr(_thread, "resizer"):
         _thread.resizer = Resizer()
     _thread.resizer.resize(
@@ -52,7 +55,7 @@ def resize(
             crop_box=CropBox(left - x.start, top - y.start, right - left, bottom - top),
         ),
     )
-    return np.frombuffer(target.get_buffer(), np.uint8).reshape(size, size, channels)
+    return np.frombuffer(target.get_buffer(), np.uint8).reshape(rows, columns, channels)
 
 
 def _reach(low: float, high: float, length: int, size: int, support: int) -> slice:
