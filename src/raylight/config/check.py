@@ -139,12 +139,12 @@ def _secret_problems(node: Any, key: str = "") -> list[str]:
 
 
 def _is_free(key: str) -> bool:
-    return key in ("optimizer", "scheduler", "model.normalize")
+    return key in ("optimizer", "scheduler", "model.normalize", "data.source")
 
 
 def inside_free_node(key: str) -> bool:
     """Whether a key lies in a node whose arguments the schema doesn't list: a ``_target_`` node or a phase."""
-    return key.startswith(("optimizer.", "scheduler.", "augment.transforms", "finetune.phases"))
+    return key.startswith(("optimizer.", "scheduler.", "data.source.", "augment.transforms", "finetune.phases"))
 
 
 @functools.cache
@@ -310,7 +310,7 @@ def _root_problems(data: DataConfig) -> Iterator[str]:
         what = "draw the demo" if data.kind == "demo" else "download"
         yield f"data.root: {data.root!r} isn't a folder of this machine, the only place to {what} into"
         return
-    if data.kind == "demo" or data.download:
+    if data.kind == "demo" or data.download or data.source is not None:
         return
     if data.root and is_uri(data.root):
         user, at, _ = data.root.partition("://")[2].partition("/")[0].rpartition("@")

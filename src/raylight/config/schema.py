@@ -28,6 +28,8 @@ class DataConfig:
     """Name of the data set in run folders, tables and dashboards."""
     kind: Annotated[str, Literal["demo", "folder"]] = "folder"
     """``demo`` draws its images; ``folder`` reads them from ``root``."""
+    source: Any = None
+    """``_target_`` node of a class with ``entries()`` and ``read(key)``, instead of files in ``root``."""
     root: str | None = None
     """Folder with the images, or its URI (``s3://``, ``gs://``, ...). ``null``: ``datasets/<name>`` here."""
     layout: Annotated[str, Literal["auto", "split_folders", "class_folders", "flat", "csv"]] = "auto"

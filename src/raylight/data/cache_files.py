@@ -23,6 +23,7 @@ from raylight.data.decode.blocks import TRANSIENT_REASONS, DecodedBlock, Destina
 from raylight.data.decode.engines import decode_files
 from raylight.data.decode.spec import DecodeSpec
 from raylight.storage.atomic import sync
+from raylight.storage.packed import SCHEME
 
 PIXELS: Final = "pixels.npy"
 SIDECAR: Final = "images.arrow"
@@ -123,6 +124,8 @@ def _decode_all(
     reasons: dict[str, str] = {}
     done = unsynced = 0
     rows = np.arange(len(digests))
+    if str(next(iter(paths.values()))[0]).startswith(SCHEME):  # neighbours in a source are read at once
+        rows = np.array(sorted(rows.tolist(), key=lambda row: str(paths[digests[row]][0])))
     for attempt in range(max(map(len, paths.values()))):
         wanted = [digests[row] for row in rows.tolist()]
         places = [paths[digest][attempt] for digest in wanted]

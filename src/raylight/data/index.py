@@ -34,10 +34,12 @@ INDEX_SCHEMA = pa.schema(
         ("group", pa.string()),
         ("split", pa.string()),
         *(FACTS.field(name) for name in _OF_FILE),
+        ("metadata", pa.string()),
     ]
 )
 """Columns of the index. ``path`` is relative to the root; ``group`` names the patient or object, where known; ``split`` is
-train, val, test or null; the others come from reading the file (``scan.FACTS``)."""
+train, val, test or null; ``metadata`` is what else the data set says, as JSON; the others come from reading the file
+(``scan.FACTS``)."""
 
 GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue in a grey value (ITU-R BT.601)."""
@@ -164,8 +166,9 @@ class Index:
         try:
             table = pq.read_table(path)
             about = json.loads((table.schema.metadata or {})[b"raylight"])
-            if "note" not in table.column_names:  # written by a version without notes
-                table = table.append_column("note", pa.nulls(len(table), pa.string()))
+            for name in ("note", "metadata"):
+                if name not in table.column_names:  # written by a version without them
+                    table = table.append_column(name, pa.nulls(len(table), pa.string()))
             table = table.replace_schema_metadata(None).cast(INDEX_SCHEMA)
             return cls(
                 to_path(about["root"]),
@@ -206,6 +209,7 @@ def build_index(
             "group": pa.array(_groups(source, facts), pa.string()),
             "split": pa.array([file.split for file in source.files], pa.string()),
             **{name: facts.column(name) for name in _OF_FILE},
+            "metadata": pa.array([file.metadata for file in source.files], pa.string()),
         },
         schema=INDEX_SCHEMA,
     )

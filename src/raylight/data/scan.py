@@ -31,7 +31,8 @@ from raylight.data.decode.spec import DecodeSpec
 from raylight.data.names import printable
 from raylight.errors import BadImageError
 from raylight.storage.atomic import appearing_whole, write_atomically
-from raylight.storage.remote import AnyPath, RemotePath
+from raylight.storage.packed import NO_SIZE
+from raylight.storage.remote import AnyPath
 
 FACTS = pa.schema(
     [
@@ -132,7 +133,8 @@ class Scan(NamedTuple):
         rows = np.array(found.to_numpy(), dtype=np.int64)
         now = np.array(_sizes_and_times(root, paths, pool), dtype=np.int64)
         before = [self.facts.column(name).fill_null(_NEVER).to_numpy() for name in ("bytes", "mtime_ns")]
-        same = (np.stack(before, axis=1)[rows] == now).all(axis=1) & (now[:, 1] != _NEVER)
+        then = np.stack(before, axis=1)[rows]
+        same = ((then == now) | (now[:, :1] == NO_SIZE) & [True, False]).all(axis=1) & (now[:, 1] != _NEVER)
         return np.where((rows >= 0) & same, rows, -1)
 
     def scan(
@@ -251,7 +253,7 @@ def _read_file(root: AnyPath, path: str, secret: bytes) -> tuple[_Facts, UInt8[n
     except OSError as error:
         return _Facts(path, _NEVER, reason=f"can't be read: {error.strerror or error}"), None
     facts = _Facts(
-        path, mtime_ns if len(data) == size else _NEVER, len(data), sha256=hashlib.sha256(data).hexdigest()
+        path, mtime_ns if size in (len(data), NO_SIZE) else _NEVER, len(data), sha256=hashlib.sha256(data).hexdigest()
     )._replace(**_header(data))
     try:
         thumbnail = decode_image(data, DecodeSpec(THUMBNAIL_SIZE, "stretch"))
@@ -287,7 +289,7 @@ def _header(data: bytes) -> dict[str, Any]:
 
 def _sizes_and_times(root: AnyPath, paths: Sequence[str], pool: ThreadPoolExecutor) -> list[tuple[int, int]]:
     """Size and modification time of each file; from one listing of a remote root instead of a request per file."""
-    if isinstance(root, RemotePath):
+    if not isinstance(root, Path):
         found = root.entries(recursive=True)
         return [(found[path].st_size, found[path].st_mtime_ns) if path in found else (_NEVER, _NEVER) for path in paths]
     parts = (paths[start : start + 256] for start in range(0, len(paths), 256))

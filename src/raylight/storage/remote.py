@@ -10,21 +10,11 @@ import stat
 import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from raylight.config.uris import is_uri
 from raylight.errors import DataError
-
-NO_TIME = -1
-"""Time of a file whose filesystem keeps none: it never counts as unchanged."""
-
-
-class FileStatus(NamedTuple):
-    """What ``Path.stat`` tells, as far as it is used: kind, size in bytes, time of the last change in nanoseconds."""
-
-    st_mode: int
-    st_size: int
-    st_mtime_ns: int
+from raylight.storage.packed import NO_TIME, SCHEME, FileStatus, SourcePath
 
 
 @dataclass(frozen=True, order=True)
@@ -121,8 +111,8 @@ class RemotePath:
         return FileStatus(mode, info.size or 0, NO_TIME if info.mtime_ns is None else info.mtime_ns)
 
 
-AnyPath = Path | RemotePath
-"""A file or folder, here or elsewhere."""
+AnyPath = Path | RemotePath | SourcePath
+"""A file or folder, here or elsewhere, or what stands for one in a source."""
 
 
 def to_path(text: str | Path) -> AnyPath:
@@ -133,6 +123,8 @@ def to_path(text: str | Path) -> AnyPath:
     """
     if not is_uri(str(text)):
         return Path(text)
+    if str(text).startswith(SCHEME):
+        return SourcePath.parse(str(text))
     parts = urllib.parse.urlsplit(str(text), allow_fragments=False)
     query = f"?{parts.query}" if parts.query else ""
     found = RemotePath(f"{parts.scheme}://{parts.netloc}", urllib.parse.unquote(parts.path).strip("/"), query)

@@ -26,6 +26,7 @@ _KINDS = {
     "optimizer": "torch.optim.optimizer.Optimizer",
     "scheduler": "torch.optim.lr_scheduler.LRScheduler",
     "transform": "torch.nn.modules.module.Module",
+    "source": "a class with entries() and read(key)",
 }
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 _LEAST_SECRET = 8
@@ -51,6 +52,8 @@ def target_problems(run: RunConfig) -> Iterator[str]:
         )
         return
     nodes: list[tuple[str, str, Any, tuple[Any, ...]]] = [("optimizer", "optimizer", run.optimizer, (None,))]
+    if run.data.source is not None:
+        nodes.append(("data.source", "source", run.data.source, ()))
     if run.scheduler is not None:
         nodes.append(("scheduler", "scheduler", run.scheduler, (None,)))
     nodes += [
@@ -109,6 +112,11 @@ def _names_a_secret(variable: str) -> bool:
     return any(word in variable.upper() for word in _SECRET)
 
 
+def is_trusted(target: str) -> bool:
+    """Whether the package of a ``_target_`` is trusted in this process."""
+    return target.split(".")[0] in (*TRUSTED_PACKAGES, *_allowed())
+
+
 def _allowed() -> list[str]:
     return [name for name in os.environ.get(ALLOWING, "").split(",") if name]
 
@@ -149,6 +157,8 @@ def _node_problems(key: str, kind: str, node: Any, trusted: tuple[str, ...], lea
 
 
 def _is_kind(callee: Any, kind: str) -> bool:
+    if kind == "source":
+        return isinstance(callee, type) and hasattr(callee, "entries") and hasattr(callee, "read")
     bases = getattr(callee, "__mro__", ())
     return any(f"{base.__module__}.{base.__qualname__}" == _KINDS[kind] for base in bases)
 

@@ -36,6 +36,8 @@ class SourceFile:
     label: str
     group: str | None = None
     split: str | None = None
+    metadata: str | None = None
+    """What else the data set says of the file, as a JSON object."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from raylight.data.names import SPLITS, normalized_name
 from raylight.errors import DataError
-from raylight.storage.remote import AnyPath, RemotePath
+from raylight.storage.remote import AnyPath
 
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir"})
 
@@ -62,7 +62,7 @@ class Folder:
 
 def _entries(path: AnyPath) -> Iterator[tuple[str, bool]]:
     """Yields the name of each entry of a folder, and whether it is a folder."""
-    if isinstance(path, RemotePath):
+    if not isinstance(path, Path):
         yield from ((name, stat.S_ISDIR(status.st_mode)) for name, status in path.entries().items())
         return
     with os.scandir(path) as entries:
@@ -78,7 +78,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 def files_below(root: AnyPath, start: str) -> Iterator[str]:
     """Yields all files below ``root/start``, as paths relative to the root, without following circular links."""
-    if isinstance(root, RemotePath):
+    if not isinstance(root, Path):
         folder = Folder.read(root / start)
         yield from (f"{start}/{name}" for name in folder.files)
         for name in folder.folders:

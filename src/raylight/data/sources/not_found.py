@@ -10,7 +10,7 @@ from raylight.data.sources.layouts import LayoutMatch, read_class_folders, read_
 from raylight.data.sources.listing import Folder, files_below
 from raylight.errors import DataError
 from raylight.installation import TRAIN, install_command
-from raylight.storage.remote import AnyPath, RemotePath
+from raylight.storage.remote import AnyPath
 
 _TREES = """\
 {root}/
@@ -75,7 +75,7 @@ def ambiguous_root_error(root: AnyPath, fitting: list[LayoutMatch]) -> DataError
 
 
 def _short(root: AnyPath) -> str:
-    if isinstance(root, RemotePath):
+    if not isinstance(root, Path):
         return str(root)
     try:
         return root.relative_to(Path.cwd()).as_posix()

@@ -15,22 +15,28 @@ layout, or several, is an error.
 Not here: whether the files can be used (``index``), downloading them (``download``).
 """
 
+import json
 import os
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from raylight.config.schema import DataConfig
 from raylight.config.uris import is_uri
-from raylight.data.names import is_utf8, normalized_name, printable, quoted
+from raylight.data.names import describe_classes, is_utf8, normalized_name, printable, quoted
+from raylight.data.packed.protocol import COLUMNS, checked_rows
 from raylight.data.sources.csv_table import read_csv
 from raylight.data.sources.demo import demo_root, draw_demo
 from raylight.data.sources.ignored import IgnoredEntry
 from raylight.data.sources.layouts import DEEPEST_ROOT, LAYOUTS, LayoutMatch, SourceFile, search
 from raylight.data.sources.not_found import ambiguous_root_error, describe_contents, not_found_error
-from raylight.errors import DataError, nearest
+from raylight.errors import DataError, first_line, nearest
+from raylight.storage.packed import SourcePath
 from raylight.storage.remote import AnyPath, to_path
 
 
@@ -71,6 +77,8 @@ def find_images(
             differ only in spelling; or a setting is invalid. The message says what was searched for, what was found, and
             what to do.
     """
+    if data.source is not None:
+        return _completed(_of_source(data, {normalized_name(name) for name in known_classes}), data, groups_needed)
     root = _root(data, cache_dir)
     if data.kind == "demo" and isinstance(root, Path):
         try:
@@ -86,7 +94,35 @@ def find_images(
     if not root.is_dir():
         problem = "is a file" if root.exists() else "doesn't exist"
         raise not_found_error(data, root, f"the folder {root} {problem}.")
-    found = _find(data, root, {normalized_name(name) for name in known_classes})
+    return _completed(_find(data, root, {normalized_name(name) for name in known_classes}), data, groups_needed)
+
+
+def _of_source(data: DataConfig, known: Collection[str]) -> LayoutMatch:
+    """What a source of the config's names."""
+    node: Any = OmegaConf.to_container(data.source) if OmegaConf.is_config(data.source) else data.source
+    root, target = SourcePath.of(node), str(node["_target_"])
+    source = root.source()
+    try:
+        table = source.entries()
+    except DataError:
+        raise
+    except Exception as error:  # a user's code may fail in any way
+        raise DataError(f"data.source: {target}.entries(): {type(error).__name__}: {first_line(error)}") from error
+    files = []
+    for row in checked_rows(table, target):
+        further = {name: value for name, value in row.items() if name not in COLUMNS and value is not None}
+        group = None if row.get("group") in (None, "") else printable(str(row["group"]))
+        metadata = json.dumps(further, default=str) if further else None
+        files.append(SourceFile(row["key"], row["label"], group, row["split"], metadata))
+    found = LayoutMatch(root, "source", files, [])
+    if not found.is_data_set(known):
+        raise DataError(
+            f"{target} has {len(files):,} images and {describe_classes(found.labels)}; two or more are needed."
+        )
+    return found
+
+
+def _completed(found: LayoutMatch, data: DataConfig, groups_needed: bool) -> Source:
     files = sorted(found.files, key=lambda file: os.fsencode(file.path))
     class_names = _class_names(data, found)
     if data.group_pattern is not None:

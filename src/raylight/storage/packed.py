@@ -1,0 +1,162 @@
+"""Images that a source keeps, named like files: rows of a table, members of an archive, whatever a user's class reads.
+
+A source is any object with ``entries()`` and ``read(key)`` (``raylight.data.packed.protocol``). It is named by the
+``_target_`` node that builds it, so that a path of text is all that another process needs: it builds the source again, once, if
+it trusts the package as this one does.
+"""
+
+import functools
+import importlib
+import io
+import json
+import stat
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from raylight.config.rules.targets import ALLOWING, is_trusted
+from raylight.errors import DataError, first_line
+
+SCHEME = "source://"
+
+NO_TIME = -1
+"""Time of a file whose place keeps none: it never counts as unchanged."""
+NO_SIZE = -2
+"""Size of an image that its source doesn't tell: the time alone says whether it is unchanged."""
+
+
+class FileStatus(NamedTuple):
+    """What ``Path.stat`` tells, as far as it is used: kind, size in bytes, time of the last change in nanoseconds."""
+
+    st_mode: int
+    st_size: int
+    st_mtime_ns: int
+
+
+@dataclass(frozen=True, order=True)
+class SourcePath:
+    """An image of a source, or the source itself, with the part of the interface of ``pathlib.Path`` that data sets need.
+
+    Attributes:
+        node: the source's ``_target_`` node, as JSON.
+        key: of the image; nothing for the source.
+    """
+
+    node: str
+    key: str = ""
+
+    @classmethod
+    def of(cls, node: Mapping[str, Any]) -> "SourcePath":
+        """The source that a ``_target_`` node builds."""
+        return cls(json.dumps(dict(node), sort_keys=True))
+
+    @classmethod
+    def parse(cls, text: str) -> "SourcePath":
+        """A path from what ``str`` made of it."""
+        node, _, key = text.removeprefix(SCHEME).partition("/")
+        return cls(urllib.parse.unquote(node), urllib.parse.unquote(key))
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{urllib.parse.quote(self.node, safe='')}/{urllib.parse.quote(self.key)}"
+
+    def __truediv__(self, name: str) -> "SourcePath":
+        return SourcePath(self.node, f"{self.key}/{name}" if self.key else str(name))
+
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return self.key.rpartition("/")[2]
+
+    def source(self) -> Any:
+        """The source, built on first use in this process.
+
+        Raises:
+            DataError: its package isn't trusted, or it can't be built.
+        """
+        return _built(self.node)
+
+    def stat(self) -> FileStatus:
+        """Kind, size and time.
+
+        Raises:
+            FileNotFoundError: the source has no such image.
+        """
+        if not self.key:
+            return FileStatus(stat.S_IFDIR, 0, NO_TIME)
+        found = _listed(self.node).get(self.key)
+        if found is None:
+            raise FileNotFoundError(2, "No such image", self.key)
+        return found
+
+    def is_dir(self) -> bool:
+        """Whether this is the source, not an image of it."""
+        return not self.key
+
+    def is_file(self) -> bool:
+        """Whether this is an image."""
+        return bool(self.key) and self.exists()
+
+    def exists(self) -> bool:
+        """Whether the source has it."""
+        return not self.key or self.key in _listed(self.node)
+
+    def read_bytes(self) -> bytes:
+        """The encoded image.
+
+        Raises:
+            OSError: the source can't read it.
+        """
+        source = self.source()
+        try:
+            return bytes(source.read(self.key))
+        except OSError:
+            raise
+        except Exception as error:  # a user's code may fail in any way; one image that does is quarantined
+            raise OSError(0, f"{type(source).__name__}.read: {type(error).__name__}: {first_line(error)}") from error
+
+    def open(self, mode: Literal["rb"]) -> Any:
+        """The encoded image, as a file opened for reading its bytes."""
+        return io.BytesIO(self.read_bytes())
+
+    def entries(self, recursive: bool = False) -> dict[str, FileStatus]:
+        """All images by key."""
+        return _listed(self.node)
+
+
+@functools.lru_cache(maxsize=16)
+def _built(node: str) -> Any:
+    settings = json.loads(node)
+    target = str(settings.get("_target_"))
+    if not is_trusted(target):
+        package = target.split(".")[0]
+        raise DataError(
+            f"The images come from a source of the package {package!r} ({target}), whose code would have to be run; if you "
+            f"trust it, say so with {ALLOWING}={package}"
+        )
+    module, _, name = target.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise DataError(f"The images come from {target}, which isn't here: {first_line(error)}") from error
+    if not (isinstance(kind, type) and hasattr(kind, "entries") and hasattr(kind, "read")):
+        raise DataError(f"data.source: {target} is no source: a class with the methods entries() and read(key)")
+    arguments = {key: value for key, value in settings.items() if not key.startswith("_")}
+    try:
+        return kind(**arguments)
+    except DataError:
+        raise
+    except Exception as error:  # a user's constructor may fail in any way
+        raise DataError(f"data.source: {target}: {type(error).__name__}: {first_line(error)}") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _listed(node: str) -> dict[str, FileStatus]:
+    """Size and time of each image, where the source's table has the columns ``bytes`` and ``modified``."""
+    table = _built(node).entries()
+    columns = [
+        table.column(name).to_pylist() if name in table.column_names else [default] * table.num_rows
+        for name, default in (("bytes", NO_SIZE), ("modified", NO_TIME))
+    ]
+    keys = table.column("key").to_pylist()
+    return {str(key): FileStatus(stat.S_IFREG, size, time) for key, size, time in zip(keys, *columns, strict=True)}

@@ -1,0 +1,45 @@
+"""A source as a user would write it."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+
+class Drawn:
+    """Grey squares of two kinds; those of ``broken`` can't be read."""
+
+    def __init__(self, count: int, broken: list[int] | None = None, fault: str = "none") -> None:
+        self.count, self.broken, self.fault = count, broken or [], fault
+
+    def entries(self) -> pa.Table:
+        numbers = list(range(self.count))
+        if self.fault == "raises":
+            raise RuntimeError("the database is down\nand so on")
+        if self.fault == "list":
+            return numbers
+        columns = {
+            "key": [f"square/{number}" for number in numbers],
+            "label": [number % 2 for number in numbers],
+            "group": [f"p{number // 4}" for number in numbers],
+            "split": ["train" if number % 3 else "test" for number in numbers],
+            "age": [30 + number for number in numbers],
+        }
+        if self.fault == "no label":
+            del columns["label"]
+        if self.fault == "empty label":
+            columns["label"][2] = None
+        if self.fault == "twice":
+            columns["key"][3] = "square/1"
+        if self.fault == "split":
+            columns["split"][1] = "holdout"
+        return pa.table(columns)
+
+    def read(self, key: str) -> bytes:
+        number = int(key.split("/")[1])
+        if number in self.broken:
+            raise KeyError(key)
+        stream = io.BytesIO()
+        Image.fromarray(np.full((20, 20), 5 * number + 20, np.uint8)).save(stream, "PNG")
+        return stream.getvalue()
