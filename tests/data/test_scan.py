@@ -17,7 +17,9 @@ from tests.data.scans import build, picture, row
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     original = scan_module._read_file
-    monkeypatch.setattr(scan_module, "_read_file", lambda root, path: (seen.append(path), original(root, path))[1])
+    monkeypatch.setattr(
+        scan_module, "_read_file", lambda root, path, key: (seen.append(path), original(root, path, key))[1]
+    )
     return seen
 
 

@@ -6,7 +6,6 @@ from raylight.data.decode.signatures import foreign_kind
 from tests.data.decode.pictures import encoded, picture, refused
 
 FOREIGN = {
-    "a HEIC picture": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(90),
     "a video": b"\0\0\0\x18ftypisom\0\0\0\0isomavc1" + bytes(90),
     "a web page": b"\n<!DOCTYPE html>\n<html><body>404 Not Found</body></html>",
     "an XML document": b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
@@ -15,7 +14,6 @@ FOREIGN = {
     "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n",
     "a git-annex pointer": b"/annex/objects/SHA256E-s1--00.jpg\n",
     "a PDF document": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3",
-    "a DICOM file": bytes(128) + b"DICM" + bytes(60),
     "a ZIP archive": b"PK\x03\x04" + bytes(100),
     "macOS's notes on a file": b"\0\x05\x16\x07" + bytes(100),
 }

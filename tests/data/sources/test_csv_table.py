@@ -1,5 +1,6 @@
 """A table of images: its columns, and its faults by line."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,29 @@ def test_paths_written_in_full_are_taken_where_they_lie_in_the_root(tmp_path: Pa
         assert [file.path for file in find(start, csv=str(table)).files] == ["a/1.jpg", "b/1.jpg"]
     table.write_text(f"path,label\n{tmp_path}/elsewhere/1.jpg,x\n{root}/b/1.jpg,y\n")
     assert "is outside data.root" in error(root, csv=str(table))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_a_table_as_spreadsheets_and_pandas_write_it(separator: str, tmp_path: Path) -> None:
+    """With a byte order mark, labels that are numbers, names in other cases, quotes around what holds a separator."""
+    touch(tmp_path, "a/1.jpg", "b/2.jpg")
+    lines = ["Path,Label,Age,Site", "a/1.jpg,0,61,'x,y'", "b/2.jpg,1,,z"]
+    text = "\r\n".join(lines).replace(",", separator).replace("'", '"')
+    (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    source = find(tmp_path, csv="t.csv")
+    assert source.class_names == ("0", "1")
+    assert [json.loads(file.metadata or "") for file in source.files] == [
+        {"age": "61", "site": f"x{separator}y"},
+        {"site": "z"},
+    ]
+
+
+def test_absolute_paths_elsewhere_are_the_data_set(tmp_path: Path) -> None:
+    touch(tmp_path, "set/a/1.jpg", "set/b/2.jpg", "tables/none")
+    table = tmp_path / "tables" / "t.csv"
+    table.write_text(f"path,label\n{tmp_path}/set/a/1.jpg,x\n{tmp_path}/set/b/2.jpg,y\n")
+    source = find(tmp_path / "tables", csv=str(table))
+    assert source.root == tmp_path / "set"
+    assert [file.path for file in source.files] == ["a/1.jpg", "b/2.jpg"]
+    table.write_text(f"path,label\n{tmp_path}/set/a/1.jpg,x\nb/2.jpg,y\n")
+    assert "is outside data.root" in error(tmp_path / "tables", csv=str(table))

@@ -1,8 +1,14 @@
-"""Labels, groups and splits from a table: a CSV with the columns path, label and optionally group, split."""
+"""Labels, groups and splits from a table: a CSV with the columns path, label and optionally group, split.
+
+Columns are separated by commas, semicolons (as spreadsheets do where the comma is the decimal sign), tabs or bars. Further
+columns are kept as metadata of each image. Where all paths are absolute and lie elsewhere, the data set is where they are.
+"""
 
 import csv
 import io
-from collections.abc import Collection
+import json
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from raylight.config.uris import is_uri
@@ -14,6 +20,7 @@ from raylight.storage.remote import AnyPath, to_path
 _COLUMNS = ("path", "label", "group", "split")
 _MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "null"})
 """What spreadsheets and pandas write where there is no value."""
+_SEPARATORS = (",", ";", "\t", "|")
 
 
 def read_csv(table: str, root: AnyPath, known: Collection[str] = ()) -> LayoutMatch:
@@ -35,7 +42,9 @@ def read_csv(table: str, root: AnyPath, known: Collection[str] = ()) -> LayoutMa
     seen: dict[str, int] = {}
     try:
         with io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="") as lines:
-            rows = csv.DictReader(lines, skipinitialspace=True)
+            separator = _separator(lines.readline())
+            lines.seek(0)
+            rows = csv.DictReader(lines, skipinitialspace=True, delimiter=separator)
             rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or []]
             doubled = [name for name in _COLUMNS if rows.fieldnames.count(name) > 1]
             if doubled:
@@ -44,14 +53,17 @@ def read_csv(table: str, root: AnyPath, known: Collection[str] = ()) -> LayoutMa
             if missing:
                 raise DataError(
                     f"{path}: no column {' and no column '.join(missing)}; its first line has {quoted(rows.fieldnames)}. "
-                    "Expected path, label and optionally group, split, separated by commas."
+                    "Expected path, label and optionally group, split, separated by commas, semicolons or tabs."
                 )
-            for row in rows:
-                cells = {key: (value or "").strip() for key, value in row.items() if key}
-                file = _csv_file(cells, path, rows.line_num, root)
+            numbered = [
+                (rows.line_num, {key: (value or "").strip() for key, value in row.items() if key}) for row in rows
+            ]
+            root = _moved([cells["path"] for _, cells in numbered], root)
+            for number, cells in numbered:
+                file = _csv_file(cells, path, number, root)
                 if file.path in seen:
-                    raise DataError(f"{path}: lines {seen[file.path]} and {rows.line_num} both name {file.path!r}.")
-                seen[file.path] = rows.line_num
+                    raise DataError(f"{path}: lines {seen[file.path]} and {number} both name {file.path!r}.")
+                seen[file.path] = number
                 files.append(file)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} can't be read as a table in UTF-8: {error}") from error
@@ -77,7 +89,32 @@ def _csv_file(row: dict[str, str], table: AnyPath, line: int, root: AnyPath) -> 
         raise DataError(f"{table}: line {line}: {name!r} is outside data.root; paths are relative to it.")
     if split and split.casefold() not in SPLITS:
         raise DataError(f"{table}: line {line}: split={split!r}; expected train, val, test or nothing.")
-    return SourceFile(str(path), label, row.get("group") or None, SPLITS[split.casefold()] if split else None)
+    further = {name: value for name, value in row.items() if name not in _COLUMNS and value}
+    metadata = json.dumps(further) if further else None
+    return SourceFile(str(path), label, row.get("group") or None, SPLITS[split.casefold()] if split else None, metadata)
+
+
+def _separator(heading: str) -> str:
+    """What separates the columns of a table, by its first line: the one by which there are a path and a label."""
+    for separator in _SEPARATORS:
+        names = {name.strip().lower() for name in next(csv.reader([heading], delimiter=separator), [])}
+        if {"path", "label"} <= names:
+            return separator
+    return _SEPARATORS[0]
+
+
+def _moved(names: Sequence[str], root: AnyPath) -> AnyPath:
+    """The root; where all paths are absolute and none lies below it, the folder that they have in common."""
+    paths = [PurePosixPath(name) for name in names]
+    if (
+        not isinstance(root, Path)
+        or not paths
+        or not all(path.is_absolute() and ".." not in path.parts for path in paths)
+    ):
+        return root
+    if any(path.is_relative_to(root) or path.is_relative_to(root.resolve()) for path in paths):
+        return root
+    return Path(os.path.commonpath([path.parent for path in paths]))
 
 
 def _relative(name: str, root: AnyPath) -> PurePosixPath:
