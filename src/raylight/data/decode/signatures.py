@@ -3,10 +3,10 @@
 import io
 from collections.abc import Collection
 
+import numpy as np
+
 from raylight.data.decode.dicom import is_dicom
 from raylight.installation import install_command
-
-import numpy as np
 
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (
