@@ -10,7 +10,7 @@ from PIL import Image
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError
-from tests.data.decode.test_image import difference, picture, reference
+from tests.data.decode.pictures import difference, picture, reference
 
 STRETCH, CROP = DecodeSpec(48, "stretch"), DecodeSpec(48, "crop")
 
