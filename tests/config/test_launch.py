@@ -1,0 +1,98 @@
+"""What ``train.py`` prints and returns where no job, or more than one, speaks for itself."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from raylight.config.launch import checked_arguments, main
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+Main = Callable[..., tuple[int, list[Any]]]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Main]:
+    """Run ``main`` in an empty folder, with a job that only notes its config and then does what it is told."""
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+
+    def run(*arguments: str, then: Callable[[], Any] = lambda: None, code: int = 0) -> tuple[int, list[Any]]:
+        configs = []
+
+        def job(config: Any) -> Any:
+            configs.append(config)
+            then()
+            return SimpleNamespace(exit_code=code, objective=None)
+
+        monkeypatch.setattr("sys.argv", ["train.py", *arguments])
+        return main(CONF, job, lambda config: []), configs
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_the_exit_code_is_the_jobs(start: Main) -> None:
+    assert start()[0] == 0
+    assert start(code=2)[0] == 2
+
+
+def test_a_process_that_is_terminated_ends_with_143(start: Main) -> None:
+    """128 + SIGTERM, as shells have it."""
+    assert start(then=lambda: os.kill(os.getpid(), signal.SIGTERM))[0] == 128 + signal.SIGTERM
+
+
+def test_an_interrupted_start_ends_with_130(start: Main) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    assert start(then=interrupt)[0] == 130
+
+
+def test_a_run_folder_that_cannot_be_made_is_named_on_stderr(start: Main, capfd: pytest.CaptureFixture[str]) -> None:
+    code, configs = start("hydra.run.dir=/dev/null/run")
+    output = capfd.readouterr()
+    assert (code, configs, output.out) == (1, [], "")
+    assert "/dev/null/run: Not a directory" in output.err
+    assert "hydra.run.dir=PATH" in output.err
+
+
+def test_mistakes_are_named_on_stderr_with_exit_code_2(start: Main, capfd: pytest.CaptureFixture[str]) -> None:
+    code, configs = start("modle=cnn2")
+    output = capfd.readouterr()
+    assert (code, configs, output.out) == (2, [], "")
+    assert "modle: there is no such setting; did you mean 'model'?" in output.err
+
+
+def test_relative_paths_are_meant_from_where_the_command_was_started(start: Main, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    _, (config,) = start("data=folder", "data.root=photos")
+    assert config.data.root == str(tmp_path / "photos")
+
+
+def test_a_sweep_repeated_from_elsewhere_starts_where_it_was_started(start: Main, tmp_path: Path) -> None:
+    (tmp_path / "home" / "photos").mkdir(parents=True)
+    sweep = tmp_path / "sweep"
+    sweep.mkdir()
+    command = {"hydra": [f"hydra.sweep.dir={sweep}"], "task": ["data=folder", "data.root=photos", "seed=1,2"]}
+    recorded = {"hydra": {"runtime": {"cwd": str(tmp_path / "home")}, "overrides": command}}
+    OmegaConf.save(OmegaConf.create(recorded), sweep / "multirun.yaml")
+    code, configs = start(f"resume={sweep}")
+    assert code == 0
+    assert [(config.data.root, config.seed) for config in configs] == [
+        (str(tmp_path / "home" / "photos"), 1),
+        (str(tmp_path / "home" / "photos"), 2),
+    ]
+
+
+def test_hydras_own_groups_are_known_and_their_options_checked() -> None:
+    assert checked_arguments(CONF, ["hydra/job_logging=none"]) == ["hydra/job_logging=none"]
+    with pytest.raises(Exception, match="hydra/job_logging: there is no option 'nnoe'; did you mean 'none'"):
+        checked_arguments(CONF, ["hydra/job_logging=nnoe"])
