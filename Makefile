@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint pytest fuzz soak reproduce bench bench-transfer gallery coverage preprocessing constraints clean
+.PHONY: help train test lint pytest fuzz soak reproduce bench bench-transfer gallery coverage mutation preprocessing constraints clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ coverage: $(VENV)/ready  ## How often each interval holds the truth and each tes
 
 preprocessing: $(VENV)/ready  ## Pixels and logits against torchvision's own transforms (PHOTOS=DIR ARGS="--largest 10")
 	$(BIN)/python -m experiments.preprocessing.agreement $(PHOTOS) $(ARGS)
+
+mutation: $(VENV)/ready-dev  ## Put faults into the code, one at a time: do the tests notice? (ARGS="--mutants 180 --seed 1")
+	OMP_NUM_THREADS=1 PYTHONPATH=src $(BIN)/python -m experiments.mutation.study $(ARGS)
 
 constraints: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --all-extras --no-annotate --no-header --no-emit-index-url pyproject.toml > constraints.new

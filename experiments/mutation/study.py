@@ -1,0 +1,274 @@
+"""Would the tests notice? Faults are put into the code one at a time, and the tests that run the line have to fail.
+
+Usage: ``make mutation`` (``ARGS="--mutants 200 --seed 1"``); ``--again`` judges the survivors once more after tests were
+written. Stopped and started again, it goes on; the source judged is the source as it was at the first start.
+"""
+
+import argparse
+import compileall
+import csv
+import hashlib
+import json
+import os
+import py_compile
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments.mutation.mutants import Mutant, mutants
+from experiments.mutation.runner import in_child, judge, observe, preload
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = [
+    *(f"src/raylight/{room}/*.py" for room in ("training", "evaluation", "models", "config")),
+    "src/raylight/data/split*.py",
+    *(f"src/raylight/report/{name}.py" for name in ("results", "facts", "curves", "figures")),
+]
+TESTS = [
+    *(f"tests/{room}/test_*.py" for room in ("training", "evaluation", "models", "config", "report", "compare")),
+    "tests/data/test_split*.py",
+    "tests/data/test_leakage.py",
+    "tests/test_doctests.py",
+]
+SLOW = 5.0
+"""Tests that take longer, in seconds, are run only for lines that no other test runs."""
+BUDGET = 45.0
+"""Seconds of tests for one mutant, as the unharmed code needs them; the fastest are taken first."""
+
+Lines = dict[str, dict[int, set[str]]]
+Seconds = dict[str, float]
+
+
+def prepare(tree: Path) -> None:
+    """Copy the project once, and its tests at each start."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    fresh = not tree.exists()
+    for name in tracked:
+        if (ROOT / name).is_file() and (fresh or name.startswith("tests/")):
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tree / name)
+    for gone in [path for path in (tree / "tests").rglob("test_*.py") if str(path.relative_to(tree)) not in tracked]:
+        gone.unlink()
+    # By hash: a fault may leave a file's size and second of change as they were.
+    compileall.compile_dir(tree / "src", quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+
+
+def in_parallel(work: Callable[[int], None], jobs: int) -> None:
+    """Run ``work(0)``, ``work(1)``, ... in processes of their own."""
+    children = []
+    for job in range(jobs):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                work(job)
+                code = 0
+            finally:
+                sys.stdout.flush()
+                os._exit(code)
+        children.append(child)
+    if any(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children):
+        sys.exit("A part of the study failed; see above.")
+
+
+def seen(tree: Path, work: Path, file: str) -> Path:
+    """Where it is kept what the tests of a file run; another place for each state of the file."""
+    return (
+        work / "seen" / f"{file.replace('/', '.')}.{hashlib.sha256((tree / file).read_bytes()).hexdigest()[:12]}.json"
+    )
+
+
+def look(trees: list[Path], work: Path) -> None:
+    """See what the tests of each file run, where that isn't known yet."""
+    (work / "seen").mkdir(exist_ok=True)
+    new = [file for file in _test_files(trees[0]) if not seen(trees[0], work, file).exists()]
+
+    def part(job: int) -> None:
+        for file in new[job :: len(trees)]:
+            started, out = time.monotonic(), seen(trees[job], work, file)
+            code = in_child(lambda file=file, out=out: observe(file, out), trees[job], work / f"look{job}.log", 900)
+            print(f"{file}: exit code {code}, {time.monotonic() - started:.0f} s", flush=True)
+
+    in_parallel(part, len(trees))
+
+
+def _test_files(tree: Path) -> list[str]:
+    return [str(path.relative_to(tree)) for pattern in TESTS for path in sorted(tree.glob(pattern))]
+
+
+def covering(tree: Path, work: Path) -> tuple[Lines, Seconds]:
+    """Which tests run each line; and how long each test takes."""
+    lines: Lines = defaultdict(lambda: defaultdict(set))
+    seconds: Seconds = {}
+    for file in _test_files(tree):
+        if not seen(tree, work, file).exists():
+            continue
+        found = json.loads(seen(tree, work, file).read_text())
+        tests = {name: test for name, test in found["tests"].items() if test["passed"]}
+        seconds |= {name: test["seconds"] for name, test in tests.items()}
+        for context, files in found["lines"].items():
+            fixture = context.removeprefix("fixture ")
+            if not context:  # lines that an import runs: every test that runs the file, or imports it at its top
+                users = set()
+            elif context in found["tests"]:
+                users = {context} & tests.keys()
+            else:
+                users = {name for name, test in tests.items() if fixture in test["fixtures"]}
+            for source, numbers in files.items():
+                for number in numbers:
+                    lines[source][number] |= users
+        for source in found["lines"].get("", {}):
+            module = source.removeprefix("src/").removesuffix(".py").replace("/", ".")
+            if module in (tree / file).read_text():
+                lines[source][0] |= tests.keys()
+    for numbers in lines.values():
+        numbers[0] |= set().union(*numbers.values())
+    return lines, seconds
+
+
+def chosen(mutant: Mutant, lines: Lines, seconds: Seconds) -> list[str]:
+    """The tests to run: those that run the line (for what an import runs, those that use the file), the fastest first."""
+    numbers = lines[mutant.file]
+    tests = numbers[mutant.line] or (numbers[0] if mutant.line in numbers else set())
+    tests = {test for test in tests if seconds[test] < SLOW} or tests
+    own = f"test_{Path(mutant.file).stem}.py"
+    ordered = sorted(tests, key=lambda test: (own not in test, seconds[test]))
+    spent, taken = 0.0, []
+    for test in ordered:
+        spent += seconds[test]
+        if taken and spent > BUDGET:
+            break
+        taken.append(test)
+    return taken
+
+
+def verdict(mutant: Mutant, tests: list[str], tree: Path, log: Path, seconds: Seconds) -> tuple[str, str]:
+    """``killed``, ``killed (time)``, ``survived``, or ``no test``; and the test, or file of tests, that failed."""
+    if not tests:
+        return "no test", ""
+    original = (tree / mutant.file).read_bytes()
+    (tree / mutant.file).write_bytes(mutant.source(original))
+    try:
+        code = in_child(lambda: judge(tests), tree, log, 60 + 5 * sum(seconds[test] for test in tests))
+    finally:
+        (tree / mutant.file).write_bytes(original)
+    if code is None:
+        return "killed (time)", ""
+    failed = re.search(
+        r"^(?:FAILED|ERROR) (\S+?\.py(?:::.+?)?)(?: - |$)", log.read_text(errors="replace"), re.MULTILINE
+    )
+    return ("killed", failed[1] if failed else "") if code else ("survived", "")
+
+
+def main() -> None:
+    """Draw, judge and write ``results.csv`` and ``results.md``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mutants", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--again", action="store_true", help="judge the survivors once more")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "mutation")
+    arguments = parser.parse_args()
+    work = arguments.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    trees = [work / f"tree{job}" for job in range(arguments.jobs)]
+    for tree in trees:
+        prepare(tree)
+    files = [str(path.relative_to(trees[0])) for pattern in SOURCES for path in sorted(trees[0].glob(pattern))]
+    places = [mutant for file in files for mutant in mutants(trees[0], file)]
+    drawn = random.Random(arguments.seed).sample(places, arguments.mutants)
+    preload()
+    look(trees, work)
+    lines, seconds = covering(trees[0], work)
+    table = work / "results.csv"
+    done = {row["key"]: row for row in _rows(table)}
+    open_ = [
+        m for m in drawn if m.key not in done or (arguments.again and not done[m.key]["verdict"].startswith("killed"))
+    ]
+    print(f"{len(places)} faults are possible, {len(drawn)} drawn, {len(open_)} to judge", flush=True)
+
+    def part(job: int) -> None:
+        for mutant in open_[job :: len(trees)]:
+            tests, started = chosen(mutant, lines, seconds), time.monotonic()
+            result, killer = verdict(mutant, tests, trees[job], work / f"mutant{job}.log", seconds)
+            took = time.monotonic() - started
+            print(
+                f"{result:14} {took:5.1f} s {len(tests):4} tests  {mutant.file}:{mutant.line} {mutant.becomes!r:.80}",
+                flush=True,
+            )
+            m = mutant
+            _append(table, m.key, m.file, m.line, m.kind, m.was, m.becomes, result, len(tests), f"{took:.1f}", killer)
+
+    _append(table)
+    in_parallel(part, len(trees))
+    killers = sorted({row["killer"] for row in _rows(table)} & seconds.keys())
+    if (
+        in_child(
+            lambda: judge(killers), trees[0], work / "control.log", 60 + 5 * sum(seconds[test] for test in killers)
+        )
+        != 0
+    ):
+        sys.exit(f"Tests that killed fail on the unharmed code, too; see {work / 'control.log'}.")
+    write_tables(table, [m.key for m in drawn], len(places), arguments)
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(table.open())) if table.exists() else []
+
+
+COLUMNS = ["key", "file", "line", "kind", "was", "becomes", "verdict", "tests", "seconds", "killer"]
+
+
+def _append(table: Path, *values: Any) -> None:
+    """Write a row, or the header where there is none yet."""
+    if values or not table.exists():
+        with table.open("a", newline="") as file:
+            csv.writer(file).writerow(values or COLUMNS)
+
+
+def write_tables(table: Path, drawn: list[str], places: int, arguments: argparse.Namespace) -> None:
+    """The share killed by room, at first and now; and the survivors."""
+    first: dict[str, dict[str, str]] = {}
+    last: dict[str, dict[str, str]] = {}
+    for row in _rows(table):
+        if row["key"] in drawn:
+            first.setdefault(row["key"], row)
+            last[row["key"]] = row
+    killed = {when: Counter() for when in ("first", "last")}
+    total: Counter[str] = Counter()
+    for key in last:
+        room = key.split("/")[2]
+        for part in (room, "all"):
+            total[part] += 1
+            killed["first"][part] += first[key]["verdict"].startswith("killed")
+            killed["last"][part] += last[key]["verdict"].startswith("killed")
+    text = [f"{places:,} faults are possible; {len(drawn)} drawn with seed {arguments.seed}.", ""]
+    text += ["| room | faults | killed at first | killed now | |", "|---|---|---|---|---|"]
+    for part in (*sorted(total.keys() - {"all"}), "all"):
+        share = f"{killed['last'][part] / total[part]:.1%}"
+        text.append(f"| {part} | {total[part]} | {killed['first'][part]} | {killed['last'][part]} | {share} |")
+    (ROOT / "experiments" / "mutation" / "results.md").write_text("\n".join(text) + "\n")
+    with (ROOT / "experiments" / "mutation" / "results.csv").open("w", newline="") as file:
+        names = ["file", "line", "kind", "was", "becomes", "at first", "now"]
+        writer = csv.writer(file)
+        writer.writerow(names)
+        for key, row in sorted(last.items(), key=lambda item: (item[1]["file"], int(item[1]["line"]))):
+            short = [" ".join(row[name].split()) for name in ("was", "becomes")]
+            writer.writerow([row["file"], row["line"], row["kind"], *short, first[key]["verdict"], row["verdict"]])
+
+
+if __name__ == "__main__":
+    main()
