@@ -27,14 +27,14 @@ from experiments.mutation.runner import in_child, judge, observe, preload
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
-    *(f"src/raylight/{room}/*.py" for room in ("training", "evaluation", "models", "config")),
-    "src/raylight/data/split*.py",
-    *(f"src/raylight/report/{name}.py" for name in ("results", "facts", "curves", "figures")),
+    *(f"src/raylight/{room}/**/*.py" for room in ("evaluation", "models", "config", "data/splits")),
+    *(f"src/raylight/training/{files}.py" for files in ("*", "callbacks/*")),
+    *(f"src/raylight/report/{files}.py" for files in ("results", "facts", "figures/*")),
 ]
 TESTS = [
-    *(f"tests/{room}/test_*.py" for room in ("training", "evaluation", "models", "config", "report", "compare")),
-    "tests/data/test_split*.py",
-    "tests/data/test_leakage.py",
+    *(f"tests/{room}/**/test_*.py" for room in ("evaluation", "models", "config", "data/splits", "report", "compare")),
+    "tests/training/test_*.py",
+    "tests/training/callbacks/test_*.py",
     "tests/test_doctests.py",
 ]
 SLOW = 5.0
@@ -46,24 +46,23 @@ Lines = dict[str, dict[int, set[str]]]
 Seconds = dict[str, float]
 
 
-def prepare(tree: Path) -> None:
-    """Copy the project once, and its tests at each start."""
-    tracked = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    fresh = not tree.exists()
-    for name in tracked:
+def prepare(work: Path, jobs: int) -> list[Path]:
+    """A copy of the project for each job: the source as it was at the first start, the tests as they are now."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    kept, trees = work / "source", [work / f"tree{job}" for job in range(jobs)]
+    fresh = not kept.exists()
+    shutil.rmtree(kept / "tests", ignore_errors=True)
+    for name in names:
         if (ROOT / name).is_file() and (fresh or name.startswith("tests/")):
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, tree / name)
-    for gone in [path for path in (tree / "tests").rglob("test_*.py") if str(path.relative_to(tree)) not in tracked]:
-        gone.unlink()
+            (kept / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, kept / name)
     # By hash: a fault may leave a file's size and second of change as they were.
-    compileall.compile_dir(tree / "src", quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+    compileall.compile_dir(kept / "src", quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+    for tree in trees:  # anew, since a study that was killed leaves its fault in the tree
+        shutil.rmtree(tree, ignore_errors=True)
+        shutil.copytree(kept, tree)
+    return trees
 
 
 def in_parallel(work: Callable[[int], None], jobs: int) -> None:
@@ -184,9 +183,7 @@ def main() -> None:
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    trees = [work / f"tree{job}" for job in range(arguments.jobs)]
-    for tree in trees:
-        prepare(tree)
+    trees = prepare(work, arguments.jobs)
     files = [str(path.relative_to(trees[0])) for pattern in SOURCES for path in sorted(trees[0].glob(pattern))]
     places = [mutant for file in files for mutant in mutants(trees[0], file)]
     drawn = random.Random(arguments.seed).sample(places, arguments.mutants)

@@ -38,3 +38,17 @@ def test_squeezenet_can_say_no() -> None:
     logits = build("squeezenet1_1", dense=[8])(torch.randn(8, 3, 64, 64))
     assert logits.shape == (8, 2)
     assert (logits < 0).any()
+
+
+def test_squeezenets_head_judges_each_place_by_itself_and_averages() -> None:
+    """Which is a dense network at each place of the feature map."""
+    torch.manual_seed(0)
+    network = build("squeezenet1_1", n_classes=3, dense=[8], dropout=0.0).eval()
+    hidden, output = [module for module in network.modules() if isinstance(module, nn.Conv2d)][-2:]
+    cells = torch.randn(2, 512, 4, 4)
+    wide = torch.relu(torch.einsum("nihw,oi->nohw", cells, hidden.weight[:, :, 0, 0]) + hidden.bias[:, None, None])
+    places = torch.einsum("nihw,oi->nohw", wide, output.weight[:, :, 0, 0]) + output.bias[:, None, None]
+    logits = cells
+    for position in range(network.head_start, len(network.stage_names)):
+        logits = network.stage(position)(logits)
+    torch.testing.assert_close(logits.flatten(1), places.mean(dim=(2, 3)))

@@ -217,6 +217,13 @@ def test_folds_fail_alike_and_name_a_number_that_works() -> None:
         check_splits(assign_splits(index, DataConfig(folds=9, fold=fold, test_fraction=0), 1))
 
 
+def test_where_no_number_of_folds_works_none_is_named() -> None:
+    """A class of one image is in every fold's training images or in none's."""
+    index = make_index(["a"] + ["b"] * 90)
+    with pytest.raises(DataError, match=r"No number of folds works: at least two groups of each class are needed\.$"):
+        assign_splits(index, DataConfig(folds=3, fold=0, test_fraction=0), 1)
+
+
 def test_a_test_folder_that_copies_train_is_recognised() -> None:
     labels = (["a"] * 10 + ["b"] * 10) * 2
     index = make_index(labels, splits=["train"] * 20 + ["test"] * 20, content=[*range(20), *range(20)])
