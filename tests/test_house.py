@@ -47,6 +47,7 @@ WITHOUT_OWN_TEST = {
 }
 """Modules that only a test of a whole command can try, with the reason."""
 
+
 def name_of(file: Path) -> str:
     return ".".join(file.relative_to(SRC).with_suffix("").parts)
 

@@ -74,6 +74,7 @@ class Observer:
     def __init__(self, coverage: Any) -> None:
         self.coverage = coverage
         self.tests: dict[str, dict[str, Any]] = {}
+        self.shared: dict[str, float] = {}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
@@ -90,9 +91,11 @@ class Observer:
             return (yield)
         outer, self.context = self.context, f"fixture {fixturedef.argname}"
         self.coverage.switch_context(self.context)
+        begin = time.monotonic()
         try:
             return (yield)
         finally:
+            self.shared[fixturedef.argname] = time.monotonic() - begin
             self.context = outer
             self.coverage.switch_context(outer)
 
@@ -129,7 +132,7 @@ def observe(file: str, out: Path) -> int:
     coverage = Coverage(data_file=None, config_file=False, source=["src/raylight"])
     coverage.start()
     observer = Observer(coverage)
-    code = pytest.main([*OPTIONS, "--timeout=120", file], plugins=[observer])
+    code = pytest.main([*OPTIONS, "--timeout=300", file], plugins=[observer])
     coverage.stop()
     data = coverage.get_data()
     lines: dict[str, dict[str, list[int]]] = {}
@@ -137,6 +140,8 @@ def observe(file: str, out: Path) -> int:
         for line, contexts in data.contexts_by_lineno(measured).items():
             for context in contexts:
                 lines.setdefault(context, {}).setdefault(str(Path(measured).relative_to(Path.cwd())), []).append(line)
+    for test in observer.tests.values():  # alone, it would wait for its shared fixtures, too
+        test["seconds"] = max(test["seconds"], sum(observer.shared.get(name, 0.0) for name in test["fixtures"]))
     out.write_text(json.dumps({"tests": observer.tests, "lines": lines}))
     return int(code)
 
@@ -146,4 +151,4 @@ def judge(tests: list[str]) -> int:
     sys.dont_write_bytecode = True  # what is compiled with a fault must not be found by the next
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
-    return int(pytest.main([*OPTIONS, "-x", "--timeout=60", *files], plugins=[Chosen(tests)]))
+    return int(pytest.main([*OPTIONS, "-x", "--timeout=300", *files], plugins=[Chosen(tests)]))

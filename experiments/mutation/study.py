@@ -161,14 +161,13 @@ def verdict(mutant: Mutant, tests: list[str], tree: Path, log: Path, seconds: Se
     original = (tree / mutant.file).read_bytes()
     (tree / mutant.file).write_bytes(mutant.source(original))
     try:
-        code = in_child(lambda: judge(tests), tree, log, 60 + 5 * sum(seconds[test] for test in tests))
+        code = in_child(lambda: judge(tests), tree, log, 120 + 10 * sum(seconds[test] for test in tests))
     finally:
         (tree / mutant.file).write_bytes(original)
-    if code is None:
+    said = log.read_text(errors="replace")
+    if code is None or "Timeout (>" in said:
         return "killed (time)", ""
-    failed = re.search(
-        r"^(?:FAILED|ERROR) (\S+?\.py(?:::.+?)?)(?: - |$)", log.read_text(errors="replace"), re.MULTILINE
-    )
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+?\.py(?:::.+?)?)(?: - |$)", said, re.MULTILINE)
     return ("killed", failed[1] if failed else "") if code else ("survived", "")
 
 
