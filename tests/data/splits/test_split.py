@@ -40,6 +40,7 @@ def make_index(
             "status": ["bad" if number in bad else "ok" for number in range(n)],
             "reason": pa.array([None] * n, pa.string()),
             "note": pa.array([None] * n, pa.string()),
+            "metadata": pa.array([None] * n, pa.string()),
         },
         schema=INDEX_SCHEMA,
     )
