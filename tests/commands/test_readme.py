@@ -64,11 +64,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     folder = tmp_path_factory.mktemp("weights")
 
     def path(model: str) -> str:
+        import timm
         import torch
         import torchvision
 
         torch.manual_seed(0)
-        torch.save(torchvision.models.get_model(model).state_dict(), folder / f"{model}.pt")
+        create = timm.create_model if timm.is_model(model) and "." in model else torchvision.models.get_model
+        torch.save(create(model).state_dict(), folder / f"{model}.pt")
         return str(folder / f"{model}.pt")
 
     return path
@@ -85,7 +87,7 @@ def test_each_training_command_runs(
     arguments = shlex.split(command.replace("PATH", str(images / "photos")))[2:]
     if "--cfg" not in arguments:
         arguments += CUT
-        pretrained = re.search(r"resnet18|mobilenet_v2|mobilenet|efficientnet_b0", command)
+        pretrained = re.search(r"resnet18|mobilenet_v2|mobilenet|efficientnet_b0|convnext_tiny.fb_in22k", command)
         if pretrained:
             name = {"mobilenet": "mobilenet_v2"}.get(pretrained[0], pretrained[0])
             arguments += [f"model.weights={weights(name)}", "model.image_size=64"]

@@ -212,6 +212,6 @@ def test_a_limit_beside_a_setting_is_kept(key: str, default: Any, limit: Any) ->
 def test_processors_are_those_that_a_container_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version 2 control group with a quota of one processor, whatever this machine has."""
     (tmp_path / "cpu.max").write_text("100000 100000\n")
-    monkeypatch.setattr(machine, "_groups", lambda controller: iter([tmp_path]))
+    monkeypatch.setattr(machine, "_groups", lambda: iter([tmp_path]))
     (problem,) = problems("trainer=ddp", "trainer.num_workers=2")
     assert problem.startswith("trainer.num_workers: 2 processes on 1 processor cores would wait for each other")

@@ -16,7 +16,9 @@ from raylight.data.names import (
 )
 
 
-@pytest.mark.parametrize(("name", "image"), [("a.JPG", True), ("b.tiff", True), ("c.heic", False), ("jpg", False)])
+@pytest.mark.parametrize(
+    ("name", "image"), [("a.JPG", True), ("b.tiff", True), ("c.heic", True), ("d.mp4", False), ("jpg", False)]
+)
 def test_an_image_is_known_by_its_suffix(name: str, image: bool) -> None:
     assert is_image(name) is image
 

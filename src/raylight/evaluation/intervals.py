@@ -197,7 +197,7 @@ def balanced_recall(recalls: Float[np.ndarray, " class"], sizes: Float[np.ndarra
 
     Example:
         >>> [round(bound, 3) for bound in balanced_recall(np.array([0.8, 0.9]), np.array([10.0, 20.0]))]
-        [0.665, 0.938]
+        [0.665, 0.941]
     """
     each = [wilson(recall * size, size) for recall, size in zip(recalls.tolist(), sizes.tolist(), strict=True)]
     combined, shrunk = mean_of(recalls.tolist(), each), mean_recall(recalls, sizes)

@@ -14,7 +14,9 @@ OPTIONS = Path(__file__).resolve().parents[3] / "conf" / "data"
 
 
 def option(name: str, **changes: Any) -> DataConfig:
-    return DataConfig(**{**yaml.safe_load((OPTIONS / f"{name}.yaml").read_text(encoding="utf-8")), **changes})
+    settings = yaml.safe_load((OPTIONS / f"{name}.yaml").read_text(encoding="utf-8"))
+    settings.pop("defaults", None)  # of other groups
+    return DataConfig(**{**settings, **changes})
 
 
 def touch(root: Path, *paths: str) -> None:

@@ -18,7 +18,7 @@ def test_unlabelled_test_folder_is_set_aside(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "reason", "likely"),
     [
-        ("cat/a.HEIC", ".heic isn't a supported image format; convert them to JPEG or PNG", True),
+        ("cat/a.JXL", ".jxl isn't a supported image format; convert them to JPEG or PNG", True),
         ("cat/a.txt", ".txt isn't a supported image format", False),
         ("cat/a", "the name has no suffix (.jpg, .png, ...)", True),
         ("cat/a.jpg?w=1", "the name ends with the query of a URL, not with .jpg", True),
