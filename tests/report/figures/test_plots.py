@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from raylight.evaluation.metrics import evaluate
 from raylight.evaluation.predictions import Predictions
+from raylight.report.figures import plots
 from raylight.report.figures.curves import precision_recall_figure, reliability_figure, roc_figure
 from raylight.report.figures.plots import confusion_figure, draw_plots, metrics_figure, training_figures
 from raylight.report.figures.style import interval_text, save
@@ -27,7 +29,6 @@ def sample(n, names, seed=0, separation=1.5):
 def texts(figure):
     """Every text that is drawn, legends and tick labels included."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.text import Text
 
     FigureCanvasAgg(figure).draw()
     return [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
@@ -142,3 +143,125 @@ def test_a_test_split_of_one_class_has_no_roc(tmp_path):
     assert set(paths) == {"metrics", "confusion_matrix", "reliability"}
     with pytest.raises(ValueError, match="two classes"):
         roc_figure(one_class, evaluate(one_class))
+
+
+def test_curves_have_the_values_of_the_history_and_count_epochs_from_one():
+    figures = training_figures(HISTORY, best_epoch=0)
+    for name, columns in (
+        ("loss", ["train/loss", "val/loss"]),
+        ("accuracy", ["train/accuracy", "val/accuracy"]),
+        ("learning_rate", ["learning_rate"]),
+    ):
+        *lines, chosen = figures[name].axes[0].lines
+        assert len(lines) == len(columns)
+        for line, column in zip(lines, columns, strict=True):
+            assert list(line.get_xdata()) == list(range(1, 9))
+            assert list(line.get_ydata()) == [row[column] for row in HISTORY]
+        assert list(chosen.get_xdata()) == [1, 1]
+        assert "epoch 1 chosen" in words(figures[name])
+    assert "Learning rate" in words(figures["learning_rate"])
+    assert "0.001" in words(figures["learning_rate"])
+    assert len(training_figures(HISTORY)["loss"].axes[0].lines) == 2
+
+
+def test_a_single_epoch_is_a_dot_and_hundreds_are_a_line():
+    size = lambda n: training_figures([{"epoch": i, "train/loss": 1.0} for i in range(n)])["loss"].axes[0].lines[0]  # noqa: E731
+    assert [size(n).get_markersize() for n in (1, 30, 31)] == [9, 5, 0]
+
+
+def test_metrics_are_drawn_at_their_values_on_their_intervals():
+    test = sample(30, ["cat", "dog"], separation=-0.2)
+    estimates = evaluate(test, n_resamples=50)
+    assert estimates["mcc"].low < 0
+    figure = metrics_figure(estimates)
+    (ax,) = figure.axes
+    spans, dots = ax.lines[::2], ax.lines[1::2]
+    for row, (name, estimate) in enumerate(estimates.items()):
+        assert list(spans[row].get_xdata()) == [estimate.low, estimate.high], name
+        assert list(spans[row].get_ydata()) == [row, row]
+        assert (list(dots[row].get_xdata()), list(dots[row].get_ydata())) == ([estimate.value], [row])
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "accuracy", "balanced accuracy", "precision", "recall", "specificity", "F1", "AUROC", "average precision",
+        "Matthews correlation", "calibration error ↓", "Brier score ↓",
+    ]  # fmt: skip
+    least, most = ax.get_xlim()
+    assert least < min(estimate.low for estimate in estimates.values())
+    assert most > 1
+    top, bottom = ax.get_ylim()
+    assert top > len(estimates) - 1 > 0 > bottom
+
+
+def cells(figure):
+    """What stands in each cell of the matrix, from top to bottom."""
+    found = {}
+    for text in sorted(figure.axes[0].texts, key=lambda text: text.get_position()[1]):
+        column, row = text.get_position()
+        found.setdefault((round(row), round(column)), []).append(text.get_text())
+    return found
+
+
+@pytest.mark.parametrize("k", [3, 10, 11, 25, 26])
+def test_each_cell_of_the_confusion_matrix_stands_for_its_class_and_prediction(k):
+    names = [f"c{i}" for i in range(k)]
+    test = sample(4 * k, names, separation=2.0)
+    known = test.labels != k - 1  # the last class has no image, but may be predicted
+    test = test.where(known)
+    figure = confusion_figure(test)
+    counts = np.zeros((k, k), int)
+    for true, predicted in zip(test.labels, test.probabilities.argmax(axis=1), strict=True):
+        counts[true, predicted] += 1
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    assert np.asarray(figure.axes[0].images[0].get_array()) == pytest.approx(shares)
+    expected = {}
+    for row, column in np.ndindex(k, k) if k <= 25 else ():
+        count, share = counts[row, column], f"{shares[row, column]:.0%}" if row < k - 1 else "–"
+        if k <= 10:
+            expected[row, column] = [str(count), share]
+        elif count:
+            expected[row, column] = [str(count)]
+    assert cells(figure) == expected
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("predicted", "true")
+    assert len(figure.axes) == (1 if k <= 10 else 2)  # beyond 10, a bar says what the colours mean
+
+
+def test_dark_cells_are_written_on_in_white():
+    test = sample(60, ["cat", "dog"], separation=4)
+    figure = confusion_figure(test)
+    colours = {cell.get_text(): cell.get_color() for cell in figure.axes[0].texts}
+    confused = test.predicted() != test.labels
+    wrong = f"{confused[test.labels == 0].mean():.0%}"
+    right = f"{1 - confused[test.labels == 0].mean():.0%}"
+    assert (colours[right], colours[wrong]) == ("white", "#222222")
+
+
+@pytest.mark.parametrize(("k", "step"), [(45, 1), (46, 2), (91, 3)])
+def test_of_very_many_classes_every_second_or_third_is_named(k, step):
+    ax = confusion_figure(sample(2 * k, [f"c{i}" for i in range(k)])).axes[0]
+    for axis in (ax.xaxis, ax.yaxis):
+        assert list(axis.get_ticklocs()) == list(range(0, k, step))
+        assert [label.get_text() for label in axis.get_ticklabels()] == [f"c{i}" for i in range(0, k, step)]
+
+
+@pytest.mark.parametrize(("k", "longest"), [(10, 24), (11, 16)])
+def test_class_names_are_shortened_to_what_fits_beside_the_matrix(k, longest):
+    figure = confusion_figure(sample(2 * k, [f"{i:02} {'x' * 40}" for i in range(k)]))
+    assert {len(label.get_text()) for label in figure.axes[0].get_yticklabels()} == {longest}
+
+
+def test_plots_are_made_of_the_threshold_the_temperature_and_the_epoch_that_were_chosen(tmp_path, monkeypatch):
+    test, before = sample(60, ["cat", "dog"]), sample(60, ["cat", "dog"], seed=1)
+    drawn = {}
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.setdefault(path.stem, figure) and path)
+    draw_plots(tmp_path, HISTORY, test, None, 0.3, before, 2.0, 5)
+    estimates = evaluate(test, 0.3)
+    expected = {
+        **training_figures(HISTORY, 5),
+        "metrics": metrics_figure(estimates),
+        "confusion_matrix": confusion_figure(test, 0.3),
+        "roc": roc_figure(test, estimates, 0.3),
+        "precision_recall": precision_recall_figure(test, estimates, 0.3),
+        "reliability": reliability_figure(test, estimates, before, 2.0),
+    }
+    said = lambda figure: [text.get_text() for text in figure.findobj(Text)]  # noqa: E731 - undrawn, for time
+    assert {name: said(figure) for name, figure in drawn.items()} == {n: said(f) for n, f in expected.items()}

@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
-from raylight.report.figures.style import shortened
+import pytest
+
+from raylight.evaluation.metrics import Estimate
+from raylight.report.figures.style import interval_text, shorten, shortened
 
 
 def test_shortened_names_stay_different():
@@ -15,6 +18,26 @@ def test_shortened_names_stay_different():
         "retriever number 2…",
     ]
     assert all(len(name) <= 12 for name in shortened([f"{'x' * 40}{i}" for i in range(20)], 12))
+
+
+@pytest.mark.parametrize(
+    ("longest", "expected"), [(10, "abcdefghij"), (9, "abcd…ghij"), (8, "abcd…hij"), (3, "a…j"), (11, "abcdefghij")]
+)
+def test_a_name_keeps_its_beginning_and_its_end(longest: int, expected: str) -> None:
+    assert shorten("abcdefghij", longest) == expected
+
+
+def test_of_three_ways_to_shorten_the_one_that_keeps_names_apart_is_taken() -> None:
+    # Middles, beginnings and ends that alone tell the names apart.
+    assert shortened(["aaaaaa1aaaaaa", "aaaaaa2aaaaaa"], 12) == ["aaaaaa1aaaa…", "aaaaaa2aaaa…"]
+    assert shortened(["bbbbbbb1b", "bbbbbbb2b"], 6) == ["bbb…1b", "bbb…2b"]
+    assert shortened(["cccc1cccc", "cccc2cccc"], 6) == ["cccc1…", "cccc2…"]
+    assert shortened(["dddddd1ddd", "dddddd2ddd", "dddddd3ddd"], 6) == ["…d1ddd", "…d2ddd", "…d3ddd"]
+    assert shortened(["short", "dddddd1ddd", "dddddd2ddd"], 6) == ["short", "…d1ddd", "…d2ddd"]
+
+
+def test_an_interval_is_written_with_three_digits() -> None:
+    assert interval_text(Estimate(0.925, 0.80123, 0.97451, 40, "Wilson")) == "0.925 (0.801–0.975)"
 
 
 def test_drawing_leaves_pyplot_and_its_settings_alone(tmp_path):
