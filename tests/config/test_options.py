@@ -35,10 +35,11 @@ def compose(*overrides: str) -> RunConfig:
 
 
 def needs(option: str, tmp_path: Path) -> list[str]:
-    """What an option needs beside itself: a folder of images, an experiment's weights."""
+    """What an option needs beside itself: a folder of images, an experiment's weights, a class."""
     group = option.partition("=")[0]
     root = [f"data.root={tmp_path}"] if group in ("data", "experiment") else []
-    return [option, *root, *(NO_DOWNLOAD if group in ("finetune", "experiment") else ())]
+    own = ["model._target_=torchvision.models.SqueezeNet"] if option == "model=own" else []
+    return [option, *root, *own, *(NO_DOWNLOAD if group in ("finetune", "experiment") else ())]
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -69,7 +70,8 @@ def test_every_model_learns_from_a_batch_of_every_kind(model: str, n_classes: in
     from raylight.training.module import classification_loss
 
     size = {"cnn2": 64, "cnn3": 150}.get(model, 96)
-    run = compose(f"model={model}", "model.weights=null", f"model.image_size={size}")
+    own = ("model._target_=torchvision.models.MobileNetV2",) if model == "own" else ()
+    run = compose(f"model={model}", "model.weights=null", f"model.image_size={size}", *own)
     network = build_network(run.model, n_classes)
     pixels = np.random.default_rng(1).integers(0, 256, (4, 3, size, size), dtype=np.uint8)
     images = Preprocessing.from_config(run.model).normalise(torch.from_numpy(pixels))

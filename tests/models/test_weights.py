@@ -12,7 +12,7 @@ from torchvision import models
 
 from raylight.errors import WeightsError
 from raylight.models.stages import StagedNetwork
-from tests.models.test_torchvision import NAME, build
+from tests.models.families.test_torchvision import NAME, build
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,40 @@ def test_the_defaults_have_no_problems() -> None:
             ["model=torchvision", "model.name=vit_b_16", "model.weights=null", "model.image_size=100"],
             "model.image_size: vit_b_16 can't take 100 pixels",
         ),
+        (
+            ["model._target_=torchvision.models.SqueezNet"],
+            "model._target_: torchvision.models has no 'SqueezNet'; did you",
+        ),
+        (
+            ["model._target_=torchvision.models.resnet18"],
+            "is no class of a kind of network (torch.nn.modules.module.Module)",
+        ),
+        (
+            ["model._target_=my_package.nets.Tiny"],
+            "model._target_: 'my_package.nets.Tiny' is not from a trusted package",
+        ),
+        (
+            ["model._target_=torchvision.models.SqueezeNet", "model.arguments.drop=0.1"],
+            "model.arguments.drop: torchvision.models.SqueezeNet takes no such argument; did you mean 'dropout'?",
+        ),
+        (
+            ["model._target_=torchvision.models.SqueezeNet", "+model.arguments.num_classes=4"],
+            "model.arguments.num_classes: is the number of classes, which the data has; leave it out",
+        ),
+        (
+            ["model._target_=torchvision.models.ResNet"],
+            "model.arguments: torchvision.models.ResNet: missing a required arg",
+        ),
+        (
+            ["model._target_=torchvision.models.SqueezeNet", "model.arguments.version=2"],
+            "model: torchvision.models.SqueezeNet: Unsupported SqueezeNet version 2",
+        ),
+        (["model=own"], "model._target_: not set; name the class of your network"),
+        (["model=cnn2", "model._target_=torchvision.models.SqueezeNet"], "model.family=convnet has no class of yours"),
+        (
+            ["model._target_=torchvision.models.SqueezeNet", "model.image_size=8"],
+            "SqueezeNet fails on images of 8 pixels (model.image_size): RuntimeError: ",
+        ),
         (["finetune.phases=[{train_from:heda}]"], "train_from: the network has no stage 'heda'; did you mean"),
         (["model.weights=/no.pt"], "model.weights: there is no file '/no.pt'"),
         (["optimizer.lr=-1"], "optimizer: torch.optim.Adam: Invalid learning rate: -1"),

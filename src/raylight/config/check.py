@@ -139,12 +139,13 @@ def _secret_problems(node: Any, key: str = "") -> list[str]:
 
 
 def _is_free(key: str) -> bool:
-    return key in ("optimizer", "scheduler", "model.normalize", "data.source")
+    return key in ("optimizer", "scheduler", "model.normalize", "model.arguments", "data.source")
 
 
 def inside_free_node(key: str) -> bool:
     """Whether a key lies in a node whose arguments the schema doesn't list: a ``_target_`` node or a phase."""
-    return key.startswith(("optimizer.", "scheduler.", "data.source.", "augment.transforms", "finetune.phases"))
+    free = ("optimizer.", "scheduler.", "data.source.", "model.arguments.", "augment.transforms", "finetune.phases")
+    return key.startswith(free)
 
 
 @functools.cache
@@ -200,6 +201,12 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
         )
     if data.layout == "csv" and data.csv is None:
         yield "data.csv: not set, but data.layout=csv reads a table; set data.csv=PATH"
+    if (model.family == "own") != (model._target_ is not None):
+        yield (
+            "model._target_: not set; name the class of your network, model._target_=my_package.nets.Tiny"
+            if model.family == "own"
+            else f"model._target_: set, but model.family={model.family} has no class of yours; begin with model=own"
+        )
     if model.family == "convnet" and not model.channels:
         yield "model.channels: empty; a convnet needs at least one block, for example [32, 64]"
     smallest, shown = smallest_image_size(model), model_input(model)
@@ -211,13 +218,15 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
         yield f"model.resize_size: {shown.resize_size} is less than the {shown.size} pixels (model.image_size) that are cut out"
     if finetune.requires_weights and model.weights is None:
         remedy = (
-            "finetune=scratch" if model.family == "convnet" else "model.weights=DEFAULT or a path, or finetune=scratch"
+            "finetune=scratch"
+            if model.family == "convnet"
+            else f"{'' if model.family == 'own' else 'model.weights=DEFAULT or '}model.weights=PATH, or finetune=scratch"
         )
         yield (
             f"finetune: {finetune.name!r} keeps layers as they are, but {model.name} starts from random weights "
             f"(model.weights=null); use {remedy}"
         )
-    if model.family == "convnet" and model.weights == "DEFAULT":
+    if model.family in ("convnet", "own") and model.weights == "DEFAULT":
         yield f"model.weights: there are no published weights for {model.name}; use null or the path of a state dict"
     if not finetune.phases:
         yield "finetune.phases: empty; at least one phase has to train something"

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from raylight.config.check import completed, config_problems, inside_free_node, known_keys
-from raylight.config.command_line import arranged, read_override
+from raylight.config.command_line import arranged, read_override, with_own_model
 from raylight.config.overrides import all_groups, compositions, override_problems
 from raylight.config.paths import with_absolute_paths
 from raylight.config.resume import resumed_arguments, start_of
@@ -114,6 +114,7 @@ def register_schema() -> None:
     from hydra.core.config_store import ConfigStore
 
     OmegaConf.register_new_resolver("raylight.unique", lambda: os.urandom(3).hex(), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("raylight.class", lambda name: str(name or "own").rpartition(".")[2], replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=RunConfig, provider="raylight")
     OmegaConf.register_new_resolver("raylight.folder", folder_name, replace=True)
@@ -191,6 +192,7 @@ def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal 
     from hydra.core.override_parser.types import Override
     from hydra.errors import HydraException
 
+    arguments = with_own_model(arguments)
     parsed = get_args_parser().parse_args(arguments)
     config_dir = str(Path(parsed.config_path).resolve()) if parsed.config_path else str(conf_dir)
     config_name = parsed.config_name or "train"

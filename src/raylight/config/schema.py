@@ -114,8 +114,15 @@ class ModelConfig:
 
     name: str = "cnn2"
     """Name in tables; for ``family=torchvision`` and ``family=timm`` the name of the classifier there."""
-    family: Annotated[str, Literal["convnet", "torchvision", "timm"]] = "convnet"
-    """``convnet`` (our small networks), ``torchvision`` or ``timm`` (any classifier that they list)."""
+    family: Annotated[str, Literal["convnet", "torchvision", "timm", "own"]] = "convnet"
+    """``convnet`` (our small networks), ``torchvision`` or ``timm`` (any classifier that they list), ``own`` (``_target_``)."""
+    _target_: str | None = None
+    """own: dotted name of a class (or function) that makes a network of your own. It is given the number of classes as
+    ``num_classes``, ``n_classes``, ``classes`` or ``out_features``; else its last linear layer is replaced."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """own: further arguments of ``_target_``, by name."""
+    stages: list[str] = field(default_factory=list)
+    """own: paths of the modules that run one after the other, for freezing. Empty: they are looked for."""
     weights: str | None = None
     """``null`` starts from random weights, ``DEFAULT`` takes those that torchvision or timm publish, else the path of a state
     dict, or a run (its folder, or a checkpoint in it); all but the head where that was made for other classes."""

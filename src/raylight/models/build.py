@@ -7,11 +7,12 @@ from torch import Tensor
 
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError, WeightsError
-from raylight.models.convnet import build_convnet
 from raylight.models.depthwise import without_slow_backward
+from raylight.models.families.convnet import build_convnet
+from raylight.models.families.own import build_own
+from raylight.models.families.timm import build_timm
+from raylight.models.families.torchvision import build_torchvision
 from raylight.models.stages import StagedNetwork
-from raylight.models.timm import build_timm
-from raylight.models.torchvision import build_torchvision
 from raylight.models.weights import load_state, read_state
 
 
@@ -31,7 +32,7 @@ def build_network(model: ModelConfig, n_classes: int) -> StagedNetwork:
             [f"model.head: 'sigmoid' tells two classes apart, the data has {n_classes}; use model.head=softmax"]
         )
     n_outputs = 1 if model.head == "sigmoid" else n_classes
-    build = {"torchvision": build_torchvision, "timm": build_timm}.get(model.family, _convnet)
+    build = {"torchvision": build_torchvision, "timm": build_timm, "own": build_own}.get(model.family, _convnet)
     network = build(model, n_outputs)
     without_slow_backward(network.network)
     return network

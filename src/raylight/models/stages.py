@@ -147,7 +147,7 @@ def _is_plain_sequential(module: nn.Module) -> bool:
 
 
 def find_stages(
-    network: nn.Module, head: str, image_size: int, opened: Collection[str] = ()
+    network: nn.Module, head: str, image_size: int, opened: Collection[str] = (), named: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], dict[str, nn.Module]] | None:
     """Find the order of modules that computes what a network's own forward computes.
 
@@ -160,11 +160,12 @@ def find_stages(
         head: path of the module that holds the output layer.
         image_size: height and width of the images to try, in pixels.
         opened: paths of modules whose own children are to be stages.
+        named: the stages in their order, where it is known.
 
     Returns:
         The stages' names and the added pieces by name; None when no chain was found.
     """
-    names = [name for name in flat_stages(network, opened=opened) if not _is_unused(network, name)]
+    names = list(named) or [name for name in flat_stages(network, opened=opened) if not _is_unused(network, name)]
     top = [name.split(".")[0] for name in names]
     cuts = [position for position in range(1, len(names)) if top[position] != top[position - 1]] + [len(names)]
     pieces: list[dict[str, nn.Module]] = [

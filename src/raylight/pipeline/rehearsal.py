@@ -7,10 +7,11 @@ them. Leaves out what depends on the images (``pipeline.images``).
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from raylight.config.rules.nodes import said
 from raylight.config.rules.pretrained import model_input
 from raylight.config.rules.recipe import recipe_of
 from raylight.config.schema import AugmentConfig, FinetuneConfig, ModelConfig, PhaseConfig, RunConfig
-from raylight.errors import ConfigError, WeightsError, first_line
+from raylight.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
     from raylight.models.stages import StagedNetwork
@@ -115,7 +116,7 @@ def _optimization_problems(optimizer: Any, scheduler: Any, phases: list[PhaseCon
                     return
                 schedule.step()
         except Exception as error:
-            yield f"{part}: {node['_target_']}: {_said(error)}"
+            yield f"{part}: {node['_target_']}: {said(error)}"
             return
 
 
@@ -127,10 +128,3 @@ def _transform_problems(augment: AugmentConfig, model: ModelConfig, seed: int) -
         check_augmentation(augment.transforms, seed, model_input(model).size)
     except ConfigError as error:
         yield from error.problems
-
-
-def _said(error: Exception) -> str:
-    """What an error says, without the pages that Hydra puts around it."""
-    cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error
-    text = first_line(cause)
-    return text if isinstance(cause, ValueError | AssertionError) else f"{type(cause).__name__}: {text}"

@@ -24,6 +24,7 @@ from raylight.data.augment import Augmenter
 from raylight.data.cache_files import reserve
 from raylight.data.samples import Samples
 from raylight.errors import RaylightError
+from raylight.models.families.own import code_digest
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 
@@ -108,6 +109,7 @@ class FeatureStore:
             self.preprocessing.to_dict(),
             self.precision,
             [views, augmenter.seed, repr(augmenter.transforms)] if augmenter else None,
+            *filter(None, [code_digest((*self.network.modules(), *(augmenter.transforms if augmenter else ())))]),
         ]
         text.update(json.dumps(settings, sort_keys=True, default=str).encode())
         return text.hexdigest()[:32]

@@ -6,7 +6,7 @@ import torch
 from raylight.config.rules.shapes import feature_map_size, smallest_image_size
 from raylight.config.schema import ModelConfig
 from raylight.models.build import build_network
-from tests.models.test_torchvision import NAME, build
+from tests.models.families.test_torchvision import NAME, build
 
 
 @pytest.mark.parametrize("name", ["alexnet", NAME])

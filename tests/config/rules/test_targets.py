@@ -48,20 +48,21 @@ TARGETS = [
     "torch.nn.Linear",
     "torch.os.system",
 ]
-PLACES = ["optimizer", "scheduler", "augment.transforms"]
-# A module is a transform, if a useless one.
+PLACES = ["optimizer", "scheduler", "augment.transforms", "model"]
+# A module is a transform and a network, if a useless one.
 REFUSED = [
     (where, target)
     for where in PLACES
     for target in TARGETS
-    if where != "augment.transforms" or target != "torch.nn.Linear"
+    if where not in ("augment.transforms", "model") or target != "torch.nn.Linear"
 ]
 
 
 @pytest.mark.parametrize(("where", "target"), REFUSED)
 def test_nothing_but_optimizers_schedules_and_transforms_is_built(where: str, target: str) -> None:
     node: Any = {"_target_": target}
-    found = problems(**{where: [node] if where == "augment.transforms" else node})
+    changes = {"model": {"model.family": "own", "model._target_": target}, "augment.transforms": {where: [node]}}
+    found = problems(**changes.get(where, {where: node}))
     assert where in found
     assert any(words in found for words in ("not from a trusted package", "nothing else may be called", "no module"))
 

@@ -9,8 +9,10 @@ def smallest_image_size(model: ModelConfig) -> int:
     """The smallest image that a model's layers leave something of, in pixels.
 
     A convnet's block is a 3x3 convolution and a 2x2 pooling. torchvision's and timm's classifiers halve their
-    input five times, which takes 32 pixels; those that need more are listed.
+    input five times, which takes 32 pixels; those that need more are listed. A network of the user's is tried.
     """
+    if model.family == "own":
+        return 1
     if model.family != "convnet":
         return _TORCHVISION_SMALLEST.get(model.name, 32)
     size = 1

@@ -1,12 +1,11 @@
 """Which code a config may name, so that somebody else's config can be run without running somebody else's code.
 
-A ``_target_`` node may build an optimizer, a schedule or a transform of a trusted package, and nothing else: the same
+A ``_target_`` node of a trusted package may build what its place is for (an optimizer, a network, ...), nothing else: the same
 packages hold functions that run commands or load pickles. Further packages are named by ``allowed_targets``, which
 counts only where the user gave it: on the command line, in the option files of this program, or in the environment.
 Binds the arguments of each node to the signature that it calls.
 """
 
-import importlib
 import inspect
 import os
 from collections.abc import Iterator, Mapping
@@ -14,8 +13,9 @@ from typing import Any
 
 from omegaconf import Container, OmegaConf
 
+from raylight.config.rules.nodes import class_count_parameter, find_target, network_node
 from raylight.config.schema import RunConfig
-from raylight.errors import did_you_mean
+from raylight.errors import ConfigError, did_you_mean
 
 TRUSTED_PACKAGES = ("raylight", "torch", "torchvision", "torchmetrics", "pytorch_lightning")
 
@@ -27,6 +27,7 @@ _KINDS = {
     "scheduler": "torch.optim.lr_scheduler.LRScheduler",
     "transform": "torch.nn.modules.module.Module",
     "source": "a class with entries() and read(key)",
+    "network": "torch.nn.modules.module.Module",
 }
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 _LEAST_SECRET = 8
@@ -52,6 +53,8 @@ def target_problems(run: RunConfig) -> Iterator[str]:
         )
         return
     nodes: list[tuple[str, str, Any, tuple[Any, ...]]] = [("optimizer", "optimizer", run.optimizer, (None,))]
+    if run.model._target_ is not None:
+        nodes.append(("model", "network", network_node(run.model), ()))
     if run.data.source is not None:
         nodes.append(("data.source", "source", run.data.source, ()))
     if run.scheduler is not None:
@@ -121,7 +124,9 @@ def _allowed() -> list[str]:
     return [name for name in os.environ.get(ALLOWING, "").split(",") if name]
 
 
-def _node_problems(key: str, kind: str, node: Any, trusted: tuple[str, ...], leading: tuple[Any, ...]) -> Iterator[str]:
+def _node_problems(
+    key: str, kind: str, node: Any, trusted: tuple[str, ...], leading: tuple[Any, ...], *, nested: bool = False
+) -> Iterator[str]:
     """Problems of one ``_target_`` node and of those nested in its arguments."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         yield f"{key}: needs a _target_, the dotted name of the class that builds it"
@@ -134,26 +139,25 @@ def _node_problems(key: str, kind: str, node: Any, trusted: tuple[str, ...], lea
             f"add it with allowed_targets=[{package}] if you trust its code"
         )
         return
-    module_name, _, attribute = target.rpartition(".")
     try:
-        module = importlib.import_module(module_name)
-    except ImportError:
-        yield f"{key}._target_: there is no module {module_name!r}"
-        return
-    callee = getattr(module, attribute, None)
-    if not callable(callee):
-        names = [name for name in dir(module) if not name.startswith("_")]
-        yield f"{key}._target_: {module_name} has no {attribute!r}{did_you_mean(attribute, names)}"
+        callee = find_target(key, target)
+    except ConfigError as error:
+        yield from error.problems
         return
     if package in TRUSTED_PACKAGES and not _is_kind(callee, kind):
         yield f"{key}._target_: {target!r} is no class of a kind of {kind} ({_KINDS[kind]}), and nothing else may be called"
         return
     arguments = {str(name): value for name, value in node.items() if not str(name).startswith("_")}
     positional = list(node.get("_args_", []))
+    if kind == "network" and not nested:
+        key = "model.arguments"
+        if (counts := class_count_parameter(callee)) in arguments:
+            yield f"{key}.{counts}: is the number of classes, which the data has; leave it out"
+        arguments = {**({counts: 2} if counts else {}), **arguments}
     yield from _binding_problems(key, target, callee, (*leading, *positional), arguments)
     for name, value in (*arguments.items(), ("_args_", positional)):
         for inner_key, inner in _nested_nodes(f"{key}.{name}", value):
-            yield from _node_problems(inner_key, kind, inner, trusted, ())
+            yield from _node_problems(inner_key, kind, inner, trusted, (), nested=True)
 
 
 def _is_kind(callee: Any, kind: str) -> bool:

@@ -13,9 +13,9 @@ from torch import nn
 from raylight.config.rules.pretrained import model_input, timm_models
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError, WeightsError, first_line
-from raylight.models.convnet import dense_layers
+from raylight.models.families.convnet import dense_layers
+from raylight.models.families.torchvision import pointwise_head
 from raylight.models.stages import StagedNetwork, find_stages, split_blocks, split_head, whole
-from raylight.models.torchvision import pointwise_head
 from raylight.models.weights import DOWNLOAD_TIMEOUT, load_state, read_state
 
 _PROBE_SIZE = 96

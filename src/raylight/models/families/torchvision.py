@@ -10,7 +10,7 @@ from torch import nn
 from raylight.config.rules.pretrained import STATISTICS, model_input, torchvision_models
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError
-from raylight.models.convnet import dense_layers
+from raylight.models.families.convnet import dense_layers
 from raylight.models.stages import StagedNetwork, find_stages, split_head, whole
 from raylight.models.weights import load_state, read_state, torchvision_state
 

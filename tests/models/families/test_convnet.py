@@ -9,7 +9,7 @@ from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError
 from raylight.models.build import build_network, class_logits
 
-OPTIONS = Path(__file__).resolve().parents[2] / "conf" / "model"
+OPTIONS = Path(__file__).resolve().parents[3] / "conf" / "model"
 CONVNETS = ["cnn2", "cnn3", "cnn4", "cnn5"]
 
 

@@ -1,0 +1,86 @@
+"""What a ``_target_`` node names: found, its signature read, built, each failure in a sentence with the node's key.
+
+Which packages may be named is left to ``targets``; nothing of another package is imported before it is asked.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from raylight.config.schema import ModelConfig
+from raylight.errors import ConfigError, RaylightError, did_you_mean, first_line
+
+CLASS_COUNT = ("num_classes", "n_classes", "classes", "out_features")
+"""What a network's, a loss's or a metric's parameter for the number of classes may be called."""
+
+
+def find_target(key: str, target: str) -> Callable[..., Any]:
+    """The class or function of a dotted name.
+
+    Args:
+        key: of the node, for messages.
+        target: such as ``my_package.nets.Tiny``; its module is imported.
+
+    Raises:
+        ConfigError: it isn't there, or can't be imported.
+    """
+    module_name, _, attribute = target.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = "" if error.name and module_name.startswith(error.name) else f" (it needs {error.name})"
+        raise ConfigError([f"{key}._target_: there is no module {module_name!r}{missing}"]) from error
+    except Exception as error:  # a user's module may fail in any way
+        raise ConfigError([f"{key}._target_: importing {module_name!r}: {said(error)}"]) from error
+    callee: Callable[..., Any] | None = getattr(module, attribute, None)
+    if not callable(callee):
+        names = [name for name in dir(module) if not name.startswith("_")]
+        raise ConfigError([f"{key}._target_: {module_name} has no {attribute!r}{did_you_mean(attribute, names)}"])
+    return callee
+
+
+def parameters_of(callee: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a class or function; none where it doesn't tell, as some of C don't."""
+    try:
+        return inspect.signature(callee).parameters
+    except ValueError:
+        return {}
+
+
+def class_count_parameter(callee: Callable[..., Any]) -> str | None:
+    """The parameter that takes the number of classes, by its name; None where there is none."""
+    return next((name for name in CLASS_COUNT if name in parameters_of(callee)), None)
+
+
+def network_node(model: ModelConfig) -> dict[str, Any]:
+    """The ``_target_`` node of a network of the user's, without the number of classes."""
+    return {"_target_": model._target_, **model.arguments}
+
+
+def build_node(key: str, node: Mapping[str, Any], *leading: Any, **given: Any) -> Any:
+    """Build what a checked node names.
+
+    Args:
+        key: of the node, for messages.
+        node: with ``_target_`` and the arguments.
+        leading: further arguments by position.
+        given: further arguments by name.
+
+    Raises:
+        ConfigError: its class or function fails.
+    """
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(dict(node), *leading, _convert_="all", **given)
+    except Exception as error:  # whatever a class says of its arguments, within the pages that Hydra puts around it
+        raise ConfigError([f"{key}: {node['_target_']}: {said(error)}"]) from error
+
+
+def said(error: Exception) -> str:
+    """What an error says, without the pages that Hydra puts around it."""
+    cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error
+    text = first_line(cause)
+    plain = isinstance(cause, ValueError | AssertionError | RaylightError)
+    return text if plain else f"{type(cause).__name__}: {text}"
