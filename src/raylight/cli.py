@@ -191,14 +191,22 @@ def serve(
 
 
 @app.command()
-def resume(run: RunFolder) -> None:
-    """Go on with an interrupted run, in the same folder.
+def resume(
+    run: RunFolder,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[trainer.max_epochs=N]", help="More epochs, for a finished run, too; nothing else changes."
+        ),
+    ] = None,
+) -> None:
+    """Go on with an interrupted run, in the same folder, or with a finished one for more epochs.
 
     Exit codes: those of raylight train.
     """
     from raylight.pipeline.job import resume_run
 
-    _guarded(lambda: resume_run(run))
+    _guarded(lambda: resume_run(run, settings or ()))
 
 
 def _guarded(work: Callable[[], int], *, folder: Path | None = None, file: Path | None = None) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ import tests.forked  # noqa: F401 - the fork server shall have imported what all
 from raylight.config.launch import load_config
 from raylight.config.schema import ModelConfig, PhaseConfig, RunConfig
 from raylight.data.index import Index
+from raylight.errors import ConfigError, RunError
 from raylight.pipeline.job import resume_run
 from raylight.pipeline.run import train
 from raylight.runs.run_dir import RunDir, recorded, state_of
@@ -160,9 +162,37 @@ def test_a_run_killed_long_after_its_best_epoch_goes_on_at_the_next_one(settings
     assert (folder / "predictions.csv").read_bytes() == (tmp_path / "whole" / "predictions.csv").read_bytes()
 
 
+def test_a_run_finished_and_given_more_epochs_equals_one_that_had_them_from_the_start(
+    settings: RunConfig, undisturbed: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shorter = replace(settings, trainer=replace(settings.trainer, max_epochs=3))
+    run = run_until(shorter, tmp_path / "run", None)
+    assert (state_of(run), (run / "history.csv").read_text().count("\n")) == ("finished", 1 + 3)
+    with pytest.raises(ConfigError, match=r"max_epochs: 2, but 3 epochs are done already"):
+        resume_run(run.path, ["trainer.max_epochs=2"])
+    assert resume_run(run.path, ["trainer.max_epochs=4"]) == 0
+    assert (run / "config.yaml").read_bytes() == (undisturbed / "config.yaml").read_bytes()
+    assert (run / "predictions.csv").read_bytes() == (undisturbed / "predictions.csv").read_bytes()
+    done, whole = (folder.read_json("metrics.json") for folder in (run, undisturbed))
+    assert done["provenance"] == whole["provenance"]
+    assert [line.split(",")[1] for line in (run / "looks.csv").read_text().splitlines()] == [
+        *("by", "train 3 epochs", "train 4 epochs")
+    ]
+    assert "Not the same" not in (run / "train.log").read_text()
+
+
+def test_the_folder_of_a_sweep_is_told_how_it_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "multirun.yaml").touch()
+    with pytest.raises(
+        RunError, match=r"goes on with: python train\.py resume=.*raylight resume .*/RUN trainer\.max_epochs=N"
+    ):
+        resume_run(tmp_path, ["trainer.max_epochs=9"])
+
+
 def test_a_finished_run_is_left_alone(undisturbed: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     before = (undisturbed / "metrics.json").stat().st_mtime_ns
     assert resume_run(undisturbed.path) == 0
+    assert resume_run(undisturbed.path, ["trainer.max_epochs=4"]) == 0
     assert (undisturbed / "metrics.json").stat().st_mtime_ns == before
 
 

@@ -1,14 +1,18 @@
 """Lightning's Trainer for a run: which epochs the checkpoints hold, and what an epoch's loss is."""
 
+import math
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch.nn import functional as nnf
 
 from raylight.config.schema import FinetuneConfig, ModelConfig
 from raylight.models.build import build_network
-from raylight.training.phases import plan_phases
+from raylight.training.module import Classifier
+from raylight.training.optimization import Optimization
+from raylight.training.phases import Phase, plan_phases
 from tests.training.tiny import RISING, SGD, VAL, checkpoint, classifier, history, trained
 
 
@@ -61,3 +65,63 @@ def test_a_last_batch_of_one_trains_under_batch_norm(tmp_path: Path) -> None:
     learner = classifier(model, phases)
     trained(tmp_path, learner, batch_size=19, max_epochs=1)
     assert learner.trainer.global_step == 1
+
+
+class Rates(pl.Callback):
+    """The learning rate that each epoch trains at; training may be stopped after one of them."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.rates: list[float] = []
+        self.stop_after = stop_after
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch == self.stop_after
+
+
+def scheduled(name: str, epochs: int) -> Classifier:
+    target = "raylight.training.schedules" if name == "WarmupCosine" else "torch.optim.lr_scheduler"
+    lengths = {"CosineAnnealingLR": {"T_max": epochs}, "WarmupCosine": {"warmup_epochs": 2, "epochs": epochs}}
+    learner = classifier(phases=(Phase(0, epochs, 0, 0, None, 1.0),))
+    node = {"_target_": f"{target}.{name}", **lengths.get(name, {"step_size": 1, "gamma": 0.5})}
+    learner.optimization = Optimization(SGD, node, per_phase=False)
+    return learner
+
+
+def half_cosine(share: float) -> float:
+    return 0.05 * (1 + math.cos(math.pi * share)) / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "rates", "equal"),
+    [  # the first three epochs of a warm-up of two are the same, however many follow
+        ("StepLR", [0.05, 0.025, 0.0125, 0.00625, 0.003125], True),
+        ("CosineAnnealingLR", [half_cosine(epoch / 5) for epoch in range(5)], False),
+        ("WarmupCosine", [0.05 / 3, 0.1 / 3, 0.05, half_cosine(1 / 3), half_cosine(2 / 3)], True),
+    ],
+)
+def test_more_epochs_have_the_rates_of_a_training_that_had_them_from_the_start(
+    name: str, rates: list[float], equal: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    whole, stopped, shorter, more = tmp_path / "whole", tmp_path / "stopped", tmp_path / "shorter", Rates()
+    trained(whole, scheduled(name, 5), seen := Rates())
+    assert seen.rates == pytest.approx(rates)
+    assert [row["learning_rate"] for row in history(whole)] == pytest.approx(rates, abs=1e-6)
+    trained(stopped, scheduled(name, 5), Rates(stop_after=2))
+    assert checkpoint(stopped, "last.ckpt")["epoch"] == 2
+    trained(stopped, scheduled(name, 5), resume_from=stopped / "run/checkpoints/last.ckpt")
+    assert same_weights(stopped, whole)
+    assert "Not the same" not in caplog.text
+    trained(shorter, scheduled(name, 3), max_epochs=3)
+    trained(shorter, scheduled(name, 5), more, resume_from=shorter / "run/checkpoints/last.ckpt")
+    assert more.rates == pytest.approx(rates[3:])
+    assert same_weights(shorter, whole) == equal
+    assert ("Not the same as a run of 5 epochs from the start" in caplog.text) != equal
+
+
+def same_weights(folder: Path, other: Path) -> bool:
+    states = [checkpoint(place, "last.ckpt")["state_dict"] for place in (folder, other)]
+    return all(torch.equal(value, states[1][name]) for name, value in states[0].items())

@@ -100,7 +100,12 @@ def _started_again(overrides: list[str]) -> list[str]:
 def _run_resumed(value: str, arguments: list[str]) -> list[str]:
     folder = Path(value).expanduser().resolve()
     if len(arguments) > 1:
-        raise ConfigError(["run: goes on with a run as it was begun, so nothing else can be set beside it"])
+        raise ConfigError(
+            [
+                "run: goes on with a run as it was begun, so nothing can be set beside it; more epochs: "
+                "raylight resume RUN trainer.max_epochs=N"
+            ]
+        )
     if not (folder / STATUS_FILE).is_file():
         raise ConfigError(
             [f"run: {value!r} is not a run folder: it has no {STATUS_FILE}. RUN is what training prints last"]

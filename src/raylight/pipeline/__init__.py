@@ -2,6 +2,7 @@
 
 ``costs``     seconds of each stage
 ``job``       a Hydra job or a resumed run in its folder, whatever happens
+``extension`` more epochs for a run
 ``run``       the stages, in order
 ``images``    files, index, split, decode, cache: the images of a run, test kept apart until training has ended
 ``learner``   the network, how the processor runs it, its batches and cached features

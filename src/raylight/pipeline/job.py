@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 from raylight.config.check import completed
 from raylight.config.launch import load_config
 from raylight.config.quoting import as_yaml
+from raylight.config.resume import COMMAND_FILE
 from raylight.config.schema import RunConfig
 from raylight.errors import RaylightError, RunError
+from raylight.installation import TRAIN
+from raylight.pipeline.extension import EPOCHS, asked_epochs, extended
 from raylight.pipeline.run import train
 from raylight.runs.console import log_to
 from raylight.runs.run_dir import LAST_CHECKPOINT, RunDir, recorded, state_of
@@ -94,30 +98,49 @@ def _run(config: DictConfig, folder: Path, overrides: list[str], is_part_of_swee
     return Outcome(status.exit_code, run.path, objective[0] if objective else None)
 
 
-def resume_run(path: Path) -> int:
-    """Go on with an interrupted run where its last whole epoch ended, in the same folder.
+def resume_run(path: Path, settings: Sequence[str] = ()) -> int:
+    """Go on with an interrupted run where its last whole epoch ended, in the same folder; a finished one for more epochs.
 
     Args:
         path: the run folder.
+        settings: ``trainer.max_epochs=N``, or nothing.
 
     Returns:
         The exit code.
 
     Raises:
         RunError: it isn't a run folder, or the run still goes on.
-        ConfigError: its data or weights have moved.
+        ConfigError: its data or weights have moved, or the settings can't change.
     """
     log_to(sys.stdout)
+    epochs = asked_epochs(settings)
+    if (path / COMMAND_FILE).is_file():
+        raise RunError(
+            f"{path} is the folder of a sweep, whose jobs are what its command says. It goes on with: {TRAIN} resume={path}. "
+            f"One of its runs can have more epochs: raylight resume {path}/RUN {EPOCHS}=N"
+        )
     run = RunDir.open(path)
     state = state_of(run)
     if state == "running":
         raise RunError(f"{path} is still being trained; wait for it, or stop it first.")
-    if state == "finished":
-        log.info("%s is finished already; there is nothing to resume.", path)
+    if state == "finished" and epochs is None:
+        log.info("%s is finished already; for more epochs: raylight resume %s %s=N", path, path, EPOCHS)
         return 0
-    settings = _settings_of(run)
+    config = _settings_of(run)
+    told: list[str] = []
+    if epochs == config.trainer.max_epochs and state == "finished":
+        log.info("%s is finished already, with %s=%d.", path, EPOCHS, epochs)
+        return 0
+    if epochs is not None:
+        from raylight.training.callbacks.checkpoints import epochs_done
+
+        config, told = extended(config, epochs, epochs_done(run), finished=state == "finished")
     with recorded(run) as status:
-        train(settings, run, status)
+        if epochs is not None:
+            run.write_text("config.yaml", as_yaml(asdict(config)))
+        for line in told:
+            log.info("%s", line)
+        train(config, run, status)
     print(run.path, flush=True)  # noqa: T201 - the command's result
     return status.exit_code
 

@@ -24,7 +24,7 @@ from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
 from raylight.report.figures.plots import draw_plots
-from raylight.runs.looks import begin_looks
+from raylight.runs.looks import note_test
 from raylight.runs.run_dir import RunDir
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def write_results(
             "cost": dict(costs),
         },
     )
-    begin_looks(run)
+    note_test(run, selection.epochs)
     run.write_json(
         "preprocessing.json",
         {

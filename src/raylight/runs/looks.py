@@ -8,10 +8,13 @@ LOOKS_FILE = "looks.csv"
 _HEADER = "at,by\n"
 
 
-def begin_looks(run: RunDir) -> None:
-    """Begin the file with the run's own test, the first look."""
-    run.write_text(LOOKS_FILE, _HEADER)
-    count_look(run, "train")
+def note_test(run: RunDir, epochs: int) -> None:
+    """Note the run's own test, the first look; it counts once, however often the run was resumed, for each number of epochs."""
+    by = f"train {epochs} epochs"
+    if not (run / LOOKS_FILE).is_file():
+        run.write_text(LOOKS_FILE, _HEADER)
+    if by not in (run / LOOKS_FILE).read_text(encoding="utf-8"):
+        count_look(run, by)
 
 
 def looks(run: RunDir) -> int:

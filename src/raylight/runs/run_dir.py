@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from raylight.config.resume import COMMAND_FILE
 from raylight.errors import RaylightError, RunError
 from raylight.runs.signals import Stopped, stopping_politely
 from raylight.storage.atomic import sync, write_atomically
@@ -70,6 +71,8 @@ class RunDir:
         missing = [name for name in ("config.yaml", STATUS_FILE) if not (path / name).is_file()]
         if missing == ["config.yaml"]:
             raise RunError(f"{path} was stopped before its config was written: there is nothing to go on with.")
+        if (path / COMMAND_FILE).is_file():
+            raise RunError(f"{path} is the folder of a sweep, not of a run; choose one of the runs in it.")
         if missing:
             raise RunError(
                 f"{path} is not a run folder: it has no {' and no '.join(missing)}. A run folder is what training "

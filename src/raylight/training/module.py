@@ -5,6 +5,7 @@ set, which no training step ever sees.
 """
 
 import logging
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int64, Shaped
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 from torch.nn import functional as nnf
+from torch.optim import Optimizer
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from raylight.config.schema import LossConfig
@@ -115,6 +117,7 @@ class Classifier(pl.LightningModule):
             metric.sync_on_compute = False  # they are given what all processes have seen
         self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
         self._losses: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
+        self._rates: dict[int, float] = {}
         self._enter(phases[0])
 
     def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch class"]:
@@ -185,6 +188,7 @@ class Classifier(pl.LightningModule):
                 strategy.model = self
                 strategy.configure_ddp()
             strategy.setup_optimizers(self.trainer)
+        self._rates[self.current_epoch] = _rate(self.trainer.optimizers[0])
         if phase.solve and self.current_epoch == phase.first_epoch:
             self._solve(phase)
 
@@ -210,9 +214,7 @@ class Classifier(pl.LightningModule):
         """Log the epoch's training loss and metrics, as seen while training."""
         self._log_loss("train")
         self._log_metrics("train")
-        optimizer = self.optimizers()
-        rates = optimizer.param_groups if not isinstance(optimizer, list) else optimizer[0].param_groups
-        self.log("learning_rate", float(rates[0]["lr"]))
+        self.log("learning_rate", self._rates[self.current_epoch])
 
     def on_validation_epoch_start(self) -> None:
         """Forget the validation before this one."""
@@ -225,7 +227,38 @@ class Classifier(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Enter the phase in which a checkpoint was written, before its optimizer's state is restored."""
-        self._enter(phase_at(self.phases, int(checkpoint["epoch"])))
+        epoch = int(checkpoint["epoch"])
+        self._rates = dict(checkpoint.get("learning_rates", {}))
+        self._enter(phase_at(self.phases, epoch))
+        self._follow_schedule(checkpoint, epoch + 1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the rates of the epochs so far."""
+        checkpoint["learning_rates"] = dict(self._rates)
+
+    def _follow_schedule(self, checkpoint: dict[str, Any], done: int) -> None:
+        """Set a checkpoint's rates to what the phase's schedule gives after so many epochs.
+
+        They are that already, unless the run has been given more epochs than it was to have when the checkpoint was written.
+        """
+        configured = self.configure_optimizers()
+        if not isinstance(configured, dict):
+            return
+        optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+        differs = False
+        with warnings.catch_warnings(action="ignore"):  # that the optimizer hasn't stepped
+            for epoch in range(self.phase.first_epoch, done):
+                differs = differs or self._rates.get(epoch) not in (None, _rate(optimizer))
+                schedule.step()
+        if differs:
+            log.info(
+                "Not the same as a run of %d epochs from the start: the %d that are done had the learning rates of a schedule "
+                "of another length; from epoch %d on they are those of %d epochs (%.2g in epoch %d).",
+                *(self.trainer.max_epochs, done, done + 1, self.trainer.max_epochs, _rate(optimizer), done + 1),
+            )
+        for group, fresh in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
+            group.update({name: value for name, value in fresh.items() if name != "params"})
+        checkpoint["lr_schedulers"] = [schedule.state_dict()]
 
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule of the current phase; discriminative rates make the backbone a group of its own."""
@@ -282,6 +315,11 @@ class Classifier(pl.LightningModule):
         collection.reset()
         seen.clear()
         self.log_dict({name: value.float() for name, value in values.items()})
+
+
+def _rate(optimizer: Optimizer) -> float:
+    """The rate of the head, or of what trains alone."""
+    return float(optimizer.param_groups[0]["lr"])
 
 
 def _parameters(network: StagedNetwork, start: int, stop: int) -> list[torch.nn.Parameter]:

@@ -9,7 +9,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-_LENGTHS = ("T_max", "epochs", "total_iters")
+LENGTHS = ("T_max", "epochs", "total_iters")
 """Arguments by which schedules are told their length in epochs."""
 
 
@@ -49,6 +49,6 @@ class Optimization:
         """The schedule of a phase of so many epochs, stepped once after each; None for constant rates."""
         if self.scheduler is None:
             return None
-        lengths = [name for name in _LENGTHS if self.per_phase and name in self.scheduler]
+        lengths = [name for name in LENGTHS if self.per_phase and name in self.scheduler]
         schedule: LRScheduler = instantiate(self.scheduler, _partial_=True)(optimizer, **dict.fromkeys(lengths, epochs))
         return schedule

@@ -84,6 +84,16 @@ def last_checkpoint(run: RunDir) -> Path | None:
     return path
 
 
+def epochs_done(run: RunDir) -> int:
+    """How many epochs a run has been trained for; those that were stopped midway don't count.
+
+    Raises:
+        RunError: its checkpoint can't be used.
+    """
+    last = last_checkpoint(run)
+    return 0 if last is None else int(torch.load(last, "cpu", weights_only=True, mmap=True)["epoch"]) + 1
+
+
 def network_state(checkpoint: Path) -> dict[str, Tensor]:
     """The state dict of a checkpoint's network, for the network alone.
 

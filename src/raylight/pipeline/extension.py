@@ -1,0 +1,102 @@
+"""More epochs for a run: what ``raylight resume RUN trainer.max_epochs=N`` makes of its settings.
+
+Epochs that are done stay as they are, and the others are trained as in a run of N epochs from the start; where those done
+would have been others there (a schedule that falls over all epochs, phases that are shares of them), the log says so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from raylight.config.check import value_problem
+from raylight.config.launch import load_config
+from raylight.config.rules.recipe import recipe_of
+from raylight.config.schema import RunConfig
+from raylight.errors import ConfigError
+from raylight.installation import TRAIN
+
+EPOCHS = "trainer.max_epochs"
+
+
+def asked_epochs(settings: Sequence[str]) -> int | None:
+    """The epochs that are asked for; None where nothing is.
+
+    Args:
+        settings: what was typed after the run folder.
+
+    Raises:
+        ConfigError: something else is to be changed, or to no number.
+    """
+    asked, problems = None, []
+    for text in settings:
+        key, equals, value = text.lstrip("+").partition("=")
+        if not equals:
+            problems.append(f"{text}: is no setting; write {EPOCHS}=N")
+        elif key != EPOCHS:
+            problems.append(
+                f"{key}: a run goes on with the settings that it was begun with; only {EPOCHS} may change. For another run: "
+                f"{TRAIN} --config-path RUN --config-name config {text}"
+            )
+        elif problem := value_problem(key, value):
+            problems.append(problem)
+        else:
+            asked = int(value)
+    if problems:
+        raise ConfigError(problems)
+    return asked
+
+
+def extended(config: RunConfig, epochs: int, done: int, *, finished: bool) -> tuple[RunConfig, list[str]]:
+    """The settings of a run that is to have more epochs, or fewer than were planned.
+
+    Args:
+        config: its settings so far.
+        epochs: in all.
+        done: epochs that it has been trained for.
+        finished: whether its training had ended.
+
+    Returns:
+        The settings, checked, and what is to be told of them.
+
+    Raises:
+        ConfigError: that many epochs are done already, training has stopped early, or the phases leave no room.
+    """
+    planned = config.trainer.max_epochs
+    if epochs < done:
+        raise ConfigError([f"{EPOCHS}: {epochs}, but {done} epochs are done already; ask for more"])
+    if finished and done < planned:
+        raise ConfigError(
+            [
+                f"{EPOCHS}: training stopped early, after epoch {done} of {planned} (trainer.patience, or a search's pruning), "
+                f"and would have with {epochs} epochs, too. For another run: {TRAIN} --config-path RUN --config-name config "
+                f"trainer.patience=null {EPOCHS}={epochs}"
+            ]
+        )
+    told = [f"{EPOCHS}: {planned} before, {epochs} now; {done} are done."]
+    recipe, finetune = recipe_of(config), config.finetune
+    shared = any(phase.share is not None for phase in (*finetune.phases, *finetune.without_weights))
+    if done and shared and len(recipe.phases) > 1:
+        finetune = replace(recipe, without_weights=[])
+        told.append(
+            "Phases given as a share of all epochs keep their length, unlike in a run of so many epochs from the start."
+        )
+    if finetune.phases[-1].epochs is not None:
+        finetune = replace(finetune, phases=[*finetune.phases[:-1], replace(finetune.phases[-1], epochs=None)])
+    changed = replace(
+        config,
+        trainer=replace(config.trainer, max_epochs=epochs),
+        finetune=finetune,
+        scheduler=_lengthened(config.scheduler, planned, epochs),
+    )
+    return load_config(OmegaConf.structured(changed), weights_needed=not done), told
+
+
+def _lengthened(scheduler: Any, planned: int, epochs: int) -> Any:
+    """The node of a schedule, over all epochs where it was over all that were planned; a length of its own stays."""
+    from raylight.training.optimization import LENGTHS
+
+    return scheduler and {
+        key: epochs if key in LENGTHS and value == planned else value for key, value in scheduler.items()
+    }
