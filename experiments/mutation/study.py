@@ -34,7 +34,7 @@ ROOMS = ("evaluation", "models", "config", "data/splits", "training", "report", 
 TESTS = [*(f"tests/{room}/**/test_*.py" for room in ROOMS), "tests/test_doctests.py"]
 SLOW = 5.0
 """Tests that take longer, in seconds, are run only for lines that no other test runs."""
-BUDGET = 20.0
+BUDGET = 12.0
 """Seconds of tests for one mutant, as the unharmed code needs them; the fastest are taken first."""
 
 Lines = dict[str, dict[int, set[str]]]

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.optimize import brute
 
 from raylight.errors import RunError
 from raylight.evaluation.calibration import (
@@ -198,3 +199,113 @@ def test_rules_that_validation_cannot_answer_say_what_to_do():
     assert (decision.threshold, decision.value) == (None, 0.5)
     with pytest.raises(ValueError, match="is no rule"):
         choose_threshold(many, "best")
+
+
+@pytest.mark.parametrize(("boast", "n"), [(3.0, 60), (0.4, 15)])
+def test_the_temperature_is_the_maximum_of_the_posterior(boast, n):
+    """Two classes have one logit, so that the likelihood can be written down; the prior's deviation is a factor of 2."""
+    sample = network(n, 2, boast)
+    logit = np.log(sample.probabilities[:, 1] / sample.probabilities[:, 0])
+    sign = np.where(sample.labels == 1, 1, -1)
+
+    def surprise(log_temperature):
+        likelihood = np.logaddexp(0, -sign * logit / np.exp(log_temperature)).sum()
+        return likelihood + (log_temperature / np.log(2)) ** 2 / 2
+
+    (best,) = brute(lambda x: surprise(x[0]), [slice(-3, 3, 0.05)])
+    assert fit_temperature(sample) == pytest.approx(np.exp(best), rel=1e-3)
+
+
+def test_probabilities_of_zero_have_the_logit_of_the_smallest_float():
+    tiny = float(np.finfo(np.float32).tiny)
+    assert apply_temperature(np.array([[1.0, 0.0]]), 20.0)[0, 1] == pytest.approx(tiny**0.05 / (1 + tiny**0.05))
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+def test_rules_have_intervals_of_the_images_that_they_speak_of(positive):
+    sample = of_scores(POSITIVES, NEGATIVES, positive)
+    youden = choose_threshold(sample, "youden")
+    recall, specificity = wilson(4, 5), wilson(5, 6)
+    # Youden's index is a sum of two independent proportions: their distances to the bounds add up as squares.
+    below = np.hypot(4 / 5 - recall.low, 5 / 6 - specificity.low)
+    above = np.hypot(recall.high - 4 / 5, specificity.high - 5 / 6)
+    assert youden.interval == pytest.approx((youden.value - below, youden.value + above))
+    floor = choose_threshold(sample, "specificity>=0.8")
+    assert (floor.n, floor.interval) == (6, wilson(5, 6))
+    assert (floor.metric, floor.rule, floor.met) == ("specificity", "specificity>=0.8", True)
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+def test_a_fixed_threshold_has_the_accuracy_and_the_counts_of_validation(positive):
+    sample = of_scores(POSITIVES, NEGATIVES, positive)
+    decision = choose_threshold(sample, "0.38")
+    # Above 0.38: four of five positives and three of six negatives.
+    assert (decision.threshold, decision.value, decision.n) == (0.38, 7 / 11, 11)
+    assert decision.interval == wilson(7, 11)
+    assert (decision.n_positive, decision.n_negative, decision.met) == (5, 6, True)
+
+
+def test_more_classes_have_the_accuracy_of_the_most_probable_one():
+    decision = choose_threshold(predictions([0, 1, 2, 2], np.eye(3)[[0, 1, 2, 0]] * 0.7 + 0.1), "0.5")
+    assert (decision.value, decision.n, decision.interval) == (0.75, 4, wilson(3, 4))
+    assert (decision.metric, decision.n_positive, decision.n_negative) == ("accuracy", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives", "missing"), [([], [0.3, 0.8], "b"), ([0.3], [], "a"), ([0.3, 0.8], [], "a")]
+)
+def test_a_rule_names_the_class_that_validation_lacks(positives, negatives, missing):
+    with pytest.raises(RunError, match=f"no image of '{missing}'"):
+        choose_threshold(of_scores(positives, negatives), "f1")
+    other = "a" if missing == "b" else "b"
+    with pytest.raises(RunError, match=f"no image of '{other}'"):
+        choose_threshold(of_scores(positives, negatives, positive=0), "f1")
+
+
+def test_of_equally_good_thresholds_the_nearest_to_the_middle_or_to_the_price_is_taken():
+    # Between 0.2 and 0.6, 0.6 and 0.8, 0.8 and 0.9: Youden's index is 1/2 at 0.4 and at 0.85.
+    sample = of_scores(positives=[0.9, 0.6], negatives=[0.8, 0.2])
+    assert choose_threshold(sample, "youden").threshold == pytest.approx(0.4)
+    # One miss or one alarm cost the same 1/4: at 0.4 and at 0.85, and nothing costs less.
+    assert choose_threshold(sample, "cost").threshold == pytest.approx(0.4)
+    # A false alarm costs 1 and a miss 1/19: at 0.85, (1/19) / 4 beats all others; the threshold lies nearest to 0.95.
+    dear = choose_threshold(sample, "cost", cost_miss=1 / 19, cost_false_alarm=1)
+    assert (dear.threshold, dear.value) == (pytest.approx(0.85), pytest.approx(1 / 76))
+    # Neither price can be told apart from the other by the counts: 3:1 pulls it towards 1/4, 1:3 towards 3/4.
+    symmetric = of_scores(positives=[0.9, 0.1], negatives=[0.9, 0.1])
+    assert choose_threshold(symmetric, "cost", 1, 1).threshold == pytest.approx(0.5)
+    assert choose_threshold(symmetric, "cost", 3, 1).threshold == pytest.approx(0.05)
+    assert choose_threshold(symmetric, "cost", 1, 3).threshold == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize(
+    ("rule", "threshold", "value"),
+    [
+        # All are chosen only below the lowest probability, none only above the highest.
+        ("recall>=1", 0.1, 1.0),
+        ("specificity>=1", 0.9, 1.0),
+    ],
+)
+def test_thresholds_beyond_the_lowest_and_the_highest_probability_lie_halfway_to_the_end(rule, threshold, value):
+    decision = choose_threshold(of_scores(positives=[0.2, 0.7], negatives=[0.8, 0.5]), rule)
+    assert (decision.threshold, decision.value) == (pytest.approx(threshold), value)
+
+
+def test_nineteen_of_twenty_meet_a_floor_of_95_percent():
+    positives = np.linspace(0.5, 0.9, 19)
+    decision = choose_threshold(of_scores([*positives, 0.1], [0.3, 0.2]), "recall>=0.95")
+    assert (decision.value, decision.threshold, decision.met) == (0.95, pytest.approx(0.4), True)
+
+
+def test_a_floor_counts_ties_as_one_threshold():
+    decision = choose_threshold(of_scores([0.8, 0.6, 0.6], [0.6, 0.2]), "recall>=0.5")
+    assert (decision.threshold, decision.value) == (pytest.approx(0.4), 1.0)
+
+
+def test_the_default_of_reliability_is_ten_bins_of_equal_width():
+    sample = of_scores(positives=[0.15, 0.55, 0.999], negatives=[0.149, 0.25, 0.5])
+    bins = reliability(sample)
+    assert bins.count.tolist() == [2, 1, 2, 1]
+    assert bins.claimed == pytest.approx([0.1495, 0.25, 0.525, 0.999])
+    for i, (hits, n) in enumerate([(1, 2), (0, 1), (1, 2), (1, 1)]):
+        assert (bins.low[i], bins.high[i]) == wilson(hits, n)

@@ -271,3 +271,131 @@ def test_every_interval_contains_its_value():
     for hits, n in itertools.product(range(6), [5, 6]):
         low, high = intervals.wilson(hits, n)
         assert 0 <= low <= hits / n <= high <= 1
+
+
+def test_the_effective_size_has_statsmodels_clustered_variance():
+    import statsmodels.api as sm
+
+    rng = np.random.default_rng(12)
+    groups = np.repeat(np.arange(25) + 100, rng.integers(1, 9, 25))
+    outcomes = rng.random(len(groups)) < np.repeat(rng.beta(3, 1.5, 25), np.unique(groups, return_counts=True)[1])
+    fitted = sm.OLS(outcomes.astype(float), np.ones(len(groups))).fit(cov_type="cluster", cov_kwds={"groups": groups})
+    share = outcomes.mean()
+    known = stats.t.ppf(0.975, 24)  # 25 groups tell the variance no better than so
+    expected = share * (1 - share) / fitted.cov_params()[0, 0] * (Z / known) ** 2
+    assert intervals.independent_groups(groups) < expected < len(groups)
+    assert intervals.effective_size(outcomes, groups) == pytest.approx(expected)
+    assert intervals.proportion(outcomes, groups) == pytest.approx(intervals.wilson(share * expected, expected))
+
+
+def test_a_single_group_is_a_single_image_and_two_may_be_more():
+    outcomes = np.array([True, True, False, True])
+    assert intervals.effective_size(outcomes, np.zeros(4, int)) == 1
+    # Groups that have the same share in each: their variance is 0, and their images are as good as independent.
+    balanced = np.array([True, False, True, False])
+    assert intervals.effective_size(balanced, np.array([0, 0, 1, 1])) == 4
+    # No image at all.
+    assert intervals.effective_size(np.zeros(0, bool), np.zeros(0, int)) == 0
+    assert intervals.independent_groups(np.zeros(0, int)) == 0
+    assert intervals.independent_groups(None) == 0
+
+
+def test_tango_without_images_or_with_nothing_but_gains():
+    assert np.isnan(intervals.tango(0, 0, 0)).all()
+    assert intervals.tango(9, 0, 9).high == 1
+    assert intervals.tango(0, 9, 9).low == -1
+    # All gains: the lower bound solves n (1 - d) = z^2 (1 + d), where the likelihood is greatest without losses.
+    assert intervals.tango(9, 0, 9).low == pytest.approx((9 - Z**2) / (9 + Z**2), abs=1e-6)
+
+
+def test_a_mean_of_unequal_recalls_is_shrunk_by_two_images():
+    recalls, sizes = np.array([1.0, 0.5, 0.25]), np.array([1.0, 4.0, 8.0])
+    mean = 1.75 / 3
+    shrunk = (recalls * sizes + 2 * mean) / (sizes + 2)
+    n = mean * (1 - mean) / (np.sum(shrunk * (1 - shrunk) / sizes) / 9)
+    assert intervals.mean_recall(recalls, sizes) == pytest.approx(intervals.wilson(mean * n, n))
+    # All wrong: nine classes over the sum of 1 / size.
+    assert intervals.mean_recall(np.zeros(3), sizes) == pytest.approx(intervals.wilson(0, 9 / (1 + 1 / 4 + 1 / 8)))
+
+
+def test_two_recalls_have_the_wider_of_both_bounds():
+    recalls, sizes = np.array([0.6, 0.95]), np.array([5.0, 40.0])
+    each = intervals.mean_of([0.6, 0.95], [intervals.wilson(3, 5), intervals.wilson(38, 40)])
+    shrunk = intervals.mean_recall(recalls, sizes)
+    assert each.low != shrunk.low
+    assert intervals.balanced_recall(recalls, sizes) == (min(each.low, shrunk.low), max(each.high, shrunk.high))
+    assert intervals.f1_from_overlap(0.25) == pytest.approx(0.4)
+
+
+def brute_force_mean_area(labels, scores, units):
+    """The mean area over classes, its variance from influences of all pairs, and Hanley and McNeil's counts."""
+    k, n = scores.shape[1], len(labels)
+    areas, influence = [], np.zeros(n)
+    for c in range(k):
+        positive = labels == c
+        wins = (scores[positive, c][:, None] > scores[~positive, c]) + 0.5 * (
+            scores[positive, c][:, None] == scores[~positive, c]
+        )
+        areas.append(wins.mean())
+        influence[positive] += (wins.mean(axis=1) - wins.mean()) / positive.sum() / k
+        influence[~positive] += (wins.mean(axis=0) - wins.mean()) / (~positive).sum() / k
+    total = np.zeros(n)
+    for c in range(k):
+        rows = labels == c
+        clusters = len(set(units[rows]))
+        total[rows] = (influence[rows] - influence[rows].mean()) * np.sqrt(clusters / (clusters - 1))
+    variance = sum(total[units == unit].sum() ** 2 for unit in set(units))
+    return areas, variance
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_interval_of_a_mean_of_aurocs_solves_its_equation(grouped):
+    rng = np.random.default_rng(13)
+    labels = np.repeat([0, 1, 2], [8, 14, 20])
+    scores = np.round(rng.normal(size=(42, 3)) + 1.2 * np.eye(3)[labels], 1)
+    groups = np.arange(42) // 2 * 5 if grouped else None
+    units = np.arange(42) if groups is None else groups
+    areas, variance = brute_force_mean_area(labels, scores, units)
+    area = np.mean(areas)
+    effective = lambda side: 1 / np.sum(np.square(np.unique(units[side], return_counts=True)[1] / side.sum()))  # noqa: E731
+    counts = [(effective(labels == c), effective(labels != c)) for c in range(3)]
+    claimed = lambda each: sum(hanley_mcneil(a, *n) for a, n in zip(each, counts, strict=True)) / 9  # noqa: E731
+    ratio = variance / claimed(areas)
+    informative = sum(positives for positives, _ in counts) * 4 * area * (1 - area)
+    ratio = max(ratio, (ratio * informative + 1.25 * 7) / (informative + 7))
+    z = stats.t.ppf(0.975, 21 - 3) if grouped else Z
+    interval, _ = intervals.auroc(labels, scores, [0, 1, 2], groups)
+    for bound in interval:
+        assert abs(area - bound) == pytest.approx(z * np.sqrt(ratio * claimed([bound] * 3)), rel=1e-5)
+
+
+def test_an_auroc_without_one_of_the_sides_is_not_defined():
+    interval, method = intervals.auroc(np.zeros(4, int), np.ones((4, 1)), [0], None)
+    assert np.isnan(interval).all()
+    assert method == "not defined"
+
+
+def test_calibration_bounds_of_a_bin_are_those_of_its_normal_noise():
+    """One bin: the noise is normal, so that 97.5 % of its absolute values lie within 2.24 deviations."""
+    truth = np.repeat([1.0, 0.0], [70, 30])
+    gaps, model_variance = truth - 0.5, np.full(100, 0.25)
+    deviation = np.sqrt(max(np.sum((gaps - gaps.mean()) ** 2), 25.0))  # 25 under the model's probabilities
+    low, high = intervals.calibration_error(gaps, model_variance, np.full(100, 3), None)
+    assert high == pytest.approx(0.2 + Z * deviation / 100)
+    assert low == pytest.approx(0.2 - stats.norm.ppf(0.9875) * deviation / 100, abs=0.006)
+    # Fewer certain claims have more variance of their own than the model says.
+    spread_out = intervals.calibration_error(gaps, np.full(100, 0.05), np.full(100, 3), None)
+    assert spread_out.high == pytest.approx(0.2 + Z * np.sqrt(100 * 0.7 * 0.3) / 100)
+
+
+def test_calibration_bounds_of_bins_that_share_groups_add_their_covariances():
+    gaps = np.array([0.3, -0.5, 0.2, 0.6, 0.1, -0.2])
+    bins, groups = np.array([0, 0, 0, 7, 7, 7]), np.array([1, 1, 2, 1, 2, 2])
+    centred = gaps - np.repeat([gaps[:3].mean(), gaps[3:].mean()], 3)
+    sums = np.array([[centred[(bins == b) & (groups == g)].sum() for b in (0, 7)] for g in (1, 2)])
+    covariance = sums.T @ sums
+    _, high = intervals.calibration_error(gaps, np.zeros(6), bins, groups)
+    error = (abs(gaps[:3].sum()) + abs(gaps[3:].sum())) / 6
+    assert high == pytest.approx(error + Z * np.sqrt(np.abs(covariance).sum()) / 6)
+    # Many images of little noise: bounds of the range.
+    assert intervals.calibration_error(np.full(4, 0.99), np.full(4, 9.0), np.arange(4), None) == (0, 1)
