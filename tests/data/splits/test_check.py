@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from raylight.config.schema import DataConfig
+from raylight.data.index import Index
 from raylight.data.splits.check import check_shares, check_splits
 from raylight.data.splits.split import assign_splits, split_size_warnings
 from raylight.errors import DataError
@@ -64,3 +65,46 @@ def test_a_shipped_validation_or_folds_need_no_share() -> None:
     assert list(assign_splits(index, DataConfig(val_fraction=0), 1).column("split")) == shipped
     folds = assign_splits(make_index(["a", "b"] * 14), DataConfig(val_fraction=0, folds=2, fold=0), 1)
     assert 8 <= (folds.column("split") == "val").sum() <= 14
+
+
+def lacking(n_classes: int, split: str, *absent: str) -> Index:
+    """Four images of each class in each split, but for those that a split lacks."""
+    names = [f"c{i}" for i in range(n_classes)]
+    rows = [(name, part) for part in ("train", "val", "test") for name in names for _ in range(4)]
+    rows = [(name, part) for name, part in rows if part != split or name not in absent]
+    return make_index([name for name, _ in rows], splits=[part for _, part in rows])
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("monitor", ["val/loss", "val/auroc", "val/average_precision"])
+def test_what_lacks_a_class_is_refused_or_told_by_what_it_is_needed_for(
+    n_classes: int, monitor: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    check_splits(lacking(n_classes, "none"), monitor)
+    assert caplog.text == ""
+    with pytest.raises(DataError, match=r"^The training split has no usable image of 'c0': it can't be learnt"):
+        check_splits(lacking(n_classes, "train", "c0"), monitor)
+    refused = n_classes == 2 or monitor != "val/loss"
+    what = "no threshold can be fitted" if n_classes == 2 else f"{monitor} can't be computed"
+    with pytest.raises(DataError, match=f"of 'c1': {what}") if refused else contextlib.nullcontext():
+        check_splits(lacking(n_classes, "val", "c1"), monitor)
+    said = "The validation split has no usable image of 'c1': their recall has no part in choosing the checkpoint"
+    assert (said in caplog.text) == (not refused)
+    caplog.clear()
+    check_splits(lacking(n_classes, "test", "c1"), monitor)
+    assert "The test split has no usable image of 'c1': their recall stays unknown" in caplog.text
+    assert ("AUROC can't be measured" in caplog.text) == (n_classes == 2)
+
+
+@pytest.mark.parametrize(("absent", "ending"), [(6, "'c5'"), (7, "'c5', ... (7 in all)")])
+def test_at_most_six_classes_are_named(absent: int, ending: str, caplog: pytest.LogCaptureFixture) -> None:
+    check_splits(lacking(9, "test", *(f"c{i}" for i in range(absent))))
+    assert f"image of 'c0', 'c1', 'c2', 'c3', 'c4', {ending}: their" in caplog.text
+
+
+def test_an_image_that_cannot_be_read_is_none() -> None:
+    index = lacking(2, "none")
+    last = [i for i, (name, part) in enumerate(zip(index.column("label"), index.column("split"), strict=True)) if
+            (name, part) == ("c1", "train")]  # fmt: skip
+    with pytest.raises(DataError, match="training split has no usable image of 'c1'"):
+        check_splits(index.with_column("status", ["bad" if i in last else "ok" for i in range(len(index))]))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
+from scipy.ndimage import laplace
 
 from raylight.config.schema import DataConfig
 from raylight.data.decode.image import decode_image
@@ -14,7 +15,9 @@ from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index, build_index
 from raylight.data.sources.demo import draw_face
 from raylight.data.sources.source import find_images
+from raylight.data.splits import duplicates
 from raylight.data.splits.duplicates import DuplicatePair, duplicate_groups, near_duplicates
+from tests.data.splits.test_split import make_index
 
 
 def thumbnail(picture: Image.Image, kind: str = "PNG", **settings: int) -> np.ndarray:
@@ -117,3 +120,68 @@ def test_the_republished_films_and_photos(real_data: Path, tmp_path: Path) -> No
         frozenset(("E63574A7-4188-4C8D-8D17-9D67A18A1AFA.jpeg", "F4341CE7-73C9-45C6-99C8-8567A5484B63.jpeg")),
         frozenset(("dog.74.jpg", "dog.180.jpg")),
     }
+
+
+def detail(picture: np.ndarray, size: int) -> np.ndarray:
+    """Detail as the module defines it, by scipy: the Laplacian of grey values, without the border."""
+    grey = picture.astype(float) @ [0.299, 0.587, 0.114]
+    halves = grey.reshape(size, 32 // size, size, 32 // size).mean(axis=(1, 3))
+    return laplace(halves)[1:-1, 1:-1].ravel()
+
+
+def mixtures(n: int, seed: int = 0) -> np.ndarray:
+    """Pictures in pairs that are alike in all degrees, coarse and fine."""
+    rng = np.random.default_rng(seed)
+    soft = lambda: np.kron(rng.normal(size=(16, 16, 3)), np.ones((2, 2, 1)))  # noqa: E731
+    found = []
+    for _ in range(n):
+        base, noise = soft() + rng.normal(size=(32, 32, 3)), rng.uniform(0, [0.5, 1.2])
+        found += [base, base + noise[0] * soft() + noise[1] * rng.normal(size=(32, 32, 3))]
+    return np.clip(np.stack(found) * 22 + 128, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("block", [1024, 7])
+def test_pairs_and_correlations_are_those_of_all_pairs(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the size of the blocks that they are looked for in."""
+    monkeypatch.setattr(duplicates, "_BLOCK", block)
+    thumbnails = mixtures(120)
+    coarse, fine = (np.corrcoef([detail(one, size) for one in thumbnails]) for size in (16, 32))
+    above = np.triu((coarse >= 0.9) & (fine >= 0.78), k=1)
+    near = np.triu(coarse, k=1)
+    assert 30 < above.sum() < np.triu(coarse >= 0.9, k=1).sum() - 5
+    assert ((near > 0.8) & (near < 0.9)).sum() > 10
+    pairs = near_duplicates(thumbnails)
+    assert [(pair.first, pair.second) for pair in pairs] == [(int(a), int(b)) for a, b in np.argwhere(above)]
+    assert [pair.correlation for pair in pairs] == pytest.approx(
+        [fine[pair.first, pair.second] for pair in pairs], abs=1e-5
+    )
+    # Other limits.
+    above = np.triu((coarse >= 0.8) & (fine >= 0.9), k=1)
+    assert [(p.first, p.second) for p in near_duplicates(thumbnails, 0.8, 0.9)] == [
+        (a, b) for a, b in np.argwhere(above).tolist()
+    ]
+
+
+@pytest.mark.parametrize("amplitude", [1, 2, 3, 4, 6])
+def test_pictures_are_blank_below_two_grey_levels_of_detail(amplitude: int) -> None:
+    rng = np.random.default_rng(amplitude)
+    coarse = np.kron(rng.integers(-amplitude, amplitude + 1, (16, 16)), np.ones((2, 2), int))
+    picture = np.repeat((120 + coarse)[:, :, None], 3, axis=2).astype(np.uint8)
+    found = detail(picture, 16)
+    levels = np.sqrt(np.mean((found - found.mean()) ** 2))
+    assert abs(levels - 2) > 0.1
+    assert len(near_duplicates(np.stack([picture, picture]))) == (levels > 2)
+
+
+def test_groups_are_remembered_few_at_a_time_and_copied() -> None:
+    indexes = [make_index(["a"] * 3, content=[number, number, 99]) for number in range(6)]
+    for index in indexes:
+        groups = duplicate_groups(index)
+        assert groups.tolist() == [0, 0, 1]
+        groups[:] = 7
+        assert duplicate_groups(index).tolist() == [0, 0, 1]
+    assert len(duplicates._remembered) == 4
+    # Other bytes or other pictures are another question.
+    other = indexes[5].with_column("sha256", ["x", "y", "z"])
+    assert duplicate_groups(other).tolist() == [0, 0, 1]
+    assert make_index(["a"] * 3).thumbnails.shape == other.thumbnails.shape

@@ -11,7 +11,7 @@ import pytest
 from raylight.config.schema import DataConfig
 from raylight.data.index import INDEX_SCHEMA, Index
 from raylight.data.splits.check import check_splits
-from raylight.data.splits.split import assign_splits, limit_per_class
+from raylight.data.splits.split import assign_splits, limit_per_class, linked_groups, split_size_warnings
 from raylight.errors import DataError
 
 
@@ -232,3 +232,163 @@ def test_a_test_folder_that_copies_train_is_recognised() -> None:
         DataError, match=r"All 10 training images of 'a' show the same pictures .* Is test a copy of train\?"
     ):
         assign_splits(index, DataConfig(), 1)
+
+
+@pytest.mark.parametrize(("each", "held"), [(14, 1), (15, 2), (24, 2), (25, 3), (4, 1)])
+def test_shares_are_rounded_and_at_least_one(each: int, held: int) -> None:
+    index = make_index(["a", "b"] * each)
+    split = assign_splits(index, DataConfig(val_fraction=0.1, test_fraction=0), 1)
+    assert count(split, "val", "a") == count(split, "val", "b") == held
+
+
+@pytest.mark.parametrize(("groups", "size", "held"), [(8, 5, 5), (5, 9, 9), (5, 3, 3), (10, 2, 2)])
+def test_groups_too_large_for_what_is_missing_are_taken_where_that_is_closer(groups: int, size: int, held: int) -> None:
+    """Eight patients of five images and a share of 10 %: five images are closer to four than none."""
+    names = [f"{label}{number}" for label in "ab" for number in range(groups) for _ in range(size)]
+    index = make_index([name[0] for name in names], names)
+    split = assign_splits(index, DataConfig(val_fraction=0.1, test_fraction=0), 1)
+    assert count(split, "val", "a") == count(split, "val", "b") == held
+
+
+def test_groups_twice_as_large_as_what_is_missing_are_not_taken() -> None:
+    names = [f"{label}{number}" for label in "ab" for number in range(5) for _ in range(10)]
+    index = make_index([name[0] for name in names], names)
+    message = (
+        r"'a' has too few images for data.val_fraction=0.1: 50 left to cut from, in 5 group\(s\) .* Choose a smaller"
+    )
+    with pytest.raises(DataError, match=message):
+        assign_splits(index, DataConfig(val_fraction=0.1, test_fraction=0), 1)
+    split = assign_splits(index, DataConfig(val_fraction=0.12, test_fraction=0), 1)  # 10 is closer to 6 than 0 is
+    assert count(split, "val", "a") == 10
+
+
+def test_a_class_whose_free_images_fall_short_is_refused() -> None:
+    """Of 40 training images of a, 37 show patients who are in test, too: three are left, and four are wanted."""
+    shipped = ["train"] * 40 + ["test"] * 37 + ["train"] * 40
+    groups = [f"p{i}" for i in range(37)] + [None] * 3 + [f"p{i}" for i in range(37)] + [None] * 40
+    index = make_index(["a"] * 77 + ["b"] * 40, groups, shipped)
+    message = r"'a' has too few images for data.val_fraction=0.1: 3 left to cut from, in 3 group\(s\)"
+    with pytest.raises(DataError, match=message):
+        assign_splits(index, DataConfig(), 1)
+
+
+@pytest.mark.parametrize(
+    ("groups", "settings", "remedy"),
+    [
+        ("one", {}, "Add images of it, or leave the class out: it needs at least one group for each of train"),
+        ("own", {"val_fraction": 0.9, "test_fraction": 0}, "Choose a smaller data.val_fraction"),
+        ("own", {"folds": 3, "fold": 0, "test_fraction": 0}, "Add images of it, or choose fewer folds"),
+    ],
+)
+def test_what_helps_depends_on_what_was_asked(groups: str, settings: dict[str, float], remedy: str) -> None:
+    of_b: list[str | None] = ["p", "p"] if groups == "one" else [None, None]
+    index = make_index(["a"] * 20 + ["b"] * 2, [None] * 20 + of_b)
+    with pytest.raises(DataError, match=f"The class 'b' has too few images .*{remedy}"):
+        assign_splits(index, DataConfig(**settings), 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"val_fraction": 1.0}, r"data.val_fraction=1: expected 0 or more and less than 1"),
+        ({"val_fraction": -0.1}, r"data.val_fraction=-0.1: expected 0 or more and less than 1"),
+        ({"test_fraction": 1.0, "val_fraction": 0.0}, r"data.test_fraction=1: expected 0 or more and less than 1"),
+        ({"test_fraction": -0.1}, r"data.test_fraction=-0.1: expected 0 or more and less than 1"),
+        ({"folds": 3, "fold": -1}, r"data.fold=-1: expected 0 to 2"),
+        ({"folds": 3, "fold": 3}, r"data.fold=3: expected 0 to 2"),
+        ({"limit": -1}, r"data.limit=-1: expected 1 or more"),
+        ({"val_fraction": 0.6, "test_fraction": 0.5}, r"leave nothing to train on"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        assign_splits(make_index(["a", "b"] * 20), DataConfig(**settings), 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"val_fraction": 0.5, "test_fraction": 0.49},
+        {"val_fraction": 0.0, "test_fraction": 0.95},
+        {"val_fraction": 0.95, "test_fraction": 0.0},
+        {"folds": 2, "fold": 0},
+        {"folds": 2, "fold": 1},
+        {"limit": 1, "folds": 2, "fold": 0, "test_fraction": 0.0},
+    ],
+)
+def test_settings_at_the_end_of_their_range_are_taken(settings: dict[str, float]) -> None:
+    if "limit" in settings:  # one image of each class can't be split, which is another matter than the limit itself
+        with pytest.raises(DataError, match="too few images"):
+            assign_splits(make_index(["a", "b"] * 20), DataConfig(**settings), 1)  # type: ignore[arg-type]
+    else:
+        split = assign_splits(make_index(["a", "b"] * 100), DataConfig(**settings), 1).column("split")  # type: ignore[arg-type]
+        assert "train" in split
+
+
+def sized(held: int, n: int, **other: object) -> list[str]:
+    """Warnings of n images of a class of which so many are in val."""
+    index = make_index(["a"] * n, **other)  # type: ignore[arg-type]
+    shipped = list(index.column("split"))
+    after = index.with_column("split", [name or ("val" if i < held else "train") for i, name in enumerate(shipped)])
+    return split_size_warnings(index, after, DataConfig(val_fraction=0.2, test_fraction=0.2))
+
+
+def test_a_split_is_too_large_above_five_quarters_of_its_share() -> None:
+    assert sized(25, 100) == []
+    (line,) = sized(26, 100)
+    assert line.startswith("val is 26% of the images, more than data.val_fraction=0.2: each class keeps at least one")
+    # What is shipped, or can't be read, isn't cut from: 26 of 104 usable ones that aren't in test.
+    assert sized(26, 124, splits=[None] * 104 + ["test"] * 20) == []
+    assert len(sized(26, 123, splits=[None] * 103 + ["test"] * 20)) == 1
+    assert len(sized(31, 110, bad=range(100, 110))) == 1
+    # A shipped validation split is as large as it is, and folds have sizes of their own.
+    assert sized(0, 100, splits=["val"] * 60 + [None] * 40) == []
+    index = make_index(["a"] * 100)
+    after = index.with_column("split", ["val"] * 60 + ["train"] * 40)
+    assert split_size_warnings(index, after, DataConfig(folds=2, fold=0)) == []
+    assert split_size_warnings(index, after, DataConfig(val_fraction=0, test_fraction=0.1)) == []
+
+
+@pytest.mark.parametrize(
+    ("patients", "each", "held", "told"),
+    [
+        (50, 4, 7, True),  # 28 of 200 images: 14 % of those of patients with several, less than 3/4 of 20 %
+        (50, 4, 8, False),  # 16 %
+        (100, 2, 16, False),
+        (100, 2, 14, True),
+        (99, 2, 14, False),  # fewer than 200 images of patients with several
+        (200, 1, 14, False),  # one image each is no group
+    ],
+)
+def test_large_groups_that_are_rarely_held_out_are_told(patients: int, each: int, held: int, told: bool) -> None:
+    """Single images fill up the split, so that its size is right."""
+    n = patients * each
+    groups = [f"p{i // each}" for i in range(n)] + [None] * 100
+    index = make_index(["a"] * (n + 100), groups)
+    singles = round((n + 100) * 0.2) - held * each
+    splits = ["val" if i < held * each or n <= i < n + singles else "train" for i in range(n + 100)]
+    lines = split_size_warnings(
+        index, index.with_column("split", splits), DataConfig(val_fraction=0.2, test_fraction=0)
+    )
+    share = held * each / n
+    expected = f"Of the images of patients (or objects) with several, {share:.1%} are in val, not 20%: large groups"
+    assert [line[: len(expected)] for line in lines] == ([expected] if told else [])
+
+
+def test_a_copied_test_folder_is_only_suspected_where_nothing_else_is_left() -> None:
+    labels = (["a"] * 10 + ["b"] * 10) * 2
+    content = [*range(20), *range(20)]
+    # One training image of a is in no other split; it is one too few all the same.
+    shipped = ["train"] * 20 + ["test"] * 20 + ["train"] * 6
+    index = make_index([*labels, "a", *"bbbbb"], splits=shipped, content=[*content, *range(90, 96)])
+    with pytest.raises(DataError, match=r"'a' has too few images for data.val_fraction=0.1: 1 left to cut from"):
+        assign_splits(index, DataConfig(), 1)
+
+
+def test_groups_are_linked_through_patients_and_pictures_alike() -> None:
+    """0 and 1 are of one patient, 1 and 2 the same picture, 2 and 3 of another patient; 4 is alone, 5 and 6 are one."""
+    index = make_index(["a"] * 7, ["p", "p", "q", "q", None, "r", "r"], content=[0, 1, 1, 3, 4, 5, 6])
+    for duplicates in (True, False):
+        groups = linked_groups(index, duplicates)
+        assert [int(group) for group in groups] == [0, 0, 0, 0, 1, 2, 2]
+    assert linked_groups(index.select(np.zeros(7, bool)), False).tolist() == []
