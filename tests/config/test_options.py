@@ -38,7 +38,8 @@ def needs(option: str, tmp_path: Path) -> list[str]:
     """What an option needs beside itself: a folder of images, an experiment's weights, a class."""
     group = option.partition("=")[0]
     root = [f"data.root={tmp_path}"] if group in ("data", "experiment") else []
-    own = ["model._target_=torchvision.models.SqueezeNet"] if option == "model=own" else []
+    targets = {"model": "torchvision.models.SqueezeNet", "loss": "torch.nn.MultiMarginLoss"}
+    own = [f"{group}._target_={targets[group]}"] if option.endswith("=own") else []
     return [option, *root, *own, *(NO_DOWNLOAD if group in ("finetune", "experiment") else ())]
 
 
@@ -67,7 +68,7 @@ def test_every_model_learns_from_a_batch_of_every_kind(model: str, n_classes: in
     """Two or more classes, mirrored images as they leave the loader."""
     from raylight.models.build import build_network
     from raylight.models.preprocessing import Preprocessing
-    from raylight.training.module import classification_loss
+    from raylight.training.losses import classification_loss
 
     size = {"cnn2": 64, "cnn3": 150}.get(model, 96)
     own = ("model._target_=torchvision.models.MobileNetV2",) if model == "own" else ()

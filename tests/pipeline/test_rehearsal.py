@@ -59,6 +59,17 @@ def test_the_defaults_have_no_problems() -> None:
             ["model._target_=torchvision.models.SqueezeNet", "model.arguments.version=2"],
             "model: torchvision.models.SqueezeNet: Unsupported SqueezeNet version 2",
         ),
+        (["loss._target_=torch.nn.L1Los"], "loss._target_: torch.nn has no 'L1Los'; did you mean 'L1Loss'?"),
+        (
+            ["loss._target_=torch.nn.MultiMarginLoss", "loss.arguments.q=2"],
+            "loss.arguments.q: torch.nn.MultiMarginLoss takes no",
+        ),
+        (
+            ["loss._target_=torch.nn.MultiMarginLoss", "loss.arguments.p=3"],
+            "loss: torch.nn.MultiMarginLoss: only p == 1 and p",
+        ),
+        (["loss._target_=torch.nn.BCEWithLogitsLoss"], "fails on logits float[4, 2] and targets int64[4]"),
+        (["loss=own"], "loss._target_: not set; name the class of your loss"),
         (["model=own"], "model._target_: not set; name the class of your network"),
         (["model=cnn2", "model._target_=torchvision.models.SqueezeNet"], "model.family=convnet has no class of yours"),
         (

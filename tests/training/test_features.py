@@ -20,6 +20,7 @@ from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.training.features import FeatureStore
 from raylight.training.loaders import EpochLoaders
+from raylight.training.losses import Loss
 from raylight.training.module import Classifier
 from raylight.training.optimization import Optimization
 from raylight.training.phases import plan_phases, views_told
@@ -64,8 +65,7 @@ def losses(train_from: str, cache: bool, folder: Path, augmenter: Augmenter | No
         Preprocessing.from_config(MODEL),
         phases,
         Optimization({"_target_": "torch.optim.SGD", "lr": 1e-4}, None, per_phase=False),
-        LossConfig(),
-        None,
+        Loss(LossConfig()),
         2,
         1,
         channels_last=True,
@@ -104,7 +104,7 @@ def test_frozen_layers_do_not_change(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in net.state_between(0, net.head_start).items()}
     phases = plan_phases(net, FinetuneConfig(phases=[PhaseConfig(train_from="head")], cache=False), 1, None)
     adam = Optimization({"_target_": "torch.optim.Adam"}, None, per_phase=False)
-    classifier = Classifier(net, Preprocessing.from_config(MODEL), phases, adam, LossConfig(), None, 2, 1, True, 1)
+    classifier = Classifier(net, Preprocessing.from_config(MODEL), phases, adam, Loss(LossConfig()), 2, 1, True, 1)
     optimizer = classifier.configure_optimizers()
     classifier.train()
     for batch in Batches(images(), 8):

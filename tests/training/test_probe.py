@@ -70,6 +70,7 @@ def test_training_sets_the_head_to_its_optimum_and_leaves_it_there(head: str, tm
     from raylight.models.preprocessing import Preprocessing
     from raylight.runs.run_dir import RunDir
     from raylight.training.loaders import EpochLoaders
+    from raylight.training.losses import Loss
     from raylight.training.module import Classifier
     from raylight.training.optimization import Optimization
     from tests.training.test_features import images
@@ -93,8 +94,7 @@ def test_training_sets_the_head_to_its_optimum_and_leaves_it_there(head: str, tm
         settings,
         phases,
         Optimization({"_target_": "torch.optim.Adam", "lr": 0.1}, None, per_phase=False),
-        LossConfig(),
-        None,
+        Loss(LossConfig()),
         2,
         1,
         channels_last=False,

@@ -17,6 +17,7 @@ from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
 from raylight.runs.run_dir import RunDir
 from raylight.training.loaders import EpochLoaders
+from raylight.training.losses import Loss
 from raylight.training.messages import FinishedTraining
 from raylight.training.module import Classifier
 from raylight.training.optimization import Optimization
@@ -51,8 +52,7 @@ def classifier(
         Preprocessing.from_config(model),
         phases,
         Optimization(optimizer, None, per_phase=False),
-        loss or LossConfig(),
-        weights,
+        Loss(loss or LossConfig(), weights),
         2,
         1,
         channels_last=False,

@@ -139,13 +139,13 @@ def _secret_problems(node: Any, key: str = "") -> list[str]:
 
 
 def _is_free(key: str) -> bool:
-    return key in ("optimizer", "scheduler", "model.normalize", "model.arguments", "data.source")
+    return key in ("optimizer", "scheduler", "model.normalize", "model.arguments", "loss.arguments", "data.source")
 
 
 def inside_free_node(key: str) -> bool:
     """Whether a key lies in a node whose arguments the schema doesn't list: a ``_target_`` node or a phase."""
-    free = ("optimizer.", "scheduler.", "data.source.", "model.arguments.", "augment.transforms", "finetune.phases")
-    return key.startswith(free)
+    nodes = ("optimizer.", "scheduler.", "data.source.", "model.arguments.", "loss.arguments.")
+    return key.startswith((*nodes, "augment.transforms", "finetune.phases"))
 
 
 @functools.cache
@@ -201,12 +201,14 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
         )
     if data.layout == "csv" and data.csv is None:
         yield "data.csv: not set, but data.layout=csv reads a table; set data.csv=PATH"
-    if (model.family == "own") != (model._target_ is not None):
+    if (model.family == "own" or bool(model.arguments or model.stages)) != (model._target_ is not None):
         yield (
             "model._target_: not set; name the class of your network, model._target_=my_package.nets.Tiny"
             if model.family == "own"
             else f"model._target_: set, but model.family={model.family} has no class of yours; begin with model=own"
         )
+    if run.loss._target_ is None and (run.loss.name == "own" or run.loss.arguments):
+        yield "loss._target_: not set; name the class of your loss, loss._target_=my_package.losses.Mine"
     if model.family == "convnet" and not model.channels:
         yield "model.channels: empty; a convnet needs at least one block, for example [32, 64]"
     smallest, shown = smallest_image_size(model), model_input(model)

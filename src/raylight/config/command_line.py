@@ -46,17 +46,17 @@ def arranged(arguments: list[str]) -> list[str]:
     return [*(argument for argument in arguments if argument not in overrides), *overrides]
 
 
-def with_own_model(arguments: list[str]) -> list[str]:
-    """The same command with ``model=own`` where a class is named, but no model.
+def with_own_options(arguments: list[str]) -> list[str]:
+    """The same command with ``model=own`` (``loss=own``) where a class is named, but no model (loss).
 
     Args:
         arguments: what follows ``train.py``, flags first.
     """
     keys = {argument.partition("=")[0].lstrip("+") for argument in arguments}
-    elsewhere = any(argument.startswith(("--config-", "-cp", "-cn")) for argument in arguments)
-    return (
-        [*arguments, "model=own"] if "model._target_" in keys and "model" not in keys and not elsewhere else arguments
-    )
+    if any(argument.startswith(("--config-", "-cp", "-cn")) for argument in arguments):
+        return arguments
+    missing = [group for group in ("model", "loss") if f"{group}._target_" in keys and group not in keys]
+    return [*arguments, *(f"{group}=own" for group in missing)]
 
 
 def read_override(text: str, *, multirun: bool) -> tuple[Any, str | None]:

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from raylight.config.check import completed, config_problems, inside_free_node, known_keys
-from raylight.config.command_line import arranged, read_override, with_own_model
+from raylight.config.command_line import arranged, read_override, with_own_options
 from raylight.config.overrides import all_groups, compositions, override_problems
 from raylight.config.paths import with_absolute_paths
 from raylight.config.resume import resumed_arguments, start_of
@@ -192,7 +192,7 @@ def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal 
     from hydra.core.override_parser.types import Override
     from hydra.errors import HydraException
 
-    arguments = with_own_model(arguments)
+    arguments = with_own_options(arguments)
     parsed = get_args_parser().parse_args(arguments)
     config_dir = str(Path(parsed.config_path).resolve()) if parsed.config_path else str(conf_dir)
     config_name = parsed.config_name or "train"

@@ -205,6 +205,12 @@ class LossConfig:
 
     name: str = "cross_entropy"
     """Name in tables."""
+    _target_: str | None = None
+    """Dotted name of a class of your own: a module of logits float[batch, class] and targets int64[batch] that gives their mean
+    loss, or each image's. Where its signature has such names, it gets ``num_classes``, ``weight`` or ``class_weights``, and
+    ``label_smoothing``."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of ``_target_``, by name."""
     label_smoothing: Annotated[float, Range(0.0, 0.99)] = 0.0
     """Share of the target spread over all classes, 0 to 1."""
     class_weights: Annotated[str | None, Literal["balanced"]] = None

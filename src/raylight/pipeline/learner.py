@@ -29,7 +29,8 @@ from raylight.runs.run_dir import RunDir
 from raylight.training.callbacks.checkpoints import network_state
 from raylight.training.features import FeatureStore
 from raylight.training.loaders import EpochLoaders
-from raylight.training.module import Classifier, classification_loss
+from raylight.training.losses import build_loss
+from raylight.training.module import Classifier
 from raylight.training.optimization import Optimization
 from raylight.training.phases import Phase, plan_phases, views_told
 
@@ -118,8 +119,7 @@ def build_learner(
         preprocessing=images.preprocessing,
         phases=phases,
         optimization=Optimization(config.optimizer, config.scheduler, per_phase=len(phases) > 1),
-        loss=config.loss,
-        class_weights=_class_weights(config, train_images, len(names)),
+        loss=build_loss(config.loss, len(names), _class_weights(config, train_images, len(names))),
         n_classes=len(names),
         positive=names.index(images.index.positive_class),
         channels_last=settings.channels_last,
@@ -161,12 +161,13 @@ def _cpu_settings(
         return by_flags
     freeze(network, phase.boundary)
     batches = Batches(images.of("train"), config.trainer.batch_size)
+    loss = build_loss(replace(config.loss, class_weights=None), len(images.index.class_names), None)
     batch = next(iter(batches))
     work = Work(
         network=network,
         boundary=phase.boundary,
         preprocessing=images.preprocessing,
-        loss=lambda outputs, targets: classification_loss(class_logits(outputs), targets, config.loss, None),
+        loss=lambda outputs, targets: loss(class_logits(outputs), targets),
         images=batch.inputs,
         targets=batch.targets,
         steps=len(batches) * phase.epochs,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from raylight.config.rules.nodes import said
 from raylight.config.rules.pretrained import model_input
 from raylight.config.rules.recipe import recipe_of
-from raylight.config.schema import AugmentConfig, FinetuneConfig, ModelConfig, PhaseConfig, RunConfig
+from raylight.config.schema import AugmentConfig, FinetuneConfig, LossConfig, ModelConfig, PhaseConfig, RunConfig
 from raylight.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def rehearsal_problems(config: RunConfig) -> list[str]:
     model, finetune, epochs = config.model, recipe_of(config), config.trainer.max_epochs
     return [
         *_once(_network_problems, model, finetune, epochs, config.trainer.batch_size, config.trainer.num_workers),
+        *_once(_loss_problems, config.loss),
         *_once(_optimization_problems, config.optimizer, config.scheduler, finetune.phases, epochs),
         *_once(_transform_problems, config.augment, model, config.seed),
     ]
@@ -65,6 +66,18 @@ def _network_problems(
         yield from error.problems
     except WeightsError as error:
         yield str(error)
+
+
+def _loss_problems(loss: LossConfig) -> Iterator[str]:
+    """Of a user's loss, on two classes."""
+    import torch
+
+    from raylight.training.losses import build_loss
+
+    try:
+        build_loss(loss, 2, torch.ones(2) if loss.class_weights else None)
+    except ConfigError as error:
+        yield from error.problems
 
 
 def _trains_on_one(network: "StagedNetwork", boundary: int, model: ModelConfig) -> bool:

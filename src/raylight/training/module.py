@@ -11,14 +11,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Shaped
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
-from torch.nn import functional as nnf
 from torch.optim import Optimizer
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from raylight.config.schema import LossConfig
 from raylight.data.batches import Batch
 from raylight.errors import RunError
 from raylight.evaluation.definitions.torchmetrics import metric_collection
@@ -26,43 +24,12 @@ from raylight.models.build import class_logits
 from raylight.models.freezing import freeze
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
+from raylight.training.losses import Loss
 from raylight.training.optimization import Optimization
 from raylight.training.phases import Phase, phase_at
 from raylight.training.probe import entering, set_head, solve_probe
 
 log = logging.getLogger(__name__)
-
-
-def classification_loss(
-    logits: Float[Tensor, "batch class"],
-    targets: Int64[Tensor, " batch"],
-    loss: LossConfig,
-    class_weights: Float[Tensor, " class"] | None,
-) -> Float[Tensor, ""]:
-    """Cross-entropy with label smoothing, or the focal loss: the weighted sum over images, divided by the sum of their weights.
-
-    A sigmoid head's logits arrive as [0, z], for which cross-entropy is binary cross-entropy.
-
-    Args:
-        logits: of every class.
-        targets: position of each image's class.
-        loss: label smoothing and focal exponent (Lin et al. 2017, equation 5).
-        class_weights: weight of each class; None weighs all alike.
-    """
-    each = nnf.cross_entropy(
-        logits, targets, weight=class_weights, label_smoothing=loss.label_smoothing, reduction="none"
-    )
-    if loss.focal_gamma != 0:
-        certainty = logits.softmax(1).gather(1, targets[:, None])[:, 0]
-        each = (1 - certainty) ** loss.focal_gamma * each
-    return each.sum() / loss_weight(targets, class_weights)
-
-
-def loss_weight(targets: Int64[Tensor, " batch"], class_weights: Float[Tensor, " class"] | None) -> Float[Tensor, ""]:
-    """The sum of the images' weights, by which ``classification_loss`` divides: how much a batch counts in an epoch's loss."""
-    if class_weights is None:
-        return torch.tensor(float(len(targets)), device=targets.device)
-    return class_weights[targets].sum()
 
 
 class Classifier(pl.LightningModule):
@@ -79,7 +46,6 @@ class Classifier(pl.LightningModule):
         phases: in order.
         optimization: builds the optimizer and the schedule of each phase.
         loss: the loss.
-        class_weights: weight of each class in the loss, or None.
         n_classes: number of classes.
         positive: position of the positive class.
         channels_last: memory format of images.
@@ -93,8 +59,7 @@ class Classifier(pl.LightningModule):
         preprocessing: Preprocessing,
         phases: tuple[Phase, ...],
         optimization: Optimization,
-        loss: LossConfig,
-        class_weights: Float[Tensor, " class"] | None,
+        loss: Loss,
         n_classes: int,
         positive: int,
         channels_last: bool,
@@ -106,8 +71,6 @@ class Classifier(pl.LightningModule):
         self.phases = phases
         self.optimization = optimization
         self.loss = loss
-        self.class_weights: Tensor | None
-        self.register_buffer("class_weights", class_weights, persistent=False)
         self.n_classes = n_classes
         self.seed = seed
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -149,7 +112,7 @@ class Classifier(pl.LightningModule):
         self._step(batch, "val")
 
     def _step(self, batch: Batch, split: str) -> Tensor:
-        weight = loss_weight(batch.targets, self.class_weights)
+        weight = self.loss.weight(batch.targets)
         if len(batch.targets):
             loss = self._loss(batch, split)
         else:  # the other processes wait for this one's gradients all the same
@@ -163,7 +126,8 @@ class Classifier(pl.LightningModule):
         """The loss of some images, whose outputs are remembered for the epoch's metrics."""
         logits = self(batch.inputs)
         self._seen[split].append((logits.detach(), batch.targets))
-        return classification_loss(logits, batch.targets, self.loss, self.class_weights)
+        value: Tensor = self.loss(logits, batch.targets)
+        return value
 
     def _weighted_by_share(
         self, loss: Float[Tensor, ""], weight: Float[Tensor, ""]
@@ -202,7 +166,7 @@ class Classifier(pl.LightningModule):
             train.targets.repeat(views),
             (entering(self.network, val, phase.input_stage), val.targets),
             self.n_classes,
-            balanced=self.class_weights is not None,
+            balanced=self.loss.class_weights is not None,
             views=views,
         )
         set_head(self.network, probe)

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from raylight.config.schema import ModelConfig
+from raylight.config.schema import LossConfig, ModelConfig
 from raylight.errors import ConfigError, RaylightError, did_you_mean, first_line
 
 CLASS_COUNT = ("num_classes", "n_classes", "classes", "out_features")
@@ -56,6 +56,11 @@ def class_count_parameter(callee: Callable[..., Any]) -> str | None:
 def network_node(model: ModelConfig) -> dict[str, Any]:
     """The ``_target_`` node of a network of the user's, without the number of classes."""
     return {"_target_": model._target_, **model.arguments}
+
+
+def loss_node(loss: LossConfig) -> dict[str, Any]:
+    """The ``_target_`` node of a loss of the user's, without what is handed over to it."""
+    return {"_target_": loss._target_, **loss.arguments}
 
 
 def build_node(key: str, node: Mapping[str, Any], *leading: Any, **given: Any) -> Any:

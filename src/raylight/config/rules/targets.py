@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import Container, OmegaConf
 
-from raylight.config.rules.nodes import class_count_parameter, find_target, network_node
+from raylight.config.rules.nodes import class_count_parameter, find_target, loss_node, network_node
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError, did_you_mean
 
@@ -28,6 +28,7 @@ _KINDS = {
     "transform": "torch.nn.modules.module.Module",
     "source": "a class with entries() and read(key)",
     "network": "torch.nn.modules.module.Module",
+    "loss": "torch.nn.modules.module.Module",
 }
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 _LEAST_SECRET = 8
@@ -55,6 +56,8 @@ def target_problems(run: RunConfig) -> Iterator[str]:
     nodes: list[tuple[str, str, Any, tuple[Any, ...]]] = [("optimizer", "optimizer", run.optimizer, (None,))]
     if run.model._target_ is not None:
         nodes.append(("model", "network", network_node(run.model), ()))
+    if run.loss._target_ is not None:
+        nodes.append(("loss", "loss", loss_node(run.loss), ()))
     if run.data.source is not None:
         nodes.append(("data.source", "source", run.data.source, ()))
     if run.scheduler is not None:
@@ -149,8 +152,8 @@ def _node_problems(
         return
     arguments = {str(name): value for name, value in node.items() if not str(name).startswith("_")}
     positional = list(node.get("_args_", []))
-    if kind == "network" and not nested:
-        key = "model.arguments"
+    if kind in ("network", "loss") and not nested:
+        key = f"{key}.arguments"
         if (counts := class_count_parameter(callee)) in arguments:
             yield f"{key}.{counts}: is the number of classes, which the data has; leave it out"
         arguments = {**({counts: 2} if counts else {}), **arguments}

@@ -34,8 +34,8 @@ def asked(facts: RunFacts) -> dict[str, Any]:
 
 
 def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Settings by dotted name; lists and ``_target_`` nodes stay whole, but the model's section, which may be both."""
-    if not isinstance(value, dict) or not value or ("_target_" in value and prefix != "model"):
+    """Settings by dotted name; lists and ``_target_`` nodes stay whole, but sections that hold one beside settings of ours."""
+    if not isinstance(value, dict) or not value or ("_target_" in value and prefix not in ("model", "loss")):
         return [(prefix, value)]
     return [pair for key, inner in value.items() for pair in _flat(inner, f"{prefix}.{key}" if prefix else str(key))]
 
