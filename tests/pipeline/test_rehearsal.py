@@ -20,6 +20,20 @@ def test_the_defaults_have_no_problems() -> None:
     assert problems() == []
 
 
+def test_what_is_handed_over_need_not_be_typed() -> None:
+    """A network's and a loss's number of classes, a logger's folder."""
+    lightning = "_target_:pytorch_lightning"
+    assert (
+        problems(
+            "model._target_=torchvision.models.SqueezeNet",
+            "loss._target_=torch.nn.MultiMarginLoss",
+            f"logger.also=[{{{lightning}.loggers.CSVLogger}}]",
+            f"callbacks=[{{{lightning}.callbacks.Timer}}]",
+        )
+        == []
+    )
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -70,6 +84,24 @@ def test_the_defaults_have_no_problems() -> None:
         ),
         (["loss._target_=torch.nn.BCEWithLogitsLoss"], "fails on logits float[4, 2] and targets int64[4]"),
         (["loss=own"], "loss._target_: not set; name the class of your loss"),
+        (["callbacks=[{_target_:os.system}]"], "callbacks[0]._target_: 'os.system' is not from a trusted package"),
+        (
+            ["callbacks=[{_target_:torch.nn.ReLU}]"],
+            "callbacks[0]._target_: 'torch.nn.ReLU' is no class of a kind of callback",
+        ),
+        (
+            ["callbacks=[{_target_:pytorch_lightning.callbacks.EarlyStopping,monitr:val/loss}]"],
+            "callbacks[0].monitr: pytorch_lightning.callbacks.EarlyStopping takes no such argument; did you mean 'monitor'?",
+        ),
+        (["callbacks=[3]"], "callbacks[0]: needs a _target_"),
+        (
+            ["logger.also=[tensorbord]"],
+            "'tensorbord' is not one of tensorboard, nor a node with a _target_; did you mean",
+        ),
+        (
+            ["logger=csv", "logger.also=[{_target_:pytorch_lightning.loggers.CSVLogger,save_dir:x,nme:a}]"],
+            "logger.also[0].nme: pytorch_lightning.loggers.CSVLogger takes no such argument; did you mean 'name'?",
+        ),
         (["model=own"], "model._target_: not set; name the class of your network"),
         (["model=cnn2", "model._target_=torchvision.models.SqueezeNet"], "model.family=convnet has no class of yours"),
         (

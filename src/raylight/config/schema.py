@@ -268,8 +268,11 @@ class TrainerConfig:
 class LoggerConfig:
     """Where curves go besides the run folder."""
 
-    name: Annotated[str, Literal["wandb", "csv", "none"]] = "wandb"
-    """``wandb``, ``csv`` (the run folder's own history alone) or ``none``."""
+    name: Annotated[str, Literal["wandb", "tensorboard", "csv", "none"]] = "wandb"
+    """``wandb``, ``tensorboard``, ``csv`` (the run folder's own history alone) or ``none``."""
+    also: list[Any] = field(default_factory=list)
+    """Further loggers at the same time: ``tensorboard``, or ``_target_`` nodes of Lightning's loggers and your own. What has a
+    ``save_dir`` writes into the run folder."""
     project: str = "raylight"
     """W&B project."""
     entity: str | None = None
@@ -329,6 +332,8 @@ class RunConfig:
     """Partial ``_target_`` node of a ``torch.optim.lr_scheduler`` class, stepped once an epoch; ``null``: constant."""
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    callbacks: list[Any] = field(default_factory=list)
+    """``_target_`` nodes of Lightning's callbacks and your own, beside the run's."""
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     seed: Annotated[int, Range(0, 2**32 - 1)] = 1

@@ -7,10 +7,18 @@ them. Leaves out what depends on the images (``pipeline.images``).
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from raylight.config.rules.nodes import said
+from raylight.config.rules.nodes import logger_nodes, said
 from raylight.config.rules.pretrained import model_input
 from raylight.config.rules.recipe import recipe_of
-from raylight.config.schema import AugmentConfig, FinetuneConfig, LossConfig, ModelConfig, PhaseConfig, RunConfig
+from raylight.config.schema import (
+    AugmentConfig,
+    FinetuneConfig,
+    LoggerConfig,
+    LossConfig,
+    ModelConfig,
+    PhaseConfig,
+    RunConfig,
+)
 from raylight.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -33,6 +41,7 @@ def rehearsal_problems(config: RunConfig) -> list[str]:
     return [
         *_once(_network_problems, model, finetune, epochs, config.trainer.batch_size, config.trainer.num_workers),
         *_once(_loss_problems, config.loss),
+        *_once(_companion_problems, config.callbacks, config.logger),
         *_once(_optimization_problems, config.optimizer, config.scheduler, finetune.phases, epochs),
         *_once(_transform_problems, config.augment, model, config.seed),
     ]
@@ -76,6 +85,21 @@ def _loss_problems(loss: LossConfig) -> Iterator[str]:
 
     try:
         build_loss(loss, 2, torch.ones(2) if loss.class_weights else None)
+    except ConfigError as error:
+        yield from error.problems
+
+
+def _companion_problems(callbacks: list[Any], logger: LoggerConfig) -> Iterator[str]:
+    """Of callbacks and loggers."""
+    try:
+        if callbacks:
+            from raylight.training.callbacks.own import build_callbacks
+
+            build_callbacks(callbacks)
+        if logger_nodes(logger):
+            from raylight.runs.loggers import check_loggers
+
+            check_loggers(logger)
     except ConfigError as error:
         yield from error.problems
 

@@ -9,6 +9,7 @@ from raylight.config.schema import RunConfig
 from raylight.imports import few_collections
 from raylight.pipeline.costs import Costs
 from raylight.pipeline.images import audited, decoded, indexed, streaming
+from raylight.runs.loggers import other_loggers
 from raylight.runs.run_dir import RunDir, Status
 from raylight.runs.tracking import check_tracking, tracking
 
@@ -61,13 +62,21 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
         learner = build_learner(config, run, images, cache_dir, last, on_progress)
         tags = [config.data.name, config.model.name, config.finetune.name]
         tracker = job.enter_context(tracking(config.logger, run.path, learner.chosen, tags))
-        logger = tracker.lightning_logger()
+        others = job.enter_context(other_loggers(config.logger, run, learner.chosen))
+        loggers = [logger for logger in (tracker.lightning_logger(), *others) if logger]
         start_up.close()
         costs.lap("start-up")
 
         status.enter("training")
-        training = Training(learner.classifier, learner.loaders, config.trainer, learner.settings, tracked=bool(logger))
-        finished = run_training(training, config.ray, run, logger, last)
+        training = Training(
+            learner.classifier,
+            learner.loaders,
+            config.trainer,
+            learner.settings,
+            tracked=bool(loggers),
+            callbacks=config.callbacks,
+        )
+        finished = run_training(training, config.ray, run, loggers, last)
         costs.lap("training")
 
         from raylight.pipeline.judge import judge

@@ -15,7 +15,7 @@ from raylight.training.messages import Ended, File, FinishedTraining, LogLine, M
 
 def test_files_lines_and_metrics_arrive(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run, logger = RunDir.claim(tmp_path / "run"), CSVLogger(tmp_path, "", "")
-    driver = Driver(run, logger)
+    driver = Driver(run, [logger])
     with caplog.at_level(logging.INFO, "raylight.somewhere"):
         driver.receive(LogLine("raylight.somewhere", logging.INFO, "100 % of it"))
     assert caplog.messages == ["100 % of it"]
@@ -27,7 +27,7 @@ def test_files_lines_and_metrics_arrive(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 def test_the_result_names_the_checkpoint_in_the_drivers_own_folder(tmp_path: Path) -> None:
-    driver: Any = Driver(RunDir.claim(tmp_path / "run"), False)
+    driver: Any = Driver(RunDir.claim(tmp_path / "run"), [])
     there = FinishedTraining(Path("/on/another/node/best.ckpt"), 1, "val/loss", 0.5, 3, 9.0, 0.1)
     driver.receive(Ended())  # of a process that isn't the first
     assert driver.finished is None
@@ -38,4 +38,4 @@ def test_the_result_names_the_checkpoint_in_the_drivers_own_folder(tmp_path: Pat
 
 def test_what_ended_training_is_raised_here(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="it went wrong"):
-        Driver(RunDir.claim(tmp_path / "run"), False).receive(Ended(error=DataError("it went wrong")))
+        Driver(RunDir.claim(tmp_path / "run"), []).receive(Ended(error=DataError("it went wrong")))

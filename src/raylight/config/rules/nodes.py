@@ -8,11 +8,21 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from raylight.config.schema import LossConfig, ModelConfig
+from raylight.config.schema import LoggerConfig, LossConfig, ModelConfig
 from raylight.errors import ConfigError, RaylightError, did_you_mean, first_line
 
 CLASS_COUNT = ("num_classes", "n_classes", "classes", "out_features")
 """What a network's, a loss's or a metric's parameter for the number of classes may be called."""
+
+LOGGERS = {
+    "tensorboard": {
+        "_target_": "pytorch_lightning.loggers.TensorBoardLogger",
+        "name": "tensorboard",
+        "version": "",
+        "default_hp_metric": False,
+    }
+}
+"""Loggers that have a word, as nodes."""
 
 
 def find_target(key: str, target: str) -> Callable[..., Any]:
@@ -61,6 +71,13 @@ def network_node(model: ModelConfig) -> dict[str, Any]:
 def loss_node(loss: LossConfig) -> dict[str, Any]:
     """The ``_target_`` node of a loss of the user's, without what is handed over to it."""
     return {"_target_": loss._target_, **loss.arguments}
+
+
+def logger_nodes(logger: LoggerConfig) -> list[tuple[str, dict[str, Any]]]:
+    """The loggers but W&B's: the key and the ``_target_`` node of each; of what is neither, nothing."""
+    named = [("logger.name", LOGGERS[logger.name])] if logger.name in LOGGERS else []
+    also = [(f"logger.also[{place}]", LOGGERS.get(str(one), one)) for place, one in enumerate(logger.also)]
+    return [*named, *((key, dict(node)) for key, node in also if isinstance(node, Mapping))]
 
 
 def build_node(key: str, node: Mapping[str, Any], *leading: Any, **given: Any) -> Any:

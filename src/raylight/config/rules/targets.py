@@ -13,7 +13,15 @@ from typing import Any
 
 from omegaconf import Container, OmegaConf
 
-from raylight.config.rules.nodes import class_count_parameter, find_target, loss_node, network_node
+from raylight.config.rules.nodes import (
+    LOGGERS,
+    class_count_parameter,
+    find_target,
+    logger_nodes,
+    loss_node,
+    network_node,
+    parameters_of,
+)
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError, did_you_mean
 
@@ -29,6 +37,8 @@ _KINDS = {
     "source": "a class with entries() and read(key)",
     "network": "torch.nn.modules.module.Module",
     "loss": "torch.nn.modules.module.Module",
+    "callback": "pytorch_lightning.callbacks.callback.Callback",
+    "logger": "pytorch_lightning.loggers.logger.Logger",
 }
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 _LEAST_SECRET = 8
@@ -65,6 +75,14 @@ def target_problems(run: RunConfig) -> Iterator[str]:
     nodes += [
         (f"augment.transforms[{place}]", "transform", node, ()) for place, node in enumerate(run.augment.transforms)
     ]
+    nodes += [(f"callbacks[{place}]", "callback", node, ()) for place, node in enumerate(run.callbacks)]
+    nodes += [(key, "logger", node, ()) for key, node in logger_nodes(run.logger)]
+    for place, word in enumerate(run.logger.also):
+        if not isinstance(word, Mapping) and word not in LOGGERS:
+            yield (
+                f"logger.also[{place}]: {word!r} is not one of {', '.join(LOGGERS)}, nor a node with a _target_"
+                f"{did_you_mean(str(word), LOGGERS)}"
+            )
     for key, kind, node, leading in nodes:
         yield from _node_problems(key, kind, node, (*TRUSTED_PACKAGES, *run.allowed_targets), leading)
 
@@ -157,6 +175,8 @@ def _node_problems(
         if (counts := class_count_parameter(callee)) in arguments:
             yield f"{key}.{counts}: is the number of classes, which the data has; leave it out"
         arguments = {**({counts: 2} if counts else {}), **arguments}
+    if kind == "logger" and not nested and "save_dir" in parameters_of(callee):
+        arguments = {"save_dir": "", **arguments}
     yield from _binding_problems(key, target, callee, (*leading, *positional), arguments)
     for name, value in (*arguments.items(), ("_args_", positional)):
         for inner_key, inner in _nested_nodes(f"{key}.{name}", value):

@@ -1,6 +1,7 @@
 """The process that prepared a training and has the run folder, the log and the tracker: what arrives there from the others."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ class Driver:
 
     Args:
         run: the run folder.
-        logger: Lightning's logger, or False.
+        loggers: Lightning's, of which there may be none.
     """
 
-    def __init__(self, run: RunDir, logger: Any) -> None:
-        self.run, self.logger = run, logger
+    def __init__(self, run: RunDir, loggers: Sequence[Any]) -> None:
+        self.run, self.loggers = run, loggers
         self.finished: FinishedTraining | None = None
 
     def receive(self, message: Message) -> None:
@@ -32,7 +33,8 @@ class Driver:
             case LogLine(logger, level, text):
                 logging.getLogger(logger).log(level, "%s", text)
             case Metrics(values, step):
-                self.logger.log_metrics(values, step)
+                for logger in self.loggers:
+                    logger.log_metrics(values, step)
             case File(name, content):
                 self.run.folder(str(Path(name).parent))
                 self.run.write_bytes(name, content)

@@ -4,6 +4,7 @@ Each process gets the same prepared training and calls the same ``fit`` on its s
 folder, the log and the tracker stay with the process that prepared the training (``driver``).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from raylight.config.schema import RayConfig, TrainerConfig
 from raylight.errors import ConfigError
 from raylight.runs.run_dir import RunDir
+from raylight.training.callbacks.own import build_callbacks
 from raylight.training.distributed.driver import Driver
 from raylight.training.distributed.worker import Training
 from raylight.training.messages import FinishedTraining
@@ -19,7 +21,7 @@ from raylight.training.trainer import Place, fit
 
 
 def run_training(
-    training: Training, ray: RayConfig, run: RunDir, logger: Any, resume_from: Path | None
+    training: Training, ray: RayConfig, run: RunDir, loggers: Sequence[Any], resume_from: Path | None
 ) -> FinishedTraining:
     """Train a classifier to its end where the config says: in this process, in several of this machine, or in Ray's workers.
 
@@ -27,7 +29,7 @@ def run_training(
         training: what to train, on which batches; its config says where.
         ray: session to start or join for ``launcher=ray``.
         run: gets ``history.csv`` and ``checkpoints/``.
-        logger: Lightning's logger, or False.
+        loggers: Lightning's, of which there may be none.
         resume_from: a checkpoint to go on from.
 
     Raises:
@@ -37,10 +39,10 @@ def run_training(
     """
     config = training.config
     if config.launcher != "ray" and config.num_workers == 1:
-        place = Place(config.accelerator)
+        place, logger = Place(config.accelerator, callbacks=build_callbacks(training.callbacks)), list(loggers) or False
         return fit(training.classifier, training.loaders, config, training.settings, run, logger, resume_from, place)
     training.loaders.prepare()
-    driver = Driver(run, logger)
+    driver = Driver(run, loggers)
     if config.launcher == "ray":
         from raylight.training.distributed.ray import fit_with_ray
 

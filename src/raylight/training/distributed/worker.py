@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -21,6 +21,7 @@ from raylight.config.schema import TrainerConfig
 from raylight.cpu.settings import CpuSettings
 from raylight.errors import RaylightError
 from raylight.runs.run_dir import RunDir
+from raylight.training.callbacks.own import build_callbacks
 from raylight.training.callbacks.pruning import TRIAL_VARIABLE
 from raylight.training.loaders import EpochLoaders
 from raylight.training.messages import FinishedTraining, LogLine, Message, Metrics, Send
@@ -38,6 +39,7 @@ class Training:
         config: epochs, processes and so on.
         settings: how the processor is used; its threads are those of this machine, shared out among the processes.
         tracked: whether the driver shows metrics anywhere.
+        callbacks: ``_target_`` nodes of callbacks beside the run's own.
         environment: variables of the driver that training goes by.
     """
 
@@ -46,6 +48,7 @@ class Training:
     config: TrainerConfig
     settings: CpuSettings
     tracked: bool
+    callbacks: Sequence[Any] = ()
     environment: Mapping[str, str] = field(
         default_factory=lambda: {name: os.environ[name] for name in (TRIAL_VARIABLE,) if name in os.environ}
     )
@@ -81,6 +84,7 @@ def take_part(
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     settings = replace(training.settings, threads=threads)
+    place = replace(place, callbacks=(*place.callbacks, *build_callbacks(training.callbacks)))
     logger = _DriversLogger(send) if training.tracked else False
     with _log_sent(send if first else _nowhere):
         return fit(training.classifier, training.loaders, training.config, settings, run, logger, resume_from, place)
