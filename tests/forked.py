@@ -39,13 +39,18 @@ _context.set_forkserver_preload(PRELOADED)
 
 
 def run_forked(
-    script: Path, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], timeout: float
+    script: Path,
+    arguments: Sequence[str],
+    cwd: Path,
+    environment: Mapping[str, str],
+    timeout: float,
+    python: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``python SCRIPT ARGUMENTS`` and wait for its end."""
+    """Run ``python SCRIPT ARGUMENTS`` and wait for its end; where a Python is given, with its environment's packages."""
     with tempfile.TemporaryDirectory() as folder:
         outputs = [str(Path(folder) / name) for name in ("stdout", "stderr")]
         process = _context.Process(
-            target=_as_command, args=(script, [*arguments], str(cwd), dict(environment), outputs)
+            target=_as_command, args=(script, [*arguments], str(cwd), dict(environment), outputs, python)
         )
         process.start()
         process.join(timeout)
@@ -61,7 +66,9 @@ def run_forked(
         )
 
 
-def _as_command(script: Path, arguments: list[str], cwd: str, environment: dict[str, str], outputs: list[str]) -> None:
+def _as_command(
+    script: Path, arguments: list[str], cwd: str, environment: dict[str, str], outputs: list[str], python: Path | None
+) -> None:
     """What Python does between its start and its end, in a child that was forked."""
     for descriptor, output in enumerate(outputs, start=1):
         file = os.open(output, os.O_WRONLY | os.O_CREAT)
@@ -70,6 +77,10 @@ def _as_command(script: Path, arguments: list[str], cwd: str, environment: dict[
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    if python is not None:
+        from tests.user_environment import use
+
+        use(python)
     sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(script.parent))
     try:
