@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ def in_child(work: Callable[[], int], tree: Path, log: Path, seconds: float) -> 
             for name in [name for name in sys.modules if name.partition(".")[0] == "experiments"]:
                 del sys.modules[name]
             code = work()
+        except Exception:
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -136,8 +136,9 @@ def covering(tree: Path, work: Path) -> tuple[Lines, Seconds]:
 def chosen(mutant: Mutant, lines: Lines, seconds: Seconds) -> list[str]:
     """The tests to run: those that run the line (for what an import runs, those that use the file), the fastest first."""
     numbers = lines[mutant.file]
-    if "/distributed/" in mutant.file and not numbers[mutant.line]:  # runs in processes that the tests start
-        return sorted(numbers[0], key=lambda test: seconds[test])
+    if "/training/" in mutant.file and not numbers[mutant.line]:  # runs in processes that these tests start
+        whole = [test for test in numbers[0] if test.startswith("tests/training/distributed/")]
+        return sorted(whole, key=lambda test: seconds[test])
     tests = numbers[mutant.line] or (numbers[0] if mutant.line in numbers else set())
     tests = {test for test in tests if seconds[test] < SLOW} or tests
     own = f"test_{Path(mutant.file).stem}.py"
@@ -154,7 +155,7 @@ def chosen(mutant: Mutant, lines: Lines, seconds: Seconds) -> list[str]:
 def verdict(mutant: Mutant, tests: list[str], tree: Path, log: Path, seconds: Seconds) -> tuple[str, str]:
     """``killed``, ``killed (time)``, ``survived``, or ``no test``; and the test, or file of tests, that failed.
 
-    Out of time, the tests run once more without the fault: where they end in the same time, it was the fault.
+    Out of time, or ended without naming a test, the tests run once more without the fault: where they pass, it was the fault.
     """
     if not tests:
         return "no test", ""
@@ -165,12 +166,16 @@ def verdict(mutant: Mutant, tests: list[str], tree: Path, log: Path, seconds: Se
         code = in_child(lambda: judge(tests), tree, log, limit)
     finally:
         (tree / mutant.file).write_bytes(original)
+    if code == 0:
+        return "survived", ""
     said = log.read_text(errors="replace")
-    if code is None or "Timeout (>" in said:
-        ended = in_child(lambda: judge(tests), tree, log, limit) is not None
-        return ("killed (time)" if ended else "survived"), ""
+    late = code is None or "Timeout (>" in said
     failed = re.search(r"^(?:FAILED|ERROR) (\S+?\.py(?:::.+?)?)(?: - |$)", said, re.MULTILINE)
-    return ("killed", failed[1] if failed else "") if code else ("survived", "")
+    if failed and not late:
+        return "killed", failed[1]
+    if (code := in_child(lambda: judge(tests), tree, log, limit)) not in (0, None):
+        sys.exit(f"The tests of {mutant.file}:{mutant.line} fail without a fault, too; see {log}.")
+    return ("survived" if code is None else "killed (time)" if late else "killed"), ""
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Which images, or features, each epoch's batches are made of."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -55,3 +56,59 @@ def test_validation_keeps_its_order_and_is_left_out_where_nothing_is_held_out() 
     found = list(loaders((WHOLE,), Features()).val_dataloader())
     assert torch.cat([batch.positions for batch in found]).tolist() == [0, 1, 2, 3]
     assert loaders((WHOLE,), Features(), val=samples([], 3)).val_dataloader() == []
+
+
+class Brighter:
+    """Stands for a random change: adds the number of the epoch, plus one."""
+
+    seed, transforms = 1, ()
+
+    def __call__(self, picture: torch.Tensor, key: str, epoch: int) -> torch.Tensor:
+        return picture + epoch + 1
+
+
+def test_images_are_augmented_in_training_and_never_in_validation() -> None:
+    augmenter: Any = Brighter()
+    found = EpochLoaders(TRAIN, VAL, (WHOLE,), Features(), augmenter, 12, 1, None)
+    (batch,) = found.train_dataloader()
+    plain = torch.from_numpy(TRAIN.store).permute(0, 3, 1, 2)
+    assert torch.equal(batch.inputs, plain[batch.positions] + 1)
+    assert batch.positions.tolist() != list(range(12))
+    (batch,) = found.val_dataloader()
+    assert torch.equal(batch.inputs, torch.from_numpy(VAL.store).permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("views", [0, 3])
+def test_features_are_of_augmented_views_where_there_are_any(views: int) -> None:
+    asked: list[tuple[Any, int]] = []
+
+    def features(images: Samples, stage: int, augmenter: Any, views: int) -> Samples:
+        asked.append((augmenter, views))
+        return Features()(images, stage, augmenter, views)
+
+    augmenter: Any = Brighter()
+    phase = dataclasses.replace(FROZEN, views=views)
+    found = EpochLoaders(TRAIN, VAL, (phase,), features, augmenter, 12, 1, None)
+    (batch,) = found.train_dataloader()
+    # What was augmented below the boundary isn't once more above it.
+    assert batch.inputs[:, 0].tolist() == batch.positions.tolist()
+    train, val = found.solvable(phase)
+    assert (len(train), len(val)) == (12, 4)
+    assert asked == [(augmenter if views else None, views), (None, views)]
+
+
+def test_what_an_earlier_phase_trains_is_not_computed_before_it() -> None:
+    """The second phase is frozen up to a stage that the first one changes."""
+    features = Features()
+    phases = (Phase(0, 1, 2, 2, None, 1.0), Phase(1, 1, 3, 3, None, 1.0), Phase(2, 1, 2, 2, None, 1.0))
+    loaders(phases, features).prepare()
+    assert features.asked == [(12, 2), (4, 2), (12, 2), (4, 2)]
+
+
+@pytest.mark.parametrize(("batch_norm", "sizes"), [(False, [11, 1]), (True, [12])])
+def test_a_batch_of_one_is_joined_to_the_one_before_under_batch_norm(batch_norm: bool, sizes: list[int]) -> None:
+    phase = dataclasses.replace(WHOLE, batch_norm=batch_norm)
+    found = EpochLoaders(TRAIN, VAL, (phase,), Features(), None, 11, 1, None)
+    assert [len(batch.targets) for batch in found.train_dataloader()] == sizes
+    assert found.clock.batches == len(sizes)
+    assert [len(batch.targets) for batch in found.val_dataloader()] == [4]

@@ -138,3 +138,30 @@ def test_mixed_classes_need_a_loss_that_takes_them() -> None:
     build_loss(own("torch.nn.CrossEntropyLoss"), 3, None, soft=True)
     with pytest.raises(ConfigError, match=r"augment.batch: mixes classes, .*Hinge fails .* targets float32\[4, 3\]"):
         build_loss(own("Hinge"), 3, None, soft=True)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.5])
+def test_the_weighted_focal_loss_is_its_weighted_mean(n_classes: int, gamma: float) -> None:
+    """Each image: weight of its class times (1 - p)^gamma times -log p; divided by the sum of the weights."""
+    torch.manual_seed(2)
+    logits, targets = torch.randn(11, n_classes), torch.arange(11) % n_classes
+    weights = torch.tensor([0.3, 3.0, 1.7])[:n_classes]
+    p = logits.softmax(1)[torch.arange(11), targets]
+    each = weights[targets] * (1 - p) ** gamma * -p.log()
+    found = classification_loss(logits, targets, LossConfig(focal_gamma=gamma), weights)
+    torch.testing.assert_close(found, each.sum() / weights[targets].sum())
+    unweighted = classification_loss(logits, targets, LossConfig(focal_gamma=gamma), None)
+    torch.testing.assert_close(unweighted, ((1 - p) ** gamma * -p.log()).mean())
+    assert float(loss_weight(targets, None)) == 11
+    assert float(loss_weight(targets, weights)) == pytest.approx(float(weights[targets].sum()))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_without_a_focal_exponent_it_is_torchs_mean(smoothing: float) -> None:
+    torch.manual_seed(3)
+    logits, targets, weights = torch.randn(7, 3), torch.arange(7) % 3, torch.tensor([0.5, 1.0, 4.0])
+    expected = torch.nn.functional.cross_entropy(logits, targets, weights, label_smoothing=smoothing)
+    torch.testing.assert_close(
+        classification_loss(logits, targets, LossConfig(label_smoothing=smoothing), weights), expected
+    )

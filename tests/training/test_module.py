@@ -1,14 +1,17 @@
 """A training whose loss isn't a number stops."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+import torch
 
 import tests.forked  # noqa: F401 - the fork server shall have imported what all tests need
 from raylight.errors import RunError
-from tests.training.tiny import checkpoint, classifier, history, trained
+from raylight.training.phases import Phase
+from tests.training.tiny import MODEL, SGD, VAL, checkpoint, classifier, history, trained
 
 
 class Diverges(pl.Callback):
@@ -27,3 +30,30 @@ def test_a_loss_that_is_no_number_ends_training_whatever_is_monitored(tmp_path: 
     last = checkpoint(tmp_path, "last.ckpt")
     assert last["epoch"] == 1
     assert all(bool(value.isfinite().all()) for value in last["state_dict"].values())
+
+
+def test_each_epoch_draws_its_own_dropout_and_the_same_again(tmp_path: Path) -> None:
+    """At a rate of nearly 0 nothing but dropout changes the loss of an epoch."""
+    model = dataclasses.replace(MODEL, dropout=0.5)
+    losses = []
+    for again in range(2):
+        trained(tmp_path / str(again), classifier(model, optimizer=SGD | {"lr": 1e-30}), batch_size=20, max_epochs=4)
+        losses.append([row["train/loss"] for row in history(tmp_path / str(again))])
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 4
+
+
+def test_images_are_normalised_and_features_enter_their_own_stage() -> None:
+    learner = classifier(phases=(Phase(0, 1, 2, 1, None, 1.0),)).eval()
+    network, images = learner.network, torch.from_numpy(VAL.store).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        logits = learner(images)
+        torch.testing.assert_close(logits, network(images.float() / 255))
+        features = network.run(images.float() / 255, 0, 1)
+        torch.testing.assert_close(learner(features), logits)
+    assert logits.dtype == torch.float32
+    # Below the boundary no gradient is computed, above it all.
+    learner(images).sum().backward()
+    for position in range(len(network.stage_names)):
+        for parameter in network.stage(position).parameters():
+            assert (parameter.grad is not None) == (position >= 2)

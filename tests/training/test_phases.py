@@ -1,5 +1,6 @@
 """A recipe's settings reach the steps of its phases."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 
 from raylight.config.schema import FinetuneConfig, PhaseConfig
 from raylight.models.build import build_network
-from raylight.training.phases import Phase, phase_at, plan_phases
+from raylight.models.freezing import constant_until
+from raylight.training.phases import MOST_VIEWS, Phase, phase_at, plan_phases, views_told
 from tests.training.tiny import MODEL, classifier, trained
 
 
@@ -39,3 +41,41 @@ def test_the_backbone_moves_by_its_factor_and_the_head_at_the_full_rate(tmp_path
     for name, step in moved[1.0].items():
         torch.testing.assert_close(moved[0.1][name], share[name] * step, atol=2e-6, rtol=1e-3)
     assert any(float(step.abs().max()) > 1e-4 for name, step in moved[1.0].items() if share[name] == pytest.approx(0.1))
+
+
+@pytest.mark.parametrize(("asked", "epochs", "views"), [(None, 3, 3), (None, 40, MOST_VIEWS), (0, 9, 0), (25, 9, 25)])
+def test_a_frozen_part_has_a_view_an_epoch_up_to_ten_unless_told(asked: int | None, epochs: int, views: int) -> None:
+    network = build_network(MODEL, 2)
+    recipe = FinetuneConfig(phases=[PhaseConfig(train_from="head")], views=asked)
+    (phase,) = plan_phases(network, recipe, epochs, None)
+    assert (phase.boundary, phase.views) == (network.head_start, views)
+    assert phase.input_stage == constant_until(network, network.head_start) > 0
+    (uncached,) = plan_phases(network, dataclasses.replace(recipe, cache=False), epochs, None)
+    assert uncached.input_stage == 0
+    (whole,) = plan_phases(network, FinetuneConfig(phases=[PhaseConfig(train_from="all")]), epochs, None)
+    assert (whole.boundary, whole.input_stage, whole.batch_norm) == (0, 0, False)
+
+
+def test_a_phase_that_trains_batch_norm_knows_it() -> None:
+    network = build_network(dataclasses.replace(MODEL, batch_norm=True), 2)
+    recipe = FinetuneConfig(phases=[PhaseConfig(train_from="head", epochs=1), PhaseConfig(train_from="all")])
+    assert [phase.batch_norm for phase in plan_phases(network, recipe, 3, None)] == [False, True]
+
+
+def test_what_augmentation_comes_to_is_told() -> None:
+    def told(*phases: tuple[int, int, int]) -> str | None:
+        return views_told([Phase(0, epochs, 3, stage, None, 1.0, views=views) for epochs, stage, views in phases])
+
+    assert told((5, 0, 5)) is None
+    assert (
+        told((5, 3, 5), (4, 0, 4))
+        == "Frozen layers: 5 augmented views per image, one per epoch in turn (finetune.views)."
+    )
+    assert told((5, 3, 1)) == "Frozen layers: 1 augmented view per image, the same in every epoch (finetune.views)."
+    assert told((1, 3, 1)) == "Frozen layers: 1 augmented view per image, one per epoch in turn (finetune.views)."
+    assert told((1, 3, 1), (9, 2, 9)) == (
+        "Frozen layers: 1 augmented view and then 9 augmented views per image, one per epoch in turn (finetune.views)."
+    )
+    left_out = told((5, 3, 0))
+    assert left_out is not None
+    assert left_out.endswith("augmentation is left out below the layers that train (finetune.views=0).")

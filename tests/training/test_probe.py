@@ -5,13 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from threadpoolctl import threadpool_limits
 from torch.nn import functional as nnf
 
 from raylight.config.rules.recipe import recipe_of
 from raylight.config.schema import FinetuneConfig, PhaseConfig, RunConfig
 from raylight.errors import ConfigError
 from raylight.training.phases import plan_phases
-from raylight.training.probe import STRENGTHS, entering, linear_head, solve_probe
+from raylight.training.probe import FEW, STRENGTHS, entering, linear_head, solve_probe
 from raylight.training.trainer import fit
 from tests.training.test_features import MODEL, network, store
 
@@ -142,3 +146,53 @@ def test_a_solved_phase_takes_one_epoch_and_a_head_of_two_layers_its_share() -> 
         plan_phases(convolution, FinetuneConfig(phases=[PhaseConfig("head", solve=True)]), 1, None)
     with pytest.raises(ConfigError, match=r"set finetune\.cache=true"):
         plan_phases(network(), FinetuneConfig(phases=[PhaseConfig("head", solve=True)], cache=False), 1, None)
+
+
+@threadpool_limits.wrap(limits=1)
+@pytest.mark.parametrize(("n_classes", "balanced", "views"), [(2, True, 1), (3, False, 2)])
+def test_few_held_out_images_leave_the_choice_to_cross_validation(n_classes: int, balanced: bool, views: int) -> None:
+    """As scikit-learn's grid search chooses, with the views of an image in one fold; the loss is the mean over folds."""
+    features, targets = clouds(48, n_classes, 5)
+    features, targets = np.repeat(features, views, 0), np.repeat(targets, views)
+    features = features + np.random.default_rng(6).normal(0, 0.3, features.shape)
+    keep = np.repeat(np.arange(48) % 7 != 1, views)  # classes of unequal size
+    features, targets = features[keep], targets[keep]
+    probe = solve_probe(features, targets, clouds(FEW - 1, n_classes, 7), n_classes, balanced=balanced, views=views)
+    scaled = (features - features.mean(0)) / features.std(0)
+    weigh = "balanced" if balanced else None
+    images = np.arange(len(targets)) // views
+    search = GridSearchCV(
+        LogisticRegression(max_iter=5000, class_weight=weigh), {"C": STRENGTHS}, scoring="neg_log_loss",
+        cv=StratifiedGroupKFold(5, shuffle=True, random_state=0),
+    ).fit(scaled, targets, groups=images)  # fmt: skip
+    assert probe.strength == search.best_params_["C"]
+    assert probe.loss == pytest.approx(-search.best_score_, rel=1e-3)
+    wanted = LogisticRegression(max_iter=5000, C=probe.strength, class_weight=weigh).fit(scaled, targets)
+    given = torch.from_numpy(features @ probe.weight.T + probe.bias).softmax(1).numpy()
+    np.testing.assert_allclose(given, wanted.predict_proba(scaled), atol=2e-3)
+    assert probe.weight.shape == (n_classes, 5)
+
+
+def test_hundred_held_out_images_choose_themselves() -> None:
+    features, targets = clouds(40, 2, 8)
+    val = clouds(FEW, 2, 9)
+    probe = solve_probe(features, targets, val, 2)
+    scaled, unseen = ((part - features.mean(0)) / features.std(0) for part in (features, val[0]))
+    losses = [
+        log_loss(val[1], LogisticRegression(C=c, max_iter=5000).fit(scaled, targets).predict_proba(unseen))
+        for c in STRENGTHS
+    ]
+    assert probe.loss == pytest.approx(min(losses), rel=1e-3)
+    assert list(STRENGTHS) == pytest.approx([1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10])
+
+
+def test_a_feature_that_never_varies_and_a_class_of_one_image_do_no_harm() -> None:
+    features, targets = clouds(40, 2, 10)
+    features[:, 2] = 3.0
+    probe = solve_probe(features, targets, clouds(FEW, 2, 11), 2)
+    assert np.isfinite(probe.weight).all()
+    lonely = np.where(np.arange(40) == 0, 1, 0)
+    alone = solve_probe(features, lonely, (np.zeros((0, 5)), np.zeros(0, int)), 2)
+    assert (alone.strength, alone.loss) == (STRENGTHS[0], np.inf)
+    with pytest.raises(ValueError, match="a class has no training image"):
+        solve_probe(features, lonely, clouds(FEW, 2, 11), 3)

@@ -1,19 +1,29 @@
 """Lightning's Trainer for a run: which epochs the checkpoints hold, and what an epoch's loss is."""
 
+import logging
 import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from sklearn import metrics as reference
 from torch.nn import functional as nnf
 
-from raylight.config.schema import FinetuneConfig, ModelConfig
+from raylight.config.schema import FinetuneConfig, ModelConfig, TrainerConfig
+from raylight.cpu.settings import CpuSettings
+from raylight.data.batches import Batches
+from raylight.errors import RunError
 from raylight.models.build import build_network
+from raylight.runs.run_dir import RunDir
+from raylight.training.loaders import EpochLoaders
 from raylight.training.module import Classifier
 from raylight.training.optimization import Optimization
 from raylight.training.phases import Phase, plan_phases
-from tests.training.tiny import RISING, SGD, VAL, checkpoint, classifier, history, trained
+from raylight.training.trainer import _line, _shows_bars, fit
+from tests.training.tiny import RISING, SGD, TRAIN, VAL, checkpoint, classifier, history, samples, trained
 
 
 def test_best_and_last_hold_their_epochs_where_the_loss_rises(tmp_path: Path) -> None:
@@ -125,3 +135,162 @@ def test_more_epochs_have_the_rates_of_a_training_that_had_them_from_the_start(
 def same_weights(folder: Path, other: Path) -> bool:
     states = [checkpoint(place, "last.ckpt")["state_dict"] for place in (folder, other)]
     return all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 10.0])])
+def test_an_epochs_losses_and_metrics_are_those_of_all_its_images(weights: torch.Tensor | None, tmp_path: Path) -> None:
+    """In batches of 7, 7 and 6; at a rate of nearly 0 the network is the same for all."""
+    learner = classifier(optimizer=SGD | {"lr": 1e-30}, weights=weights)
+    trained(tmp_path, learner, max_epochs=1)
+    (row,) = history(tmp_path)
+    for split, images in (("train", TRAIN), ("val", VAL)):
+        with torch.no_grad():
+            logits = learner.eval()(torch.from_numpy(images.store).permute(0, 3, 1, 2))
+        loss = nnf.cross_entropy(logits, torch.from_numpy(images.targets), weight=weights)
+        assert row[f"{split}/loss"] == pytest.approx(float(loss), abs=2e-6)
+        score = logits.softmax(1)[:, 1].numpy()
+        assert row[f"{split}/auroc"] == pytest.approx(reference.roc_auc_score(images.targets, score), abs=1e-5)
+        assert row[f"{split}/accuracy"] == pytest.approx((images.targets == (score > 0.5)).mean(), abs=1e-5)
+
+
+TWO = (Phase(0, 2, 0, 0, 0.02, 1.0), Phase(2, 3, 0, 0, 0.003, 1.0))
+
+
+class Watch(pl.Callback):
+    """Which images each step of each epoch had, and how often validation ran."""
+
+    def __init__(self) -> None:
+        self.positions: list[list[list[int]]] = []
+        self.validations = 0
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self.positions.append([])
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, *_: Any) -> None:
+        self.positions[-1].append(batch.positions.tolist())
+
+    def on_validation_epoch_start(self, *_: Any) -> None:
+        self.validations += 1
+
+
+def test_the_history_has_each_epochs_number_phase_time_and_rate(tmp_path: Path) -> None:
+    watch = Watch()
+    finished = trained(tmp_path, classifier(phases=TWO), watch)
+    rows = history(tmp_path)
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3, 4]
+    assert [row["phase"] for row in rows] == [0, 0, 1, 1, 1]
+    assert [row["learning_rate"] for row in rows] == [0.02, 0.02, 0.003, 0.003, 0.003]
+    assert all(0 < row["seconds"] < 60 for row in rows)
+    assert sum(row["seconds"] for row in rows) < finished.seconds + 0.01
+    assert watch.validations == 5
+    for epoch, steps in enumerate(watch.positions):
+        expected = [batch.positions.tolist() for batch in Batches(TRAIN, 7, seed=1, epoch=epoch, shuffle=True)]
+        assert steps == expected
+    assert len({str(steps) for steps in watch.positions}) == 5
+    best = min(rows, key=lambda row: row["val/loss"])
+    assert (finished.best_epoch, finished.epochs, finished.monitor) == (best["epoch"], 5, "val/loss")
+    assert finished.monitor_value == pytest.approx(best["val/loss"], abs=1e-6)
+    assert finished.best_checkpoint == tmp_path / "run" / "checkpoints" / "best.ckpt"
+    assert 0 <= finished.waiting_share <= 1
+
+
+def test_a_resumed_history_is_whole_and_has_no_epoch_twice(tmp_path: Path) -> None:
+    trained(tmp_path, classifier(phases=TWO), max_epochs=3)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    finished = trained(tmp_path, classifier(phases=TWO), resume_from=last)
+    assert [row["epoch"] for row in history(tmp_path)] == [0, 1, 2, 3, 4]
+    assert finished.epochs == 5
+    whole = tmp_path / "whole"
+    trained(whole, classifier(phases=TWO))
+    kept = [[row["val/loss"] for row in history(folder)] for folder in (tmp_path, whole)]
+    assert kept[0] == kept[1]
+
+
+def test_without_validation_images_the_training_loss_chooses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    learner = classifier(optimizer=RISING)
+    loaders = EpochLoaders(
+        TRAIN, samples([], 3), learner.phases, lambda *_: pytest.fail("nothing is frozen"), None, 7, 1, None
+    )
+    config = TrainerConfig(max_epochs=3, progress="off", monitor="val/accuracy", monitor_mode="max")
+    logging.getLogger("raylight").propagate = True
+    with caplog.at_level(logging.WARNING, "raylight"):
+        run = RunDir.claim(tmp_path / "run")
+        finished = fit(learner, loaders, config, CpuSettings("32", False, 1, ""), run, False)
+    assert (finished.monitor, finished.best_epoch) == ("train/loss", 0)
+    assert (
+        "There are no validation images: the checkpoint is chosen by train/loss, which flatters it." in caplog.messages
+    )
+    assert "val/loss" not in history(tmp_path)[0]
+
+
+def test_a_metric_that_never_has_a_value_chooses_nothing(tmp_path: Path) -> None:
+    learner = classifier()
+    one_class = samples([0] * 6, 3)
+    loaders = EpochLoaders(
+        TRAIN, one_class, learner.phases, lambda *_: pytest.fail("nothing is frozen"), None, 7, 1, None
+    )
+    config = TrainerConfig(max_epochs=2, progress="off", monitor="val/auroc", monitor_mode="max")
+    with pytest.raises(RunError, match=r"val/auroc had no value in any epoch, .* use trainer.monitor=val/loss"):
+        fit(learner, loaders, config, CpuSettings("32", False, 1, ""), RunDir.claim(tmp_path / "run"), False)
+
+
+@pytest.mark.parametrize(("start", "warned"), [(0, False), (1, True)])
+def test_a_best_epoch_before_the_average_is_warned_of(
+    start: int, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the loss rises, the first epoch is the best."""
+    logging.getLogger("raylight").propagate = True
+    with caplog.at_level(logging.WARNING, "raylight"):
+        trained(tmp_path, classifier(optimizer=RISING), averaging="ema", averaging_start=start, max_epochs=3)
+    said = "The best epoch by val/loss lies before trainer.averaging_start: its weights are no average."
+    assert (said in caplog.messages) == warned
+
+
+@pytest.mark.parametrize(("progress", "level"), [("lines", logging.INFO), ("off", logging.DEBUG)])
+def test_an_epochs_line_is_told_unless_it_is_off(
+    progress: str, level: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("raylight").propagate = True
+    with caplog.at_level(logging.DEBUG, "raylight"):
+        trained(tmp_path, classifier(), max_epochs=2, progress=progress)
+    lines = [record for record in caplog.records if record.message.startswith("epoch ")]
+    assert [record.levelno for record in lines] == [level, level]
+    (row, _) = history(tmp_path)
+    assert lines[0].message.startswith(f"epoch 1/2  train/loss {row['train/loss']:.3f} val/loss {row['val/loss']:.3f} ")
+
+
+def test_an_epochs_line_is_aligned_and_leaves_out_what_is_not_known() -> None:
+    row = {"epoch": 8, "seconds": 12.34, "val/loss": 0.5004, "val/f1": 0.1, "val/auroc": 0.98765}
+    assert _line(row, 10) == "epoch  9/10  val/loss 0.500 val/auroc 0.988  (12.3 s)"
+    assert _line(row | {"epoch": 9}, 10).startswith("epoch 10/10  val/loss")
+    assert _line({"epoch": 0, "seconds": 0.06, "train/accuracy": 1.0, "train/loss": 0.25}, 5) == (
+        "epoch 1/5  train/loss 0.250 train/accuracy 1.000  (0.1 s)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("progress", "terminal", "bars"),
+    [("auto", True, True), ("auto", False, False), ("lines", True, False), ("off", True, False)],
+)
+def test_bars_are_for_terminals_alone(
+    progress: str, terminal: bool, bars: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    assert _shows_bars(TrainerConfig(progress=progress)) == bars
+
+
+def test_weights_are_computed_in_the_precision_that_was_measured(tmp_path: Path) -> None:
+    """bf16 keeps eight bits: the losses are near those of fp32, and not the same."""
+    losses = []
+    for precision in ("32", "bf16"):
+        learner = classifier(optimizer=SGD | {"lr": 1e-30})
+        loaders = EpochLoaders(
+            TRAIN, VAL, learner.phases, lambda *_: pytest.fail("nothing is frozen"), None, 7, 1, None
+        )
+        config = TrainerConfig(max_epochs=1, progress="off")
+        run = RunDir.claim(tmp_path / precision)
+        fit(learner, loaders, config, CpuSettings(precision, False, 1, ""), run, False)
+        names, values = (line.split(",") for line in (run / "history.csv").read_text().splitlines())
+        losses.append(float(dict(zip(names, values, strict=True))["val/loss"]))
+    assert losses[0] != losses[1]
+    assert np.isclose(*losses, rtol=0.05)
