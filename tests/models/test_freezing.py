@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError
@@ -114,3 +115,45 @@ def test_only_batch_norm_that_trains_counts() -> None:
     assert has_trainable_batch_norm(network, 0)
     assert has_trainable_batch_norm(network, boundary(network, "layer4.1"))
     assert not has_trainable_batch_norm(network, network.head_start)
+
+
+@pytest.mark.parametrize(("below", "first"), [(4, 3), (7, 6), (8, 6), (12, 9)])
+def test_the_last_blocks_are_the_last_quarter_below_the_head(below: int, first: int) -> None:
+    network = StagedNetwork(
+        nn.Sequential(*(nn.Linear(2, 2) for _ in range(below + 1))), list(map(str, range(below + 1))), below
+    )
+    assert boundary(network, "last_blocks") == first
+    assert boundary(network, "head") == below
+
+
+def test_a_network_of_three_stages_below_its_head_has_no_last_blocks() -> None:
+    network = StagedNetwork(nn.Sequential(*(nn.Linear(2, 2) for _ in range(4))), list("0123"), 3)
+    with pytest.raises(ConfigError, match=r"'last_blocks' is impossible, .* before its head; use 'head' or 'all'"):
+        boundary(network, "last_blocks")
+    assert boundary(network, "last_blocks", "2") == 2
+    with pytest.raises(ConfigError, match=r"no stage 'xyz'; one of: 0, 1, 2, 3$"):
+        boundary(network, "xyz")
+
+
+@pytest.mark.parametrize(
+    ("stage", "constant"),
+    [
+        (nn.ReLU(), True),
+        (nn.Dropout(0.0), True),
+        (nn.Dropout(0.1), False),
+        (nn.RReLU(), False),
+        (nn.Sequential(nn.Flatten(), nn.Dropout2d(0.5)), False),
+        (StochasticDepth(0.2, "row"), False),
+        (nn.BatchNorm1d(2, affine=False), False),  # statistics change, if no weights
+        (nn.Linear(2, 2), False),
+        (nn.LPPool1d(2, 2), True),
+    ],
+)
+def test_what_has_nothing_to_train_and_nothing_random_is_constant(stage: nn.Module, constant: bool) -> None:
+    network = StagedNetwork(nn.Sequential(nn.Linear(2, 2), stage, nn.Linear(2, 2)), list("012"), 2)
+    assert constant_until(network, 1) == (2 if constant else 1)
+
+
+def test_the_last_stage_trains_even_where_it_has_nothing_to_train() -> None:
+    network = StagedNetwork(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Flatten()), list("012"), 1)
+    assert constant_until(network, 1) == 2

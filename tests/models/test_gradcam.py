@@ -135,3 +135,56 @@ def test_border_share():
     assert border_share(corner) == 0.25
     assert border_share(corner, border=0) == 0
     assert math.isnan(border_share(np.zeros((8, 8))))
+
+
+@pytest.mark.parametrize(("weights", "predicted"), [([[1.0, -1.0]], 0), ([[-1.0, 1.0]], 1), ([[9.0, -1.0]], 1)])
+def test_a_sigmoid_heads_heat_is_the_positive_part_of_its_weighted_maps(weights, predicted):
+    """Of class 1 with the weights as they are, of class 0 with their opposite; none given means the predicted one."""
+    network, image = red_and_green(weights), red_left_green_right()
+    assert int(network(image)[0, 0] > 0) == predicted
+    maps = image[0, :2].numpy()
+    for k, sign in ((1, 1.0), (0, -1.0)):
+        expected = np.maximum(sign * np.tensordot(weights[0], maps, axes=1), 0)
+        np.testing.assert_allclose(grad_cam(network, image, np.array([k]))[0], expected / expected.max(), atol=1e-6)
+    np.testing.assert_array_equal(grad_cam(network, image), grad_cam(network, image, np.array([predicted])))
+
+
+def test_a_logit_of_zero_is_class_0_of_a_sigmoid_head():
+    network = red_and_green([[0.0, 0.0]])
+    network.network.head.weight.data = torch.tensor([[1.0, -24.5 / 16]])  # red and green cancel out
+    image = red_left_green_right()
+    image[0, 0, 4, 1] = 0.5
+    image[0, 1] *= 24 * 0.5 / 16 / (24.5 / 16)
+    logit = network(image)[0, 0]
+    network.network.head.bias = nn.Parameter(-logit.detach()[None])
+    assert network(image).item() == 0
+    np.testing.assert_array_equal(grad_cam(network, image), grad_cam(network, image, np.array([0])))
+
+
+def test_classes_of_a_batch_are_explained_each_for_its_image():
+    network = red_and_green([[1.0, 0.0], [0.0, 1.0]])
+    images = red_left_green_right().repeat(3, 1, 1, 1)
+    heat = grad_cam(network, images, np.array([0, 1, 0]))
+    assert [bool(one[:, :3].any()) for one in heat] == [True, False, True]
+    assert [bool(one[:, 6:].any()) for one in heat] == [False, True, False]
+
+
+def test_the_last_map_is_the_last_with_a_height_and_a_width():
+    network = red_and_green([[1.0, 0.0]])
+    position, features = last_feature_map(network, red_left_green_right())
+    assert (position, network.stage_names[position]) == (1, "relu")
+    torch.testing.assert_close(features, red_left_green_right()[:, :2])
+    # A map of one row or column has no place left.
+    with pytest.raises(RunError, match="needs a feature map"):
+        last_feature_map(network, torch.zeros(1, 3, 1, 8))
+
+
+@pytest.mark.parametrize(("height", "width", "border"), [(40, 20, 0.1), (20, 40, 0.25), (20, 20, 0.5)])
+def test_the_border_is_a_share_of_height_and_of_width(height, width, border):
+    heat = np.ones((height, width))
+    rows, columns = round(border * height), round(border * width)
+    inside = (height - 2 * rows) * (width - 2 * columns)
+    assert border_share(heat, border) == pytest.approx(1 - inside / (height * width))
+    edge = np.zeros((height, width))
+    edge[rows - 1, width // 2] = edge[height // 2, columns - 1] = 1
+    assert border_share(edge, border) == 1

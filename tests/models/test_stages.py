@@ -6,7 +6,7 @@ from torch import nn
 
 from raylight.config.schema import ModelConfig
 from raylight.models.build import build_network
-from raylight.models.stages import StagedNetwork, find_stages, split_head, whole
+from raylight.models.stages import StagedNetwork, find_stages, flat_stages, split_head, whole
 
 SMALL = [
     "mnasnet0_5",
@@ -143,3 +143,93 @@ def test_names_of_a_network_that_was_cut_are_those_it_had() -> None:
     assert set(network.network.state_dict()) != again.keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in again.items())
     assert whole(before, "heads.head") is before
+
+
+def test_any_part_of_the_stages_runs_alone() -> None:
+    network = StagedNetwork(nn.Sequential(*(nn.Linear(2, 2) for _ in range(4))), list("0123"), 3)
+    values, layers = torch.randn(5, 2), list(network.network)
+    for start in range(5):
+        for stop in (*range(start, 5), None):
+            expected = nn.Sequential(*layers[start:stop])(values)
+            assert torch.equal(network.run(values, start, stop), expected)
+            names = {f"network.{i}.{part}" for i in range(4)[start:stop] for part in ("weight", "bias")}
+            assert set(network.state_between(start, stop)) == names
+
+
+def test_containers_are_opened_and_units_stay_whole() -> None:
+    class Unit(nn.Sequential):
+        """Convolution, normalisation, activation: one stage."""
+
+    class Group(nn.Sequential):
+        """Presets its parts, which have parts of their own."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.ReLU()
+
+    network = nn.Module()
+    network.stem = Unit(nn.Conv2d(3, 2, 1), nn.ReLU())
+    network.body = nn.Sequential(Block(), nn.ModuleList([nn.ReLU(), Block()]), Group(Unit(nn.ReLU()), nn.Tanh()))
+    network.head = nn.Linear(2, 2)
+    names = ["stem", "body.0", "body.1.0", "body.1.1", "body.2.0", "body.2.1", "head"]
+    assert flat_stages(network) == names
+    assert flat_stages(network, "x.")[:2] == ["x.stem", "x.body.0"]
+    assert flat_stages(network, opened=["body.0"])[:2] == ["stem", "body.0.inner"]
+
+
+class Tail(nn.Module):
+    """A classifier whose own forward calls what comes before its head as a function."""
+
+    def __init__(self, between: str) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.aux1 = nn.Linear(4, 2)  # not on the way
+        self.head = nn.Linear(4 * 8 * 8 if between == "flatten" else 4, 2)
+        self.between = between
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        values = self.conv(images)
+        if self.between == "flatten":
+            return self.head(values.flatten(1))
+        if self.between == "mean":
+            return self.head(values.mean((2, 3)))
+        if self.between == "relu":
+            values = values.relu()
+        return self.head(nn.functional.adaptive_avg_pool2d(values, 1).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("between", "added"),
+    [
+        ("flatten", ["flatten"]),
+        ("mean", ["pool", "flatten"]),  # the same, bit for bit
+        ("pool", ["pool", "flatten"]),
+        ("relu", ["relu", "pool", "flatten"]),
+    ],
+)
+def test_what_a_forward_calls_as_a_function_is_a_stage_of_its_own(between: str, added: list[str]) -> None:
+    torch.manual_seed(0)
+    network = Tail(between).eval()
+    found = find_stages(network, "head", 10)
+    assert found is not None
+    names, pieces = found
+    assert list(names) == ["conv", *added, "head"]
+    staged = StagedNetwork(network, names, len(added) + 1, pieces)
+    images = torch.randn(3, 3, 10, 10)
+    torch.testing.assert_close(staged(images), network(images))
+
+
+def test_a_head_that_starts_from_zero_is_no_reason_to_take_a_wrong_chain() -> None:
+    """All outputs would be alike, whatever ran before; the zeros are zeros again afterwards."""
+    network = Crossed(twisted_head=False)
+    for parameter in network.heads.parameters():
+        parameter.data.zero_()
+    assert find_stages(network, "heads.0", 20) is None
+    assert not any(parameter.any() for parameter in network.heads.parameters())
+    norm = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    found = find_stages(norm, "4", 10)
+    assert found == (("0", "1", "2", "3", "4"), {})
+    assert norm[1].track_running_stats
+    assert norm[1].training
+    assert norm[1].running_mean.tolist() == [0] * 4

@@ -1,17 +1,22 @@
 """Weights from files and from torchvision: what is taken, what is refused, and how that is said."""
 
+import logging
 import os
 import pickle
 import urllib.request
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 from torchvision import models
 
 from raylight.errors import WeightsError
 from raylight.models.stages import StagedNetwork
+from raylight.models.weights import load_state, read_state
 from tests.models.families.test_torchvision import NAME, build
 
 
@@ -159,3 +164,73 @@ def test_weights_that_cannot_be_downloaded_are_an_error_with_both_ways_out(
         build("resnet18", weights="DEFAULT")
     assert "model.weights=/path/to/state_dict.pt" in str(error.value)
     assert "model.weights=null" in str(error.value)
+
+
+def tiny(**layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(layers))
+
+
+@pytest.mark.parametrize("count", [5, 6, 9])
+def test_at_most_five_tensors_are_named(count: int) -> None:
+    network = tiny(body=nn.Linear(2, 2))
+    surplus = {f"x{i}": torch.zeros(1) for i in range(count)} | network.state_dict()
+    more = f" and {count - 5} more" if count > 5 else ""
+    with pytest.raises(WeightsError, match=rf"{count} unknown \(x0, x1, x2, x3, x4{more}\)\. Only the head may differ"):
+        load_state(network, surplus, ["head"], "w.pt")
+
+
+def test_auxiliary_classifiers_and_step_counters_may_be_missing_or_too_many() -> None:
+    network = tiny(norm=nn.BatchNorm1d(2), head=nn.Linear(2, 2))
+    state = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    state |= {"norm.running_mean": torch.ones(2), "AuxLogits.fc.weight": torch.zeros(1)}
+    load_state(network, state, ["head"], "w.pt")
+    assert network.norm.running_mean.tolist() == [1, 1]
+    del state["norm.running_var"]
+    with pytest.raises(WeightsError, match=r"1 missing \(norm.running_var\)"):
+        load_state(network, state, ["head"], "w.pt")
+
+
+@pytest.mark.parametrize("head", ["fits", "other classes", "absent", "half of it"])
+def test_the_head_is_taken_whole_or_not_at_all(head: str, caplog: pytest.LogCaptureFixture) -> None:
+    source = tiny(body=nn.Linear(2, 2), head=nn.Linear(2, 5 if head == "other classes" else 3))
+    network, state = tiny(body=nn.Linear(2, 2), head=nn.Linear(2, 3)), dict(source.state_dict())
+    if head == "absent":
+        state = {name: value for name, value in state.items() if name.startswith("body")}
+    if head == "half of it":
+        del state["head.bias"]
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    logging.getLogger("raylight").propagate = True
+    with caplog.at_level("INFO", "raylight"):
+        load_state(network, state, ["head"], "w.pt")
+    after = network.state_dict()
+    assert all(torch.equal(after[name], source.state_dict()[name]) for name in ("body.weight", "body.bias"))
+    for name in ("head.weight", "head.bias"):
+        assert torch.equal(after[name], source.state_dict()[name] if head == "fits" else before[name])
+    told = "w.pt: all but the head (head), which was made for other classes, is taken"
+    assert (told in caplog.text) == (head in ("other classes", "half of it"))
+
+
+def test_versions_by_which_modules_translate_older_weights_are_kept() -> None:
+    class Versioned(nn.Linear):
+        _version = 3
+        seen: int | None = None
+
+        def _load_from_state_dict(self, state: Any, prefix: str, metadata: Any, *rest: Any) -> None:
+            self.seen = metadata.get("version")
+            super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+    network = tiny(body=Versioned(2, 2))
+    load_state(network, network.state_dict(), [], "w.pt")
+    assert network.body.seen == 3
+
+
+def test_a_name_of_its_own_and_a_prefix_are_taken_off_only_where_all_have_it(tmp_path: Path) -> None:
+    state = {"model.a": torch.ones(1), "other.b": torch.zeros(1)}
+    torch.save(state, tmp_path / "w.pt")
+    assert set(read_state(str(tmp_path / "w.pt"))) == {"model.a", "other.b"}
+    torch.save({"state_dict": {"module.model.a": torch.ones(1)}}, tmp_path / "w.pt")
+    assert set(read_state(str(tmp_path / "w.pt"))) == {"a"}
+    for empty in ({}, {"state_dict": {}}, {"a": 1}):
+        torch.save(empty, tmp_path / "w.pt")
+        with pytest.raises(WeightsError, match=r"w\.pt holds a (dict|OrderedDict), not a state dict"):
+            read_state(str(tmp_path / "w.pt"))
