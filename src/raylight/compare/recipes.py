@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from raylight.compare.replicates import IncomparableError, Replicate, held_folds, joined_folds, single_run
-from raylight.config.rules.metric_names import METRICS
+from raylight.config.rules.metric_names import METRICS, reported
 from raylight.evaluation.differences.random_effects import RunPredictions, Spread, spread
 from raylight.evaluation.metrics import as_json
 from raylight.report.facts import RunFacts
@@ -77,7 +77,10 @@ class Recipe:
     def metrics(self) -> Mapping[str, Spread]:
         """Each metric over its runs."""
         cells = [as_json(one.estimates) for one in self.replicates]
-        return {name: spread(name, [cell[name] for cell in cells]) for name in METRICS}
+        found = {name: spread(name, [cell[name] for cell in cells]) for name in METRICS}
+        runs = [one.facts.metrics for one in self.replicates if len(one.runs) == 1]  # folds are joined by METRICS alone
+        own = dict.fromkeys(name for metrics in runs for name in reported(metrics) if name not in found)
+        return found | {name: spread(name, [metrics.get(f"test/{name}") for metrics in runs]) for name in own}
 
     @property
     def facts(self) -> RunFacts:

@@ -94,6 +94,7 @@ def write_study(study: Study, out: Path) -> dict[str, Path]:
         "comparison.html",
         study=study,
         metrics=METRICS,
+        own=list(dict.fromkeys(name for one in study.recipes for name in one.metrics if name not in METRICS)),
         shown=SHOWN,
         labels=LABELS,
         lower_is_better=LOWER_IS_BETTER,

@@ -139,12 +139,20 @@ def _secret_problems(node: Any, key: str = "") -> list[str]:
 
 
 def _is_free(key: str) -> bool:
-    return key in ("optimizer", "scheduler", "model.normalize", "model.arguments", "loss.arguments", "data.source")
+    return key in (
+        "optimizer",
+        "scheduler",
+        "model.normalize",
+        "model.arguments",
+        "loss.arguments",
+        "metrics",
+        "data.source",
+    )
 
 
 def inside_free_node(key: str) -> bool:
     """Whether a key lies in a node whose arguments the schema doesn't list: a ``_target_`` node or a phase."""
-    nodes = ("optimizer.", "scheduler.", "data.source.", "model.arguments.", "loss.arguments.")
+    nodes = ("optimizer.", "scheduler.", "data.source.", "model.arguments.", "loss.arguments.", "metrics.")
     return key.startswith((*nodes, "augment.transforms", "finetune.phases"))
 
 
@@ -241,13 +249,13 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
     if finetune.phases and finetune.phases[-1].epochs is not None and fixed != trainer.max_epochs:
         yield f"trainer.max_epochs: {trainer.max_epochs}, but the phases of finetune add up to {fixed}"
     split, _, metric = trainer.monitor.partition("/")
-    if split != "val" or metric not in MONITORED:
+    if split != "val" or metric not in (*MONITORED, *run.metrics):
         valid = [f"val/{name}" for name in MONITORED]
         yield (
             f"trainer.monitor: {trainer.monitor!r} can't choose a checkpoint; only validation may "
-            f"(val/ and one of {', '.join(MONITORED)}){did_you_mean(trainer.monitor, valid)}"
+            f"(val/ and one of {', '.join([*MONITORED, *run.metrics])}){did_you_mean(trainer.monitor, valid)}"
         )
-    elif (metric in ("loss", *LOWER_IS_BETTER)) != (trainer.monitor_mode == "min"):
+    elif metric in MONITORED and (metric in ("loss", *LOWER_IS_BETTER)) != (trainer.monitor_mode == "min"):
         yield f"trainer.monitor_mode: {trainer.monitor_mode!r} would keep the worst {trainer.monitor}"
     if trainer.averaging != "none" and trainer.averaging_start >= trainer.max_epochs:
         yield (

@@ -332,6 +332,9 @@ class RunConfig:
     """Partial ``_target_`` node of a ``torch.optim.lr_scheduler`` class, stepped once an epoch; ``null``: constant."""
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """Further metrics, by name: ``_target_`` nodes of torchmetrics' classes and your own, which take probabilities float[image,
+    class] and classes int[image]. ``+metrics.f2._target_=torchmetrics.classification.BinaryFBetaScore +metrics.f2.beta=2.0``"""
     callbacks: list[Any] = field(default_factory=list)
     """``_target_`` nodes of Lightning's callbacks and your own, beside the run's."""
     decision: DecisionConfig = field(default_factory=DecisionConfig)

@@ -17,6 +17,7 @@ CAVEATS = {
     "precision upwards, the others mostly downwards), and their intervals may miss the truth.",
     "few_of_a_class": "Fewer than 10 test images of a class: few that are ranked wrong would change much, and the interval may "
     "miss the truth.",
+    "resamples_alike": "Every resample gives the same value, so that the bootstrap can't tell how far off it may be.",
     "few_groups": "Fewer than 30 groups: how much images of a group are alike is badly known, and intervals may be too narrow.",
 }
 """The text of each caveat, by its key in ``metrics.json``."""

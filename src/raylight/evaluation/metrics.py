@@ -10,11 +10,13 @@ balanced_accuracy; recall (more)      Wilson's, of the mean over classes
 auroc                                 a score interval with DeLong's variance
 ece                                   conservative bounds: chance alone makes it positive
 average_precision, mcc, brier;        bootstrap (BCa)
-precision, specificity, f1 (more)
+precision, specificity, f1 (more);
+the user's own
 ====================================  ==================================================================
 
-The last two rows are widened for zero events (``zero_events``). If images come in groups (patients), all intervals allow for
-that. Not here: what the metrics mean (``definitions``), formulas (``intervals``), the bootstrap (``bootstrap``).
+The last two rows, but the user's own, are widened for zero events (``zero_events``). If images come in groups (patients), all
+intervals allow for that. Not here: what the metrics mean (``definitions``), formulas (``intervals``), the bootstrap
+(``bootstrap``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,12 +27,16 @@ from jaxtyping import Bool, Float, Int
 
 from raylight.config.rules.metric_names import METRICS
 from raylight.evaluation import intervals
-from raylight.evaluation.bootstrap import bca, bootstrap, left_out_weights, n_units
+from raylight.evaluation.bootstrap import bca, bootstrap, left_out_weights, n_units, resampling_weights
 from raylight.evaluation.caveats import caveat_of
+from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.evaluation.definitions.weighted import WeightedMetrics, calibration_bins
 from raylight.evaluation.intervals import UNDEFINED, Interval
 from raylight.evaluation.predictions import UNKNOWN, LabelledPredictions, Predictions
 from raylight.evaluation.zero_events import widen, with_added_events
+
+OWN_RESAMPLES = 1000
+"""Resamples for metrics of the user's, each of which is a call."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,11 @@ class Estimate:
 
 
 def evaluate(
-    predictions: Predictions, threshold: float | None = None, n_resamples: int = 2000, seed: int = 0
+    predictions: Predictions,
+    threshold: float | None = None,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    own: OwnMetrics | None = None,
 ) -> dict[str, Estimate]:
     """Computes all metrics with their intervals.
 
@@ -65,9 +75,10 @@ def evaluate(
         threshold: on the positive class's probability, with two classes; ``None`` stands for 0.5.
         n_resamples: bootstrap resamples.
         seed: of the bootstrap; the same seed gives the same intervals.
+        own: further metrics.
 
     Returns:
-        An estimate for each name in ``METRICS``, in that order.
+        An estimate for each name in ``METRICS``, in that order, and for each of ``own``.
 
     Raises:
         ValueError: no labelled image.
@@ -83,7 +94,26 @@ def evaluate(
         if name not in estimates:
             bounds = by_resampling(name, labelled, values[name], resampled[name], left_out[name], extended)
             estimates[name] = _estimate(labelled, values[name], bounds, "bootstrap")
-    return {name: replace(estimates[name], caveat=_caveat(name, estimates[name], labelled)) for name in METRICS}
+    found = {name: replace(estimates[name], caveat=_caveat(name, estimates[name], labelled)) for name in METRICS}
+    return found | (_own_estimates(labelled, own, seed) if own else {})
+
+
+def _own_estimates(labelled: LabelledPredictions, own: OwnMetrics, seed: int) -> dict[str, Estimate]:
+    """Metrics of which nothing is known but their values: by the bootstrap alone."""
+    n = len(labelled.labels)
+    chunks = [
+        own.resampled(labelled, weights) for weights in resampling_weights(n, labelled.groups, OWN_RESAMPLES, seed)
+    ]
+    left_out = own.resampled(labelled, left_out_weights(labelled.labels, labelled.groups))
+    found = {}
+    for name, value in own.values(labelled.probabilities, labelled.labels).items():
+        drawn = np.concatenate([chunk[name] for chunk in chunks])
+        estimate = _estimate(
+            labelled, value, bca(value, drawn, left_out[name], n_units(labelled.groups, n)), "bootstrap"
+        )
+        alike = not np.isnan(value) and estimate.high - estimate.low < 1e-9
+        found[name] = replace(estimate, caveat="resamples_alike" if alike else _caveat(name, estimate, labelled))
+    return found
 
 
 def _caveat(name: str, estimate: Estimate, labelled: LabelledPredictions) -> str | None:

@@ -18,6 +18,7 @@ from raylight.cpu.settings import CpuSettings, Work, choose_settings, measured_s
 from raylight.data.augment import build_augmenter
 from raylight.data.batches import Batches
 from raylight.data.samples import Samples
+from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.machine import keep_freed_memory
 from raylight.models.build import build_network, class_logits
 from raylight.models.freezing import freeze
@@ -124,6 +125,7 @@ def build_learner(
         positive=names.index(images.index.positive_class),
         channels_last=settings.channels_last,
         seed=config.seed,
+        own_metrics=OwnMetrics(config.metrics, len(names), names.index(images.index.positive_class)),
     )
     store = FeatureStore(
         folder=Path(config.finetune.cache_dir or cache_dir).expanduser() / "features",

@@ -41,7 +41,7 @@ def rehearsal_problems(config: RunConfig) -> list[str]:
     return [
         *_once(_network_problems, model, finetune, epochs, config.trainer.batch_size, config.trainer.num_workers),
         *_once(_loss_problems, config.loss),
-        *_once(_companion_problems, config.callbacks, config.logger),
+        *_once(_companion_problems, config.callbacks, config.logger, config.metrics),
         *_once(_optimization_problems, config.optimizer, config.scheduler, finetune.phases, epochs),
         *_once(_transform_problems, config.augment, model, config.seed),
     ]
@@ -89,9 +89,13 @@ def _loss_problems(loss: LossConfig) -> Iterator[str]:
         yield from error.problems
 
 
-def _companion_problems(callbacks: list[Any], logger: LoggerConfig) -> Iterator[str]:
-    """Of callbacks and loggers."""
+def _companion_problems(callbacks: list[Any], logger: LoggerConfig, metrics: dict[str, Any]) -> Iterator[str]:
+    """Of callbacks, loggers and metrics."""
     try:
+        if metrics:
+            from raylight.evaluation.definitions.own import check_metrics
+
+            check_metrics(metrics)
         if callbacks:
             from raylight.training.callbacks.own import build_callbacks
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from raylight.config.rules.metric_names import LABELS, METRICS
+from raylight.config.rules.metric_names import LABELS, reported
 from raylight.config.schema import RunConfig
 from raylight.data.index import Index
 from raylight.evaluation.predictions import UNKNOWN, Predictions, read_csv
@@ -124,7 +124,7 @@ class RunFacts:
 
     def measured(self, split: str = "test") -> dict[str, Measured]:
         """The metrics of a split, by name, in the order of every table; those that it lacks are left out."""
-        found = {name: self.metrics.get(f"{split}/{name}") for name in METRICS}
+        found = {name: self.metrics.get(f"{split}/{name}") for name in reported(self.metrics, split)}
         return {
             name: Measured(
                 name, LABELS[name], cell["value"], cell["low"], cell["high"], int(cell["n"]), cell.get("caveat")

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from raylight.config.rules.decision_rule import parse_rule
-from raylight.config.rules.metric_names import LABELS
+from raylight.config.rules.metric_names import LABELS, METRICS
 from raylight.config.schema import RunConfig
 from raylight.data.splits.leakage import SharedFile
 from raylight.evaluation.calibration import Decision, calibrated, choose_threshold, fit_temperature
 from raylight.evaluation.caveats import caveat_sentences
+from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
 from raylight.report.figures.plots import draw_plots
@@ -110,8 +111,9 @@ def write_results(
     judged = calibrated(predictions, temperature)
     write_csv(judged, run / "predictions.csv", threshold)
     judged_test = judged.subset("test")
-    estimates = evaluate(judged_test, threshold)
-    val_estimates = evaluate(judged.subset("val"), threshold) if len(val) else {}
+    own = OwnMetrics(config.metrics, len(predictions.class_names), predictions.positive)
+    estimates = evaluate(judged_test, threshold, own=own)
+    val_estimates = evaluate(judged.subset("val"), threshold, own=own) if len(val) else {}
     unshared = _unshared(judged_test, threshold, shared)
     before = {name: estimate for name, estimate in evaluate(test, threshold).items() if name in ("ece", "brier")}
     run.write_json(
@@ -230,7 +232,8 @@ def _provenance(test: Predictions, selection: Selection, has_val: bool) -> dict[
 
 def _lines(estimates: Mapping[str, Estimate], test: Predictions, selection: Selection) -> tuple[str, ...]:
     """The result as it is read aloud."""
-    shown = ("accuracy", "balanced_accuracy", "recall", "specificity", "f1", "auroc", "ece")
+    main = ("accuracy", "balanced_accuracy", "recall", "specificity", "f1", "auroc", "ece")
+    shown = [*main, *(name for name in estimates if name not in METRICS)]
     heading = (
         f"Test: {len(test)} images, checkpoint of epoch {selection.epoch + 1} of {selection.epochs} "
         f"(chosen by {selection.monitor})"

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from raylight.config.rules.metric_names import LABELS, METRICS
+from raylight.config.rules.metric_names import LABELS, reported
 from raylight.data.names import single_line
 from raylight.errors import ConfigError, DataError, RunError
 from raylight.evaluation.caveats import caveat_sentences
+from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.evaluation.intervals import Interval
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
@@ -102,8 +103,13 @@ def evaluate_run(run: Path, data: str | None, classes: str | None, out: Path | N
         notes.append(f"{len(rejected)} of {len(images.paths)} files can't be used and were left out.")
     if data is None:
         notes.append(counted(predictor.run, "evaluate"))
-    estimates = evaluate(predictions, predictor.threshold)
-    shifts = {} if data is None else {name: shift(estimates[name], own[name]) for name in METRICS if name in own}
+    try:
+        further = OwnMetrics(predictor.config.metrics, len(predictor.class_names), predictor.positive)
+    except ConfigError as error:
+        further = None
+        notes.append(f"Without the run's own metrics: {error.problems[0]}.")
+    estimates = evaluate(predictions, predictor.threshold, own=further)
+    shifts = {} if data is None else {name: shift(one, own[name]) for name, one in estimates.items() if name in own}
     notes += _agreement(estimates, own) if data is None else _summary(shifts)
     outcome = _Outcome(predictor, images, predictions, rejected, estimates, own, shifts)
     _print(outcome, notes)
@@ -163,7 +169,7 @@ def _own_estimates(run: RunDir) -> dict[str, Estimate]:
     def number(value: float | None) -> float:
         return float("nan") if value is None else float(value)
 
-    own = {name: metrics[f"test/{name}"] for name in METRICS if f"test/{name}" in metrics}
+    own = {name: metrics[f"test/{name}"] for name in reported(metrics)}
     return {
         name: Estimate(
             number(facts["value"]),
@@ -194,7 +200,7 @@ def _agreement(estimates: Mapping[str, Estimate], own: Mapping[str, Estimate]) -
     """Whether a second look gives the run's own numbers."""
     apart = {
         LABELS[name]: abs(estimates[name].value - own[name].value)
-        for name in METRICS
+        for name in estimates
         if name in own and not np.isclose(estimates[name].value, own[name].value, rtol=0, atol=SAME, equal_nan=True)
     }
     if not own:

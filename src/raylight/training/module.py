@@ -19,6 +19,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from raylight.data.batches import Batch
 from raylight.errors import RunError
+from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.evaluation.definitions.torchmetrics import metric_collection
 from raylight.models.build import class_logits
 from raylight.models.freezing import freeze
@@ -51,6 +52,7 @@ class Classifier(pl.LightningModule):
         channels_last: memory format of images.
         seed: of everything random in a step (dropout); each epoch starts from (seed, epoch), so that a resumed
             training goes on exactly like one that never stopped.
+        own_metrics: beside ours, computed after each epoch.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Classifier(pl.LightningModule):
         positive: int,
         channels_last: bool,
         seed: int,
+        own_metrics: OwnMetrics | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -73,6 +76,7 @@ class Classifier(pl.LightningModule):
         self.loss = loss
         self.n_classes = n_classes
         self.seed = seed
+        self.own_metrics = own_metrics
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.train_metrics = metric_collection(n_classes, positive, prefix="train/")
         self.val_metrics = metric_collection(n_classes, positive, prefix="val/")
@@ -279,6 +283,10 @@ class Classifier(pl.LightningModule):
         collection.reset()
         seen.clear()
         self.log_dict({name: value.float() for name, value in values.items()})
+        if self.own_metrics:
+            probabilities = logits.float().softmax(1).cpu().numpy()
+            own = self.own_metrics.values(probabilities, targets.cpu().numpy())
+            self.log_dict({f"{split}/{name}": value for name, value in own.items()})
 
 
 def _rate(optimizer: Optimizer) -> float:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER, METRICS
+from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER, METRICS, own_name_problem
 from raylight.evaluation.metrics import evaluate
 from raylight.evaluation.predictions import Predictions
 
@@ -15,3 +15,11 @@ def test_every_name_is_measured_and_at_its_best_where_all_is_right() -> None:
     assert {name: estimate.value for name, estimate in perfect.items()} == {
         name: 0.0 if name in LOWER_IS_BETTER else 1.0 for name in METRICS
     }
+
+
+def test_a_name_of_the_users_own_is_a_word_and_none_of_ours() -> None:
+    assert own_name_problem("f2") is None
+    assert own_name_problem("f1") == "metrics.f1: there is a metric of that name; choose another"
+    for name in ("F2", "2f", "a-b", "uncalibrated_f2", ""):
+        assert str(own_name_problem(name)).startswith(f"metrics.{name}: is no name for a metric")
+    assert LABELS["cost_per_image"] == "cost per image"

@@ -177,8 +177,15 @@ def without_linear() -> nn.Module:
 
 def test_code_of_an_untrusted_package_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ALLOWING, "other")
-    with pytest.raises(ConfigError, match=r"code of the package 'tests' .* RAYLIGHT_ALLOWED_TARGETS=tests"):
+    with pytest.raises(ConfigError, match=r"Tiny' is not from a trusted package .* RAYLIGHT_ALLOWED_TARGETS=tests"):
         build("Tiny")
+    for target, arguments in (
+        ("torch.hub.load", {}),
+        ("torchvision.models.SqueezeNet", {"version": {"_target_": "os.getcwd"}}),
+    ):  # as a run folder from elsewhere could have it
+        model = ModelConfig(family="own", _target_=target, arguments=arguments, image_size=64)
+        with pytest.raises(ConfigError, match=r"nothing else may be called|'os\.getcwd' is not from a trusted package"):
+            build_network(model, 2)
 
 
 def test_weights_are_taken_but_the_head_of_other_classes(tmp_path: Path) -> None:

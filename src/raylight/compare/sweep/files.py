@@ -13,7 +13,7 @@ from raylight.compare.cells import SHOWN, cell, markdown_head, markdown_row, wor
 from raylight.compare.sweep.choice import validation
 from raylight.compare.sweep.rows import Job, Row
 from raylight.compare.sweep.table import SweepTable
-from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER, METRICS
+from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER
 from raylight.report.pages import Costed, count, decimal, draw_costs, render, seconds
 from raylight.storage.atomic import write_atomically
 
@@ -43,7 +43,7 @@ def write_sweep(table: SweepTable) -> dict[str, Path]:
         "sweep.html",
         table=table,
         shown=SHOWN,
-        metrics=METRICS,
+        metrics=list(dict.fromkeys(name for row in table.rows for name in row.metrics)),
         labels=LABELS,
         lower_is_better=LOWER_IS_BETTER,
         charts=draw_costs(points, table.folder),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raylight.config.rules.metric_names import METRICS
+from raylight.config.rules.metric_names import METRICS, reported
 from raylight.errors import RunError
 from raylight.evaluation.differences.random_effects import Spread, spread
 from raylight.report.facts import parameters_of
@@ -135,14 +135,15 @@ def row_of(choices: Mapping[str, str], jobs: Sequence[Job]) -> Row:
         jobs: its jobs.
     """
     finished = [job for job in jobs if job.state == "finished"]
+    names = dict.fromkeys([*METRICS, *(name for job in finished for name in reported(job.metrics))])
     memory = [job.memory_gb for job in finished if job.memory_gb is not None]
     return Row(
         choices=choices,
         jobs=tuple(jobs),
-        metrics={name: spread(name, [job.metrics.get(f"test/{name}") for job in finished]) for name in METRICS},
+        metrics={name: spread(name, [job.metrics.get(f"test/{name}") for job in finished]) for name in names},
         validation={
             name: found
-            for name in METRICS
+            for name in names
             if (found := spread(name, [job.metrics.get(f"val/{name}") for job in finished])).mean is not None
         },
         monitored=spread("", [_monitored(job) for job in finished]),

@@ -11,7 +11,7 @@ from typing import Any
 
 from raylight.compare.sweep.choice import Choice, choice_note, choose
 from raylight.compare.sweep.rows import Job, Row, read_job, row_of
-from raylight.config.rules.metric_names import METRICS
+from raylight.config.rules.metric_names import reported
 from raylight.errors import RunError
 from raylight.evaluation.caveats import caveat_sentences
 from raylight.runs.sweep_dir import REPEATS, run_folders
@@ -112,7 +112,7 @@ def _notes(rows: Sequence[Row], differing: Sequence[str]) -> list[str]:
             "Two runs say little about their spread, and Student's t is 12.7 for them. What a third run would leave of an "
             "interval, if it lies like the two, stands below it."
         )
-    cells = {f"test/{name}": name for name in METRICS}
+    cells = {f"test/{name}": name for job in jobs for name in reported(job.metrics)}
     notes += caveat_sentences(
         {
             cells[key]: cell["caveat"]

@@ -3,20 +3,32 @@
 Leaves out what they mean (``evaluation.definitions.torchmetrics``) and their intervals (``evaluation.metrics``).
 """
 
-LABELS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "precision": "precision",
-    "recall": "recall",
-    "specificity": "specificity",
-    "f1": "F1",
-    "auroc": "AUROC",
-    "average_precision": "average precision",
-    "mcc": "Matthews correlation",
-    "ece": "calibration error",
-    "brier": "Brier score",
-}
-"""The metrics as people write them, in the order of every table."""
+import re
+from collections.abc import Mapping
+from typing import Any
+
+
+class _Labels(dict[str, str]):
+    def __missing__(self, name: str) -> str:
+        return name.replace("_", " ")
+
+
+LABELS: Mapping[str, str] = _Labels(
+    {
+        "accuracy": "accuracy",
+        "balanced_accuracy": "balanced accuracy",
+        "precision": "precision",
+        "recall": "recall",
+        "specificity": "specificity",
+        "f1": "F1",
+        "auroc": "AUROC",
+        "average_precision": "average precision",
+        "mcc": "Matthews correlation",
+        "ece": "calibration error",
+        "brier": "Brier score",
+    }
+)
+"""The metrics as people write them, in the order of every table; one of the user's by its name."""
 
 METRICS = tuple(LABELS)
 """As settings and files write them."""
@@ -26,3 +38,25 @@ CALIBRATION_BINS = 15
 
 LOWER_IS_BETTER = ("ece", "brier")
 """Metrics whose best value is 0."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def own_name_problem(name: str) -> str | None:
+    """What is wrong with the name of a metric of the user's."""
+    if name in (*METRICS, "loss"):
+        return f"metrics.{name}: there is a metric of that name; choose another"
+    if not _NAME.fullmatch(name) or name.startswith("uncalibrated_"):
+        return f"metrics.{name}: is no name for a metric; use small letters, digits and _, such as f2"
+    return None
+
+
+def reported(metrics: Mapping[str, Any], split: str = "test") -> list[str]:
+    """Names of the metrics that a ``metrics.json`` has of a split, the user's own last.
+
+    >>> reported({"test/f2": {}, "test/accuracy": {}, "test/uncalibrated_ece": {}, "val/f1": {}})
+    ['accuracy', 'f2']
+    """
+    names = [key.partition("/")[2] for key in metrics if key.startswith(f"{split}/")]
+    own = [name for name in names if name not in METRICS and not name.startswith("uncalibrated_")]
+    return [*(name for name in METRICS if name in names), *own]

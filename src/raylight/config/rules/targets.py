@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import Container, OmegaConf
 
+from raylight.config.rules.metric_names import own_name_problem
 from raylight.config.rules.nodes import (
     LOGGERS,
     class_count_parameter,
@@ -37,6 +38,7 @@ _KINDS = {
     "source": "a class with entries() and read(key)",
     "network": "torch.nn.modules.module.Module",
     "loss": "torch.nn.modules.module.Module",
+    "metric": "torchmetrics.metric.Metric",
     "callback": "pytorch_lightning.callbacks.callback.Callback",
     "logger": "pytorch_lightning.loggers.logger.Logger",
 }
@@ -76,6 +78,8 @@ def target_problems(run: RunConfig) -> Iterator[str]:
         (f"augment.transforms[{place}]", "transform", node, ()) for place, node in enumerate(run.augment.transforms)
     ]
     nodes += [(f"callbacks[{place}]", "callback", node, ()) for place, node in enumerate(run.callbacks)]
+    nodes += [(f"metrics.{name}", "metric", node, ()) for name, node in run.metrics.items()]
+    yield from filter(None, map(own_name_problem, run.metrics))
     nodes += [(key, "logger", node, ()) for key, node in logger_nodes(run.logger)]
     for place, word in enumerate(run.logger.also):
         if not isinstance(word, Mapping) and word not in LOGGERS:
@@ -85,6 +89,22 @@ def target_problems(run: RunConfig) -> Iterator[str]:
             )
     for key, kind, node, leading in nodes:
         yield from _node_problems(key, kind, node, (*TRUSTED_PACKAGES, *run.allowed_targets), leading)
+
+
+def check_node(key: str, kind: str, node: Mapping[str, Any]) -> None:
+    """Whether a node, which may come from somebody else's run folder, may be built here.
+
+    Args:
+        key: of the node, for messages.
+        kind: what it should build, such as ``network``.
+        node: with ``_target_`` and the arguments, which may hold further nodes.
+
+    Raises:
+        ConfigError: it, or one within it, isn't trusted, is of another kind, or doesn't fit the signature.
+    """
+    problems = list(_node_problems(key, kind, node, (*TRUSTED_PACKAGES, *_allowed()), ()))
+    if problems:
+        raise ConfigError(problems)
 
 
 def hydra_problems(section: Container, usual: Container) -> Iterator[str]:
@@ -157,7 +177,7 @@ def _node_problems(
     if package not in trusted:
         yield (
             f"{key}._target_: {target!r} is not from a trusted package ({', '.join(trusted)}); "
-            f"add it with allowed_targets=[{package}] if you trust its code"
+            f"if you trust its code, say so with allowed_targets=[{package}] or {ALLOWING}={package}"
         )
         return
     try:
@@ -170,8 +190,8 @@ def _node_problems(
         return
     arguments = {str(name): value for name, value in node.items() if not str(name).startswith("_")}
     positional = list(node.get("_args_", []))
-    if kind in ("network", "loss") and not nested:
-        key = f"{key}.arguments"
+    if kind in ("network", "loss", "metric") and not nested:
+        key = key if kind == "metric" else f"{key}.arguments"
         if (counts := class_count_parameter(callee)) in arguments:
             yield f"{key}.{counts}: is the number of classes, which the data has; leave it out"
         arguments = {**({counts: 2} if counts else {}), **arguments}

@@ -103,7 +103,7 @@ def spread(name: str, estimates: Sequence[Mapping[str, Any] | None]) -> Spread:
         return Spread(values, mean, None, known[0]["low"], known[0]["high"], None)
     below = statistics.fmean(estimate["value"] - estimate["low"] for estimate in bounded)
     above = statistics.fmean(estimate["high"] - estimate["value"] for estimate in bounded)
-    least, most = RANGES.get(name, (0.0, 1.0))
+    least, most = RANGES.get(name, (0.0, 1.0) if name in METRICS else (-math.inf, math.inf))
 
     def interval(runs: int) -> Interval:
         between = float(student.ppf(0.975, runs - 1)) * deviation / math.sqrt(runs)

@@ -12,7 +12,7 @@ from torch import nn
 
 from raylight.config.rules.nodes import build_node, class_count_parameter, find_target, network_node, said
 from raylight.config.rules.pretrained import model_input
-from raylight.config.rules.targets import ALLOWING, TRUSTED_PACKAGES, is_trusted
+from raylight.config.rules.targets import TRUSTED_PACKAGES, check_node
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError, did_you_mean
 from raylight.models.stages import StagedNetwork, find_stages, split_head, whole
@@ -36,14 +36,7 @@ def build_own(model: ModelConfig, n_outputs: int) -> StagedNetwork:
         WeightsError: the weights can't be had or don't fit.
     """
     target = str(model._target_)
-    if not is_trusted(target):
-        package = target.split(".")[0]
-        raise ConfigError(
-            [
-                f"model._target_: the network is {target}, code of the package {package!r} that would have to be run; if you "
-                f"trust it, say so with {ALLOWING}={package}"
-            ]
-        )
+    check_node("model", "network", network_node(model))
     for name in ("dense", "dropout", "channels"):
         if value := getattr(model, name):
             raise ConfigError(

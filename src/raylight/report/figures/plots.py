@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER
+from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER, METRICS
 from raylight.evaluation.metrics import Estimate, confusion_matrix, evaluate
 from raylight.evaluation.predictions import Predictions
 from raylight.report.figures.curves import precision_recall_figure, reliability_figure, roc_figure
@@ -128,10 +128,10 @@ def _curves_figure(name: str, lines: Mapping[str, tuple[list[float], list[float]
 
 def metrics_figure(estimates: Mapping[str, Estimate]) -> "Figure":
     """Every metric as a dot on its interval, an arrow at those that had better be low."""
-    names = list(estimates)
+    names = [name for name in estimates if name in METRICS]  # the user's own may have another range
     figure, ax = panel(0.42 * len(names) + 1.1)
     beside = ax.get_yaxis_transform()
-    least = min([0.0, *(e.low for e in estimates.values() if not math.isnan(e.low))])
+    least = min([0.0, *(e.low for e in map(estimates.__getitem__, names) if not math.isnan(e.low))])
     for row, name in enumerate(names):
         estimate = estimates[name]
         if math.isnan(estimate.value):

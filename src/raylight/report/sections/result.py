@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from raylight.config.rules.metric_names import LOWER_IS_BETTER
+from raylight.config.rules.metric_names import LOWER_IS_BETTER, METRICS
 from raylight.config.rules.recipe import recipe_of
 from raylight.errors import RunError
 from raylight.evaluation import intervals
@@ -109,7 +109,9 @@ def result(facts: RunFacts) -> dict[str, Any]:
         ((int(matrix[i, j]), i, j) for i, j in np.argwhere(matrix) if i != j), key=lambda cell: (-cell[0], *cell[1:])
     )
     before = {name: facts.metrics.get(f"test/uncalibrated_{name}") for name in ("ece", "brier")}
-    least = min([0.0, *(metric.low for metric in measured.values() if metric.low is not None)])
+    least = min(
+        [0.0, *(metric.low for metric in measured.values() if metric.name in METRICS and metric.low is not None)]
+    )
     return {
         "metrics": list(measured.values()),
         "caveats": {one.caveat: CAVEATS[one.caveat] for one in measured.values() if one.caveat},
