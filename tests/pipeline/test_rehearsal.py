@@ -166,6 +166,11 @@ def test_one_image_at_a_time_is_refused_where_batch_norm_has_one_value_of_it() -
         "need more at 32 pixels; use 2 or more, or a larger model.image_size"
     ]
     assert problems(*resnet, "model.image_size=64") == []
+    two = (*resnet[:3], "model.image_size=32", "trainer=ddp", "trainer.num_workers=2", "data.root=.")
+    (problem,) = problems(*two, "trainer.batch_size=3")
+    assert "3 gives a training process one image at a time" in problem
+    assert "use 4 or more" in problem
+    assert problems(*two, "trainer.batch_size=4") == []
     assert problems("trainer.batch_size=1") == []  # no BatchNorm
 
 

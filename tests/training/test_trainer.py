@@ -16,7 +16,6 @@ from raylight.config.schema import FinetuneConfig, ModelConfig, TrainerConfig
 from raylight.cpu.settings import CpuSettings
 from raylight.data.batches import Batches
 from raylight.errors import RunError
-from raylight.models.build import build_network
 from raylight.runs.run_dir import RunDir
 from raylight.training.loaders import EpochLoaders
 from raylight.training.module import Classifier
@@ -68,12 +67,17 @@ def test_the_validation_loss_is_the_weighted_loss_of_all_images(tmp_path: Path) 
     assert history(tmp_path)[-1]["val/loss"] == pytest.approx(float(expected), abs=2e-6)
 
 
-def test_a_last_batch_of_one_trains_under_batch_norm(tmp_path: Path) -> None:
-    """20 images in batches of 19: at the network's end BatchNorm sees a single value per channel and image."""
-    model = ModelConfig(name="resnet18", family="torchvision", image_size=32)
-    phases = plan_phases(build_network(model, 2), FinetuneConfig(), 1, None)
-    learner = classifier(model, phases)
-    trained(tmp_path, learner, batch_size=19, max_epochs=1)
+@pytest.mark.parametrize(("name", "size"), [("resnet18", 32), ("inception_v3", 75)])
+def test_a_last_batch_of_one_trains_under_batch_norm(
+    name: str, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three images in batches of two: at the network's end BatchNorm sees a single value per channel and image."""
+    quick = lambda weight, std, **_: torch.nn.init.normal_(weight, std=std)  # noqa: E731
+    monkeypatch.setattr(torch.nn.init, "trunc_normal_", quick)  # without its cut, which takes seconds
+    learner = classifier(ModelConfig(name=name, family="torchvision", image_size=size), optimizer=SGD | {"lr": 1e-6})
+    learner.phases = plan_phases(learner.network, FinetuneConfig(), 1, None)
+    images = samples([0, 1, 0], 1, size), samples([0, 1], 2, size)
+    trained(tmp_path, learner, batch_size=2, max_epochs=1, images=images)
     assert learner.trainer.global_step == 1
 
 

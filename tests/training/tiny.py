@@ -31,8 +31,8 @@ RISING = SGD | {"maximize": True}
 PHASES = (Phase(0, 5, 0, 0, None, 1.0),)
 
 
-def samples(targets: list[int], seed: int) -> Samples:
-    pixels = np.random.default_rng(seed).integers(0, 256, (len(targets), 16, 16, 3), dtype=np.uint8)
+def samples(targets: list[int], seed: int, size: int = 16) -> Samples:
+    pixels = np.random.default_rng(seed).integers(0, 256, (len(targets), size, size, 3), dtype=np.uint8)
     return Samples(pixels, np.arange(len(targets)), np.array(targets), tuple(f"hash{i}" for i in range(len(targets))))
 
 
@@ -66,11 +66,12 @@ def trained(
     *callbacks: pl.Callback,
     batch_size: int = 7,
     resume_from: Path | None = None,
+    images: tuple[Samples, Samples] = (TRAIN, VAL),
     **config: Any,
 ) -> FinishedTraining:
-    """Training in ``folder/run``, with settings of the trainer."""
+    """Training in ``folder/run``, with settings of the trainer, on images to train and to validate on."""
     loaders = EpochLoaders(
-        TRAIN, VAL, learner.phases, lambda *_: pytest.fail("nothing is frozen"), None, batch_size, 1, None
+        *images, learner.phases, lambda *_: pytest.fail("nothing is frozen"), None, batch_size, 1, None
     )
     settings = TrainerConfig(**{"max_epochs": 5, "progress": "off"} | config)
     run = RunDir.claim(folder / "run") if resume_from is None else RunDir(folder / "run")

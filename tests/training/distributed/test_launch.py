@@ -189,6 +189,26 @@ def test_ray_workers_learn_what_one_process_does_though_one_is_killed(alone: Run
     assert [log.count(f"epoch {epoch}/4") for epoch in (1, 2, 3)] == [1, 1, 1]
 
 
+RESNET = {"name": "resnet18", "family": "torchvision", "image_size": 32}
+
+
+def test_two_processes_share_a_last_batch_of_one_under_batch_norm(tmp_path: Path) -> None:
+    """64 images in batches of 63; below 33 pixels the last BatchNorm layers have one value per channel and image."""
+    changes = {"model": RESNET, "finetune.phases": [{}], "trainer.max_epochs": 1, "trainer.batch_size": 63}
+    run = run_until(tmp_path / "run", **changes, **{"trainer.launcher": "processes", "trainer.num_workers": 2})
+    assert state_of(run) == "finished", run.read_json("status.json")
+    assert newest_epoch(run / "checkpoints" / "last.ckpt") == 0
+
+
+def test_too_few_images_for_the_processes_are_refused_before_any_work(tmp_path: Path) -> None:
+    """BatchNorm needs two images in each process, and a batch has at most as many as there are to train on: three here."""
+    changes = {"model": RESNET, "finetune.phases": [{}], "data.limit": 3, "trainer.batch_size": 4}
+    run = run_until(tmp_path / "run", **changes, **{"trainer.launcher": "processes", "trainer.num_workers": 2})
+    status = run.read_json("status.json")
+    assert (status["exit_code"], status["stage"]) == (2, "indexing")
+    assert "trainer.batch_size: 4 is larger than the" in status["reason"]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_missing_gpu_ends_a_run_before_any_work(tmp_path: Path) -> None:
     run = run_until(tmp_path / "run", **{"trainer.accelerator": "gpu", "trainer.launcher": "processes"})
