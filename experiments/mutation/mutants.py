@@ -68,14 +68,17 @@ def mutants(root: Path, file: str) -> list[Mutant]:
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
 
-    def mutant(kind: str, node: ast.AST, becomes: str, until: ast.AST | None = None) -> Mutant:
-        until = until or node
-        start = starts[node.lineno - 1] + node.col_offset
-        end = starts[until.end_lineno - 1] + until.end_col_offset
-        return Mutant(file, node.lineno, kind, start, end, source[start:end].decode(), becomes)
+    def ends(node: ast.AST) -> tuple[int, int]:
+        return starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
+
+    def written(node: ast.AST) -> str:
+        return source[slice(*ends(node))].decode()
+
+    def mutant(kind: str, node: ast.AST, becomes: str) -> Mutant:
+        return Mutant(file, node.lineno, kind, *ends(node), written(node), becomes)
 
     def text(node: ast.AST) -> str:
-        found = mutant("", node, "").was
+        found = written(node)
         return found if isinstance(node, ast.Name | ast.Constant | ast.Call | ast.Attribute) else f"({found})"
 
     def faults(node: ast.AST) -> Iterator[Mutant]:
@@ -122,15 +125,10 @@ def mutants(root: Path, file: str) -> list[Mutant]:
             case ast.Call(args=args, keywords=keywords):
                 for dropped in keywords:
                     if dropped.arg:
-                        left_in = [_plain(source, starts, a) for a in (*args, *keywords) if a is not dropped]
+                        left_in = [written(a) for a in (*args, *keywords) if a is not dropped]
                         yield mutant("keyword", node, f"{text(node.func)}({', '.join(left_in)})")
 
     return sorted((f for node in _behaviour(ast.parse(source)) for f in faults(node)), key=lambda f: (f.start, f.key))
-
-
-def _plain(source: bytes, starts: list[int], node: ast.AST) -> str:
-    start = starts[node.lineno - 1] + node.col_offset
-    return source[start : starts[node.end_lineno - 1] + node.end_col_offset].decode()
 
 
 def _behaviour(node: ast.AST) -> Iterator[ast.AST]:

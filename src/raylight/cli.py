@@ -52,16 +52,13 @@ def _completed(incomplete: str) -> list[str]:
     return completions(OPTION_FILES, incomplete)
 
 
-@app.command(
-    context_settings={"ignore_unknown_options": True, "help_option_names": []},
-    help="Train, or sweep with -m: raylight train model=resnet18 data=xray; raylight train --help lists what can be chosen.",
-)
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def train(
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[SETTING=VALUE]...", autocompletion=_completed)
     ] = None,
 ) -> None:
-    """Train: Hydra reads what follows."""
+    """Train, or sweep with -m: raylight train model=resnet18 data=xray; raylight train --help lists what can be chosen."""
     from raylight.pipeline.command import train_command
 
     raise typer.Exit(train_command(settings or []))

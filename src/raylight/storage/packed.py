@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from raylight.config.rules.targets import ALLOWING, is_trusted
+from raylight.config.rules.targets import ALLOWING, is_source, is_trusted
 from raylight.errors import DataError, first_line
 
 SCHEME = "source://"
@@ -139,7 +139,7 @@ def _built(node: str) -> Any:
         kind = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise DataError(f"The images come from {target}, which isn't here: {first_line(error)}") from error
-    if not (isinstance(kind, type) and hasattr(kind, "entries") and hasattr(kind, "read")):
+    if not is_source(kind):
         raise DataError(f"data.source: {target} is no source: a class with the methods entries() and read(key)")
     arguments = {key: value for key, value in settings.items() if not key.startswith("_")}
     try:

@@ -78,12 +78,7 @@ def model_input(model: ModelConfig) -> ModelInput:
     Raises:
         ConfigError: ``model.normalize`` can't be read.
     """
-    known = (
-        _of_run(model.weights)
-        or _of_torchvision(model)
-        or _of_timm(model)
-        or ModelInput(64, "stretch", *STATISTICS["unit"])
-    )
+    known = _of_run(model.weights) or _of_published(model) or ModelInput(64, "stretch", *STATISTICS["unit"])
     size = known.size if model.image_size is None else model.image_size
     resize = known.resize if model.resize is None else model.resize
     resize_size = model.resize_size
@@ -182,14 +177,17 @@ def _of_run(weights: str | None) -> ModelInput | None:
         ) from error
 
 
-def _of_torchvision(model: ModelConfig) -> ModelInput | None:
-    """Of the published weights whose file it is, by its name, else of the architecture's DEFAULT."""
-    if model.family != "torchvision":
-        return None
+def _of_published(model: ModelConfig) -> ModelInput | None:
+    published = {"torchvision": _of_torchvision, "timm": _of_timm}.get(model.family)
     try:
-        published = torchvision_models(model.name).get_model_weights(model.name)
+        return published(model) if published else None
     except ConfigError:
         return None  # building the network says so, beside everything else that is wrong
+
+
+def _of_torchvision(model: ModelConfig) -> ModelInput:
+    """Of the published weights whose file it is, by its name, else of the architecture's DEFAULT."""
+    published = torchvision_models(model.name).get_model_weights(model.name)
     file = Path(str(model.weights)).name
     weights = next((some for some in published if some.url.endswith(f"/{file}")), published.DEFAULT)
     shown = weights.transforms()
@@ -197,14 +195,9 @@ def _of_torchvision(model: ModelConfig) -> ModelInput | None:
     return ModelInput(size, "crop", _triple(shown.mean), _triple(shown.std), resize_size, shown.interpolation.value)
 
 
-def _of_timm(model: ModelConfig) -> ModelInput | None:
+def _of_timm(model: ModelConfig) -> ModelInput:
     """As ``timm.data.create_transform`` shows images to a network that isn't in training."""
-    if model.family != "timm":
-        return None
-    try:
-        published = timm_models(model.name).get_pretrained_cfg(model.name)
-    except ConfigError:
-        return None  # building the network says so, beside everything else that is wrong
+    published = timm_models(model.name).get_pretrained_cfg(model.name)
     _, _, size = published.input_size
     resize = {"squash": "stretch", "border": "pad"}.get(published.crop_mode, "crop")
     resized = math.floor(size / (published.crop_pct or 1 / CROP_RATIO))

@@ -161,6 +161,11 @@ def is_trusted(target: str) -> bool:
     return target.split(".")[0] in (*TRUSTED_PACKAGES, *_allowed())
 
 
+def is_source(callee: Any) -> bool:
+    """Whether it is a class of image sources (``raylight.data.packed.protocol``)."""
+    return isinstance(callee, type) and hasattr(callee, "entries") and hasattr(callee, "read")
+
+
 def _allowed() -> list[str]:
     return [name for name in os.environ.get(ALLOWING, "").split(",") if name]
 
@@ -205,7 +210,7 @@ def _node_problems(
 
 def _is_kind(callee: Any, kind: str) -> bool:
     if kind == "source":
-        return isinstance(callee, type) and hasattr(callee, "entries") and hasattr(callee, "read")
+        return is_source(callee)
     bases = getattr(callee, "__mro__", ())
     return any(f"{base.__module__}.{base.__qualname__}" == _KINDS[kind] for base in bases)
 

@@ -42,16 +42,10 @@ def read_dicom(data: bytes) -> "Dataset":
     Raises:
         BadImageError: it can't be read, or holds no picture or several.
     """
-    import pydicom
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of values that don't follow the standard; they may have nothing to do with pixels
-            dataset = pydicom.dcmread(io.BytesIO(data))
-            frames = int(dataset.get("NumberOfFrames") or 1)
-            shape = [int(dataset.get(name) or 0) for name in ("Columns", "Rows")]
+        dataset: Dataset = _pydicom().dcmread(io.BytesIO(data))
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        shape = [int(dataset.get(name) or 0) for name in ("Columns", "Rows")]
     except Exception as error:  # pydicom raises whatever a damaged file makes it run into
         raise BadImageError(f"a damaged DICOM file: {first_line(error)}") from error
     if "PixelData" not in dataset or min(shape) < 1:

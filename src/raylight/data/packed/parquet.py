@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raylight.data.packed.protocol import split_of
+from raylight.data.packed.protocol import COLUMNS, split_of
 from raylight.errors import DataError, did_you_mean
 
 _LABELS = ("label", "labels", "class", "target")
@@ -74,15 +74,11 @@ class Parquet:
         shown = file.relative_to(self.root).as_posix() if self.root.is_dir() else file.name
         names = [cell["path"] for cell in table.column(image).to_pylist()] if named else [None] * table.num_rows
         keys = [f"{shown}/{row:08d}/{PurePosixPath(name or 'image').name}" for row, name in enumerate(names)]
-        columns = {name: table.column(name) for name in kept if name not in (label, self.group)}
+        own = {label, self.group, *COLUMNS}
         status = file.stat()
         return pa.table(
             {
-                **{
-                    name: column
-                    for name, column in columns.items()
-                    if name not in ("key", "split", "group", "bytes", "modified")
-                },
+                **{name: table.column(name) for name in kept if name not in own},
                 "key": pa.array(keys, pa.string()),
                 "label": pa.array(self._labels(table.column(label), schema, label, file), pa.string()),
                 "group": pa.array(

@@ -6,7 +6,6 @@ See https://github.com/webdataset/webdataset.
 """
 
 import json
-import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -54,7 +53,8 @@ class TarShards:
         """See ``ImageSource``."""
         member = self._members[key]
         with member.file.open("rb") as file:
-            return os.pread(file.fileno(), member.size, member.offset) if hasattr(os, "pread") else _read(file, member)
+            file.seek(member.offset)
+            return file.read(member.size)
 
     @cached_property
     def _members(self) -> dict[str, _Member]:
@@ -129,8 +129,3 @@ class TarShards:
         if int(text) >= len(self.classes):
             raise DataError(f"{where}: class {text}, but data.source.classes names {len(self.classes)}, counted from 0")
         return self.classes[int(text)]
-
-
-def _read(file: Any, member: _Member) -> bytes:
-    file.seek(member.offset)
-    return bytes(file.read(member.size))
