@@ -85,7 +85,9 @@ def through_ray(files: Sequence[Path], size: int) -> tuple[float, float]:
     from raylight.runs.ray_session import ray_session
 
     def with_ours(some: Sequence[Path]) -> None:
-        for _ in decode_files(some, DecodeSpec(size, "stretch"), DecodeConfig(), RayConfig(), lambda _: None):
+        for _ in decode_files(
+            some, DecodeSpec(size, "stretch"), DecodeConfig(engine="ray"), RayConfig(), lambda _: None
+        ):
             pass
 
     def with_theirs(some: Sequence[Path]) -> None:

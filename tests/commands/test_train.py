@@ -23,7 +23,7 @@ NO_PAGES = ("report.enabled=false", "report.plots=false")
 
 @pytest.fixture(scope="module")
 def finished(python: Train, tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """A run with all defaults but its length: Ray decodes, W&B logs offline."""
+    """A run with all defaults but its length: threads decode so few images, W&B logs offline."""
     folder = tmp_path_factory.mktemp("defaults")
     done = python("train.py", "trainer.max_epochs=6", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr

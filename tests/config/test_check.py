@@ -35,7 +35,7 @@ def test_the_defaults_have_no_problems() -> None:
         ("+trainer.epochs=3", "trainer.epochs: there is no such setting; did you mean 'trainer.max_epochs'?"),
         ("trainer.batch_size=many", "trainer.batch_size: 'many' is not a whole number"),
         ("seed=-1", "seed: -1 is outside 0 to 4.29497e+09"),
-        ("decode.engine=rya", "decode.engine: 'rya' is not one of ray, threads; did you mean 'ray'?"),
+        ("decode.engine=rya", "decode.engine: 'rya' is not one of auto, ray, threads; did you mean 'ray'?"),
         ("model.image_size=4", "model.image_size: 4 is too small for cnn2; it needs at least 10 pixels"),
         ("data.fold=2", "data.fold: fold 2 of how many? set data.folds, for example data.folds=5"),
         (

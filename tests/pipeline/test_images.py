@@ -7,7 +7,7 @@ import pytest
 
 from raylight.config.schema import DataConfig, DecodeConfig, ModelConfig, RunConfig, TrainerConfig
 from raylight.errors import ConfigError, DataError
-from raylight.pipeline.images import indexed
+from raylight.pipeline.images import decode_engine, indexed
 from tests.trained_run import draw
 
 
@@ -47,3 +47,21 @@ def test_splits_of_another_size_than_asked_for_are_noted_for_the_report(tmp_path
         "val is 20% of the images",
         "test is 20% of the images",
     ]
+
+
+def test_ray_decodes_many_images_or_where_a_cluster_is_and_threads_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    run = RunConfig()
+    assert [decode_engine(run, images) for images in (1, 9_999, 10_000)] == ["threads", "threads", "ray"]
+    run.ray.address = "local"
+    assert decode_engine(run, 5) == "threads"
+    run.ray.address = "auto"
+    assert decode_engine(run, 5) == "ray"
+    run.ray.address = None
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert decode_engine(run, 5) == "ray"
+    run.data.feed, run.trainer.launcher = "stream", "processes"  # each decodes its own share
+    assert decode_engine(run, 10**6) == "threads"
+    for engine in ("ray", "threads"):
+        run.decode.engine = engine
+        assert decode_engine(run, 5) == engine

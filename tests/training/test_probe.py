@@ -134,6 +134,9 @@ def test_a_solved_phase_takes_one_epoch_and_a_head_of_two_layers_its_share() -> 
         return [(phase.first_epoch, phase.epochs, phase.solve) for phase in phases]
 
     assert lengths(network()) == [(0, 1, True), (1, 4, False)]
+    solved, following = plan_phases(network(), recipe_of(run), 5, "features.15")
+    assert solved.input_stage == following.input_stage  # the layers below are computed once, for both
+    assert (solved.views, following.views) == (4, 4)
     from dataclasses import replace
 
     from raylight.models.build import build_network

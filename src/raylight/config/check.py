@@ -308,7 +308,7 @@ def _place_problems(run: RunConfig, *, weights_needed: bool) -> Iterator[str]:
     found = weights in (None, "DEFAULT") or place.is_file() or (place / "model.safetensors").is_file()
     if weights_needed and not found:
         what = (
-            f"{weights!r} has no model.safetensors, as finished runs have"
+            f"{weights!r} has neither a file {run.model.name}.pt (.pth, .safetensors) nor, as runs have, model.safetensors"
             if place.is_dir()
             else f"there is no file {weights!r}"
         )

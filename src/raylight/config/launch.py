@@ -23,6 +23,7 @@ from raylight.config.resume import resumed_arguments, start_of
 from raylight.config.rules.names import folder_name
 from raylight.config.rules.targets import allow, hydra_problems
 from raylight.config.schema import RunConfig
+from raylight.config.untyped import with_choices
 from raylight.errors import ConfigError, first_line
 from raylight.imports import few_collections
 from raylight.installation import TRAIN
@@ -51,7 +52,9 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any], rehearse: Rehears
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # until the job has an answer of its own
     register_schema()
     try:
-        sys.argv[1:] = arranged(sys.argv[1:])
+        sys.argv[1:], said = with_choices(arranged(sys.argv[1:]))
+        for sentence in said:
+            print(sentence, file=sys.stderr)  # noqa: T201 - what Hydra shows is standard output
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
         return error.exit_code

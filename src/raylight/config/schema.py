@@ -79,8 +79,9 @@ class DataConfig:
 class DecodeConfig:
     """How files become pixels. Both engines give the same bytes."""
 
-    engine: Annotated[str, Literal["ray", "threads"]] = "ray"
-    """``ray`` (Ray Data, one machine or a cluster) or ``threads`` (in this process)."""
+    engine: Annotated[str, Literal["auto", "ray", "threads"]] = "auto"
+    """``ray`` (Ray Data, one machine or a cluster), ``threads`` (in this process), or ``auto``: Ray Data where a cluster is
+    joined or there are 10,000 images or more, so that the seconds that its start takes don't matter; threads otherwise."""
     workers: Annotated[int | None, Range(1, 4096)] = None
     """Decoding tasks at a time. ``null`` takes every core that this process may use."""
 
@@ -125,7 +126,8 @@ class ModelConfig:
     """own: paths of the modules that run one after the other, for freezing. Empty: they are looked for."""
     weights: str | None = None
     """``null`` starts from random weights, ``DEFAULT`` takes those that torchvision or timm publish, else the path of a state
-    dict, or a run (its folder, or a checkpoint in it); all but the head where that was made for other classes."""
+    dict, of a folder that has it by the network's name, or a run (its folder, or a checkpoint in it); all but the head where
+    that was made for other classes."""
     image_size: Annotated[int | None, Range(1, 4096)] = None
     """Height and width of the input, in pixels. ``null``: of the weights."""
     resize: Annotated[str | None, Literal["stretch", "crop", "pad"]] = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from raylight.training.messages import FinishedTraining
 
 log = logging.getLogger("raylight")
+
+RAY_FROM = 10_000
+"""Images from which ``decode.engine=auto`` starts Ray."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +114,16 @@ def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Im
 
     preprocessing = Preprocessing.from_config(config.model)
     spec = preprocessing.decode_spec
+    decode = replace(config.decode, engine=decode_engine(config, len(index)))
     source: ImageCache | Stream
     if config.data.feed == "stream":
-        source = Stream(index, spec, config.decode, config.ray, config.data.shuffle_buffer)
+        source = Stream(index, spec, decode, config.ray, config.data.shuffle_buffer)
     else:
         with (
             imported_meanwhile("raylight.pipeline.learner"),
             progress_bar("decoding", config.trainer.progress) as on_progress,
         ):
-            source = cached_images(index, spec, config.decode, config.ray, cache_dir, on_progress)
+            source = cached_images(index, spec, decode, config.ray, cache_dir, on_progress)
         if source.rejected:
             index = index.reject(source.rejected)
             check_bad_fraction(index, config.data)
@@ -130,9 +135,29 @@ def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Im
     return Images(index, source, preprocessing)
 
 
-def streaming(config: RunConfig) -> AbstractContextManager[None]:
-    """One Ray session for all epochs where images are decoded in each of them; nothing otherwise."""
-    if config.data.feed != "stream" or config.decode.engine != "ray":
+def decode_engine(config: RunConfig, images: int) -> str:
+    """What decodes: ``ray`` or ``threads``.
+
+    Ray's start and end cost some 8 seconds, in which threads decode thousands of images; from ``RAY_FROM`` on Ray Data is
+    as fast or faster (``experiments/cluster``). Training processes that stream decode their own share, on threads.
+
+    Args:
+        config: of the run.
+        images: number of files in the index.
+    """
+    if config.decode.engine != "auto":
+        return config.decode.engine
+    if config.data.feed == "stream" and config.trainer.launcher != "none":
+        return "threads"
+    cluster = (config.ray.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
+    return "ray" if cluster or images >= RAY_FROM else "threads"
+
+
+def streaming(config: RunConfig, images: Images) -> AbstractContextManager[None]:
+    """One Ray session for all epochs where Ray decodes images in each of them; nothing otherwise."""
+    from raylight.data.stream import Stream
+
+    if not isinstance(images.source, Stream) or images.source.decode.engine != "ray":
         return nullcontext()
     from raylight.runs.ray_session import ray_session
 

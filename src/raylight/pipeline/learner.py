@@ -33,7 +33,7 @@ from raylight.training.loaders import EpochLoaders
 from raylight.training.losses import build_loss
 from raylight.training.module import Classifier
 from raylight.training.optimization import Optimization
-from raylight.training.phases import Phase, plan_phases, views_told
+from raylight.training.phases import Phase, describe_phases, plan_phases, views_told
 
 log = logging.getLogger("raylight")
 
@@ -115,6 +115,13 @@ def build_learner(
         settings.reason,
     )
     train_images = images.of("train")
+    log.info(
+        "Recipe %s: %s, %d training images: %s. finetune=NAME takes another.",
+        config.finetune.name,
+        "random weights" if config.model.weights is None else "pretrained",
+        len(train_images),
+        describe_phases(phases, network.stage_names, network.head_start),
+    )
     classifier = Classifier(
         network=network,
         preprocessing=images.preprocessing,

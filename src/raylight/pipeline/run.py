@@ -55,7 +55,7 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
         from raylight.training.distributed.launch import run_training
         from raylight.training.distributed.worker import Training
 
-        job.enter_context(streaming(config))
+        job.enter_context(streaming(config, images))
         job.enter_context(processor_as_it_was(config.trainer.accelerator))
         on_progress = job.enter_context(progress_bar("frozen layers", config.trainer.progress, closing_line=False))
         last = last_checkpoint(run)

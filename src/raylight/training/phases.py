@@ -1,7 +1,8 @@
 """The phases of a fine-tuning recipe, bound to a network: which stages train in which epochs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from raylight.config.schema import FinetuneConfig
 from raylight.errors import ConfigError
@@ -83,7 +84,14 @@ def plan_phases(
             )
         )
         first_epoch += phases[-1].epochs
-    return tuple(phases)
+    return tuple(_sharing_features(phases))
+
+
+def _sharing_features(phases: Sequence[Phase]) -> Iterator[Phase]:
+    """Let a solved head begin at the cached features of the phase after it, so that the layers below are computed once."""
+    for phase, following in itertools.zip_longest(phases, phases[1:]):
+        shared = phase.solve and following is not None and 0 < following.input_stage < phase.input_stage
+        yield replace(phase, input_stage=following.input_stage, views=following.views) if shared else phase
 
 
 def _views(asked: int | None, epochs: int, solve: bool) -> int:
@@ -95,6 +103,29 @@ def _views(asked: int | None, epochs: int, solve: bool) -> int:
 def phase_at(phases: tuple[Phase, ...], epoch: int) -> Phase:
     """The phase that an epoch belongs to; epochs past the end belong to the last one."""
     return next((phase for phase in phases if epoch < phase.first_epoch + phase.epochs), phases[-1])
+
+
+def describe_phases(phases: Sequence[Phase], stage_names: Sequence[str], head_start: int) -> str:
+    """What trains in which epochs, counted from 1.
+
+    Args:
+        phases: in order.
+        stage_names: of the network.
+        head_start: position of the head's first stage.
+
+    >>> phases = [Phase(0, 1, 2, 1, None, 1.0, solve=True), Phase(1, 11, 1, 1, 1e-4, 1.0)]
+    >>> describe_phases(phases, ["stem", "layer4", "fc"], 2)
+    'the head is solved, then epochs 2 to 12 train from layer4 on at 0.0001'
+    """
+    told = []
+    for phase in phases:
+        first, last = phase.first_epoch + 1, phase.first_epoch + phase.epochs
+        epochs = f"epochs {first} to {last} train" if last > first else f"epoch {first} trains"
+        part = "all layers" if phase.boundary == 0 else "the head"
+        part = f"from {stage_names[phase.boundary]} on" if 0 < phase.boundary < head_start else part
+        rate = "" if phase.learning_rate is None else f" at {phase.learning_rate:g}"
+        told.append("the head is solved" if phase.solve else f"{epochs} {part}{rate}")
+    return ", then ".join(told)
 
 
 def views_told(phases: Sequence[Phase]) -> str | None:

@@ -91,7 +91,8 @@ def model_input(model: ModelConfig) -> ModelInput:
 
 
 def filled(model: ModelConfig) -> ModelConfig:
-    """The same settings with nothing of the input left open."""
+    """The same settings with nothing of the input left open, and the file of the weights where a folder of several is given."""
+    model = dataclasses.replace(model, weights=_file_of(model))
     shown = model_input(model)
     named = [name for name, statistics in STATISTICS.items() if statistics == (shown.mean, shown.std)]
     return dataclasses.replace(
@@ -116,8 +117,27 @@ def fill(typed: Container) -> None:
     model = OmegaConf.to_object(OmegaConf.select(typed, "model"))
     assert isinstance(model, ModelConfig)
     complete = filled(model)
-    for name in ("image_size", "resize", "resize_size", "interpolation", "normalize"):
+    for name in ("weights", "image_size", "resize", "resize_size", "interpolation", "normalize"):
         OmegaConf.update(typed, f"model.{name}", getattr(complete, name), merge=False)
+
+
+def weights_in(folder: Path, name: str) -> Path | None:
+    """The file with a network's weights in a folder of several: ``NAME.pt``, or ``NAME-f37072fd.pth`` as torch's cache has it.
+
+    Args:
+        folder: searched without its subfolders; need not exist.
+        name: of the network.
+    """
+    files = [file for file in sorted(folder.glob(f"{name}*")) if file.suffix in (".safetensors", ".pt", ".pth")]
+    return next((file for file in files if file.stem == name or file.stem.startswith(f"{name}-")), None)
+
+
+def _file_of(model: ModelConfig) -> str | None:
+    if model.weights in (None, "DEFAULT"):
+        return model.weights
+    folder = Path(str(model.weights)).expanduser()
+    found = weights_in(folder, model.name) if folder.is_dir() and run_of(model.weights) is None else None
+    return str(found) if found else model.weights
 
 
 def run_of(weights: str | None) -> Path | None:

@@ -1,0 +1,93 @@
+"""What a command line leaves open and the images decide: how they are read, and which network learns from them.
+
+The choice is added to the command line, so that ``--cfg job`` shows it and typing it overrides it. Leaves alone: the demo,
+whose drawings a small network learns in seconds; published experiments, runs to resume and whole configs.
+"""
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from raylight.config.rules.pretrained import weights_in
+
+PRETRAINED = ("mobilenet_v2", "resnet18")
+"""Networks whose published weights are looked for, the one with the better results first (``experiments/recipes``)."""
+SMALL = "cnn5"
+"""What learns from random weights where none are to be had."""
+PLACE = "https://download.pytorch.org/models/"
+PATIENCE = 5.0
+"""Seconds in which that place has to answer."""
+
+_WHOLE = ("experiment", "run", "resume")
+_KINDS = {".parquet": "parquet", ".tar": "tar"}
+
+
+def with_choices(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command line with what it leaves open.
+
+    Args:
+        arguments: what follows ``train.py``, flags first.
+
+    Returns:
+        The arguments, the added ones last; and a sentence per network that was chosen.
+    """
+    typed = dict(_pairs(arguments))
+    if any(key in typed for key in _WHOLE) or any(word.startswith(("--config-", "-cn", "-cp")) for word in arguments):
+        return [*arguments], []
+    added, said = [], []
+    if "data" not in typed and (root := typed.get("data.root", typed.get("data.csv"))):
+        typed["data"] = _KINDS.get(Path(root).suffix.lower(), "folder")
+        added.append(f"data={typed['data']}")
+    names_model = "model" in typed or any(key in typed for key in ("model.name", "model.family", "model._target_"))
+    if not names_model and typed.get("data", "demo") != "demo":
+        chosen, sentence = _network(typed.get("model.weights", "DEFAULT"))
+        added.append(f"model={chosen}")
+        said.append(sentence)
+    return [*arguments, *added], said
+
+
+def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for word in arguments:
+        key, equals, value = word.partition("=")
+        if equals and not key.startswith(("-", "~")):
+            yield key.lstrip("+"), value.strip("'\"")
+
+
+def _network(weights: str) -> tuple[str, str]:
+    """The name of the network, and why it is this one."""
+    if weights == "null":
+        return SMALL, f"model={SMALL}: a small network, since model.weights=null asks for random weights."
+    if weights != "DEFAULT":
+        folder = Path(weights).expanduser()
+        here = next((name for name in PRETRAINED if folder.is_dir() and weights_in(folder, name)), None)
+        here = here or next((name for name in PRETRAINED if folder.name.startswith(name)), PRETRAINED[0])
+        return here, f"model={here}: pretrained, with the weights of {weights}; model=NAME takes another."
+    cache = _torch_cache()
+    here = next((name for name in PRETRAINED if weights_in(cache, name)), None)
+    if here:
+        return here, f"model={here}: pretrained, its weights are in {cache}; model=NAME takes another."
+    if problem := _unreachable():
+        return SMALL, (
+            f"model={SMALL}: a small network from random weights, since there are no published ones in {cache}, and {PLACE} "
+            f"can't be reached ({problem}). A pretrained network learns more from few images: bring its file and say "
+            f"model={PRETRAINED[0]} model.weights=FILE."
+        )
+    return PRETRAINED[0], f"model={PRETRAINED[0]}: pretrained, its weights come from {PLACE}; model=NAME takes another."
+
+
+def _torch_cache() -> Path:
+    """Where torch keeps what it has downloaded, see ``torch.hub.get_dir``; importing torch would take a second."""
+    home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", f"{home}/torch")).expanduser() / "hub" / "checkpoints"
+
+
+def _unreachable() -> str | None:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(PLACE, method="HEAD"), timeout=PATIENCE):
+            return None
+    except urllib.error.HTTPError:
+        return None  # it answers; the folder itself has no page
+    except OSError as error:
+        return str(getattr(error, "reason", error))

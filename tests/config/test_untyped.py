@@ -1,0 +1,94 @@
+"""What the command line leaves open follows from the images and from the weights that are here."""
+
+import http.server
+import threading
+from pathlib import Path
+
+import pytest
+
+from raylight.config import untyped
+from raylight.config.rules.pretrained import filled, weights_in
+from raylight.config.schema import ModelConfig
+from raylight.config.untyped import with_choices
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """torch's cache, empty, on a machine from which nothing can be downloaded."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(untyped, "PLACE", "http://127.0.0.1:9/")
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        [],
+        ["data=demo"],
+        ["seed=2", "data.limit=40"],
+        ["experiment=xray_best", "data.root=films"],
+        ["run=outputs/one"],
+        ["resume=outputs/sweeps/one"],
+        ["--config-name=config", "data.root=photos"],
+        ["model=cnn2", "data=xray"],
+        ["data=xray", "model.name=resnet50", "model.family=torchvision"],
+    ],
+)
+def test_what_is_typed_or_whole_is_left_alone(typed: list[str], cache: Path) -> None:
+    (cache / "resnet18-f37072fd.pth").touch()
+    assert with_choices(typed) == (typed, [])
+
+
+@pytest.mark.parametrize(
+    ("root", "data"), [("data.root=photos", "folder"), ("data.csv=a.csv", "folder"), ("data.root='a=b.parquet'", "parquet"),
+                       ("data.root=all.TAR", "tar")],
+)  # fmt: skip
+def test_images_are_read_by_what_their_place_is(root: str, data: str, cache: Path) -> None:
+    assert with_choices([root, "model=cnn3"]) == ([root, "model=cnn3", f"data={data}"], [])
+
+
+def test_the_network_is_the_better_one_whose_weights_are_here(cache: Path) -> None:
+    (cache / "resnet18-f37072fd.pth").touch()
+    assert with_choices(["-m", "data=xray", "seed=1,2"])[0] == ["-m", "data=xray", "seed=1,2", "model=resnet18"]
+    (cache / "mobilenet_v2-7ebf99e0.pth").touch()
+    found, (sentence,) = with_choices(["data.root=photos"])
+    assert found == ["data.root=photos", "data=folder", "model=mobilenet_v2"]
+    assert sentence == f"model=mobilenet_v2: pretrained, its weights are in {cache}; model=NAME takes another."
+
+
+def test_without_weights_a_small_network_learns_and_what_is_missing_is_said(cache: Path) -> None:
+    found, (sentence,) = with_choices(["data=catsdogs"])
+    assert found == ["data=catsdogs", "model=cnn5"]
+    assert f"there are no published ones in {cache}, and http://127.0.0.1:9/ can't be reached" in sentence
+    assert sentence.endswith("bring its file and say model=mobilenet_v2 model.weights=FILE.")
+    assert with_choices(["data=xray", "model.weights=null"])[0][-1] == "model=cnn5"
+
+
+def test_a_place_that_answers_is_downloaded_from(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoPage(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_error(403)
+
+    with http.server.HTTPServer(("127.0.0.1", 0), NoPage) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setattr(untyped, "PLACE", place)
+        found, (sentence,) = with_choices(["data=xray"])
+        server.shutdown()
+    assert found[-1] == "model=mobilenet_v2"
+    assert f"its weights come from {place}" in sentence
+
+
+def test_weights_are_found_in_a_folder_by_the_networks_name(tmp_path: Path, cache: Path) -> None:
+    for name in ("resnet18.pt", "resnet180.pt", "mobilenet_v2-7ebf99e0.pth", "mobilenet_v3.txt"):
+        (tmp_path / name).touch()
+    assert weights_in(tmp_path, "resnet18") == tmp_path / "resnet18.pt"
+    assert weights_in(tmp_path, "mobilenet_v2") == tmp_path / "mobilenet_v2-7ebf99e0.pth"
+    assert weights_in(tmp_path, "mobilenet_v3") is None
+    assert weights_in(tmp_path / "none", "resnet18") is None
+    model = ModelConfig(name="resnet18", family="torchvision", weights=str(tmp_path))
+    assert filled(model).weights == str(tmp_path / "resnet18.pt")
+    assert with_choices([f"model.weights={tmp_path}", "data.root=films"])[0][-1] == "model=mobilenet_v2"
+    assert with_choices(["model.weights=w/resnet18.pt", "data.root=films"])[0][-1] == "model=resnet18"
