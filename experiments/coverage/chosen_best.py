@@ -11,7 +11,7 @@ import numpy as np
 from experiments.coverage.recipes import ACCURACY, right_images
 from jaxtyping import Float, Int
 
-from raylight.compare.replicates import joined
+from raylight.comparison.replicates import joined
 from raylight.evaluation.metrics import evaluate
 from raylight.evaluation.predictions import Predictions
 from raylight.evaluation.selection import selection_optimism

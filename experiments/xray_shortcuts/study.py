@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from raylight.audit.shortcuts import BORDER, CENTRE
-from raylight.compare.study import study_of
+from raylight.auditing.shortcuts import BORDER, CENTRE
+from raylight.comparison.study import study_of
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
 from raylight.evaluation.intervals import wilson

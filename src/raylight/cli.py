@@ -77,7 +77,7 @@ def audit(
 
     Exit codes: 0 clean, 1 there are findings, 2 the data or the run can't be used.
     """
-    from raylight.audit.commands import audit_target
+    from raylight.auditing.commands import audit_target
 
     _guarded(lambda: audit_target(target, settings or [], out), folder=out)
 
@@ -95,7 +95,7 @@ def labels(
 
     Exit codes: 0 none is suspected, 1 some are, 2 the images or runs can't be used.
     """
-    from raylight.audit.commands import audit_labels
+    from raylight.auditing.commands import audit_labels
 
     _guarded(lambda: audit_labels(target, settings or [], out), folder=out)
 
@@ -148,7 +148,7 @@ def compare(
 
     Exit codes: 0 compared, 1 failed, 2 the runs can't be compared (other classes, no result).
     """
-    from raylight.compare.study_files import compare_runs
+    from raylight.comparison.study_files import compare_runs
 
     _guarded(lambda: compare_runs(runs, out), folder=out)
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from raylight.audit.commands import settings
+from raylight.auditing.commands import settings
 from raylight.config.quoting import quoted
 
 

@@ -11,7 +11,7 @@ import pytest
 from raylight.evaluation.predictions import UNKNOWN, write_csv
 from raylight.report.facts import Measured, RunFacts, chosen_row, parameters_of
 from raylight.runs.run_dir import RunDir
-from tests.compare.jobs import job
+from tests.comparison.jobs import job
 from tests.finished_run import FinishedRun
 
 

@@ -134,7 +134,7 @@ def register_schema() -> None:
         for entry in settings.defaults
     ]
     settings.job.chdir = False
-    settings.callbacks = {"sweep_table": {"_target_": "raylight.compare.sweep.callback.SweepTableCallback"}}
+    settings.callbacks = {"sweep_table": {"_target_": "raylight.comparison.sweep.callback.SweepTableCallback"}}
     settings.help.app_name = "Raylight"
     settings.help.header = f"Raylight trains and compares image classifiers: {TRAIN} [SETTING=VALUE ...]"
     settings.help.template = HELP

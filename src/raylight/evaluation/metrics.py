@@ -21,6 +21,7 @@ intervals allow for that. Not here: what the metrics mean (``definitions``), for
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -148,6 +149,22 @@ def as_json(estimates: Mapping[str, Estimate], prefix: str = "") -> dict[str, di
             **({"caveat": estimate.caveat} if estimate.caveat else {}),
         }
         for name, estimate in estimates.items()
+    }
+
+
+def from_json(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Estimate]:
+    """What ``as_json`` wrote: the metrics whose name begins with the prefix, named without it."""
+
+    def number(value: float | None) -> float:
+        return float("nan") if value is None else float(value)
+
+    return {
+        name.removeprefix(prefix): Estimate(
+            *(number(facts["value"]), number(facts["low"]), number(facts["high"])),
+            *(int(facts["n"]), "", facts.get("caveat")),
+        )
+        for name, facts in metrics.items()
+        if name.startswith(prefix)
     }
 
 

@@ -166,7 +166,7 @@ def streaming(config: RunConfig, images: Images) -> AbstractContextManager[None]
 
 def audited(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> None:
     """Say what is wrong with the data before anything is learnt from it; what the index knows is enough for that."""
-    from raylight.audit.dataset import TOLD_AT_ONCE, audit_index, audit_lines
+    from raylight.auditing.dataset import TOLD_AT_ONCE, audit_index, audit_lines
 
     audit = audit_index(index, config.data.name, cache_dir, cameras=False)
     run.write_json("audit.json", audit.as_json())

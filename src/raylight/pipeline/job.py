@@ -35,11 +35,13 @@ class Outcome:
         exit_code: see ``train.py --help``.
         run: its folder.
         objective: the monitored validation metric at the chosen checkpoint, for sweepers; None when it failed.
+        error: what ended it, where something did.
     """
 
     exit_code: int
     run: Path
     objective: float | None
+    error: BaseException | None = None
 
 
 def run_job(config: DictConfig) -> Outcome:
@@ -59,11 +61,15 @@ def run_job(config: DictConfig) -> Outcome:
     folder, overrides = Path(job.runtime.output_dir), list(job.overrides.task)
     try:
         outcome = (
-            _resumed(Path(config.run)) if config.run else _run(config, folder, overrides, job.mode == RunMode.MULTIRUN)
+            _resumed(Path(config.run))
+            if config.run
+            else run_here(config, folder, overrides, job.mode == RunMode.MULTIRUN)
         )
     except RaylightError as error:  # of the run folder itself; whatever else goes wrong is in it
         log.error("%s", error)
         return Outcome(error.exit_code, folder, None)
+    if not config.run:
+        print(outcome.run, flush=True)  # noqa: T201 - the command's result
     if outcome.exit_code >= 128:
         raise SystemExit(outcome.exit_code)
     return outcome
@@ -73,7 +79,21 @@ def _resumed(path: Path) -> Outcome:
     return Outcome(resume_run(path), path, None)
 
 
-def _run(config: DictConfig, folder: Path, overrides: list[str], is_part_of_sweep: bool) -> Outcome:
+def run_here(config: DictConfig, folder: Path, overrides: Sequence[str], is_part_of_sweep: bool = False) -> Outcome:
+    """Run one composed job.
+
+    Args:
+        config: as composed, with absolute paths.
+        folder: the run folder, which isn't there yet.
+        overrides: the settings that were typed.
+        is_part_of_sweep: whether other jobs share the folder's parent.
+
+    Returns:
+        How it ended; what went wrong isn't raised.
+
+    Raises:
+        RunError: the run folder can't be made, or another process works in it.
+    """
     earlier = earlier_run(Path(config.resume), overrides) if config.resume else None
     state = state_of(earlier) if earlier else None
     if earlier is not None and state == "finished":
@@ -94,8 +114,7 @@ def _run(config: DictConfig, folder: Path, overrides: list[str], is_part_of_swee
             assert isinstance(settings, dict)
             run.write_text("config.yaml", as_yaml({str(key): value for key, value in settings.items()}))
         objective.append(train(_settings_of(run), run, status))
-    print(run.path, flush=True)  # noqa: T201 - the command's result
-    return Outcome(status.exit_code, run.path, objective[0] if objective else None)
+    return Outcome(status.exit_code, run.path, objective[0] if objective else None, status.error)
 
 
 def resume_run(path: Path, settings: Sequence[str] = ()) -> int:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from safetensors.torch import save
 
-from raylight.audit.shortcuts import FILE, IMAGES, check_shortcuts, shortcut_lines
+from raylight.auditing.shortcuts import FILE, IMAGES, check_shortcuts, shortcut_lines
 from raylight.config.schema import RunConfig
 from raylight.cpu.engine import InferenceEngine
 from raylight.data.samples import Samples

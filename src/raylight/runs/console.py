@@ -25,6 +25,36 @@ def log_to(stream: TextIO) -> None:
 
 
 @contextlib.contextmanager
+def messages_on(stream: TextIO | None) -> Iterator[None]:
+    """Show our messages on a stream in this context, or nowhere; a run's ``train.log`` gets them all the same."""
+    handler = logging.NullHandler() if stream is None else logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.level, log.propagate = before
+
+
+def shows_bars(mode: str) -> bool:
+    """Whether progress is drawn as bars (``trainer.progress``): with ``auto`` on a terminal and in a notebook."""
+    return mode == "auto" and (sys.stdout.isatty() or in_notebook())
+
+
+def in_notebook() -> bool:
+    """Whether this is a notebook's kernel, such as Jupyter's or Colab's."""
+    if "IPython" not in sys.modules:
+        return False
+    from rich.console import Console
+
+    return Console().is_jupyter
+
+
+@contextlib.contextmanager
 def progress_bar(label: str, mode: str, closing_line: bool = True) -> Iterator[Callable[[int, int], None]]:
     """Yield ``on_progress(done, total)``; a stage that never calls it shows nothing.
 
@@ -35,7 +65,7 @@ def progress_bar(label: str, mode: str, closing_line: bool = True) -> Iterator[C
     """
     begin = time.perf_counter()
     last = (0, 0)
-    if mode == "auto" and sys.stdout.isatty():
+    if shows_bars(mode):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

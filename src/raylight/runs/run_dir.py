@@ -137,6 +137,7 @@ class Status:
     started: float
     exit_code: int = 0
     stage: str = "starting"
+    error: BaseException | None = None
     _begin: float = field(default_factory=time.monotonic)  # unlike the clock, never set
 
     def write(self, state: str, reason: str | None = None, trace: str | None = None) -> None:
@@ -203,15 +204,15 @@ def recorded(run: RunDir) -> Iterator[Status]:
                 signals.end_at_once()
                 ending: tuple[str, str | None, str | None] = ("finished", None, None)
             except Stopped as stop:
-                status.exit_code = stop.exit_code
+                status.exit_code, status.error = stop.exit_code, stop
                 log.warning("The run was %s while %s.", stop.reason, status.stage)
                 ending = ("interrupted", stop.reason, None)
             except RaylightError as error:
-                status.exit_code = error.exit_code
+                status.exit_code, status.error = error.exit_code, error
                 log.error("%s", error)
                 ending = ("failed", str(error), None)
             except Exception as error:
-                status.exit_code = 1
+                status.exit_code, status.error = 1, error
                 sentence = _shortage(error) or _removal(error, run.path)
                 if sentence:
                     log.error("The run failed while %s: %s", status.stage, sentence)

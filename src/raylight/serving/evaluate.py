@@ -18,7 +18,7 @@ from raylight.errors import ConfigError, DataError, RunError
 from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.evaluation.intervals import Interval
-from raylight.evaluation.metrics import Estimate, as_json, evaluate
+from raylight.evaluation.metrics import Estimate, as_json, evaluate, from_json
 from raylight.evaluation.predictions import Predictions, write_csv
 from raylight.runs.console import progress_bar
 from raylight.runs.looks import counted
@@ -45,7 +45,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class Outcome:
     """What was judged, on which images, and the result.
 
     Attributes:
@@ -56,6 +56,7 @@ class _Outcome:
         estimates: each metric of ``predictions``.
         own: each metric of the run's own test.
         shifts: from ``own`` to ``estimates``; empty where the images are the run's own.
+        notes: what a reader must know of the numbers.
     """
 
     predictor: Predictor
@@ -65,6 +66,7 @@ class _Outcome:
     estimates: Mapping[str, Estimate]
     own: Mapping[str, Estimate]
     shifts: Mapping[str, Shift]
+    notes: tuple[str, ...]
 
 
 def evaluate_run(run: Path, data: str | None, classes: str | None, out: Path | None) -> int:
@@ -85,6 +87,21 @@ def evaluate_run(run: Path, data: str | None, classes: str | None, out: Path | N
     """
     if out is not None and (out / STATUS_FILE).exists():
         raise ConfigError([f"--out: {out} is a run folder, whose own results would be lost; name another folder"])
+    outcome = evaluated(run, data, classes)
+    for path, reason in outcome.rejected:
+        sys.stderr.write(f"{single_line(path)}: {reason}\n")
+    _print(outcome)
+    if out is not None:
+        _write(outcome, out)
+    return 0
+
+
+def evaluated(run: Path, data: str | None, classes: str | None) -> Outcome:
+    """Evaluate a run, as ``evaluate_run`` does, without printing.
+
+    Raises:
+        RaylightError: the run or the data can't be used.
+    """
     if classes and data is None:
         raise ConfigError(["--classes: names the classes of --data, which isn't given"])
     names = parse_classes(classes) if classes else {}
@@ -94,8 +111,6 @@ def evaluate_run(run: Path, data: str | None, classes: str | None, out: Path | N
     predictions, rejected = _predict(predictor, images)
     if rejected and data is None:
         raise DataError(_moved(images.root, rejected, len(images.paths)))
-    for path, reason in rejected:
-        sys.stderr.write(f"{single_line(path)}: {reason}\n")
     if not len(predictions):
         raise DataError(f"None of the {len(images.paths)} images in {images.root} can be used.")
     notes = list(images.notes)
@@ -111,11 +126,7 @@ def evaluate_run(run: Path, data: str | None, classes: str | None, out: Path | N
     estimates = evaluate(predictions, predictor.threshold, own=further)
     shifts = {} if data is None else {name: shift(one, own[name]) for name, one in estimates.items() if name in own}
     notes += _agreement(estimates, own) if data is None else _summary(shifts)
-    outcome = _Outcome(predictor, images, predictions, rejected, estimates, own, shifts)
-    _print(outcome, notes)
-    if out is not None:
-        _write(outcome, out)
-    return 0
+    return Outcome(predictor, images, predictions, rejected, estimates, own, shifts, tuple(notes))
 
 
 def shift(new: Estimate, own: Estimate) -> Shift:
@@ -165,22 +176,8 @@ def _own_estimates(run: RunDir) -> dict[str, Estimate]:
         metrics = run.read_json("metrics.json")
     except RunError as error:
         raise UnusableRunError(str(error)) from error
-
-    def number(value: float | None) -> float:
-        return float("nan") if value is None else float(value)
-
-    own = {name: metrics[f"test/{name}"] for name in reported(metrics)}
-    return {
-        name: Estimate(
-            number(facts["value"]),
-            number(facts["low"]),
-            number(facts["high"]),
-            int(facts["n"]),
-            "",
-            facts.get("caveat"),
-        )
-        for name, facts in own.items()
-    }
+    own = from_json(metrics, "test/")
+    return {name: own[name] for name in reported(metrics)}
 
 
 def _moved(root: AnyPath, rejected: Sequence[tuple[str, str]], total: int) -> str:
@@ -231,7 +228,7 @@ def _summary(shifts: Mapping[str, Shift]) -> list[str]:
     return sentences
 
 
-def _print(outcome: _Outcome, notes: Sequence[str]) -> None:
+def _print(outcome: Outcome) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -259,7 +256,7 @@ def _print(outcome: _Outcome, notes: Sequence[str]) -> None:
         table.add_row(*row)
     console.print(table)
     caveats = caveat_sentences({name: one.caveat for name, one in outcome.estimates.items()})
-    for note in (*(f"* {sentence}" for sentence in caveats), *notes):
+    for note in (*(f"* {sentence}" for sentence in caveats), *outcome.notes):
         console.print(note, soft_wrap=True)
 
 
@@ -271,7 +268,7 @@ def _bounds(low: float, high: float, sign: str = "") -> str:
     return "-" if np.isnan(low) else f"{low:{sign}.3f} to {high:{sign}.3f}"
 
 
-def _write(outcome: _Outcome, out: Path) -> None:
+def _write(outcome: Outcome, out: Path) -> None:
     """Write ``predictions.csv`` and ``metrics.json``, laid out like a run's own; each appears whole."""
     out.mkdir(parents=True, exist_ok=True)
     write_csv(outcome.predictions, out / "predictions.csv", outcome.predictor.threshold)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -20,6 +20,9 @@ from raylight.data.names import is_image, single_line
 from raylight.data.sources.ignored import IgnoredEntry, group_ignored, not_an_image
 from raylight.serving.predictor import Predictor
 from raylight.storage.atomic import appearing_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = tuple[Path, str, Float[np.ndarray, " class"]]
 """An image, the class that it is given, and the probability of each class."""
@@ -46,6 +49,8 @@ def predict_images(run: Path, images: Sequence[Path], out: Path | None) -> int:
     """
     predictor = Predictor.open(run)
     found = _find(images)
+    for kind in group_ignored(found.ignored, ()):
+        sys.stderr.write(f"{single_line(kind.sentence)}\n")
     for path, problem in found.problems:
         sys.stderr.write(f"{single_line(path)}: {problem}\n")
     failed = len(found.problems)
@@ -68,6 +73,33 @@ def predict_images(run: Path, images: Sequence[Path], out: Path | None) -> int:
     return 1 if failed else 0
 
 
+def predictions_of(run: Path, images: Sequence[Path]) -> "pd.DataFrame":
+    """Predict files and folders, as ``predict_images`` does, into a table.
+
+    Returns:
+        A row per file: path, predicted, ``p_<class>`` of each class, and reason; of a file that can't be used the reason alone.
+
+    Raises:
+        RaylightError: the run can't be used.
+    """
+    import pandas as pd
+
+    predictor = Predictor.open(run)
+    found = _find(images)
+    columns = ["path", "predicted", *(f"p_{name}" for name in predictor.class_names), "reason"]
+    rows: list[dict[str, Any]] = [{"path": str(path), "reason": problem} for path, problem in found.problems]
+    for block in predictor.predict_files(found.files):
+        good = iter(zip(predictor.decide(block.probabilities), block.probabilities, strict=True))
+        for position, reason in zip(block.positions, block.reasons, strict=True):
+            row: dict[str, Any] = {"path": str(found.files[position]), "reason": reason}
+            if reason is None:
+                decided, probabilities = next(good)
+                row["predicted"] = predictor.class_names[decided]
+                row |= {f"p_{name}": p for name, p in zip(predictor.class_names, probabilities.tolist(), strict=True)}
+            rows.append(row)
+    return pd.DataFrame(rows, columns=columns)
+
+
 @dataclass(frozen=True)
 class _Found:
     """What the arguments lead to.
@@ -75,21 +107,21 @@ class _Found:
     Attributes:
         files: to predict, in order.
         problems: path and reason of each argument that leads nowhere.
+        ignored: files below folders that don't look like images.
     """
 
     files: list[Path]
     problems: list[tuple[Path, str]]
+    ignored: list[IgnoredEntry]
 
 
 def _find(images: Sequence[Path]) -> _Found:
     files: list[Path] = []
     problems: list[tuple[Path, str]] = []
+    ignored: list[IgnoredEntry] = []
     for path in images:
         if path.is_dir():
-            passed: list[IgnoredEntry] = []
-            below = list(_images_below(path, problems, passed))
-            for kind in group_ignored(passed, ()):
-                sys.stderr.write(f"{single_line(kind.sentence)}\n")
+            below = list(_images_below(path, problems, ignored))
             if not below:
                 problems.append((path, "no image files in this folder"))
             files += below
@@ -97,10 +129,10 @@ def _find(images: Sequence[Path]) -> _Found:
             files.append(path)
         else:
             problems.append((path, "there is no such file or folder"))
-    return _Found(files, problems)
+    return _Found(files, problems, ignored)
 
 
-def _images_below(folder: Path, problems: list[tuple[Path, str]], passed: list[IgnoredEntry]) -> Iterator[Path]:
+def _images_below(folder: Path, problems: list[tuple[Path, str]], ignored: list[IgnoredEntry]) -> Iterator[Path]:
     """Image files at any depth, by name; links to folders aren't followed, since they may lead round in circles."""
 
     def unreadable(error: OSError) -> None:
@@ -114,7 +146,7 @@ def _images_below(folder: Path, problems: list[tuple[Path, str]], passed: list[I
             if is_image(name):
                 yield Path(parent, name)
             else:
-                passed.append(not_an_image(str(Path(parent, name))))
+                ignored.append(not_an_image(str(Path(parent, name))))
 
 
 @contextmanager

@@ -7,7 +7,6 @@ The same for a process that trains alone and for each of several. Leaves out how
 import csv
 import io
 import logging
-import sys
 import time
 import warnings
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from pytorch_lightning.callbacks import (
 from raylight.config.schema import TrainerConfig
 from raylight.cpu.settings import CpuSettings
 from raylight.errors import RunError
+from raylight.runs.console import shows_bars
 from raylight.runs.run_dir import RunDir
 from raylight.training.callbacks.averaging import AveragedWeights
 from raylight.training.callbacks.checkpoints import LAST, MovableCheckpoint, WholeFiles
@@ -139,7 +139,7 @@ def fit(
     mode = config.monitor_mode if held_out else "min"
     if not held_out:
         log.warning("There are no validation images: the checkpoint is chosen by train/loss, which flatters it.")
-    bars = _shows_bars(config)
+    bars = shows_bars(config.progress)
     history = History(run, lines=not bars and config.progress != "off")
     best = MovableCheckpoint(
         dirpath=run.folder("checkpoints"),
@@ -222,10 +222,6 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
-
-
-def _shows_bars(config: TrainerConfig) -> bool:
-    return config.progress == "auto" and sys.stdout.isatty()
 
 
 def _line(row: dict[str, Any], max_epochs: int | None) -> str:

@@ -8,7 +8,7 @@ from PIL import Image
 from raylight.config.schema import DataConfig
 from raylight.data.splits.leakage import SharedFile, likely_series, shared_with_training
 from raylight.data.splits.split import assign_splits
-from tests.audit.test_files import clean, draw, index_of
+from tests.auditing.test_files import clean, draw, index_of
 from tests.data.splits.test_split import make_index
 
 

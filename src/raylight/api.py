@@ -1,0 +1,224 @@
+"""Raylight called from Python: train, load a run, compare runs, audit images.
+
+The same composing, checking and stages as the commands, but errors are raised (``RaylightError``, with the same text), nothing
+ends the process, and nothing is printed unless asked.
+"""
+
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raylight.errors import RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from raylight.auditing.dataset import Audit
+    from raylight.comparison.study import Study
+    from raylight.config.schema import RunConfig
+    from raylight.evaluation.metrics import Estimate
+    from raylight.runs.run_dir import RunDir
+
+PathLike = str | Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, by its folder; what is asked for is read from there.
+
+    Attributes:
+        path: of the folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> "RunConfig":
+        """All settings, with what was chosen for this machine."""
+        from raylight.serving.predictor import load_run_config
+
+        return load_run_config(self._folder())
+
+    @property
+    def metrics(self) -> "dict[str, Estimate]":
+        """Value, 95 % interval and n of each metric of ``test`` and ``val``, by names such as ``test/accuracy``."""
+        from raylight.evaluation.metrics import from_json
+
+        found = self._folder().read_json("metrics.json")
+        return {
+            f"{split}/{name}": one for split in ("test", "val") for name, one in from_json(found, f"{split}/").items()
+        }
+
+    @property
+    def predictions(self) -> "pd.DataFrame":
+        """A row per image of ``val`` and ``test``: path, split, label, predicted, and the probability of each class."""
+        import pandas as pd
+
+        return pd.read_csv(self.path / "predictions.csv", keep_default_na=False, encoding_errors="surrogateescape")
+
+    @property
+    def history(self) -> "pd.DataFrame":
+        """A row per epoch, counted from 0: losses, metrics, learning rate, seconds."""
+        import pandas as pd
+
+        return pd.read_csv(self.path / "history.csv")
+
+    @property
+    def report(self) -> Path:
+        """The page, ``report.html``.
+
+        Raises:
+            RunError: there is none, since ``report.enabled=false`` or the run hasn't finished.
+        """
+        page = self.path / "report.html"
+        if not page.is_file():
+            raise RunError(f"{page} isn't there: the run was made with report.enabled=false, or hasn't finished.")
+        return page
+
+    def predict(self, images: PathLike | Iterable[PathLike]) -> "pd.DataFrame":
+        """Classes of images.
+
+        Args:
+            images: a file, a folder of files, or several of them.
+
+        Returns:
+            A row per file: path, predicted, ``p_CLASS`` of each class, and the reason where the file can't be used (else None).
+
+        Raises:
+            RunError: the run can't be used.
+        """
+        from raylight.serving.predict import predictions_of
+
+        several = [images] if isinstance(images, str | Path) else images
+        return predictions_of(self.path, [Path(one) for one in several])
+
+    def evaluate(self, data: PathLike | None = None, classes: str | None = None) -> "dict[str, Estimate]":
+        """Measure the run again.
+
+        Args:
+            data: a folder of images, a CSV or the URI of either; None takes the run's own test images.
+            classes: the run's names for classes that the data calls otherwise: ``cats=cat,dogs=dog``.
+
+        Returns:
+            Each metric, by names such as ``accuracy``.
+
+        Raises:
+            RaylightError: the run or the data can't be used.
+        """
+        from raylight.serving.evaluate import evaluated
+
+        return dict(evaluated(self.path, None if data is None else str(data), classes).estimates)
+
+    def _folder(self) -> "RunDir":
+        from raylight.runs.run_dir import RunDir
+
+        return RunDir.open(self.path)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the test metrics, and the loss by epoch where it was drawn."""
+        import base64
+
+        cells = "".join(
+            f"<tr><td>{name.removeprefix('test/')}</td><td>{one.value:.3f}</td><td>{one.low:.3f} to {one.high:.3f}</td>"
+            f"<td>{one.n}</td></tr>"
+            for name, one in self.metrics.items()
+            if name.startswith("test/")
+        )
+        table = f"<table><tr><th>test</th><th>value</th><th>95 % interval</th><th>n</th></tr>{cells}</table>"
+        curves = self.path / "plots" / "loss.png"
+        picture = base64.b64encode(curves.read_bytes()).decode() if curves.is_file() else ""
+        drawn = f'<img alt="loss by epoch" src="data:image/png;base64,{picture}">' if picture else ""
+        return f"<p><code>{html.escape(str(self.path))}</code></p>{table}{drawn}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Recipes compared by their runs.
+
+    Attributes:
+        study: all that was found: recipes, pairs, notes.
+    """
+
+    study: "Study"
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """A row per pair and metric: both values, the difference, its 95 % interval, p, and p corrected for all pairs."""
+        import pandas as pd
+
+        from raylight.comparison.study_files import table_rows
+
+        return pd.DataFrame(table_rows(self.study))
+
+    def write(self, folder: PathLike) -> dict[str, Path]:
+        """Write the pages and tables of ``raylight compare --out``; the files by name."""
+        from raylight.comparison.study_files import write_study
+
+        return write_study(self.study, Path(folder))
+
+    def __str__(self) -> str:
+        """The comparison in Markdown."""
+        from raylight.comparison.study_text import markdown
+
+        return markdown(self.study)
+
+    def _repr_html_(self) -> str:
+        return str(self.table._repr_html_())  # type: ignore[operator]
+
+
+def train(*settings: str, progress: bool | None = None) -> Run:
+    """Train, as ``raylight train SETTING=VALUE ...`` does, and return when the run has ended.
+
+    Args:
+        settings: such as ``"model=resnet18"``, ``"data=xray"``, ``"trainer.max_epochs=3"``.
+        progress: show bars and messages; None does in a notebook.
+
+    Raises:
+        ConfigError: a setting is wrong; all problems are listed.
+        RaylightError: the data, the weights or the training can't be used.
+    """
+    from raylight.pipeline.called import train_here
+
+    return Run(train_here(settings, progress=progress))
+
+
+def load(path: PathLike) -> Run:
+    """The run in a folder.
+
+    Raises:
+        RunError: it is no run folder.
+    """
+    run = Run(Path(path).expanduser())
+    run._folder()
+    return run
+
+
+def compare(runs: Sequence[Run | PathLike]) -> Comparison:
+    """Compare recipes by their runs, over seeds and test images.
+
+    Args:
+        runs: runs, their folders, or folders of sweeps.
+
+    Raises:
+        IncomparableError: the runs have no result, or are about other classes or labels.
+    """
+    from raylight.comparison.study import study_of
+
+    return Comparison(study_of([run.path if isinstance(run, Run) else Path(run) for run in runs]))
+
+
+def audit(target: PathLike, *settings: str) -> "Audit":
+    r"""Look for what makes results on a data set untrustworthy: broken files, duplicates, leaks, labels in the metadata.
+
+    Args:
+        target: a folder of images, or ``data=NAME``.
+        settings: of the data, such as ``"data.group_pattern=^(p\\d+)_"``.
+
+    Raises:
+        RaylightError: there are no images, or a setting is wrong.
+    """
+    from raylight.auditing.commands import audit_of
+
+    return audit_of(str(target), settings)

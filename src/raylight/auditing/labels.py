@@ -1,0 +1,228 @@
+"""``raylight labels``: which labels are suspect, by confident learning (cleanlab) on out-of-fold predictions.
+
+Each image is judged by a model that hasn't learnt from it: the networks of a cross-validation (the folds of a sweep),
+or, of a folder of images, a plain model of their 32 x 32 thumbnails, which is good enough where classes differ at a
+glance, and says so where they don't. Suspects are listed with pictures; nothing is changed.
+"""
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from raylight.auditing.metadata_baseline import folds_of, percent
+from raylight.comparison.replicates import IncomparableError
+from raylight.comparison.study import study_of
+from raylight.data.decode.spec import DecodeSpec
+from raylight.data.index import Index
+from raylight.data.splits.split import linked_groups
+from raylight.errors import ConfigError, DataError
+from raylight.installation import TRAIN, install_command
+from raylight.report.images import SAMPLE, OriginalFiles, jpeg
+from raylight.report.pages import render
+from raylight.storage.atomic import write_atomically
+
+PICTURED = 60
+"""Suspects shown on the page; the table has all."""
+
+LARGEST = 20_000
+"""Images that the plain model takes; beyond it, a cross-validation is the better way anyway."""
+
+GOOD_ENOUGH = 0.75
+"""Out-of-fold accuracy below which a model's doubts say more about the model than about the labels."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An image whose label is probably wrong.
+
+    Attributes:
+        path: relative to the data's root.
+        label: that it has.
+        likely: that it should perhaps have.
+        probability: that a model which never saw it gives to the label it has.
+    """
+
+    path: str
+    label: str
+    likely: str
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class LabelErrors:
+    """What was suspected.
+
+    Attributes:
+        name: of the data, or of what judged it.
+        judge: whose out-of-fold predictions these are, in words.
+        n: images.
+        accuracy: of these predictions, against the labels as they are.
+        better: what would judge better, in a sentence.
+        suspects: the least likely labels first.
+        index: for the pictures.
+    """
+
+    name: str
+    judge: str
+    n: int
+    accuracy: float
+    better: str
+    suspects: tuple[Suspect, ...]
+    index: Index
+
+
+def report_labels(found: LabelErrors, out: Path | None) -> int:
+    """Print the suspects; write ``label_errors.csv`` and ``label_errors.html``.
+
+    Args:
+        found: what was suspected.
+        out: folder for the files; None prints only.
+
+    Returns:
+        0 where no label is suspected, 1 where some are.
+
+    Raises:
+        ConfigError: the folder can't be written.
+    """
+    count = len(found.suspects)
+    lines = [
+        f"{count} of {found.n:,} labels are suspect, judged by {found.judge} (right on {percent(found.accuracy)} "
+        "by the labels as they are)" + (":" if count else ".")
+    ]
+    lines += [
+        f"  {one.path}: {one.label}, rather {one.likely} (its label is given {percent(one.probability)})"
+        for one in found.suspects[:20]
+    ]
+    if count > 20:
+        lines.append(f"  ... and {count - 20} more")
+    if found.accuracy < GOOD_ENOUGH:
+        lines.append(f"That is hardly good enough to judge by. {found.better}")
+    if out is not None:
+        try:
+            lines += [str(path) for path in _write(found, out)]
+        except OSError as error:
+            raise ConfigError([f"--out {out}: it can't be written ({error.strerror}); name another folder"]) from error
+    sys.stdout.write("\n".join(lines) + "\n")
+    return int(count > 0)
+
+
+def labels_of_sweep(folders: Sequence[Path]) -> LabelErrors:
+    """Suspects by the folds of a cross-validation.
+
+    Args:
+        folders: a sweep's folder, or the runs of its folds.
+
+    Raises:
+        IncomparableError: these aren't the folds of one configuration.
+        ConfigError: cleanlab isn't installed.
+    """
+    study = study_of(folders)
+    if len(study.replicates) > 1 or not study.joined:
+        raise IncomparableError(
+            f"{len(study.replicates)} models are here; labels are judged by the folds of one: "
+            f"{TRAIN} -m data.folds=5 data.fold=0,1,2,3,4"
+        )
+    (recipe,), (whole,) = study.recipes, study.replicates
+    images = whole.images
+    paths = [whole.paths[key] for key in images.paths]
+    return LabelErrors(
+        name=f"{whole.facts.config.data.name}, by {recipe.name}",
+        judge="networks that never saw the image",
+        n=len(images),
+        accuracy=whole.estimates["accuracy"].value,
+        better="Networks that learn more would tell more: longer training, pretrained weights, more images.",
+        suspects=_suspects(paths, images.labels.astype(np.int64), images.probabilities, images.class_names),
+        index=whole.facts.index,
+    )
+
+
+def labels_of_data(index: Index, name: str) -> LabelErrors:
+    """Suspects by a plain model of the thumbnails.
+
+    Args:
+        index: with thumbnails.
+        name: of the data.
+
+    Raises:
+        DataError: too few images of a class, or too many in all.
+        ConfigError: cleanlab isn't installed.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    usable = index.usable()
+    targets = usable.targets()
+    counts = np.bincount(targets, minlength=len(index.class_names))
+    if counts.min() < 10 or len(usable) > LARGEST:
+        raise DataError(
+            f"{index.root} has {counts.min()} to {counts.max()} usable images a class; a plain model judges from 10 a class "
+            f"to {LARGEST:,} in all. Train a cross-validation instead, and give its folder."
+        )
+    features = usable.thumbnails.reshape(len(usable), -1).astype(np.float32) / 255
+    folds = folds_of(targets, linked_groups(usable, True))
+    probabilities = np.zeros((len(usable), len(counts)))
+    for fold in np.unique(folds):
+        held = folds == fold
+        model = make_pipeline(
+            PCA(min(50, int((~held).sum()) // 2), random_state=0),
+            StandardScaler(),
+            LogisticRegression(C=0.05, max_iter=1000, class_weight="balanced"),
+        )
+        model.fit(features[~held], targets[~held])
+        probabilities[np.ix_(held, model.classes_)] = model.predict_proba(features[held])
+    return LabelErrors(
+        name=name,
+        judge="a plain model of the 32 x 32 thumbnails that never saw the image",
+        n=len(usable),
+        accuracy=float((probabilities.argmax(axis=1) == targets).mean()),
+        better="Train a cross-validation (data.folds=5 -m data.fold=0,1,2,3,4) and give its folder.",
+        suspects=_suspects(list(usable.column("path")), targets, probabilities, index.class_names),
+        index=index,
+    )
+
+
+def _suspects(
+    paths: Sequence[str],
+    labels: Int64[np.ndarray, " image"],
+    probabilities: Float[np.ndarray, "image class"],
+    class_names: Sequence[str],
+) -> tuple[Suspect, ...]:
+    try:
+        from cleanlab.filter import find_label_issues
+    except ImportError as error:
+        raise ConfigError(
+            [f"label errors are found with cleanlab, which isn't here: {install_command('labels')}"]
+        ) from error
+    # One process: a few thousand images take less time than starting another.
+    ranked = find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
+    likely = probabilities.argmax(axis=1)
+    return tuple(
+        Suspect(paths[i], class_names[labels[i]], class_names[likely[i]], float(probabilities[i, labels[i]]))
+        for i in map(int, ranked)
+        if likely[i] != labels[i]
+    )
+
+
+def _write(found: LabelErrors, out: Path) -> list[Path]:
+    out.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["path", "label", "likely", "probability_of_label"])
+    table.writerows([one.path, one.label, one.likely, one.probability] for one in found.suspects)
+    files = OriginalFiles(found.index, DecodeSpec(SAMPLE, "stretch"))
+    shown: list[tuple[Suspect, Any]] = []
+    for one in found.suspects[:PICTURED]:
+        pixels = files.pixels(one.path, SAMPLE)
+        shown.append((one, None if pixels is None else jpeg(pixels)))
+    page = render("label_errors.html", found=found, shown=shown, percent=percent, weak=found.accuracy < GOOD_ENOUGH)
+    contents = {"label_errors.csv": text.getvalue(), "label_errors.html": page}
+    return [write_atomically(out / name, part.encode("utf-8", "surrogateescape")) for name, part in contents.items()]

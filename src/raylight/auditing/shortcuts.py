@@ -1,0 +1,272 @@
+"""What does a network go by? Its accuracy on test images that have lost what it ought to look at.
+
+The network isn't trained anew: it is shown its own test images with the centre black, with only the border left, and
+at 8 x 8 pixels. Beside it, a plain model that sees nothing but how often each grey occurs, fitted on the training
+images. Where these still do clearly better than chance, the result may rest on something other than what the pictures
+show: the hospital's marks, the border, the exposure. Grad-CAM adds how much of the evidence came from the border.
+Leaves out where the pixels come from, and the page (``report.run_page``).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from raylight.auditing.metadata_baseline import percent
+from raylight.data.index import GREY
+from raylight.errors import RunError
+from raylight.evaluation.bootstrap import drawn
+from raylight.evaluation.intervals import Interval, Z, proportion
+from raylight.evaluation.predictions import LabelledPredictions
+from raylight.models.gradcam import border_share, grad_cam
+from raylight.models.preprocessing import Preprocessing
+from raylight.models.stages import StagedNetwork
+
+CENTRE = 0.6
+"""Share of the height and width that is blacked out: 36 % of the picture."""
+
+BORDER = 0.1
+"""Width of the border that is left, as a share of height and width: 36 % of the picture."""
+
+COARSE = 8
+"""Pixels a side at which hardly more than light and dark is left."""
+
+BINS = 32
+"""Bars of the grey histogram."""
+
+HEATS = 200
+"""Images whose Grad-CAM is looked at, at most."""
+
+IMAGES = 1000
+"""Test images, and training images, that are looked at, at most."""
+
+FILE = "shortcuts.json"
+
+Pixels = UInt8[np.ndarray, "image height width 3"]
+Predict = Callable[[Pixels], Int[np.ndarray, " image"]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One number with its interval and what it means.
+
+    Attributes:
+        name: for programs, such as ``centre_black``.
+        title: what the network was shown.
+        value: 0 to 1: accuracy, or for ``gradcam_border`` a share of evidence.
+        low: lower bound of its 95 % interval.
+        high: upper bound.
+        n: images.
+        suspicious: whether it is clearly better than chance (for Grad-CAM, clearly more than evenly spread).
+        sentence: what that means.
+    """
+
+    name: str
+    title: str
+    value: float
+    low: float
+    high: float
+    n: int
+    suspicious: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Shortcuts:
+    """All checks of a network.
+
+    Attributes:
+        real: its accuracy on the test images as they are.
+        chance: share of the commonest class among the test images.
+        checks: the others.
+        note: why a check is missing, or nothing.
+    """
+
+    real: Check
+    chance: float
+    checks: tuple[Check, ...]
+    note: str
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``shortcuts.json`` holds."""
+        return asdict(self)
+
+
+def check_shortcuts(
+    predict: Predict,
+    test: Pixels,
+    labelled: LabelledPredictions,
+    train: Pixels,
+    train_labels: Int[np.ndarray, " train_image"],
+    network: StagedNetwork | None,
+    preprocessing: Preprocessing,
+) -> Shortcuts:
+    """Show a network what is left of its test images.
+
+    Args:
+        predict: the class that it gives each image, by its own threshold.
+        test: its test images, as decoded.
+        labelled: their labels, what it gave them, and their groups.
+        train: training images for the histogram model; a draw of them will do.
+        train_labels: their classes.
+        network: for Grad-CAM; None leaves that out.
+        preprocessing: how images reach the network.
+    """
+    labels, groups = labelled.labels, labelled.groups
+    chance = float(np.bincount(labels).max() / len(labels))
+
+    def check(name: str, title: str, predicted: Int[np.ndarray, " image"]) -> Check:
+        right = predicted == labels
+        low, high = proportion(right, groups)
+        value, clearly = float(right.mean()), bool(low > chance)
+        return Check(name, title, value, low, high, len(right), clearly, _sentence(name, value, clearly))
+
+    real = check("real", "the images as they are", labelled.predicted)
+    checks = [
+        check(
+            "centre_black", f"the middle {CENTRE * 100:.0f} % of height and width black", predict(_centre_black(test))
+        ),
+        check("border_only", f"only the outermost {BORDER * 100:.0f} % on each side left", predict(_border_only(test))),
+        check("coarse", f"{COARSE} by {COARSE} pixels", predict(_coarse(test))),
+        check(
+            "histogram",
+            "nothing but how often each grey occurs (another, plain model)",
+            _histogram_model(train, train_labels)(test),
+        ),
+    ]
+    note = ""
+    if network is None:
+        note = "Grad-CAM was left out."
+    else:
+        try:
+            checks.append(_heat_in_border(network, preprocessing, test, labelled.predicted))
+        except RunError as error:
+            note = str(error)
+    return Shortcuts(real, chance, tuple(checks), note)
+
+
+def shortcut_lines(found: Shortcuts) -> list[str]:
+    """The checks as they are read on a terminal."""
+    rows = [
+        f"  {check.title:<62} {percent(check.value):>7}   95 % interval {percent(check.low)} to {percent(check.high)}"
+        for check in (found.real, *found.checks)
+    ]
+    sentences = [check.sentence for check in found.checks]
+    heading = f"What the network goes by ({found.real.n} test images; the commonest class is {percent(found.chance)} of them):"
+    return [heading, *rows, *sentences, *([found.note] if found.note else [])]
+
+
+_MEANINGS: Mapping[str, tuple[str, str]] = {
+    "centre_black": (
+        "With the middle of each image black, {value} are still right: what lies outside it gives the classes away.",
+        "With the middle of each image black, the network isn't clearly better than chance: it doesn't get by without it.",
+    ),
+    "border_only": (
+        "From the border alone, {value} are still right: marks, edges or framing tell the classes apart.",
+        "From the border alone, the network isn't clearly better than chance.",
+    ),
+    "coarse": (
+        "At 8 by 8 pixels, where no detail is left, {value} are still right: rough light and dark is enough.",
+        "At 8 by 8 pixels, the network isn't clearly better than chance: it needs detail.",
+    ),
+    "histogram": (
+        "A plain model that sees only how often each grey occurs gets {value} right: exposure alone tells the classes apart.",
+        "How often each grey occurs doesn't clearly tell the classes apart.",
+    ),
+}
+
+
+def _sentence(name: str, value: float, clearly: bool) -> str:
+    if name == "real":
+        return ""
+    return _MEANINGS[name][0 if clearly else 1].format(value=percent(value))
+
+
+def _centre_black(pixels: Pixels) -> Pixels:
+    masked = pixels.copy()
+    rows, columns = (round((1 - CENTRE) / 2 * side) for side in pixels.shape[1:3])
+    masked[:, rows : pixels.shape[1] - rows, columns : pixels.shape[2] - columns] = 0
+    return masked
+
+
+def _border_only(pixels: Pixels) -> Pixels:
+    masked = pixels.copy()
+    rows, columns = (max(round(BORDER * side), 1) for side in pixels.shape[1:3])
+    masked[:, rows : pixels.shape[1] - rows, columns : pixels.shape[2] - columns] = 0
+    return masked
+
+
+def _coarse(pixels: Pixels) -> Pixels:
+    """Averaged to 8 x 8 and blown up again."""
+    from PIL import Image
+
+    height, width = pixels.shape[1:3]
+    return np.stack(
+        [
+            np.asarray(
+                Image.fromarray(one)
+                .resize((COARSE, COARSE), Image.Resampling.BOX)
+                .resize((width, height), Image.Resampling.BILINEAR)
+            )
+            for one in pixels
+        ]
+    )
+
+
+def _histogram_model(train: Pixels, labels: Int[np.ndarray, " train_image"]) -> Predict:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, C=0.1, class_weight="balanced"))
+    model.fit(_histograms(train), labels)
+
+    def predict(pixels: Pixels) -> Int[np.ndarray, " image"]:
+        predicted: Int[np.ndarray, " image"] = model.predict(_histograms(pixels))
+        return predicted
+
+    return predict
+
+
+def _histograms(pixels: Pixels) -> Float[np.ndarray, "image bin"]:
+    """The square root of each grey's share, so that rare greys count, too."""
+    shares = []
+    for one in pixels:
+        grey = one.astype(np.float32) @ GREY
+        shares.append(np.bincount((grey / 256 * BINS).astype(np.int64).ravel(), minlength=BINS) / grey.size)
+    roots: Float[np.ndarray, "image bin"] = np.sqrt(np.array(shares))
+    return roots
+
+
+def _heat_in_border(
+    network: StagedNetwork, preprocessing: Preprocessing, test: Pixels, predicted: Int[np.ndarray, " image"]
+) -> Check:
+    import torch
+
+    chosen = drawn(len(test), HEATS)
+    shares = []
+    for start in range(0, len(chosen), 16):
+        part = chosen[start : start + 16]
+        images = preprocessing.normalise(torch.from_numpy(test[part]))
+        shares += [border_share(heat, BORDER) for heat in grad_cam(network, images, predicted[part])]
+    known = np.array([share for share in shares if not np.isnan(share)])
+    even = 1 - (1 - 2 * BORDER) ** 2
+    if not len(known):
+        raise RunError("Grad-CAM found no evidence for the classes that were given, in any image.")
+    value, interval = float(known.mean()), _mean_interval(known)
+    clearly = bool(interval.low > even)
+    words = "more than" if clearly else "less than" if interval.high < even else "about as much as"
+    sentence = (
+        f"{percent(value)} of the evidence (Grad-CAM) lies in the outermost {BORDER * 100:.0f} % on each side, {words} the "
+        f"{percent(even)} that evenly spread evidence would have there."
+    )
+    title = "share of Grad-CAM's evidence in the border"
+    return Check("gradcam_border", title, value, interval.low, interval.high, len(known), clearly, sentence)
+
+
+def _mean_interval(shares: Float[np.ndarray, " image"]) -> Interval:
+    half = Z * float(shares.std(ddof=1)) / np.sqrt(len(shares)) if len(shares) > 1 else 1.0
+    mean = float(shares.mean())
+    return Interval(max(mean - half, 0.0), min(mean + half, 1.0))

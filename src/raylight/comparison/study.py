@@ -1,0 +1,287 @@
+"""Which recipe is better, and is that more than the chance of seeds and test images?
+
+Covers making sure that recipes can be compared, the comparison that their runs allow, and what a reader must know of it.
+Leaves out reading runs (``replicates``, ``recipes``), the statistics (``evaluation.differences``) and what is written
+(``study_files``).
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from raylight.comparison.recipes import Recipe, listed, recipes_of
+from raylight.comparison.replicates import IncomparableError, Replicate, held_folds, runs_at
+from raylight.config.rules.decision_rule import parse_rule
+from raylight.evaluation.caveats import caveat_sentences
+from raylight.evaluation.differences.paired import Difference, compare, holm
+from raylight.evaluation.differences.random_effects import compare_by_split, compare_recipes
+
+EXAMPLES = 3
+"""Images named when labels differ."""
+
+Design = Literal["networks", "recipes", "splits", "unpaired"]
+"""What was compared: two single networks on the same images; runs of two recipes on the same images; runs paired by the split
+that they were tested on; runs on images that aren't the same."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two recipes, the second seen from the first.
+
+    Attributes:
+        first: one recipe.
+        second: the other.
+        design: what was compared.
+        differences: by metric, not corrected.
+        corrected: p-value of each metric's difference, corrected for the number of pairs.
+        both: images that most runs of both get right, of those that both were tested on.
+        neither: that most runs of neither get right.
+        only_first: contents that most runs of only the first one get right, those first where the second is surest.
+        only_second: likewise of the second one.
+        left_out: runs that have no partner on the same split, where runs are paired by it.
+    """
+
+    first: Recipe
+    second: Recipe
+    design: Design
+    differences: Mapping[str, Difference]
+    corrected: Mapping[str, float]
+    both: int
+    neither: int
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+    left_out: int
+
+    @property
+    def shared(self) -> int:
+        """Images that both were tested on."""
+        return self.both + self.neither + len(self.only_first) + len(self.only_second)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a comparison found.
+
+    Attributes:
+        recipes: that were compared.
+        pairs: every two of them.
+        notes: what a reader must know of the numbers.
+    """
+
+    recipes: tuple[Recipe, ...]
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def replicates(self) -> list[Replicate]:
+        """The runs of all recipes."""
+        return [one for recipe in self.recipes for one in recipe.replicates]
+
+    @property
+    def images(self) -> int:
+        """Test images of a run."""
+        return len(self.recipes[0].replicates[0].images)
+
+    @property
+    def joined(self) -> bool:
+        """Whether folds of cross-validations were joined."""
+        return len(self.recipes[0].replicates[0].runs) > 1
+
+
+def study_of(paths: Sequence[Path]) -> Study:
+    """Read runs and compare every two of their recipes.
+
+    Args:
+        paths: run folders, or folders of sweeps, of which the finished runs are taken.
+
+    Raises:
+        IncomparableError: the runs have no result, or are about different classes or labels; says how they differ.
+    """
+    runs = runs_at(paths)
+    if len(runs) < 2:
+        raise IncomparableError(f"A comparison needs two runs, {len(runs)} with a result is given.")
+    recipes = recipes_of(runs)
+    _check_labels([one for recipe in recipes for one in recipe.replicates], [recipe.name for recipe in recipes])
+    study = Study(tuple(recipes), tuple(_pairs(recipes)), ())
+    return Study(study.recipes, study.pairs, tuple(_notes(study)))
+
+
+def _pairs(recipes: Sequence[Recipe]) -> list[Pair]:
+    couples = list(itertools.combinations(recipes, 2))
+    found = [_compared(first, second) for first, second in couples]
+    names = list(found[0][1]) if found else []
+    corrected = {name: holm([differences[name].p_value for _, differences, _ in found]) for name in names}
+    return [
+        _pair(first, second, design, differences, {name: corrected[name][i] for name in names}, left_out)
+        for i, ((first, second), (design, differences, left_out)) in enumerate(zip(couples, found, strict=True))
+    ]
+
+
+def _compared(first: Recipe, second: Recipe) -> tuple[Design, Mapping[str, Difference], int]:
+    """The design that the runs of two recipes allow, the differences, and how many runs were left out."""
+    one, other = first.judged, second.judged
+    tested = [[frozenset(run.predictions.paths) for run in runs] for runs in (one, other)]
+    if len({images for some in tested for images in some}) == 1:
+        if len(one) == len(other) == 1:
+            thresholds = one[0].threshold, other[0].threshold
+            return "networks", compare(one[0].predictions, other[0].predictions, thresholds).differences, 0
+        return "recipes", compare_recipes(one, other), 0
+    partners, free = [], list(range(len(other)))
+    for i, images in enumerate(tested[0]):
+        if (j := next((j for j in free if tested[1][j] == images), None)) is not None:
+            free.remove(j)
+            partners.append((i, j))
+    if len(partners) < 2:
+        return "unpaired", compare_recipes(one, other), 0
+    share = sum(len(one[i].predictions) / max(first.replicates[i].facts.total("train"), 1) for i, _ in partners)
+    differences = compare_by_split(
+        [one[i] for i, _ in partners], [other[j] for _, j in partners], share / len(partners)
+    )
+    return "splits", differences, len(one) + len(other) - 2 * len(partners)
+
+
+def _pair(
+    first: Recipe,
+    second: Recipe,
+    design: Design,
+    differences: Mapping[str, Difference],
+    corrected: Mapping[str, float],
+    left_out: int,
+) -> Pair:
+    shared = [key for key in first.opinions if key in second.opinions]
+    right = {key: (first.opinions[key].most_are_right, second.opinions[key].most_are_right) for key in shared}
+
+    def only(winner: int, loser: Recipe) -> tuple[str, ...]:
+        keys = [key for key, both in right.items() if both[winner] and not both[1 - winner]]
+        return tuple(sorted(keys, key=lambda key: -loser.opinions[key].probability))
+
+    return Pair(
+        first=first,
+        second=second,
+        design=design,
+        differences=differences,
+        corrected=corrected,
+        both=sum(all(one) for one in right.values()),
+        neither=sum(not any(one) for one in right.values()),
+        only_first=only(0, second),
+        only_second=only(1, first),
+        left_out=left_out,
+    )
+
+
+def _check_labels(replicates: Sequence[Replicate], names: Sequence[str]) -> None:
+    """Refuse what isn't about the same classes, or calls the same image by different ones."""
+    first = replicates[0]
+    labels: dict[str, tuple[int, Replicate]] = {}
+    for other in replicates:
+        if first.images.class_names != other.images.class_names:
+            raise IncomparableError(
+                f"The runs know different classes: {first.facts.run.path} {', '.join(first.images.class_names)}; "
+                f"{other.facts.run.path} {', '.join(other.images.class_names)}."
+            )
+        if first.images.positive_class != other.images.positive_class:
+            raise IncomparableError(
+                f"The positive class differs: {first.facts.run.path} speaks of {first.images.positive_class}, "
+                f"{other.facts.run.path} of {other.images.positive_class}. Train one of them again with the other's "
+                "data.positive_class."
+            )
+        relabelled = []
+        for key, label in zip(other.images.paths, other.images.labels.tolist(), strict=True):
+            known = labels.setdefault(key, (label, other))
+            if known[0] != label:
+                relabelled.append((other.paths[key], known[1]))
+        if relabelled:
+            examples = listed(sorted(path for path, _ in relabelled)[:EXAMPLES])
+            raise IncomparableError(
+                f"The runs were tested on different labels: {len(relabelled)} of {len(other.images)} images have another "
+                f"class in {other.facts.run.path} than in {relabelled[0][1].facts.run.path} ({examples})."
+            )
+
+
+def _notes(study: Study) -> Iterator[str]:
+    """What a reader must know of the numbers."""
+    designs = {pair.design for pair in study.pairs}
+    what = "cross-validation" if study.joined else "run"
+    if len(study.recipes) == 1 and len(study.replicates) > 1:
+        yield (
+            f"All {len(study.replicates)} {what}s are of one recipe and differ by seed alone: that they differ is what a seed "
+            "does, and no reason to prefer one. Shown are their mean, their standard deviation and the interval of the mean."
+        )
+    if "networks" in designs:
+        yield (
+            f"One {what} each: two trained networks were compared, not two recipes. Another seed gives another network, and "
+            "may turn the result round; to compare recipes, train each with several seeds (-m seed=1,2,3)."
+        )
+        yield (
+            "The p-value of accuracy is McNemar's, from the images on which two models disagree, and its interval Tango's; "
+            "other metrics' come from exchanging the two models' outputs at random."
+        )
+    if designs & {"recipes", "unpaired"}:
+        yield (
+            "Differences between recipes allow for seeds and test images together (Obuchowski and Rockette's analysis with "
+            "Hillis's degrees of freedom: runs are drawn by chance within a recipe, images are shared). A recipe with a single "
+            "run is taken to vary between seeds as the one it is compared with."
+        )
+    if "unpaired" in designs:
+        pair = next(pair for pair in study.pairs if pair.design == "unpaired")
+        yield (
+            f"Not all runs were tested on the same images ({pair.first.name} and {pair.second.name} have {pair.shared} in "
+            "common), so that they aren't paired and the interval is wider. "
+            + (_same_split(study) or "Train them on the same files with the same data.* settings to pair them.")
+        )
+    if "splits" in designs:
+        left_out = sum(pair.left_out for pair in study.pairs)
+        yield (
+            "Runs of one seed share their test images and are compared in pairs; since all splits are of one set of images, by "
+            "the corrected resampled t-test (Nadeau and Bengio)."
+            + (f" {left_out} runs without a partner aren't in the differences." if left_out else "")
+            + " With one split for all seeds (data.split_seed=1, the default) intervals are narrower."
+        )
+    if len(study.pairs) > 1:
+        yield "P-values are corrected for the number of pairs (Holm), each metric by itself."
+    yield from _fold_notes(study)
+    yield from caveat_sentences(
+        {name: one.caveat for replicate in study.replicates for name, one in replicate.estimates.items() if one.caveat}
+    )
+    yield from dict.fromkeys(
+        line for one in study.replicates for run in one.runs for line in run.metrics.get("split_warnings", [])
+    )
+    grouped = study.replicates[0].images.groups is not None
+    yield "Intervals are 95 %" + (", and count groups instead of images." if grouped else ".")
+
+
+def _same_split(study: Study) -> str | None:
+    seeds = sorted({one.facts.config.split_seed for one in study.replicates})
+    if len(seeds) == 1:
+        return None
+    return (
+        f"They were split by different seeds ({listed(seeds)}): train them with one data.split_seed, for example "
+        f"data.split_seed={seeds[0]}, which leaves seed free to differ."
+    )
+
+
+def _fold_notes(study: Study) -> Iterator[str]:
+    if not study.joined:
+        return
+    if any(one.chosen_on_test for one in study.replicates):
+        yield (
+            "The folds were trained before the last epoch's predictions were kept: each network's checkpoint and calibration "
+            "were chosen on the images that it is judged by, which flatters. Train them again for a result without that."
+        )
+    else:
+        yield (
+            "The folds of each cross-validation are joined: every image is judged by the network that didn't train on it, as "
+            "it was after the last epoch. Nothing was chosen by the images that judge it: the temperature comes from the other "
+            "folds. The interval takes images as independent; networks of different folds share training images, which "
+            "makes it somewhat too narrow."
+        )
+    first = study.recipes[0].replicates[0]
+    folds, held = int(first.facts.config.data.folds or 0), held_folds(first.runs)
+    if missing := [fold for fold in range(folds) if fold not in held]:
+        yield f"Of {folds} folds {listed(missing)} isn't there: this is the result on the others' images."
+    if any(parse_rule(one.facts.config.decision.threshold).kind != "fixed" for one in study.replicates):
+        yield "Each fold chose its own decision threshold on the images that it held out; here 0.5 decides for all."
+    if any(one.facts.config.trainer.patience is not None for one in study.replicates):
+        yield "trainer.patience stopped training by the held-out images; what that flatters is small, but isn't measured."

@@ -1,0 +1,219 @@
+"""``raylight compare``: a comparison printed, and written as ``comparison.csv``, ``.md``, ``.html`` and ``disagreements.csv``.
+
+Leaves out what the numbers are (``study``) and how they are put in words (``study_text``).
+"""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raylight.comparison.cells import SHOWN
+from raylight.comparison.recipes import Recipe
+from raylight.comparison.study import Study, study_of
+from raylight.comparison.study_text import markdown, print_study, runs_word, sides, verdict
+from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER, METRICS
+from raylight.errors import ConfigError
+from raylight.report.images import SAMPLE, OriginalFiles, jpeg
+from raylight.report.pages import Costed, draw_costs, render
+from raylight.storage.atomic import write_atomically
+
+PICTURES = 12
+"""Images shown of each side of a pair."""
+
+PICTURED_PAIRS = 10
+"""Pairs whose images are shown; ``disagreements.csv`` has all."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image on which two recipes disagree.
+
+    Attributes:
+        path: relative to the data's root.
+        label: its class.
+        given: the class that the recipe that is wrong gave.
+        probability: that it gave to that class.
+        uri: the picture; None where the file can't be read any more.
+    """
+
+    path: str
+    label: str
+    given: str
+    probability: float
+    uri: str | None
+
+
+def compare_runs(runs: Sequence[Path], out: Path | None) -> int:
+    """Compare runs, print the tables, and write the pages.
+
+    Args:
+        runs: run folders, or folders of sweeps, of which the finished runs are taken.
+        out: folder for ``comparison.csv``, ``.md``, ``.html``, ``disagreements.csv`` and the plots; None prints only.
+
+    Returns:
+        0.
+
+    Raises:
+        IncomparableError: the runs have no result, or are about different classes or labels; says how they differ.
+        ConfigError: the folder can't be written.
+    """
+    study = study_of(runs)
+    try:
+        files = write_study(study, out) if out is not None else {}
+    except OSError as error:
+        raise ConfigError([f"--out {out}: it can't be written ({error.strerror}); name another folder"]) from error
+    print_study(study)
+    for path in files.values():
+        print(path)  # noqa: T201 - the command's result
+    return 0
+
+
+def write_study(study: Study, out: Path) -> dict[str, Path]:
+    """Write a comparison into a folder, which is made when it isn't there.
+
+    Returns:
+        The files by name.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    points = [
+        Costed(one.name, accuracy.mean, accuracy.low, accuracy.high, one.seconds, one.parameters, accuracy.values)
+        for one in study.recipes
+        if (accuracy := one.metrics["accuracy"]).mean is not None
+    ]
+    first = study.recipes[0].facts
+    files = OriginalFiles(first.index, first.preprocessing.decode_spec)
+    shown = [
+        (pair, *(_pictures(winner, loser, keys, files) for winner, loser, keys in sides(pair)))
+        for pair in study.pairs[:PICTURED_PAIRS]
+    ]
+    page = render(
+        "comparison.html",
+        study=study,
+        metrics=METRICS,
+        own=list(dict.fromkeys(name for one in study.recipes for name in one.metrics if name not in METRICS)),
+        shown=SHOWN,
+        labels=LABELS,
+        lower_is_better=LOWER_IS_BETTER,
+        charts=draw_costs(points, out),
+        shown_pairs=shown,
+        missing=sum(files.missing.values()),
+        finite=math.isfinite,
+        verdict=verdict,
+        runs_word=runs_word(study),
+        data=first.config.data.name,
+        medical=first.config.data.medical,
+    )
+    contents = {
+        "comparison.csv": _table(table_rows(study)),
+        "disagreements.csv": _table(_image_rows(study)),
+        "comparison.md": markdown(study),
+        "comparison.html": page,
+    }
+    return {
+        name: write_atomically(out / name, text.encode("utf-8", "surrogateescape")) for name, text in contents.items()
+    }
+
+
+def _pictures(winner: Recipe, loser: Recipe, keys: Sequence[str], files: OriginalFiles) -> list[Picture]:
+    """Images that one recipe gets right and the other wrong."""
+    names = loser.replicates[0].images.class_names
+    shown = []
+    for key in keys[:PICTURES]:
+        said, path = loser.opinions[key], winner.paths[key]
+        # The pictures are those of the first recipe's index, whose paths may be others than this one's.
+        pixels = files.pixels(_path_in(files, key, path), SAMPLE)
+        uri = None if pixels is None else jpeg(pixels)
+        shown.append(Picture(path, names[said.label], names[said.given], said.probability, uri))
+    return shown
+
+
+def _path_in(files: OriginalFiles, key: str, path: str) -> str:
+    content = key.split(" ")[0]
+    hashes = files.index.column("sha256")
+    paths = files.index.column("path")
+    same = [str(paths[i]) for i in range(len(hashes)) if hashes[i] == content]
+    return path if path in same or not same else same[0]
+
+
+def table_rows(study: Study) -> list[dict[str, Any]]:
+    """The rows of ``comparison.csv``: of each pair and metric, or of a recipe that stands alone."""
+    return _pair_rows(study) or _recipe_rows(study)
+
+
+def _pair_rows(study: Study) -> list[dict[str, Any]]:
+    """A row for each pair and metric."""
+    return [
+        {
+            "first": pair.first.name,
+            "second": pair.second.name,
+            "design": pair.design,
+            "first_runs": len(pair.first.replicates),
+            "second_runs": len(pair.second.replicates),
+            "metric": name,
+            "first_value": pair.first.metrics[name].mean,
+            "second_value": pair.second.metrics[name].mean,
+            "difference": difference.value,
+            "low": difference.low,
+            "high": difference.high,
+            "p_value": difference.p_value,
+            "caveat": difference.caveat or "",
+            "p_corrected": pair.corrected[name],
+            "both_right": pair.both,
+            "only_first_right": len(pair.only_first),
+            "only_second_right": len(pair.only_second),
+            "neither_right": pair.neither,
+        }
+        for pair in study.pairs
+        for name, difference in pair.differences.items()
+    ]
+
+
+def _recipe_rows(study: Study) -> list[dict[str, Any]]:
+    """A row for each metric of a recipe that stands alone."""
+    return [
+        {
+            "recipe": recipe.name,
+            "runs": len(recipe.replicates),
+            "metric": name,
+            "mean": metric.mean,
+            "deviation": metric.deviation,
+            "low": metric.low,
+            "high": metric.high,
+        }
+        for recipe in study.recipes
+        for name, metric in recipe.metrics.items()
+    ]
+
+
+def _image_rows(study: Study) -> list[dict[str, Any]]:
+    """A row for each image on which not all recipes are right or all wrong; of several runs: the share that are right."""
+    first, *others = study.recipes
+    names = first.replicates[0].images.class_names
+    rows = []
+    for key, said in first.opinions.items():
+        opinions = {first.name: said, **{one.name: one.opinions[key] for one in others if key in one.opinions}}
+        if len({one.right for one in opinions.values()}) == 1:
+            continue
+        row: dict[str, Any] = {"path": first.paths[key], "sha256": key.split(" ")[0], "label": names[said.label]}
+        for recipe in study.recipes:
+            one = opinions.get(recipe.name)
+            row[f"{recipe.name}: right"] = None if one is None else f"{one.right:g}"
+            row[f"{recipe.name}: predicted"] = None if one is None else names[one.given]
+            row[f"{recipe.name}: probability"] = None if one is None else one.probability
+        rows.append(row)
+    return rows
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            empty = {name for name, v in row.items() if v is None or (isinstance(v, float) and math.isnan(v))}
+            writer.writerow({name: "" if name in empty else value for name, value in row.items()})
+    return text.getvalue()

@@ -1,0 +1,156 @@
+"""A comparison in words: sentences, the terminal's tables, Markdown.
+
+Leaves out the page and the tables for other programs (``study_files``).
+"""
+
+import math
+import sys
+from typing import TYPE_CHECKING
+
+from raylight.comparison.cells import SHOWN, cell, difference_words, markdown_head, markdown_row
+from raylight.comparison.recipes import Recipe
+from raylight.comparison.study import Pair, Study
+from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER
+from raylight.data.names import single_line
+from raylight.report.pages import count, p_value, seconds
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NAMED = 12
+"""Images named of each side of a single pair."""
+
+
+def print_study(study: Study) -> None:
+    """Print the recipes, the pairs, and the images on which a single pair disagrees."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    console.print(_recipes_table(study))
+    if study.pairs:
+        console.print(_pairs_table(study))
+    for pair in study.pairs:
+        console.print(verdict(pair), markup=False)
+    if len(study.pairs) == 1:
+        (pair,) = study.pairs
+        for winner, loser, keys in sides(pair):
+            console.print(f"Only {winner.name} gets right ({len(keys)}):", markup=False)
+            names = loser.replicates[0].images.class_names
+            for key in keys[:NAMED]:
+                said = loser.opinions[key]
+                console.print(
+                    f"  {single_line(winner.paths[key])}: {names[said.label]}, called {names[said.given]} "
+                    f"({said.probability:.2f}) by {loser.name}",
+                    markup=False,
+                )
+    for note in study.notes:
+        console.print(note, markup=False)
+
+
+def sides(pair: Pair) -> tuple[tuple[Recipe, Recipe, tuple[str, ...]], ...]:
+    """Who alone is right, who is wrong there, and the contents."""
+    return (pair.first, pair.second, pair.only_first), (pair.second, pair.first, pair.only_second)
+
+
+def verdict(pair: Pair) -> str:
+    """What a pair's accuracy says, in a sentence."""
+    difference, p = pair.differences["accuracy"], pair.corrected["accuracy"]
+    better, worse = (pair.second, pair.first) if difference.value > 0 else (pair.first, pair.second)
+    if difference.value == 0:
+        what = f"{pair.first.name} and {pair.second.name} are right equally often"
+    elif pair.design == "networks":
+        more = f"{abs(difference.value) * pair.shared:.0f} more of {pair.shared} images"
+        what = f"{better.name} is right on {more} than {worse.name}"
+    else:
+        points = f"{100 * abs(difference.value):.1f} percentage points"
+        what = f"{better.name} is {points} more accurate than {worse.name}"
+    if pair.design == "networks":
+        why = f"they disagree on {len(pair.only_first) + len(pair.only_second)}"
+    else:
+        runs = f"{len(pair.first.replicates)} and {len(pair.second.replicates)} runs"
+        bounds = sorted((abs(b) if b * difference.value > 0 else -abs(b)) for b in (difference.low, difference.high))
+        why = (
+            runs
+            if math.isnan(difference.low)
+            else f"{runs}; 95 % interval {100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
+        )
+    if math.isnan(p):
+        return f"{what} ({why}); nothing varies that a p-value could come from."
+    chance = "more than chance would explain" if p < 0.05 else "which may be chance"
+    corrected = ", corrected" if p != difference.p_value else ""
+    return f"{what} ({why}), {chance} (p {_equals(p)}{corrected})."
+
+
+def runs_word(study: Study) -> str:
+    """What a recipe's column of numbers counts."""
+    return "cross-validations" if study.joined else "runs"
+
+
+def markdown(study: Study) -> str:
+    """The comparison in Markdown."""
+    head = ["recipe", runs_word(study), *(LABELS[name] for name in SHOWN), "parameters", "training"]
+    lines = ["# Comparison", "", f"{study.images} test images.", "", *markdown_head(head)]
+    for one in study.recipes:
+        cells = [cell(one.metrics[name], "<br>") for name in SHOWN]
+        lines.append(
+            markdown_row([one.name, str(len(one.replicates)), *cells, count(one.parameters), seconds(one.seconds)])
+        )
+    if study.pairs:
+        head = ["pair (second minus first)", "only first right", "only second right", "difference of accuracy"]
+        lines += ["", *markdown_head([*head, "p", "p corrected"])]
+        for pair in study.pairs:
+            _, first, second, _, *rest = _pair_cells(pair)
+            lines.append(markdown_row([f"{pair.first.name} → {pair.second.name}", first, second, *rest]))
+        lines += ["", *(f"- {verdict(pair)}" for pair in study.pairs)]
+    return "\n".join([*lines, "", *(f"{note}\n" for note in study.notes)]).rstrip() + "\n"
+
+
+def _recipes_table(study: Study) -> "Table":
+    from rich.markup import escape
+    from rich.table import Table
+
+    recipes = len(study.recipes)
+    title = f"{recipes} recipe{'s' * (recipes > 1)}, {len(study.replicates)} {runs_word(study)}, {study.images} images"
+    table = Table(title=title, title_justify="left")
+    table.add_column("recipe", overflow="fold")
+    for name in (
+        runs_word(study),
+        *(LABELS[name] + " ↓" * (name in LOWER_IS_BETTER) for name in SHOWN),
+        "parameters",
+        "training",
+    ):
+        table.add_column(name, justify="right")
+    for one in study.recipes:
+        cells = [cell(one.metrics[name], "\n") for name in SHOWN]
+        table.add_row(escape(one.name), str(len(one.replicates)), *cells, count(one.parameters), seconds(one.seconds))
+    return table
+
+
+def _pairs_table(study: Study) -> "Table":
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="Pairs: the second minus the first", title_justify="left")
+    for name in ("first", "second"):
+        table.add_column(name, overflow="fold")
+    for name in ("both right", "only first", "only second", "neither", "difference of accuracy", "p", "p corrected"):
+        table.add_column(name, justify="right")
+    for pair in study.pairs:
+        table.add_row(escape(pair.first.name), escape(pair.second.name), *_pair_cells(pair))
+    return table
+
+
+def _pair_cells(pair: Pair) -> list[str]:
+    accuracy = pair.differences["accuracy"]
+    counts = (pair.both, len(pair.only_first), len(pair.only_second), pair.neither)
+    return [
+        *(str(number) if pair.shared else "–" for number in counts),
+        difference_words(accuracy),
+        p_value(accuracy.p_value),
+        p_value(pair.corrected["accuracy"]),
+    ]
+
+
+def _equals(p: float) -> str:
+    text = p_value(p)
+    return text if text.startswith("<") else f"= {text}"

@@ -1,0 +1,110 @@
+"""Which configuration of a sweep validation chooses, and how much that flatters it.
+
+Test takes no part: its numbers are for the one that was chosen. Leaves out the table (``table``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from raylight.comparison.replicates import by_content
+from raylight.comparison.sweep.rows import Row
+from raylight.config.rules.metric_names import LOWER_IS_BETTER
+from raylight.evaluation.differences.random_effects import Spread
+from raylight.evaluation.predictions import read_csv
+from raylight.evaluation.selection import selection_optimism
+from raylight.report.facts import RunFacts
+
+FEWEST = 10
+"""Validation images that all configurations must share for the flattery to be estimated."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What validation chooses.
+
+    Attributes:
+        by: the validation metric, such as ``val/loss``.
+        row: the configuration with the best mean.
+        candidates: how many there were.
+        optimism: how much choosing flatters its validation accuracy; None where that can't be told.
+    """
+
+    by: str
+    row: Row
+    candidates: int
+    optimism: float | None
+
+
+def choose(rows: Sequence[Row], differing: Sequence[str]) -> Choice | None:
+    """The configuration that validation chooses; None where there are not two with a validation result.
+
+    By the metric that chose the checkpoints, where all runs share it; losses of different loss settings can't be set side
+    by side, and there accuracy chooses.
+
+    Args:
+        rows: the configurations.
+        differing: the settings in which they differ.
+    """
+    monitors = {job.monitor for row in rows for job in row.jobs if job.monitor is not None}
+    monitor = monitors.pop() if len(monitors) == 1 else ""
+    losses_differ = monitor == "val/loss" and any(name.partition(".")[0] == "loss" for name in differing)
+    by = monitor if monitor.startswith("val/") and not losses_differ else "val/accuracy"
+    means = [(value, row) for row in rows if (value := validation(row, by).mean) is not None]
+    if len(means) < 2:
+        return None
+    name = by.removeprefix("val/")
+    lower = name == "loss" or name in LOWER_IS_BETTER
+    _, best = (min if lower else max)(means, key=lambda one: one[0])
+    candidates = [row for _, row in means]
+    return Choice(by, best, len(candidates), _optimism(candidates, by))
+
+
+def validation(row: Row, by: str) -> Spread:
+    """A configuration's value of the metric that chooses."""
+    return row.validation[name] if (name := by.removeprefix("val/")) in row.validation else row.monitored
+
+
+def choice_note(choice: Choice) -> str:
+    """What was chosen, and how to take it."""
+    note = (
+        f"Marked is the configuration that validation chooses (best mean {choice.by}): {choice.row.label}. Test numbers are "
+        "for reading off, not for choosing by: the best of a column of test numbers is flattered by having been chosen."
+    )
+    if choice.optimism is None:
+        return (
+            f"{note} By how much choosing flatters its validation result can't be estimated: the configurations share too few "
+            "validation images, or their predictions are gone."
+        )
+    return (
+        f"{note} As the best of {choice.candidates} its validation accuracy is flattered by about {choice.optimism:.3f} "
+        "(chosen on resampled images, judged on the others), and the best test accuracy would be, too, on as many images."
+    )
+
+
+def _optimism(rows: Sequence[Row], by: str) -> float | None:
+    """By the images that all configurations were validated on; of several runs of one, the mean."""
+    scores: list[dict[str, list[tuple[float, float]]]] = []
+    for row in rows:
+        of_row: dict[str, list[tuple[float, float]]] = {}
+        for job in row.jobs:
+            if job.state != "finished":
+                continue
+            if not all(
+                (job.run / name).is_file() for name in ("predictions.csv", "index.parquet", "preprocessing.json")
+            ):
+                return None
+            facts = RunFacts(job.run)
+            said = read_csv(job.run / "predictions.csv", str(facts.input["positive_class"])).subset("val")
+            images, _ = by_content(facts, said)
+            right = images.predicted(facts.threshold) == images.labels
+            likelihood = np.log(np.maximum(images.probabilities[np.arange(len(images)), images.labels], 1e-12))
+            for key, *both in zip(images.paths, likelihood.tolist(), right.tolist(), strict=True):
+                of_row.setdefault(key, []).append((float(both[0]), float(both[1])))
+        scores.append(of_row)
+    shared = sorted(set.intersection(*(set(one) for one in scores)))
+    if len(shared) < FEWEST:
+        return None
+    means = np.array([[np.mean(one[key], axis=0) for one in scores] for key in shared])
+    return selection_optimism(means[:, :, 0] if by == "val/loss" else means[:, :, 1], means[:, :, 1])

@@ -1,0 +1,174 @@
+"""The table of a sweep as people read it: ``comparison.csv``, ``.md`` and ``.html``, on the terminal, and in W&B.
+
+Leaves out what the numbers are (``table``).
+"""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raylight.comparison.cells import SHOWN, cell, markdown_head, markdown_row, words
+from raylight.comparison.sweep.choice import validation
+from raylight.comparison.sweep.rows import Job, Row
+from raylight.comparison.sweep.table import SweepTable
+from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER
+from raylight.report.pages import Costed, count, decimal, draw_costs, render, seconds
+from raylight.storage.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def write_sweep(table: SweepTable) -> dict[str, Path]:
+    """Write the table into the sweep's folder.
+
+    Returns:
+        The files by kind: csv, md, html.
+    """
+    text = io.StringIO()
+    rows = flat_rows(table)
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: "" if value is None else value for name, value in row.items()} for row in rows)
+    points = [
+        Costed(
+            row.label, accuracy.mean, accuracy.low, accuracy.high, row.training_seconds, row.parameters, accuracy.values
+        )
+        for row in table.rows
+        if (accuracy := row.metrics["accuracy"]).mean is not None
+    ]
+    page = render(
+        "sweep.html",
+        table=table,
+        shown=SHOWN,
+        metrics=list(dict.fromkeys(name for row in table.rows for name in row.metrics)),
+        labels=LABELS,
+        lower_is_better=LOWER_IS_BETTER,
+        charts=draw_costs(points, table.folder),
+        validation=validation,
+        job_name=job_name,
+        medical=_medical(table),
+    )
+    contents = {"csv": text.getvalue(), "md": markdown(table), "html": page}
+    return {
+        kind: write_atomically(table.folder / f"comparison.{kind}", content.encode("utf-8", "surrogateescape"))
+        for kind, content in contents.items()
+    }
+
+
+def flat_rows(table: SweepTable) -> list[dict[str, Any]]:
+    """The table in full, a flat row a configuration, None where there is no value."""
+    rows = []
+    for row in table.rows:
+        flat: dict[str, Any] = {"configuration": row.label}
+        flat |= {name: row.choices.get(name) for name in table.settings}
+        flat |= {"jobs": len(row.jobs), "finished": row.finished}
+        if table.choice is not None:
+            flat |= {"chosen_by": table.choice.by, "chosen": int(row is table.choice.row)}
+            flat["validation"] = validation(row, table.choice.by).mean
+            flat["validation_sd"] = validation(row, table.choice.by).deviation
+        for name, metric in row.metrics.items():
+            flat[f"test/{name}"] = metric.mean
+            flat[f"test/{name}_sd"] = metric.deviation
+            flat[f"test/{name}_low"] = metric.low
+            flat[f"test/{name}_high"] = metric.high
+        flat["parameters"] = row.parameters
+        flat["training_seconds"] = row.training_seconds
+        flat["seconds"] = row.seconds
+        flat["peak_memory_gb"] = row.memory_gb
+        flat["failures"] = "; ".join(failures(table, row)) or None
+        flat["runs"] = " ".join(job_name(table, job) for job in row.jobs)
+        rows.append(flat)
+    return rows
+
+
+def failures(table: SweepTable, row: Row) -> list[str]:
+    """Why jobs of a configuration have no result."""
+    return [
+        f"{repeats + ': ' if (repeats := table.repeats(job)) else ''}{job.state}: {job.reason or 'no reason recorded'}"
+        for job in row.jobs
+        if job.state != "finished"
+    ]
+
+
+def job_name(table: SweepTable, job: Job) -> str:
+    """The folder of a job, below the sweep's."""
+    return str(job.run.path.relative_to(table.folder))
+
+
+def jobs_words(row: Row) -> str:
+    """How many of a row's jobs have a result."""
+    return f"{row.finished}" if row.finished == len(row.jobs) else f"{row.finished} of {len(row.jobs)}"
+
+
+def _cells(table: SweepTable, row: Row, line_break: str) -> list[str]:
+    """What stands in a row behind its label, in the order of ``_columns``."""
+    chosen = [words(validation(row, table.choice.by))] if table.choice else []
+    measured = [cell(row.metrics[name], line_break) for name in SHOWN]
+    return [jobs_words(row), *chosen, *measured, count(row.parameters), seconds(row.training_seconds), _memory(row)]
+
+
+def _columns(table: SweepTable, lower_is_better: str = "") -> list[str]:
+    """The headings of ``_cells``, with a mark on metrics whose best value is 0."""
+    metrics = [LABELS[name] + (lower_is_better if name in LOWER_IS_BETTER else "") for name in SHOWN]
+    return ["runs", *([table.choice.by] if table.choice else []), *metrics, "parameters", "training", "memory"]
+
+
+def markdown(table: SweepTable) -> str:
+    """The table in Markdown; the configuration that validation chooses is bold."""
+    lines = [f"# {table.folder.name}", "", *markdown_head(["configuration", *_columns(table)])]
+    for row in table.rows:
+        label = f"**{row.label}**" if table.choice and row is table.choice.row else row.label
+        lines.append(markdown_row([label, *_cells(table, row, "<br>")]))
+    if table.fixed:
+        lines += ["", "For all: " + ", ".join(f"`{name}={value}`" for name, value in table.fixed.items()) + "."]
+    for row in table.rows:
+        lines += [
+            f"{'' if lines[-1].startswith('- ') else chr(10)}- **{row.label}** {text}" for text in failures(table, row)
+        ]
+    return "\n".join([*lines, "", *(line for note in table.notes for line in (note, "")), ""]).rstrip() + "\n"
+
+
+def terminal(table: SweepTable) -> "Table":
+    """The table for Rich."""
+    from rich.table import Table
+
+    drawn = Table(title=f"Sweep {table.folder.name}", title_justify="left", show_lines=True)
+    drawn.add_column(
+        "configuration", min_width=min(40, max(len(word) for row in table.rows for word in row.label.split()))
+    )
+    for heading in _columns(table, " ↓"):
+        drawn.add_column(heading, justify="right")
+    for row in table.rows:
+        chosen = table.choice is not None and row is table.choice.row
+        style = "red" if not row.finished else "bold" if chosen else None
+        drawn.add_row(_plain(row.label), *_cells(table, row, "\n"), style=style)
+    return drawn
+
+
+def summary(table: SweepTable) -> Mapping[str, float]:
+    """Flat numbers for a dashboard: each configuration's metrics under its label."""
+    return {
+        f"{row.label}/test/{name}": metric.mean
+        for row in table.rows
+        for name, metric in row.metrics.items()
+        if metric.mean is not None
+    }
+
+
+def _medical(table: SweepTable) -> bool:
+    """Whether a job has been given medical data."""
+    from raylight.report.facts import RunFacts
+
+    return any(RunFacts(job.run).config.data.medical for job in table.jobs if (job.run / "config.yaml").is_file())
+
+
+def _memory(row: Row) -> str:
+    return "–" if row.memory_gb is None else f"{decimal(row.memory_gb, 2)} GB"
+
+
+def _plain(text: str) -> str:
+    """Text without meaning for Rich: ``[32,64]`` is a list, no style."""
+    return text.replace("[", "\\[")

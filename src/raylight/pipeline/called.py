@@ -1,0 +1,61 @@
+"""Training called from Python: the command's composing, checking and stages, with errors raised and nothing ended."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from raylight.config.command_line import arranged
+from raylight.config.launch import checked_arguments, register_schema
+from raylight.config.paths import with_absolute_paths
+from raylight.config.untyped import with_choices
+from raylight.errors import ConfigError, RunError
+from raylight.installation import OPTION_FILES, TRAIN, join_project
+
+
+def train_here(settings: Sequence[str], *, progress: bool | None) -> Path:
+    """Train in this process.
+
+    Args:
+        settings: such as ``model=resnet18``.
+        progress: show bars and messages; None does in a notebook.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        ConfigError: a setting is wrong; all problems are listed.
+        RaylightError: the data, the weights or the training can't be used.
+        KeyboardInterrupt: the run was interrupted; ``raylight resume`` goes on with it.
+    """
+    from hydra import compose, initialize_config_dir
+
+    from raylight.pipeline.job import run_here
+    from raylight.pipeline.rehearsal import rehearsal_problems
+    from raylight.runs.console import in_notebook, messages_on
+    from raylight.runs.signals import Stopped
+
+    flags = [text for text in settings if text.startswith("-")]
+    if flags:
+        raise ConfigError([f"{flags[0]}: a call takes settings only; a sweep is a loop over calls, or {TRAIN} -m ..."])
+    join_project()
+    register_schema()
+    shown = in_notebook() if progress is None else progress
+    typed, said = with_choices(arranged([*settings]))
+    if not shown and not any(text.startswith("trainer.progress=") for text in typed):
+        typed.append("trainer.progress=off")
+    checked = checked_arguments(OPTION_FILES, typed, rehearsal_problems)
+    with initialize_config_dir(str(OPTION_FILES), version_base="1.3"):
+        config = compose("train", overrides=checked, return_hydra_config=True)
+        folder = Path(config.hydra.run.dir).absolute()
+        del config["hydra"]
+    with messages_on(sys.stdout if shown else None):
+        for sentence in said if shown else ():
+            sys.stdout.write(f"{sentence}\n")
+        outcome = run_here(with_absolute_paths(config, Path.cwd()), folder, checked)
+    if isinstance(outcome.error, Stopped):
+        raise KeyboardInterrupt(outcome.error.reason) from outcome.error
+    if outcome.error is not None:
+        raise outcome.error
+    if outcome.exit_code:
+        raise RunError(f"{outcome.run} wasn't finished: see its train.log.")
+    return outcome.run

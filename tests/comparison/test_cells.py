@@ -1,0 +1,44 @@
+"""How values, intervals and differences are written."""
+
+import math
+
+import pytest
+
+from raylight.comparison.cells import cell, difference_words, markdown_head, markdown_row, words
+from raylight.evaluation.differences.paired import Difference
+from raylight.evaluation.differences.random_effects import spread
+
+
+def value(mean: float) -> dict[str, float]:
+    return {"value": mean, "low": mean - 0.1, "high": mean + 0.1, "n": 50}
+
+
+def test_a_metric_has_its_deviation_where_there_are_several_runs() -> None:
+    assert words(spread("mcc", [value(0.5)])) == "0.500"
+    assert words(spread("mcc", [value(0.4), value(0.6)])) == "0.500 ± 0.141"  # 0.2 / sqrt(2)
+    assert words(spread("mcc", [])) == "–"
+
+
+def test_a_cell_holds_the_interval_and_what_a_third_run_would_make_of_it() -> None:
+    assert cell(spread("mcc", [value(0.5)]), " / ") == "0.500 / 0.400 to 0.600"
+    two = spread("mcc", [value(0.49), value(0.51)])
+    assert two.worth_another is not None
+    third = f"{two.worth_another.low:.3f} to {two.worth_another.high:.3f}"
+    assert cell(two, "|").split("|")[2:] == ["with a third:", third]
+
+
+@pytest.mark.parametrize(
+    ("difference", "text"),
+    [
+        ((0.05, -0.01, 0.11), "+0.050 (-0.010 to +0.110)"),
+        ((-0.05, math.nan, math.nan), "-0.050"),
+        ((math.nan, math.nan, math.nan), "–"),
+    ],
+)
+def test_a_difference_is_signed(difference: tuple[float, float, float], text: str) -> None:
+    assert difference_words(Difference(*difference, 0.5)) == text
+
+
+def test_a_bar_in_a_name_does_not_end_its_cell() -> None:
+    assert markdown_head(["a", "b"]) == ["| a | b |", "| --- | --- |"]
+    assert markdown_row(["x|y", "1"]) == r"| x\|y | 1 |"
