@@ -113,7 +113,7 @@ def test_a_run_predicts_and_is_measured_again_from_its_folder(
     broken.write_bytes(b"no image")
     found = run.predict([*(photos / path for path in test["path"]), broken])
     assert found["predicted"][:-1].tolist() == test["predicted"].tolist()
-    assert found["p_right"][:-1].to_numpy() == pytest.approx(test["right"].to_numpy(), abs=1e-5)
+    assert found["p_right"][:-1].to_numpy() == pytest.approx(test["p_right"].to_numpy(), abs=1e-5)
     assert found["reason"].notna().tolist() == [False] * len(test) + [True]
     assert len(run.predict(photos)) == 40
     assert run.report.is_file()
@@ -152,13 +152,9 @@ def test_images_are_audited(photos: Path, capfd: pytest.CaptureFixture[str]) -> 
 
 def test_importing_imports_nothing_heavy() -> None:
     code = (
-        "import raylight, sys\n"
-        "raylight.train, raylight.load, raylight.compare, raylight.audit\n"
-        "import raylight.comparison.study_text, raylight.auditing.findings\n"
+        "import raylight, raylight.comparison, raylight.auditing, sys\n"
         "assert callable(raylight.compare) and callable(raylight.audit)\n"
         "print(sorted({'torch', 'hydra', 'pandas', 'ray', 'numpy', 'wandb'} & set(sys.modules)))"
     )
-    light = code.replace("import raylight.comparison.study_text, raylight.auditing.findings\n", "")
-    for text, heavy in ((light, "[]"), (code, None)):
-        done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
-        assert heavy is None or done.stdout.strip() == heavy
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

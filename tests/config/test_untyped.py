@@ -92,3 +92,5 @@ def test_weights_are_found_in_a_folder_by_the_networks_name(tmp_path: Path, cach
     assert filled(model).weights == str(tmp_path / "resnet18.pt")
     assert with_choices([f"model.weights={tmp_path}", "data.root=films"])[0][-1] == "model=mobilenet_v2"
     assert with_choices(["model.weights=w/resnet18.pt", "data.root=films"])[0][-1] == "model=resnet18"
+    assert with_choices(["model.weights=w/best.ckpt", "data.root=films"])[0][-1] == "data=folder"
+    assert with_choices([f"model.weights={tmp_path / 'none'}", "data.root=films"])[0][-1] == "data=folder"

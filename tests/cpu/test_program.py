@@ -7,6 +7,7 @@ from torch import nn
 
 from raylight.config.schema import ModelConfig
 from raylight.cpu.convolution import FusedConvolution
+from raylight.cpu.engine import bf16_supported
 from raylight.cpu.program import CACHE_BYTES, rewrite
 from raylight.models.preprocessing import Preprocessing
 
@@ -56,6 +57,7 @@ def test_a_piece_is_the_largest_power_of_two_whose_activations_fit_the_cache(siz
     assert piece == 16 or piece * activation <= CACHE_BYTES < 2 * piece * activation or piece == 1
 
 
+@pytest.mark.skipif(not bf16_supported(), reason="this processor has no bf16 instructions")
 def test_the_tail_stays_in_float32(stages: list[nn.Module]) -> None:
     program = rewrite(stages, torch.zeros(1, 3, SIZE, SIZE), PREPROCESSING, torch.bfloat16, 16)
     modules = {module for section in program.sections for module in section.module.modules()}

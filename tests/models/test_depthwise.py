@@ -6,6 +6,7 @@ import torchvision
 from torch import Tensor, nn
 
 from raylight.config.schema import ModelConfig
+from raylight.cpu.engine import bf16_supported
 from raylight.models.build import build_network
 from raylight.models.depthwise import Depthwise, keep_format, without_slow_backward
 from raylight.models.freezing import freeze
@@ -97,7 +98,8 @@ def test_depthwise_convolution_has_torchs_values_and_gradients(
     assert torch.equal(rounded[0], changed_rounded[0])
     for one, other, third in zip(exact, rounded, changed_rounded, strict=True):
         assert third.dtype == other.dtype
-        assert deviation(third, one) < 0.004  # half of bfloat16's spacing
+        if bf16_supported():  # elsewhere torch rounds sums, too, and the comparison with torch's own has to do
+            assert deviation(third, one) < 0.004  # half of bfloat16's spacing
         assert deviation(third, one) < 1.1 * deviation(other, one) + 1e-6
     assert changed_rounded[1].stride() == rounded[1].stride()
 

@@ -15,7 +15,7 @@ def ours() -> Iterator[logging.Logger]:
     """Our logger without a handler, put back afterwards."""
     log = logging.getLogger("raylight")
     before = log.handlers[:], log.level, log.propagate
-    log.handlers = []
+    log.handlers, log.propagate = [], True  # pytest adds handlers of its own to loggers that don't propagate
     yield log
     log.handlers, log.level, log.propagate = before
 

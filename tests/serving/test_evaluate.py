@@ -61,7 +61,7 @@ def test_every_further_look_at_test_is_counted(raylight: Command, copied_run: Pa
     looks = (copied_run / "looks.csv").read_text()
     assert f"This was look {len(looks.splitlines()) - 1} at the run's test images" in again.stdout
     (added,) = looks.removeprefix(earlier).splitlines()
-    assert (earlier.splitlines()[1].endswith(",train"), added.endswith(",evaluate")) == (True, True)
+    assert (earlier.splitlines()[1].endswith(",train 2 epochs"), added.endswith(",evaluate")) == (True, True)
     assert (copied_run / "metrics.json").read_bytes() == before  # a finished result isn't edited
 
 

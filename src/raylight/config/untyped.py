@@ -41,8 +41,9 @@ def with_choices(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         typed["data"] = _KINDS.get(Path(root).suffix.lower(), "folder")
         added.append(f"data={typed['data']}")
     names_model = "model" in typed or any(key in typed for key in ("model.name", "model.family", "model._target_"))
-    if not names_model and typed.get("data", "demo") != "demo":
-        chosen, sentence = _network(typed.get("model.weights", "DEFAULT"))
+    weights = typed.get("model.weights", "DEFAULT")
+    if not names_model and typed.get("data", "demo") != "demo" and (found := _network(weights)):
+        chosen, sentence = found
         added.append(f"model={chosen}")
         said.append(sentence)
     return [*arguments, *added], said
@@ -55,15 +56,16 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield key.lstrip("+"), value.strip("'\"")
 
 
-def _network(weights: str) -> tuple[str, str]:
-    """The name of the network, and why it is this one."""
+def _network(weights: str) -> tuple[str, str] | None:
+    """The name of the network, and why it is this one; None where the weights don't tell by their name whose they are."""
     if weights == "null":
         return SMALL, f"model={SMALL}: a small network, since model.weights=null asks for random weights."
     if weights != "DEFAULT":
-        folder = Path(weights).expanduser()
-        here = next((name for name in PRETRAINED if folder.is_dir() and weights_in(folder, name)), None)
-        here = here or next((name for name in PRETRAINED if folder.name.startswith(name)), PRETRAINED[0])
-        return here, f"model={here}: pretrained, with the weights of {weights}; model=NAME takes another."
+        place = Path(weights).expanduser()
+        fits = [
+            name for name in PRETRAINED if (weights_in(place, name) if place.is_dir() else place.name.startswith(name))
+        ]
+        return (fits[0], f"model={fits[0]}: pretrained, with {weights}; model=NAME takes another.") if fits else None
     cache = _torch_cache()
     here = next((name for name in PRETRAINED if weights_in(cache, name)), None)
     if here:

@@ -28,6 +28,7 @@ def train_here(settings: Sequence[str], *, progress: bool | None) -> Path:
         KeyboardInterrupt: the run was interrupted; ``raylight resume`` goes on with it.
     """
     from hydra import compose, initialize_config_dir
+    from omegaconf import open_dict
 
     from raylight.pipeline.job import run_here
     from raylight.pipeline.rehearsal import rehearsal_problems
@@ -47,6 +48,7 @@ def train_here(settings: Sequence[str], *, progress: bool | None) -> Path:
     with initialize_config_dir(str(OPTION_FILES), version_base="1.3"):
         config = compose("train", overrides=checked, return_hydra_config=True)
         folder = Path(config.hydra.run.dir).absolute()
+    with open_dict(config):
         del config["hydra"]
     with messages_on(sys.stdout if shown else None):
         for sentence in said if shown else ():
