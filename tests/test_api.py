@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 import raylight
-from raylight.errors import ConfigError, DataError, RunError
 from tests.trained_run import draw
 
 SMALL = (
@@ -73,32 +72,6 @@ def test_two_calls_of_one_process_give_one_result_and_the_commands(called: rayli
     pd.testing.assert_frame_equal(runs[0].predictions, called.predictions)
     losses = ["train/loss", "val/loss"]
     pd.testing.assert_frame_equal(runs[0].history[losses], called.history[losses])
-
-
-def test_what_is_wrong_is_raised_with_the_commands_text(photos: Path, tmp_path: Path,
-                                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        ConfigError, match=r"trainer\.max_epoch: there is no such setting; did you mean 'trainer\.max_epochs'"
-    ):
-        raylight.train("modle=resnet18", "trainer.max_epoch=3")
-    with pytest.raises(ConfigError, match="-m: a call takes settings only; a sweep is a loop over calls"):
-        raylight.train("-m", "seed=1,2")
-    with pytest.raises(DataError, match="images of one class only, 'left'"):
-        raylight.train(f"data.root={_one(tmp_path)}", *SMALL)
-    with pytest.raises(RunError, match="no-run"):
-        raylight.load(tmp_path / "no-run")
-    (failed,) = (tmp_path / "outputs").glob("*/*")
-    assert json.loads((failed / "status.json").read_text())["exit_code"] == 2
-    with pytest.raises(RunError, match=r"metrics\.json"):
-        _ = raylight.load(failed).metrics
-    with pytest.raises(RunError, match=r"report.html isn't there: the run was made with report.enabled=false"):
-        _ = raylight.load(failed).report
-
-
-def _one(folder: Path) -> Path:
-    draw(folder / "single", "left", 4, 1)
-    return folder / "single"
 
 
 def test_a_run_predicts_and_is_measured_again_from_its_folder(

@@ -21,7 +21,7 @@ MODULES_PER_ROOM = 10
 
 PARAMETERS = 6
 MORE_PARAMETERS = {
-    "audit.shortcuts.check_shortcuts",
+    "auditing.shortcuts.check_shortcuts",
     "cpu.engine.InferenceEngine.__init__",
     "data.batches.Batches.__init__",
     "data.cache_files._decode_all",

@@ -2,7 +2,7 @@
 
 A forest is fitted to these facts and asked about files that it wasn't fitted on, in five folds that keep patients and
 copies together. Where its balanced accuracy is above chance, so can a network's be, without having learnt anything of
-what the pictures show. Leaves out how the facts are gathered (``audit.metadata``).
+what the pictures show. Leaves out how the facts are gathered (``auditing.metadata``).
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Selection bias: how optimistic the score of the best of several candidates is.
 
-Not here: choosing a candidate (``compare.sweep.choice``).
+Not here: choosing a candidate (``comparison.sweep.choice``).
 """
 
 import numpy as np

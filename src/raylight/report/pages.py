@@ -1,6 +1,6 @@
 """What the pages of sweeps and comparisons share: rendering, numbers as people write them, accuracy against cost.
 
-Leaves out what is on a page (``compare``) and the page of a single run (``run_page``).
+Leaves out what is on a page (``comparison``) and the page of a single run (``run_page``).
 """
 
 import math

@@ -1,6 +1,6 @@
 """The folder of a sweep: which run folders it holds, and which of them was which job.
 
-Leaves out what the runs found out (``compare.sweep.table``).
+Leaves out what the runs found out (``comparison.sweep.table``).
 """
 
 from collections.abc import Iterator, Sequence
