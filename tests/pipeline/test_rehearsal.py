@@ -102,6 +102,27 @@ def test_what_is_handed_over_need_not_be_typed() -> None:
             ["logger=csv", "logger.also=[{_target_:pytorch_lightning.loggers.CSVLogger,save_dir:x,nme:a}]"],
             "logger.also[0].nme: pytorch_lightning.loggers.CSVLogger takes no such argument; did you mean 'name'?",
         ),
+        (
+            ["augment.batch=[mixupp]"],
+            "augment.batch[0]: 'mixupp' is not one of mixup, cutmix, nor a node with a _target_; did",
+        ),
+        (
+            ["augment.batch=[{_target_:torchvision.transforms.v2.MixUp,alpha:-1}]"],
+            "augment.batch[0]: torchvision.transforms.v2",
+        ),
+        (
+            ["augment.batch=[{_target_:torchvision.transforms.v2.MixUp,alph:1}]"],
+            "augment.batch[0].alph: torchvision",
+        ),
+        (["augment.batch=[{_target_:torch.nn.Identity}]"], "augment.batch[0]: torch.nn.Identity fails on a"),
+        (
+            ["augment.batch=[mixup]", "loss._target_=torch.nn.MultiMarginLoss"],
+            "augment.batch: mixes classes, and the loss takes no targets float[batch, class]: loss._target_: torch.nn.Multi",
+        ),
+        (
+            ["augment.batch=[mixup]", "finetune.phases=[{train_from:head}]"],
+            "augment.batch: mixes pictures, and finetune=scratch trains from features that frozen layers gave once",
+        ),
         (["model=own"], "model._target_: not set; name the class of your network"),
         (["model=cnn2", "model._target_=torchvision.models.SqueezeNet"], "model.family=convnet has no class of yours"),
         (

@@ -112,3 +112,13 @@ def test_a_batch_of_one_is_joined_to_the_one_before_under_batch_norm(batch_norm:
     assert [len(batch.targets) for batch in found.train_dataloader()] == sizes
     assert found.clock.batches == len(sizes)
     assert [len(batch.targets) for batch in found.val_dataloader()] == [4]
+
+
+def test_a_weighted_sampler_evens_out_the_classes_of_train_alone() -> None:
+    targets = [0] * 80 + [1] * 20
+    phases = (Phase(0, 2, 0, 0, None, 1.0),)
+    loaders = EpochLoaders(samples(targets, 1), samples(targets, 2), phases, print, None, 10, 1, None, weighted=True)  # type: ignore[arg-type]
+    seen = torch.cat([batch.targets for batch in loaders.train_dataloader()])
+    assert len(seen) == 100
+    assert 25 <= int(seen.sum()) <= 75  # five standard deviations around a half
+    assert torch.cat([batch.targets for batch in loaders.val_dataloader()]).tolist() == targets

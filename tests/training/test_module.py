@@ -9,7 +9,10 @@ import pytorch_lightning as pl
 import torch
 
 import tests.forked  # noqa: F401 - the fork server shall have imported what all tests need
+from raylight.config.schema import AugmentConfig
+from raylight.data.mixing import Mixer
 from raylight.errors import RunError
+from raylight.training.module import Classifier
 from raylight.training.phases import Phase
 from tests.training.tiny import MODEL, SGD, VAL, checkpoint, classifier, history, trained
 
@@ -57,3 +60,23 @@ def test_images_are_normalised_and_features_enter_their_own_stage() -> None:
     for position in range(len(network.stage_names)):
         for parameter in network.stage(position).parameters():
             assert (parameter.grad is not None) == (position >= 2)
+
+
+def test_mixed_batches_train_alike_after_a_stop(tmp_path: Path) -> None:
+    """Mixed by (seed, epoch, batch): a training that stops goes on like one that didn't; without mixing it is another."""
+
+    def learner() -> Classifier:
+        made = classifier()
+        made.mixer = Mixer(AugmentConfig(batch=["mixup", "cutmix"]), 2, seed=1)
+        return made
+
+    for name in ("whole", "stopped", "plain"):
+        (tmp_path / name).mkdir()
+    trained(tmp_path / "whole", learner())
+    trained(tmp_path / "stopped", learner(), max_epochs=2)
+    last = tmp_path / "stopped" / "run" / "checkpoints" / "last.ckpt"
+    trained(tmp_path / "stopped", learner(), resume_from=last)
+    trained(tmp_path / "plain", classifier())
+    losses = {name: [row["val/loss"] for row in history(tmp_path / name)] for name in ("whole", "stopped", "plain")}
+    assert losses["whole"] == losses["stopped"]
+    assert losses["whole"] != losses["plain"]

@@ -209,14 +209,12 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
         )
     if data.layout == "csv" and data.csv is None:
         yield "data.csv: not set, but data.layout=csv reads a table; set data.csv=PATH"
-    if (model.family == "own" or bool(model.arguments or model.stages)) != (model._target_ is not None):
-        yield (
-            "model._target_: not set; name the class of your network, model._target_=my_package.nets.Tiny"
-            if model.family == "own"
-            else f"model._target_: set, but model.family={model.family} has no class of yours; begin with model=own"
+    if data.sampler == "weighted" and (run.loss.class_weights is not None or data.feed == "stream"):
+        yield "data.sampler: weighted " + (
+            "draws with replacement, which a stream can't; use data.feed=cache, or loss=balanced"
+            if data.feed == "stream"
+            else "and loss.class_weights both even out the classes; choose one"
         )
-    if run.loss._target_ is None and (run.loss.name == "own" or run.loss.arguments):
-        yield "loss._target_: not set; name the class of your loss, loss._target_=my_package.losses.Mine"
     if model.family == "convnet" and not model.channels:
         yield "model.channels: empty; a convnet needs at least one block, for example [32, 64]"
     smallest, shown = smallest_image_size(model), model_input(model)

@@ -57,6 +57,8 @@ class DataConfig:
     """Use at most this many images of each class, the same ones for the same seed."""
     max_bad_fraction: Annotated[float, Range(0.0, 1.0)] = 0.05
     """Stop when more than this share of the files can't be used."""
+    sampler: Annotated[str, Literal["uniform", "weighted"]] = "uniform"
+    """``uniform``: each training image once an epoch; ``weighted``: as many, drawn with replacement, classes equally often."""
     feed: Annotated[str, Literal["cache", "stream"]] = "cache"
     """``cache`` decodes each image once and keeps it on disk; ``stream`` decodes it in each epoch and keeps nothing."""
     shuffle_buffer: Annotated[int, Range(0, 10**7)] = 512
@@ -104,6 +106,9 @@ class AugmentConfig:
     """Name of the augmentation in tables."""
     transforms: list[Any] = field(default_factory=list)
     """``torchvision.transforms.v2`` nodes, applied in order."""
+    batch: list[Any] = field(default_factory=list)
+    """Transforms of whole batches that mix pictures and their classes: ``mixup`` (alpha 0.2), ``cutmix`` (alpha 1), or
+    ``_target_`` nodes; of several, one is drawn for each batch."""
 
 
 @dataclass

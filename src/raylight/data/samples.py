@@ -4,7 +4,7 @@ import mmap
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,21 @@ class Samples:
     def n_rows(self) -> int:
         """Number of rows in the store; ``rows`` refers to them."""
         return len(self.store)
+
+    def evened(self, seed: list[int]) -> "Samples":
+        """As many samples, drawn with replacement so that each class is as likely as another.
+
+        A sample that is drawn again has a key of its own, so that it is augmented anew.
+
+        Args:
+            seed: of the draw.
+        """
+        counts = np.bincount(self.targets)
+        chances = 1 / (counts[self.targets] * (counts > 0).sum())
+        drawn = np.sort(np.random.default_rng([*seed, 2]).choice(len(self), len(self), p=chances))
+        again = np.arange(len(drawn)) - np.searchsorted(drawn, drawn)
+        keys = tuple(f"{self.keys[i]}/{n}" if n else self.keys[i] for i, n in zip(drawn, again, strict=True))
+        return replace(self, rows=self.rows[drawn], targets=self.targets[drawn], keys=keys)
 
     def usage_order(self, read: Int64[np.ndarray, " sample"], seed: list[int]) -> Int64[np.ndarray, " sample"]:
         """The order in which images are used, given the order in which they are read: here the same.

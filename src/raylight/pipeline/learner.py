@@ -17,6 +17,7 @@ from raylight.config.schema import RunConfig
 from raylight.cpu.settings import CpuSettings, Work, choose_settings, measured_settings
 from raylight.data.augment import build_augmenter
 from raylight.data.batches import Batches
+from raylight.data.mixing import Mixer
 from raylight.data.samples import Samples
 from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.machine import keep_freed_memory
@@ -122,17 +123,20 @@ def build_learner(
         len(train_images),
         describe_phases(phases, network.stage_names, network.head_start),
     )
+    mixer = Mixer(config.augment, len(names), config.seed)
+    weights = _class_weights(config, train_images, len(names))
     classifier = Classifier(
         network=network,
         preprocessing=images.preprocessing,
         phases=phases,
         optimization=Optimization(config.optimizer, config.scheduler, per_phase=len(phases) > 1),
-        loss=build_loss(config.loss, len(names), _class_weights(config, train_images, len(names))),
+        loss=build_loss(config.loss, len(names), weights, soft=bool(mixer)),
         n_classes=len(names),
         positive=names.index(images.index.positive_class),
         channels_last=settings.channels_last,
         seed=config.seed,
         own_metrics=OwnMetrics(config.metrics, len(names), names.index(images.index.positive_class)),
+        mixer=mixer,
     )
     store = FeatureStore(
         folder=Path(config.finetune.cache_dir or cache_dir).expanduser() / "features",
@@ -155,6 +159,7 @@ def build_learner(
         batch_size=config.trainer.batch_size,
         seed=config.seed,
         limit=config.trainer.limit_batches,
+        weighted=config.data.sampler == "weighted",
     )
     return Learner(network, classifier, settings, phases, store, loaders, chosen)
 

@@ -40,7 +40,8 @@ def rehearsal_problems(config: RunConfig) -> list[str]:
     model, finetune, epochs = config.model, recipe_of(config), config.trainer.max_epochs
     return [
         *_once(_network_problems, model, finetune, epochs, config.trainer.batch_size, config.trainer.num_workers),
-        *_once(_loss_problems, config.loss),
+        *_once(_loss_problems, config.loss, bool(config.augment.batch)),
+        *_once(_mixing_problems, config.augment, model, finetune, epochs, config.seed),
         *_once(_companion_problems, config.callbacks, config.logger, config.metrics),
         *_once(_optimization_problems, config.optimizer, config.scheduler, finetune.phases, epochs),
         *_once(_transform_problems, config.augment, model, config.seed),
@@ -77,14 +78,39 @@ def _network_problems(
         yield str(error)
 
 
-def _loss_problems(loss: LossConfig) -> Iterator[str]:
+def _mixing_problems(
+    augment: AugmentConfig, model: ModelConfig, finetune: FinetuneConfig, epochs: int, seed: int
+) -> Iterator[str]:
+    """Of batch transforms, and of phases that have no pictures to mix."""
+    if not augment.batch:
+        return
+    from raylight.data.mixing import check_mixing
+    from raylight.models.build import build_network
+    from raylight.training.phases import plan_phases
+
+    try:
+        check_mixing(augment, seed, model_input(model).size)
+        phases = plan_phases(build_network(model, n_classes=2), finetune, epochs, model.last_blocks_from)
+    except ConfigError as error:
+        yield from error.problems
+        return
+    except WeightsError:
+        return  # said of the network
+    if any(phase.input_stage for phase in phases):
+        yield (
+            f"augment.batch: mixes pictures, and finetune={finetune.name} trains from features that frozen layers gave once; "
+            "use finetune=full, or compute them anew in each step with finetune.cache=false, or leave augment.batch empty"
+        )
+
+
+def _loss_problems(loss: LossConfig, soft: bool) -> Iterator[str]:
     """Of a user's loss, on two classes."""
     import torch
 
     from raylight.training.losses import build_loss
 
     try:
-        build_loss(loss, 2, torch.ones(2) if loss.class_weights else None)
+        build_loss(loss, 2, torch.ones(2) if loss.class_weights else None, soft=soft)
     except ConfigError as error:
         yield from error.problems
 

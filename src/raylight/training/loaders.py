@@ -29,6 +29,7 @@ class EpochLoaders(pl.LightningDataModule):
         batch_size: images a step, over all training processes.
         seed: of the order.
         limit: batches an epoch at most.
+        weighted: draw training images with replacement, all classes equally often.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class EpochLoaders(pl.LightningDataModule):
         batch_size: int,
         seed: int,
         limit: int | None,
+        weighted: bool = False,
     ) -> None:
         super().__init__()
         self.train_images, self.val_images = train, val
         self.phases, self.features, self.augmenter = phases, features, augmenter
         self.batch_size, self.seed, self.limit = batch_size, seed, limit
+        self.weighted = weighted
         self.clock = WaitClock()
         self._cached: dict[tuple[str, int], Samples] = {}
 
@@ -64,6 +67,8 @@ class EpochLoaders(pl.LightningDataModule):
         epoch, phase = self._epoch_and_phase()
         augmenter = None if phase.input_stage else self.augmenter
         samples = self._inputs("train", self.train_images, phase, self.augmenter)
+        if self.weighted:
+            samples = samples.evened([self.seed, epoch])
         processes = self.trainer.world_size if self.trainer else 1
         least = 2 * processes if phase.batch_norm else 1
         return self._batches(samples, epoch, shuffle=True, augmenter=augmenter, clock=self.clock, least=least)

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Shaped, UInt8
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from raylight.data.batches import Batch
+from raylight.data.mixing import Mixer, main_class
 from raylight.errors import RunError
 from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.evaluation.definitions.torchmetrics import metric_collection
@@ -53,6 +54,7 @@ class Classifier(pl.LightningModule):
         seed: of everything random in a step (dropout); each epoch starts from (seed, epoch), so that a resumed
             training goes on exactly like one that never stopped.
         own_metrics: beside ours, computed after each epoch.
+        mixer: mixes the pictures of training batches; no phase may begin with features then.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Classifier(pl.LightningModule):
         channels_last: bool,
         seed: int,
         own_metrics: OwnMetrics | None = None,
+        mixer: Mixer | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -76,7 +79,7 @@ class Classifier(pl.LightningModule):
         self.loss = loss
         self.n_classes = n_classes
         self.seed = seed
-        self.own_metrics = own_metrics
+        self.own_metrics, self.mixer = own_metrics, mixer
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.train_metrics = metric_collection(n_classes, positive, prefix="train/")
         self.val_metrics = metric_collection(n_classes, positive, prefix="val/")
@@ -91,14 +94,12 @@ class Classifier(pl.LightningModule):
         """Logits of every class.
 
         Args:
-            inputs: uint8[batch, 3, height, width], or features of the current phase's input stage.
+            inputs: uint8[batch, 3, height, width], or what enters the current phase's input stage: features, or normalised
+                images.
         """
         network, phase = self.network, self.phase
         if inputs.dtype == torch.uint8:
-            value, start = (
-                self.preprocessing.normalise(inputs).contiguous(memory_format=self.memory_format),
-                0,
-            )
+            value, start = self._normalised(inputs), 0
         else:
             value, start = inputs, phase.input_stage
         if start < phase.boundary:
@@ -107,13 +108,24 @@ class Classifier(pl.LightningModule):
             start = phase.boundary
         return class_logits(network.run(value, start, None)).float()
 
+    def _normalised(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        return self.preprocessing.normalise(images).contiguous(memory_format=self.memory_format)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
-        return self._step(batch, "train")
+        return self._step(self._mixed(batch, batch_idx), "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Remember a validation batch's outputs."""
         self._step(batch, "val")
+
+    def _mixed(self, batch: Batch, number: int) -> Batch:
+        """A training batch of mixed pictures, where the config wants it."""
+        if not self.mixer or not len(batch.targets):
+            return batch
+        images = self._normalised(batch.inputs)
+        mixed, shares = self.mixer(images, batch.targets, self.current_epoch, number, self.global_rank)
+        return batch._replace(inputs=mixed.contiguous(memory_format=self.memory_format), targets=shares)
 
     def _step(self, batch: Batch, split: str) -> Tensor:
         weight = self.loss.weight(batch.targets)
@@ -129,7 +141,7 @@ class Classifier(pl.LightningModule):
     def _loss(self, batch: Batch, split: str) -> Float[Tensor, ""]:
         """The loss of some images, whose outputs are remembered for the epoch's metrics."""
         logits = self(batch.inputs)
-        self._seen[split].append((logits.detach(), batch.targets))
+        self._seen[split].append((logits.detach(), main_class(batch.targets)))
         value: Tensor = self.loss(logits, batch.targets)
         return value
 
@@ -170,7 +182,7 @@ class Classifier(pl.LightningModule):
             train.targets.repeat(views),
             (entering(self.network, val, phase.input_stage), val.targets),
             self.n_classes,
-            balanced=self.loss.class_weights is not None,
+            balanced=self.loss.class_weights is not None or loaders.weighted,
             views=views,
         )
         set_head(self.network, probe)

@@ -5,10 +5,10 @@ Which packages may be named is left to ``targets``; nothing of another package i
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from raylight.config.schema import LoggerConfig, LossConfig, ModelConfig
+from raylight.config.schema import AugmentConfig, LoggerConfig, LossConfig, ModelConfig, RunConfig
 from raylight.errors import ConfigError, RaylightError, did_you_mean, first_line
 
 CLASS_COUNT = ("num_classes", "n_classes", "classes", "out_features")
@@ -23,6 +23,14 @@ LOGGERS = {
     }
 }
 """Loggers that have a word, as nodes."""
+
+MIXING = {
+    "mixup": {"_target_": "torchvision.transforms.v2.MixUp", "alpha": 0.2},
+    "cutmix": {"_target_": "torchvision.transforms.v2.CutMix", "alpha": 1.0},
+}
+"""Batch transforms that have a word, as nodes: alpha as in Zhang et al. 2018 on ImageNet, and Yun et al. 2019."""
+
+Node = Mapping[str, Any]
 
 
 def find_target(key: str, target: str) -> Callable[..., Any]:
@@ -75,9 +83,41 @@ def loss_node(loss: LossConfig) -> dict[str, Any]:
 
 def logger_nodes(logger: LoggerConfig) -> list[tuple[str, dict[str, Any]]]:
     """The loggers but W&B's: the key and the ``_target_`` node of each; of what is neither, nothing."""
-    named = [("logger.name", LOGGERS[logger.name])] if logger.name in LOGGERS else []
-    also = [(f"logger.also[{place}]", LOGGERS.get(str(one), one)) for place, one in enumerate(logger.also)]
-    return [*named, *((key, dict(node)) for key, node in also if isinstance(node, Mapping))]
+    named = [("logger.name", dict(LOGGERS[logger.name]))] if logger.name in LOGGERS else []
+    return [*named, *_nodes("logger.also", logger.also, LOGGERS)]
+
+
+def batch_nodes(augment: AugmentConfig) -> list[tuple[str, dict[str, Any]]]:
+    """The batch transforms: the key and the ``_target_`` node of each; of what is neither, nothing."""
+    return _nodes("augment.batch", augment.batch, MIXING)
+
+
+def _nodes(key: str, listed: Sequence[Any], words: Mapping[str, Node]) -> list[tuple[str, dict[str, Any]]]:
+    found = ((f"{key}[{place}]", words.get(str(one), one)) for place, one in enumerate(listed))
+    return [(place, dict(node)) for place, node in found if isinstance(node, Mapping)]
+
+
+def unset_problems(run: RunConfig) -> Iterator[str]:
+    """Settings of a class of the user's without the class, and the other way round."""
+    model, loss = run.model, run.loss
+    if model.family == "own" and model._target_ is None:
+        yield "model._target_: not set; name the class of your network, model._target_=my_package.nets.Tiny"
+    for name in ("_target_", "arguments", "stages"):
+        if model.family != "own" and getattr(model, name):
+            yield f"model.{name}: set, but model.family={model.family} has no class of yours; begin with model=own"
+    if loss._target_ is None and (loss.name == "own" or loss.arguments):
+        yield "loss._target_: not set; name the class of your loss, loss._target_=my_package.losses.Mine"
+
+
+def word_problems(run: RunConfig) -> Iterator[str]:
+    """Words in lists of nodes that stand for none."""
+    for key, listed, words in (("logger.also", run.logger.also, LOGGERS), ("augment.batch", run.augment.batch, MIXING)):
+        for place, word in enumerate(listed):
+            if not isinstance(word, Mapping) and word not in words:
+                yield (
+                    f"{key}[{place}]: {word!r} is not one of {', '.join(words)}, nor a node with a _target_"
+                    f"{did_you_mean(str(word), words)}"
+                )
 
 
 def build_node(key: str, node: Mapping[str, Any], *leading: Any, **given: Any) -> Any:

@@ -15,13 +15,15 @@ from omegaconf import Container, OmegaConf
 
 from raylight.config.rules.metric_names import own_name_problem
 from raylight.config.rules.nodes import (
-    LOGGERS,
+    batch_nodes,
     class_count_parameter,
     find_target,
     logger_nodes,
     loss_node,
     network_node,
     parameters_of,
+    unset_problems,
+    word_problems,
 )
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError, did_you_mean
@@ -35,6 +37,7 @@ _KINDS = {
     "optimizer": "torch.optim.optimizer.Optimizer",
     "scheduler": "torch.optim.lr_scheduler.LRScheduler",
     "transform": "torch.nn.modules.module.Module",
+    "batch transform": "torch.nn.modules.module.Module",
     "source": "a class with entries() and read(key)",
     "network": "torch.nn.modules.module.Module",
     "loss": "torch.nn.modules.module.Module",
@@ -81,12 +84,8 @@ def target_problems(run: RunConfig) -> Iterator[str]:
     nodes += [(f"metrics.{name}", "metric", node, ()) for name, node in run.metrics.items()]
     yield from filter(None, map(own_name_problem, run.metrics))
     nodes += [(key, "logger", node, ()) for key, node in logger_nodes(run.logger)]
-    for place, word in enumerate(run.logger.also):
-        if not isinstance(word, Mapping) and word not in LOGGERS:
-            yield (
-                f"logger.also[{place}]: {word!r} is not one of {', '.join(LOGGERS)}, nor a node with a _target_"
-                f"{did_you_mean(str(word), LOGGERS)}"
-            )
+    nodes += [(key, "batch transform", node, ()) for key, node in batch_nodes(run.augment)]
+    yield from (*word_problems(run), *unset_problems(run))
     for key, kind, node, leading in nodes:
         yield from _node_problems(key, kind, node, (*TRUSTED_PACKAGES, *run.allowed_targets), leading)
 
@@ -195,8 +194,8 @@ def _node_problems(
         return
     arguments = {str(name): value for name, value in node.items() if not str(name).startswith("_")}
     positional = list(node.get("_args_", []))
-    if kind in ("network", "loss", "metric") and not nested:
-        key = key if kind == "metric" else f"{key}.arguments"
+    if kind in ("network", "loss", "metric", "batch transform") and not nested:
+        key = f"{key}.arguments" if kind in ("network", "loss") else key
         if (counts := class_count_parameter(callee)) in arguments:
             yield f"{key}.{counts}: is the number of classes, which the data has; leave it out"
         arguments = {**({counts: 2} if counts else {}), **arguments}
