@@ -235,6 +235,8 @@ def found(settings: dict[str, Any], *, weights_needed: bool = True) -> list[str]
     ("settings", "said"),
     [
         ({}, None),
+        ({"data.sampler": "weighted", "data.feed": "stream"}, "data.sampler: weighted draws with replacement, which a stream"),
+        ({"data.sampler": "weighted", "loss.class_weights": "balanced"}, "data.sampler: weighted and loss.class_weights both"),
         ({"data.fold": 2}, "data.fold: fold 2 of how many? set data.folds"),
         ({"data.folds": 5}, "data.fold: not set; choose one of 0 to 4, or sweep them"),
         ({"data.folds": 5, "data.fold": 5}, "data.fold: 5 is not below data.folds=5; folds count from 0"),
