@@ -1,6 +1,7 @@
 """What a dashboard is told of a run, and what becomes of the run when it can't be told. What W&B makes of it:
 ``tests/commands/test_wandb.py``."""
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raylight.report.dashboard import COLUMNS, cost_summary, sample_rows, show_result
+from raylight.config.schema import LoggerConfig
+from raylight.report.dashboard import COLUMNS, cost_summary, log_curves, sample_rows, show_result
 from raylight.report.facts import RunFacts
 from raylight.report.results import Selection
 from raylight.runs.tracking import Tracker, tracking
@@ -57,8 +59,24 @@ def test_a_class_that_does_not_occur_has_no_roc_and_warns_nobody(recwarn: pytest
     told: dict[str, Any] = {}
     recorder: Any = SimpleNamespace(log=told.update)
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6]])
-    Tracker(recorder).curves(np.array([0, 0]), np.array([0, 1]), probabilities, ("cat", "dog"))
+    log_curves(Tracker(recorder), np.array([0, 0]), np.array([0, 1]), probabilities, ("cat", "dog"))
     assert set(told) == {"test/confusion_matrix"}
-    Tracker(recorder).curves(np.array([0, 1]), np.array([0, 1]), probabilities, ("cat", "dog"))
+    log_curves(Tracker(recorder), np.array([0, 1]), np.array([0, 1]), probabilities, ("cat", "dog"))
     assert set(told) == {"test/confusion_matrix", "test/roc", "test/precision_recall"}
     assert not [warning for warning in recwarn if "Undefined" in str(warning.category)]
+
+
+def test_a_confusion_matrix_of_many_classes_is_whole(tmp_path: Path) -> None:
+    """W&B keeps 200,000 rows of a table; 500 classes have 250,000 pairs."""
+    rng = np.random.default_rng(0)
+    labels, names = np.r_[rng.integers(0, 500, 2000), 499], [f"c{i}" for i in range(500)]
+    predicted = np.where(rng.random(2001) < 0.5, labels, rng.integers(0, 500, 2001))
+    with tracking(LoggerConfig(), tmp_path, {}, []) as tracker:
+        log_curves(tracker, labels, predicted, np.full((2001, 500), 1 / 500), names)
+    (file,) = tmp_path.glob("wandb/offline-run-*/files/media/table/test/confusion_matrix_table*.json")
+    table = json.loads(file.read_text())
+    counts = np.zeros((500, 500), int)
+    np.add.at(counts, (labels, predicted), 1)
+    assert {(true, given): n for true, given, n in table["data"]} == {
+        (names[i], names[j]): counts[i, j] for i, j in zip(*counts.nonzero(), strict=True)
+    }

@@ -1,14 +1,11 @@
-"""W&B, offline and real: what it can't be told, and what it would cut off."""
+"""W&B, offline and real: what it can't be told, and what it lacks to be used, which is named before any work."""
 
 import http.server
-import json
 import logging
 import socket
 import threading
-from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import wandb
@@ -46,22 +43,6 @@ def test_a_service_that_dies_is_told_of_once_and_fails_nothing(
         wandb.teardown()
 
 
-def test_a_confusion_matrix_of_many_classes_is_whole(tmp_path: Path) -> None:
-    """W&B keeps 200,000 rows of a table; 500 classes have 250,000 pairs."""
-    rng = np.random.default_rng(0)
-    labels, names = np.r_[rng.integers(0, 500, 2000), 499], [f"c{i}" for i in range(500)]
-    predicted = np.where(rng.random(2001) < 0.5, labels, rng.integers(0, 500, 2001))
-    with tracking(LoggerConfig(), tmp_path, {}, []) as tracker:
-        tracker.curves(labels, predicted, np.full((2001, 500), 1 / 500), names)
-    (file,) = tmp_path.glob("wandb/offline-run-*/files/media/table/test/confusion_matrix_table*.json")
-    table = json.loads(file.read_text())
-    counts = np.zeros((500, 500), int)
-    np.add.at(counts, (labels, predicted), 1)
-    assert {(true, given): n for true, given, n in table["data"]} == {
-        (names[i], names[j]): counts[i, j] for i, j in zip(*counts.nonzero(), strict=True)
-    }
-
-
 def test_environment_variables_that_wandb_refuses_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", "nonsense")
     with pytest.raises(ConfigError, match="WANDB_BASE_URL: refused by W&B"):
@@ -71,26 +52,30 @@ def test_environment_variables_that_wandb_refuses_are_named(monkeypatch: pytest.
     check_tracking(LoggerConfig())
 
 
-def test_a_server_that_does_not_answer_is_named_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port that nothing listens on; what answers at all, if only with an error, is left to W&B itself."""
+def test_a_server_that_does_not_answer_or_let_us_in_is_named_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A port that nothing listens on; and what answers, but isn't W&B or has no account for us."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)  # answers 501
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     try:
         for url, said in (
             (f"http://127.0.0.1:{port}", "can't be reached"),
-            (f"http://127.0.0.1:{server.server_port}", ""),
+            (
+                f"http://127.0.0.1:{server.server_port}",
+                r"can't be logged in to \(.*wandb login, or with WANDB_API_KEY; or keep",
+            ),
         ):
             wandb.teardown()
             monkeypatch.setenv("WANDB_BASE_URL", url)
-            with (
-                pytest.raises(ConfigError, match=f"logger.mode: online, but W&B's server {url} {said}")
-                if said
-                else nullcontext()
-            ):
-                check_tracking(LoggerConfig())
+            for key in ("", "0" * 40):
+                monkeypatch.setenv("WANDB_API_KEY", key)
+                with pytest.raises(ConfigError, match=f"logger.mode: online, but W&B's server {url} {said}"):
+                    check_tracking(LoggerConfig())
     finally:
         server.shutdown()
         server.server_close()

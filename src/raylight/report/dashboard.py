@@ -3,8 +3,13 @@
 Leaves out how it is told (``runs.tracking``), curves by epoch (Lightning's) and the run's own page (``run_page``).
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
 
 from raylight.config.schema import RunConfig
 from raylight.errors import RunError
@@ -46,7 +51,7 @@ def show_result(
     facts = RunFacts(run)
     tracker.summary({**results.summary, **cost_summary(facts)})
     tracker.images(results.plots)
-    tracker.curves(facts.test.labels, facts.predicted, facts.test.probabilities, facts.test.class_names)
+    log_curves(tracker, facts.test.labels, facts.predicted, facts.test.probabilities, facts.test.class_names)
     tracker.table("predictions", COLUMNS, lambda: sample_rows(facts, network))
     if config.logger.artifacts:
         classes = list(facts.test.class_names)
@@ -54,6 +59,64 @@ def show_result(
         tracker.artifact("model", None, [checkpoint], ["best", f"epoch-{selection.epoch}"], model)
         split = {name: facts.total(name) for name in SPLITS}
         tracker.artifact("split", config.data.name, [run / "index.parquet"], [f"seed-{config.split_seed}"], split)
+
+
+def log_curves(
+    tracker: Tracker,
+    labels: Int[np.ndarray, " image"],
+    predicted: Int[np.ndarray, " image"],
+    probabilities: Float[np.ndarray, "image class"],
+    class_names: Sequence[str],
+) -> None:
+    """Log ROC, precision-recall and the confusion matrix as charts that W&B draws, to lay runs over each other.
+
+    Args:
+        tracker: told them.
+        labels: true classes, as positions in ``class_names``.
+        predicted: classes decided on.
+        probabilities: of each class.
+        class_names: in the order of the columns.
+    """
+    names, truth = list(class_names), labels.tolist()
+    tracker.log(
+        "the confusion matrix",
+        lambda: {"test/confusion_matrix": _confusion_chart(labels, predicted, class_names)},
+    )
+
+    def charts() -> dict[str, Any]:
+        from wandb import plot
+
+        if len(set(truth)) < len(names):  # they aren't defined for a class that doesn't occur
+            return {}
+        claimed = probabilities.tolist()
+        return {
+            "test/roc": plot.roc_curve(truth, claimed, names),
+            "test/precision_recall": plot.pr_curve(truth, claimed, names),
+        }
+
+    tracker.log("the ROC and precision-recall curves", charts)
+
+
+def _confusion_chart(
+    labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " image"], class_names: Sequence[str]
+) -> Any:
+    """W&B's confusion matrix; where its table would be cut off, of the cells that aren't zero.
+
+    W&B's own function writes a row for each pair of classes and drops those beyond ``Table.MAX_ARTIFACT_ROWS``, which 448
+    classes pass.
+    """
+    import wandb
+    from wandb import plot
+
+    names = list(class_names)
+    if len(names) ** 2 <= wandb.Table.MAX_ARTIFACT_ROWS:
+        return plot.confusion_matrix(y_true=labels.tolist(), preds=predicted.tolist(), class_names=names)
+    cells = Counter(zip(labels.tolist(), predicted.tolist(), strict=True))
+    columns: Any = ["Actual", "Predicted", "nPredictions"]
+    rows: Any = [[names[true], names[given], count] for (true, given), count in sorted(cells.items())]
+    return plot.plot_table(
+        "wandb/confusion_matrix/v1", wandb.Table(columns=columns, data=rows), {name: name for name in columns}
+    )
 
 
 def sample_rows(facts: RunFacts, network: StagedNetwork | None, each: int = 8) -> list[list[Any]]:

@@ -1,6 +1,6 @@
 """Weights & Biases: one run a job, finished however the job ends.
 
-Covers starting and finishing, and what is logged besides the metrics that Lightning logs: plots, curves, tables with
+Covers starting and finishing, and what is logged besides the metrics that Lightning logs: plots, tables with
 pictures, the summary with intervals, artifacts. Without W&B (logger=csv, none) nothing here imports it.
 """
 
@@ -9,14 +9,12 @@ import contextlib
 import functools
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from raylight.config.rules.names import artifact_name, fitting_tag
 from raylight.config.schema import LoggerConfig
@@ -112,40 +110,6 @@ class Tracker:
 
         self.log("the figures", pictures)
 
-    def curves(
-        self,
-        labels: Int[np.ndarray, " image"],
-        predicted: Int[np.ndarray, " image"],
-        probabilities: Float[np.ndarray, "image class"],
-        class_names: Sequence[str],
-    ) -> None:
-        """Log ROC, precision-recall and the confusion matrix as charts that W&B draws, to lay runs over each other.
-
-        Args:
-            labels: true classes, as positions in ``class_names``.
-            predicted: classes decided on.
-            probabilities: of each class.
-            class_names: in the order of the columns.
-        """
-        names, truth = list(class_names), labels.tolist()
-        self.log(
-            "the confusion matrix",
-            lambda: {"test/confusion_matrix": _confusion_chart(labels, predicted, class_names)},
-        )
-
-        def charts() -> dict[str, Any]:
-            from wandb import plot
-
-            if len(set(truth)) < len(names):  # they aren't defined for a class that doesn't occur
-                return {}
-            claimed = probabilities.tolist()
-            return {
-                "test/roc": plot.roc_curve(truth, claimed, names),
-                "test/precision_recall": plot.pr_curve(truth, claimed, names),
-            }
-
-        self.log("the ROC and precision-recall curves", charts)
-
     def table(self, name: str, columns: Sequence[str], rows: Callable[[], Sequence[Sequence[Any]]]) -> None:
         """Log a table; pixels in it become pictures."""
 
@@ -181,28 +145,6 @@ class Tracker:
             run.log_artifact(artifact, aliases=list(aliases))
 
         self.tell(f"the {kind} as an artifact", log_it)
-
-
-def _confusion_chart(
-    labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " image"], class_names: Sequence[str]
-) -> Any:
-    """W&B's confusion matrix; where its table would be cut off, of the cells that aren't zero.
-
-    W&B's own function writes a row for each pair of classes and drops those beyond ``Table.MAX_ARTIFACT_ROWS``, which 448
-    classes pass.
-    """
-    import wandb
-    from wandb import plot
-
-    names = list(class_names)
-    if len(names) ** 2 <= wandb.Table.MAX_ARTIFACT_ROWS:
-        return plot.confusion_matrix(y_true=labels.tolist(), preds=predicted.tolist(), class_names=names)
-    cells = Counter(zip(labels.tolist(), predicted.tolist(), strict=True))
-    columns: Any = ["Actual", "Predicted", "nPredictions"]
-    rows: Any = [[names[true], names[given], count] for (true, given), count in sorted(cells.items())]
-    return plot.plot_table(
-        "wandb/confusion_matrix/v1", wandb.Table(columns=columns, data=rows), {name: name for name in columns}
-    )
 
 
 @contextlib.contextmanager
@@ -257,10 +199,10 @@ def tracking(
 
 
 def check_tracking(logger: LoggerConfig) -> None:
-    """Whether W&B accepts its environment variables and, where it is used online, answers, before there is any work to lose.
+    """Whether W&B accepts its environment variables and, where it is used online, lets us in, before there is any work to lose.
 
     Raises:
-        ConfigError: naming those that it refuses, or the server that can't be reached.
+        ConfigError: naming those that it refuses, the server that can't be reached, or what the account lacks.
     """
     if logger.name != "wandb":
         return
@@ -277,7 +219,9 @@ def check_tracking(logger: LoggerConfig) -> None:
         raise ConfigError([f"{problem}; change it, or do without W&B: logger=csv" for problem in refused]) from error
     if (os.environ.get("WANDB_MODE") or logger.mode) == "online":
         with temporary_folder(_scratch()):
-            _check_server(wandb.setup().settings.base_url)
+            url = wandb.setup().settings.base_url
+            _check_server(url)
+            _check_login(url)
 
 
 def _check_server(url: str) -> None:
@@ -301,6 +245,28 @@ def _check_server(url: str) -> None:
             raise ConfigError(
                 [f"logger.mode: online, but W&B's server {url} can't be reached ({reason}); {_OFFLINE}"]
             ) from error
+
+
+def _check_login(url: str) -> None:
+    """Whether the server lets us in; on a terminal W&B asks for a key where it has none.
+
+    Raises:
+        ConfigError: it doesn't, or there is no key.
+    """
+    import wandb
+
+    try:
+        if wandb.login(force=True, verify=True):
+            return
+        said = "there is no API key"
+    except wandb.errors.Error as error:
+        said = first_line(error)
+    raise ConfigError(
+        [
+            f"logger.mode: online, but W&B's server {url} can't be logged in to ({said}); bring a key with: wandb login, or "
+            f"with WANDB_API_KEY; or {_OFFLINE}"
+        ]
+    )
 
 
 def _begun(**arguments: Any) -> Any:
