@@ -4,13 +4,19 @@ import numpy as np
 import pytest
 from experiments.coverage.settings import PAIRS
 from scipy.special import logit
+from scipy.stats import norm
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 
 from raylight.config.rules.metric_names import METRICS
 from raylight.errors import RunError
+from raylight.evaluation import intervals
+from raylight.evaluation.bootstrap import bca, bootstrap, left_out_weights, n_units
+from raylight.evaluation.definitions.weighted import WeightedMetrics
 from raylight.evaluation.differences.paired import aligned, compare, holm, proportion_difference
+from raylight.evaluation.differences.swap_test import critical_difference, swap_p_value, swapped_differences
 from raylight.evaluation.metrics import evaluate
 from raylight.evaluation.predictions import Predictions
+from raylight.evaluation.zero_events import with_added_disagreements
 
 
 def predictions(labels, scores, groups=None, names=("cat", "dog")):
@@ -186,3 +192,96 @@ def test_runs_that_cannot_be_compared_say_how_they_differ():
         compare(first, relabelled)
     with pytest.raises(RunError, match=r"of the classes cat, dog \(positive: dog\) with one of cat, cow"):
         compare(first, predictions(second.labels, np.zeros(10), names=("cat", "cow")))
+
+
+def by_the_table(first, second, name, n_resamples=300, seed=4):
+    """The interval of a difference, put together as the module's table says, from the parts that have tests of their own."""
+    models = [first.labelled(), second.labelled()]
+    values = [{k: float(v[0]) for k, v in WeightedMetrics(m)(np.ones((1, len(first)))).items()} for m in models]
+    value = values[1][name] - values[0][name]
+    drawn = bootstrap([WeightedMetrics(m) for m in models], len(first), models[0].groups, n_resamples, seed)
+    swapped = swapped_differences(*models, n_resamples - 1, seed)[name]
+    p_value, reach = swap_p_value(value, swapped), critical_difference(swapped)
+    own = [evaluate(m, n_resamples=n_resamples, seed=seed)[name] for m in (first, second)]
+
+    def recovered(correlation):
+        def width(down, up):
+            return np.sqrt(down**2 + up**2 - 2 * correlation * down * up)
+
+        return (
+            value - width(own[1].value - own[1].low, own[0].high - own[0].value),
+            value + width(own[1].high - own[1].value, own[0].value - own[0].low),
+        )
+
+    if name == "ece":
+        return recovered(0.0)
+    if name in ("auroc", "average_precision"):
+        varies = min(np.ptp(drawn[0][name]), np.ptp(drawn[1][name])) > 1e-6  # a perfect ranking doesn't
+        low, high = recovered(np.corrcoef(drawn[0][name], drawn[1][name])[0, 1] if varies else 0.0)
+    else:
+        left_out = left_out_weights(models[0].labels, models[0].groups)
+        jackknife = [WeightedMetrics(m)(left_out)[name] for m in models]
+        units = n_units(models[0].groups, len(first))
+        low, high = bca(value, drawn[1][name] - drawn[0][name], jackknife[1] - jackknife[0], units)
+    low, high = min(low, value - reach), max(high, value + reach)
+    if name not in ("auroc", "average_precision", "brier"):
+        moves = [one[name] - value for one in with_added_disagreements(*models)]
+        low, high = value - np.hypot(value - low, min(moves)), value + np.hypot(high - value, max(moves))
+    if p_value >= 0.05:
+        low, high = min(low, 0), max(high, 0)
+    elif value > 0:
+        low = max(low, value * 1e-6)
+    else:
+        high = min(high, value * 1e-6)
+    most = 2.0 if name in ("mcc", "brier") else 1.0
+    return max(low, -most), min(high, most)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("better", [0.3, 2.5])
+def test_each_interval_is_put_together_as_the_table_says(better, grouped):
+    first, second = pair(60, better=better, seed=3)
+    if grouped:
+        groups = tuple(str(i // 2) for i in range(60))
+        first, second = (dataclasses.replace(one, groups=groups) for one in (first, second))
+    differences = compare(first, second, n_resamples=300, seed=4).differences
+    for name in METRICS:
+        if name not in ("accuracy", "recall", "specificity", "average_precision"):
+            found = differences[name]
+            assert (found.low, found.high) == pytest.approx(by_the_table(first, second, name), abs=1e-6), name
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+def test_recall_and_specificity_are_compared_among_their_own_images(positive):
+    first, second = pair(80, better=1.0)
+    first, second = (dataclasses.replace(one, positive_class=("cat", "dog")[positive]) for one in (first, second))
+    differences = compare(first, second, n_resamples=50).differences
+    right = [one.predicted() == one.labels for one in (first, second)]
+    for name, kind in (("recall", positive), ("specificity", 1 - positive)):
+        among = first.labels == kind
+        expected = proportion_difference(right[0][among], right[1][among])
+        assert dataclasses.astuple(differences[name]) == pytest.approx((*dataclasses.astuple(expected)[:4], None))
+    comparison = compare(first, second, n_resamples=50)
+    counts = [(right[0] & right[1]).sum(), (right[0] & ~right[1]).sum(), (~right[0] & right[1]).sum()]
+    assert (comparison.both, comparison.only_first, comparison.only_second) == tuple(counts)
+    assert comparison.neither == 80 - sum(counts)
+
+
+def test_without_images_a_difference_is_not_defined():
+    nothing = np.zeros(0, bool)
+    assert np.isnan(dataclasses.astuple(proportion_difference(nothing, nothing))[:4]).all()
+
+
+def test_groups_count_at_least_as_independent_groups_and_at_most_as_their_images():
+    first, second = outcomes(3, 11)
+    n, groups = len(first), np.arange(len(first)) // 3
+    net = second.astype(int) - first.astype(int)
+    sums = [net[groups == group].sum() for group in np.unique(groups)]
+    share = np.clip(14 / np.sum(np.square(sums)), intervals.independent_groups(groups) / n, 1)
+    found = proportion_difference(first, second, groups)
+    assert found.p_value == pytest.approx(2 * norm.sf(abs(8) * np.sqrt(share / 14)))
+    assert (found.low, found.high) == pytest.approx(intervals.tango(11 * share, 3 * share, n * share))
+    # No disagreement: as many as there are independent groups.
+    same = proportion_difference(first, first, groups)
+    assert same.high == pytest.approx(intervals.tango(0, 0, intervals.independent_groups(groups)).high)
+    assert same.p_value == 1

@@ -7,6 +7,7 @@ import pytest
 from experiments.coverage.recipes import _false_alarm, _mean_held
 from scipy.stats import t, ttest_ind
 
+from raylight.evaluation.differences import random_effects
 from raylight.evaluation.differences.random_effects import RunPredictions, compare_by_split, compare_recipes, spread
 from raylight.evaluation.predictions import Predictions
 
@@ -131,3 +132,122 @@ def test_intervals_stay_in_the_metrics_range() -> None:
     two = [{"value": value, "low": value - 0.01, "high": value + 0.01, "n": 9} for value in (0.1, 0.9)]
     assert (spread("accuracy", two).low, spread("accuracy", two).high) == (0, 1)
     assert (spread("mcc", two).low, spread("brier", two).high) == (-1, 2)
+
+
+def test_shared_images_are_allowed_for_by_their_covariances() -> None:
+    """Obuchowski and Rockette's variance of a difference, of covariances by leaving out one image at a time."""
+    rng = np.random.default_rng(8)
+    names = [str(i) for i in range(24)]
+    right = [rng.uniform(size=(3, 24)) < 0.7, rng.uniform(size=(2, 24)) < 0.85]
+    found = compare_recipes(*([judged(run, names) for run in recipe] for recipe in right))["accuracy"]
+    outcomes = np.concatenate(right).astype(float)
+    left_out = (outcomes.sum(axis=1, keepdims=True) - outcomes) / 23
+    shifts = left_out - outcomes.mean(axis=1, keepdims=True)
+    covariance = 23 / 24 * shifts @ shifts.T
+
+    def between(block: np.ndarray) -> float:
+        return float(block[~np.eye(len(block), dtype=bool)].mean())
+
+    shared = between(covariance[:3, :3]) + between(covariance[3:, 3:]) - 2 * covariance[:3, 3:].mean()
+    seeds = [outcomes[:3].mean(axis=1).var(ddof=1) / 3, outcomes[3:].mean(axis=1).var(ddof=1) / 2]
+    variance = sum(seeds) + max(shared, 0)
+    freedom = variance**2 / (seeds[0] ** 2 / 2 + seeds[1] ** 2 / 1)
+    value = outcomes[3:].mean() - outcomes[:3].mean()
+    assert found.value == pytest.approx(value)
+    assert found.p_value == pytest.approx(2 * t.sf(abs(value) / math.sqrt(variance), freedom))
+    half = t.ppf(0.975, freedom) * math.sqrt(variance)
+    assert (found.low, found.high) == pytest.approx((max(value - half, -1), min(value + half, 1)))
+
+
+def test_two_single_runs_have_the_images_alone() -> None:
+    rng = np.random.default_rng(9)
+    names = [str(i) for i in range(30)]
+    right = rng.uniform(size=(2, 30)) < [[0.6], [0.8]]
+    found = compare_recipes([judged(right[0], names)], [judged(right[1], names)])["accuracy"]
+    net = right[1].astype(float) - right[0]
+    error = net.std(ddof=1) / math.sqrt(30)  # the jackknife of a mean
+    assert found.value == pytest.approx(net.mean())
+    assert found.low == pytest.approx(net.mean() - t.ppf(0.975, 29) * error)
+    assert found.p_value == pytest.approx(2 * t.sf(abs(net.mean()) / error, 29))
+
+
+@pytest.mark.parametrize("name", ["accuracy", "mcc", "brier"])
+def test_a_mean_of_runs_has_both_sources_of_chance_at_their_full_width(name: str) -> None:
+    runs_of = [
+        {"value": v, "low": v - down, "high": v + up}
+        for v, down, up in ((0.5, 0.1, 0.05), (0.6, 0.2, 0.15), (0.7, 0.3, 0.1))
+    ]
+    found = spread(name, runs_of)
+    s = np.std([0.5, 0.6, 0.7], ddof=1)
+    assert (found.mean, found.deviation) == (pytest.approx(0.6), pytest.approx(s))
+    least, most = {"accuracy": (0, 1), "mcc": (-1, 1), "brier": (0, 2)}[name]
+    for interval, k in (((found.low, found.high), 3), (found.next, 4)):
+        between = t.ppf(0.975, k - 1) * s / math.sqrt(k)
+        expected = (max(least, 0.6 - math.hypot(between, 0.2)), min(most, 0.6 + math.hypot(between, 0.1)))
+        assert interval == pytest.approx(expected)
+
+
+def test_runs_without_values_or_bounds_are_left_aside() -> None:
+    nothing = spread("f1", [None, {"value": None, "low": None, "high": None}])
+    assert (nothing.values, nothing.mean, nothing.low, nothing.next, nothing.worth_another) == (
+        (),
+        None,
+        None,
+        None,
+        None,
+    )
+    unbounded = spread("f1", [{"value": 0.5, "low": None, "high": None}, {"value": 0.7, "low": None, "high": None}])
+    assert (unbounded.mean, unbounded.deviation, unbounded.low) == (pytest.approx(0.6), pytest.approx(0.02**0.5), None)
+    # Bounds of those that have them, values of all.
+    some = spread("f1", [{"value": 0.5, "low": 0.4, "high": 0.6}, {"value": 0.5, "low": None, "high": 0.9}])
+    assert (some.low, some.high) == pytest.approx((0.4, 0.6))
+
+
+def test_many_images_are_left_out_in_blocks_the_same_for_all_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [str(i) for i in range(1000)]
+    right = np.random.default_rng(0).uniform(size=(2, 1000)) < 0.8
+    whole = compare_recipes([judged(right[0], names)], [judged(right[1], names)])["accuracy"]
+    monkeypatch.setattr(random_effects, "CHUNK_ELEMENTS", 5000)
+    assert compare_recipes([judged(right[0], names)], [judged(right[1], names)])["accuracy"] == whole
+    net = right[1].astype(float) - right[0]
+    assert whole.high - whole.low == pytest.approx(2 * 1.96 * net.std() / math.sqrt(1000), rel=0.1)
+    # Another order of the second run's images is the same comparison.
+    order = np.random.default_rng(1).permutation(500) * 2
+    order = np.concatenate([order, order + 1])
+    shuffled = judged(right[1], names).predictions.where(np.ones(1000, bool))
+    moved = Predictions(
+        [names[i] for i in order],
+        ["test"] * 1000,
+        shuffled.labels[order],
+        shuffled.probabilities[order],
+        ("cat", "dog"),
+        "dog",
+    )
+    again = compare_recipes([judged(right[0], names)], [RunPredictions(moved, None)])["accuracy"]
+    assert (again.value, again.low, again.p_value) == pytest.approx((whole.value, whole.low, whole.p_value))
+
+
+def test_a_runs_own_threshold_decides() -> None:
+    names = [str(i) for i in range(20)]
+    first = judged(np.arange(20) >= 4, names)
+    second = RunPredictions(first.predictions, 0.95)  # nothing is predicted positive any more
+    found = compare_recipes([first], [second])
+    assert found["recall"].value == pytest.approx(-accuracy_of_dogs(first))
+    assert found["auroc"].value == 0
+
+
+def accuracy_of_dogs(run: RunPredictions) -> float:
+    dogs = run.predictions.labels == 1
+    return float((run.predictions.predicted()[dogs] == 1).mean())
+
+
+def test_two_pairs_of_splits_are_the_fewest_and_the_shares_count() -> None:
+    names = [str(i) for i in range(20)]
+    first = [judged(np.arange(20) >= wrong, names) for wrong in (2, 5)]
+    second = [judged(np.arange(20) >= wrong, names) for wrong in (1, 1)]
+    differences = np.array([0.05, 0.2])
+    for share in (0.0, 0.5):
+        error = math.sqrt(differences.var(ddof=1) * (1 / 2 + share))
+        found = compare_by_split(first, second, share)["accuracy"]
+        assert found.p_value == pytest.approx(2 * t.sf(0.125 / error, 1))
+        assert found.high == pytest.approx(min(0.125 + t.ppf(0.975, 1) * error, 1))

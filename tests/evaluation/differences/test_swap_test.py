@@ -1,9 +1,13 @@
 """Random swaps against all swaps: the exact test of signs."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
 
+from raylight.evaluation.differences import swap_test
 from raylight.evaluation.differences.swap_test import critical_difference, swap_p_value, swapped_differences
 from raylight.evaluation.predictions import LabelledPredictions
 
@@ -38,3 +42,35 @@ def test_the_critical_difference_is_where_the_p_value_crosses_the_level() -> Non
     assert swap_p_value(critical + 1e-5, swapped) < 0.05 <= swap_p_value(critical - 1e-5, swapped)
     assert np.quantile(np.abs(swapped), 0.95) == pytest.approx(critical, rel=0.02)
     assert critical_difference(swapped[:10]) == np.inf
+
+
+def test_swaps_exchange_both_models_outputs_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three images have eight swaps; each metric's differences are those of the exchanged outputs, ranks for rankings."""
+    monkeypatch.setattr(swap_test, "CHUNK_ELEMENTS", 60)  # ten rows at a time
+    rng = np.random.default_rng(1)
+    labels, scores = np.array([0, 1, 1]), rng.random((2, 3))
+    models = [LabelledPredictions(labels, np.stack([1 - p, p], 1), (p > 0.5).astype(int), 1, None) for p in scores]
+    swapped = swapped_differences(*models, 205, 0)
+    ranks = scores.argsort(axis=1).argsort(axis=1)
+    expected: dict[str, set[float]] = {"brier": set(), "auroc": set()}
+    for kept in itertools.product([True, False], repeat=3):
+        one, other = (np.where(kept, *pair) for pair in (scores, scores[::-1]))
+        expected["brier"].add(round(float(((other - labels) ** 2).mean() - ((one - labels) ** 2).mean()), 5))
+        one, other = (np.where(kept, *pair) for pair in (ranks, ranks[::-1]))
+        expected["auroc"].add(round(float(roc_auc_score(labels, other) - roc_auc_score(labels, one)), 5))
+    for name, values in expected.items():
+        assert len(swapped[name]) == 205
+        assert {round(float(value), 5) + 0.0 for value in swapped[name]} == values
+    shares = [(np.abs(swapped["brier"] - value) < 1e-5).mean() for value in expected["brier"]]
+    assert sum(shares) == pytest.approx(1)
+    assert min(shares) > 0.04  # an eighth each
+
+
+def test_undefined_swaps_count_neither_for_nor_against() -> None:
+    swapped = np.array([0.1, np.nan, -0.3, 0.2, np.nan])
+    assert swap_p_value(0.2, swapped) == pytest.approx(3 / 4)
+    assert swap_p_value(0.2 + 5e-7, swapped) == pytest.approx(3 / 4)  # equal but for rounding
+    assert swap_p_value(-0.21, swapped) == pytest.approx(2 / 4)
+    assert critical_difference(swapped, level=0.5) == pytest.approx(0.3, abs=1e-5)
+    assert critical_difference(swapped, level=0.75) == pytest.approx(0.2, abs=1e-5)
+    assert critical_difference(swapped, level=0.25) == np.inf
