@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from raylight.config.launch import checked_arguments, main
+from raylight.config.launch import checked_arguments, main, register_schema
+from raylight.errors import ConfigError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -96,3 +97,44 @@ def test_hydras_own_groups_are_known_and_their_options_checked() -> None:
     assert checked_arguments(CONF, ["hydra/job_logging=none"]) == ["hydra/job_logging=none"]
     with pytest.raises(Exception, match="hydra/job_logging: there is no option 'nnoe'; did you mean 'none'"):
         checked_arguments(CONF, ["hydra/job_logging=nnoe"])
+
+
+def test_a_sweep_fails_where_any_job_does(start: Main) -> None:
+    code, configs = start("-m", "seed=1,2", code=2)
+    assert (code, [config.seed for config in configs]) == (1, [1, 2])
+
+
+def test_each_problem_is_told_once_however_many_jobs_have_it(start: Main, capfd: pytest.CaptureFixture[str]) -> None:
+    code, configs = start("-m", "seed=1,2", "trainer.monitor=val/los")
+    told = capfd.readouterr().err
+    assert (code, configs) == (2, [])
+    assert told.startswith("1 problem in the configuration:\n  - trainer.monitor: 'val/los' can't choose")
+    assert told.count("trainer.monitor: 'val/los'") == 1
+
+
+def test_what_is_rehearsed_has_a_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    register_schema()
+    seen: list[int] = []
+
+    def rehearse(run: Any) -> list[str]:
+        seen.append(run.seed)
+        return [f"seed: {run.seed} is odd"] if run.seed % 2 else []
+
+    with pytest.raises(ConfigError) as refused:
+        checked_arguments(CONF, ["-m", "seed=1,2,3"], rehearse)
+    assert refused.value.problems == ("seed: 1 is odd", "seed: 3 is odd")
+    assert seen == [1, 2, 3]
+
+
+def test_a_config_of_ones_own_is_found_or_named(tmp_path: Path) -> None:
+    register_schema()
+    with pytest.raises(ConfigError, match=f"--config-name: there is no nope.yaml in {tmp_path}"):
+        checked_arguments(CONF, ["--config-path", str(tmp_path), "--config-name", "nope"])
+
+
+def test_pluses_are_put_where_hydra_wants_them() -> None:
+    register_schema()
+    given = ["+seed=3", "++notes=x", "optimizer.weight_decay=0.1", "+optimizer.amsgrad=true"]
+    assert checked_arguments(CONF, given) == [
+        "seed=3", "++notes=x", "++optimizer.weight_decay=0.1", "++optimizer.amsgrad=true"
+    ]  # fmt: skip

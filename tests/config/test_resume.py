@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from raylight.config.resume import resumed_arguments
+from raylight.config.resume import resumed_arguments, start_of
 from raylight.errors import ConfigError
 
 
@@ -51,3 +51,62 @@ def test_what_could_run_code_is_left_to_the_command_line(word: str, tmp_path: Pa
     ):
         resumed_arguments([f"resume={tmp_path}"])
     assert word in resumed_arguments(["-m", "model=cnn2", word, f"resume={tmp_path}"])
+
+
+def test_a_run_goes_on_in_its_folder_and_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run: '.*' is not a run folder: it has no status.json"):
+        resumed_arguments([f"run={tmp_path}"])
+    (tmp_path / "status.json").touch()
+    expected = [f"run='{tmp_path}'", f"hydra.run.dir='{tmp_path}'"]
+    assert resumed_arguments([f"run={tmp_path}"]) == expected
+    assert resumed_arguments([f"+run='{tmp_path}'"]) == expected
+    for beside in (["seed=2"], ["-m"]):
+        with pytest.raises(ConfigError, match=r"so nothing .*can be set beside it"):
+            resumed_arguments([f"run={tmp_path}", *beside])
+
+
+@pytest.mark.parametrize("arguments", [[], ["seed=1"], ["-m", "seed=1,2"], ["resume=null"], ["run=null"], ["resume="]])
+def test_where_nothing_is_to_be_resumed_the_command_stays(arguments: list[str]) -> None:
+    assert resumed_arguments(arguments) == arguments
+
+
+def test_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"resume: '.*' is not the folder of a sweep: it has no multirun.yaml"):
+        resumed_arguments([f"resume={tmp_path}"])
+
+
+@pytest.mark.parametrize("flag", ["-m", "--multirun", None])
+def test_a_command_of_ones_own_is_not_mixed_with_the_recorded_one(flag: str | None, tmp_path: Path) -> None:
+    sweep(tmp_path, "model=cnn2", "hydra.sweep.dir=elsewhere", "hydra.mode=MULTIRUN")
+    given = [*([flag] if flag else []), "seed=1,2"]
+    added = [f"resume='{tmp_path}'", f"hydra.sweep.dir='{tmp_path}'"]
+    assert resumed_arguments([*given, f"resume={tmp_path}"]) == [*([] if flag else ["-m"]), *given, *added]
+    assert resumed_arguments([f"resume={tmp_path}"]) == ["-m", "model=cnn2", *added]
+
+
+def test_the_same_sweep_into_the_same_folder_goes_on(tmp_path: Path) -> None:
+    command = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
+    assert resumed_arguments(command) == command
+    sweep(tmp_path, "seed=1,2")
+    assert resumed_arguments(command) == [*command, f"resume='{tmp_path}'"]
+    assert resumed_arguments(command[1:]) == command[1:]  # no sweep
+    searching = [*command, "hydra/sweeper=optuna"]
+    assert resumed_arguments(searching) == searching  # goes on by its own study
+
+
+def test_a_repeated_sweep_starts_where_it_was_started(tmp_path: Path) -> None:
+    home, folder = tmp_path / "home", tmp_path / "sweep"
+    folder.mkdir()
+    sweep(folder, "seed=1,2")
+    assert start_of([f"resume={folder}"]) is None  # it doesn't tell
+    recorded = OmegaConf.load(folder / "multirun.yaml")
+    OmegaConf.update(recorded, "hydra.runtime.cwd", str(home), force_add=True)
+    OmegaConf.save(recorded, folder / "multirun.yaml")
+    assert start_of([f"resume={folder}"]) is None  # it isn't there any more
+    home.mkdir()
+    assert start_of([f"resume={folder}"]) == home
+    assert start_of(["-m", f"resume={folder}"]) == home
+    assert start_of([f"resume={folder}", "seed=3"]) is None  # a command of its own
+    assert start_of([f"resume={tmp_path}"]) is None
+    assert start_of(["seed=3"]) is None
+    assert start_of([]) is None

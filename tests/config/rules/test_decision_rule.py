@@ -17,6 +17,9 @@ from raylight.config.rules.decision_rule import parse_rule
         ("recall>=0.95", "recall", 0.95),
         ("precision >= 1", "precision", 1.0),
         ("specificity>=.9", "specificity", 0.9),
+        ("recall>=1e-9", "recall", 1e-9),
+        ("0.999999", "fixed", 0.999999),
+        ("1e-9", "fixed", 1e-9),
     ],
 )
 def test_rules_that_are_understood(text, kind, value):
@@ -35,6 +38,12 @@ def test_rules_that_are_understood(text, kind, value):
         ("recal>=0.9", r"floor for 'recal' \(did you mean 'recall'\?\); floors exist for recall, precision"),
         ("recall>=1.5", "a floor for recall lies above 0 and at most at 1"),
         ("recall>=lots", "a floor for recall lies above 0"),
+        ("recall>=0", "a floor for recall lies above 0"),
+        ("precision>=-0.5", "a floor for precision lies above 0"),
+        ("f1>=0.5", "sets a floor for 'f1'; floors exist for recall, precision, specificity"),
+        ("0", "would give every image the same class"),
+        ("-0.1", "would give every image the same class"),
+        ("7", "would give every image the same class"),
         ("1.0", "would give every image the same class; it must lie between 0 and 1"),
         ("nan", "must lie between 0 and 1"),
         ("", "is no rule; write a number"),

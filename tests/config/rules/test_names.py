@@ -69,3 +69,41 @@ def test_a_run_folder_is_two_below_outputs_whatever_the_model_is_called(name: st
     assert len(folder.parts) == 3
     (tmp_path / folder).mkdir(parents=True)
     assert (tmp_path / folder).resolve().is_relative_to(tmp_path / "outputs")
+
+
+@pytest.mark.parametrize("length", [1, 64, 65, 200])
+def test_tags_and_artifacts_are_as_long_as_wandb_takes_them(length: int) -> None:
+    name = "x" * length
+    assert fitting_tag(name) == name if length <= 64 else len(fitting_tag(name)) == 64
+    for count, same in ((128, True), (129, False)):
+        made = artifact_name("y" * count)
+        assert (made == "y" * count) == same
+        assert len(made) == 128
+    assert 0 < len(fitting_tag("")) <= 64
+
+
+def test_a_folders_name_is_cut_and_never_empty() -> None:
+    assert folder_name("") == "_"
+    assert folder_name("x" * 101) == "x" * 100
+    assert folder_name("x" * 9, most=4) == "xxxx"
+    assert folder_name('a/b\\c:d*e?f"g<h>i|j\nk') == "a_b_c_d_e_f_g_h_i_j_k"
+
+
+@pytest.mark.parametrize("setting", ["group", "entity"])
+@pytest.mark.parametrize(("length", "accepted"), [(None, True), (0, False), (1, True), (128, True), (129, False)])
+def test_groups_and_entities_have_one_to_128_characters(setting: str, length: int | None, accepted: bool) -> None:
+    value = None if length is None else "x" * length
+    found = list(name_problems(RunConfig(logger=LoggerConfig(**{setting: value}))))  # type: ignore[arg-type]
+    assert found == ([] if accepted else [f"logger.{setting}: W&B refuses {value!r}; it has 1 to 128 characters"])
+
+
+@pytest.mark.parametrize("length", [0, 1, 128, 129])
+def test_a_project_has_one_to_128_characters(length: int) -> None:
+    found = list(name_problems(RunConfig(logger=LoggerConfig(project="x" * length))))
+    assert len(found) == (length in (0, 129))
+
+
+@pytest.mark.parametrize("mode", ["online", "offline", "disabled", "shared", "dryrun", "run"])
+def test_wandbs_own_modes_are_taken(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", mode)
+    assert list(name_problems(RunConfig())) == []

@@ -1,6 +1,8 @@
 """The phases that a run has follow from its weights and its epochs."""
 
-from raylight.config.rules.recipe import recipe_of
+import pytest
+
+from raylight.config.rules.recipe import recipe_of, shared_out
 from raylight.config.schema import FinetuneConfig, PhaseConfig, RunConfig
 
 
@@ -15,3 +17,31 @@ def test_one_epoch_goes_to_the_head_and_a_network_without_weights_trains_as_a_wh
     assert [(phase.train_from, phase.epochs) for phase in recipe_of(run).phases] == [("head", 2), ("last_blocks", None)]
     run.model.weights = None
     assert recipe_of(run).phases == [PhaseConfig("all")]
+
+
+@pytest.mark.parametrize(
+    ("given", "epochs", "expected"),
+    [
+        ([(0.5, None), (None, None)], 5, [3, None]),  # rounded up
+        ([(0.2, None), (0.3, None), (None, None)], 10, [2, 3, None]),
+        ([(0.25, None), (None, 3), (None, None)], 8, [2, 3, None]),
+        ([(0.5, None), (None, 9), (None, None)], 8, [4, 4]),  # no more than what is left, and none for the last
+        ([(1.0, None), (None, None)], 4, [4]),
+        ([(0.6, None), (0.6, None)], 5, [3, 2]),
+        ([(None, None), (0.5, None)], 5, [None]),  # an open phase takes all
+    ],
+)
+def test_shares_are_epochs_of_what_is_left(
+    given: list[tuple[float | None, int | None]], epochs: int, expected: list[int | None]
+) -> None:
+    phases = [PhaseConfig(f"stage{i}", share=share, epochs=length) for i, (share, length) in enumerate(given)]
+    found = shared_out(phases, epochs)
+    assert [phase.epochs for phase in found] == expected
+    assert [phase.train_from for phase in found] == [f"stage{i}" for i in range(len(expected))]
+    assert all(phase.share is None for phase in found)
+
+
+def test_phases_without_shares_stay_as_they_are() -> None:
+    run = RunConfig()
+    run.finetune.phases = [PhaseConfig("head", epochs=99), PhaseConfig("all")]
+    assert recipe_of(run) == run.finetune

@@ -41,3 +41,20 @@ def hooked(network: torch.nn.Module, pixels: int) -> list[torch.Tensor]:
             module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     network(torch.zeros(1, 3, pixels, pixels))
     return seen
+
+
+@pytest.mark.parametrize(
+    ("model", "smallest"),
+    [
+        (ModelConfig(name="resnet18", family="torchvision"), 32),
+        (ModelConfig(name="alexnet", family="torchvision"), 63),
+        (ModelConfig(name="inception_v3", family="torchvision"), 75),
+        (ModelConfig(name="vit_tiny", family="timm"), 32),
+        (ModelConfig(name="mine", family="own", channels=[1, 2]), 1),
+        (ModelConfig(channels=[1]), 2),
+        (ModelConfig(channels=[1, 2, 3]), 8),
+        (ModelConfig(channels=[1, 2, 3], padding="valid"), 22),  # 22 - 2 = 20, 10 - 2 = 8, 4 - 2 = 2, 1
+    ],
+)
+def test_halvings_and_borders_are_counted(model: ModelConfig, smallest: int) -> None:
+    assert smallest_image_size(model) == smallest

@@ -1,5 +1,6 @@
 """Somebody else's config: nothing in it runs code, reads secrets, or widens its own rights."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from raylight.config.launch import checked_arguments, load_config, register_schema
-from raylight.config.rules.targets import ALLOWING
+from raylight.config.rules.targets import ALLOWING, allow, is_trusted, secret_problem, target_problems
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError
 
@@ -137,3 +138,78 @@ def test_a_foreign_config_file_is_refused_before_hydra_acts_on_it(
         checked_arguments(CONF, ["--config-path", str(tmp_path), "--config-name", "config"])
     assert message in str(refused.value)
     assert "hf_0123456789" not in str(refused.value)
+
+
+@pytest.mark.parametrize("word", ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"])
+def test_a_secret_is_known_by_its_name_and_its_content(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"My_{word.title()}s"
+    for place in ("${oc.env:%s}", "a ${oc.env: %s ,none} b", "${oc.env:HOME} ${oc.env:%s}"):
+        problem = secret_problem("notes", place % name)
+        assert (
+            problem
+            == f"notes: reads {name} from the environment, and it would be written into the run folder, reports and W&B"
+        )
+    assert secret_problem("notes", "${oc.env:HOME}") is None
+    for content, told in (("1234567", False), ("12345678", True)):  # seven characters may be there by chance
+        monkeypatch.setenv(name, content)
+        assert (secret_problem("notes", f"x{content}y") is not None) == told
+    monkeypatch.setenv("MY_HARMLESS", "some long text")
+    assert secret_problem("notes", "some long text") is None
+    assert secret_problem("notes", 12345678) is None
+    assert secret_problem("notes", None) is None
+
+
+def test_trust_is_remembered_for_this_process_and_its_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ALLOWING)
+    assert is_trusted("torch.optim.Adam")
+    assert not is_trusted("mine.Net")
+    assert not is_trusted("torchlike.optim.Adam")
+    allow(["mine", "yours"])
+    allow(["yours", "theirs"])
+    assert is_trusted("mine.Net")
+    assert os.environ[ALLOWING] == "mine,yours,theirs"
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ({"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9}, None),
+        (
+            {"_target_": "torch.optim.SGD", "lrr": 0.1},
+            "optimizer.lrr: torch.optim.SGD takes no such argument; did you mean 'lr'?",
+        ),
+        ({"lr": 0.1}, "optimizer: needs a _target_, the dotted name of the class that builds it"),
+        (None, "optimizer: needs a _target_"),
+        ({"_target_": "torch.optim.NoSuch"}, "optimizer._target_: torch.optim has no 'NoSuch'"),
+        ({"_target_": "mine.Sgd"}, "optimizer._target_: 'mine.Sgd' is not from a trusted package (raylight, torch, "),
+        ({"_target_": "torch.nn.Linear"}, "optimizer._target_: 'torch.nn.Linear' is no class of a kind of optimizer"),
+        ({"_target_": "torch.optim.SGD", "_args_": [0.1, 0.9, 0, 0, False, 7]}, "optimizer: torch.optim.SGD: "),
+    ],
+)
+def test_an_optimizers_node_is_bound_to_its_signature(node: Any, said: str | None) -> None:
+    run = RunConfig(optimizer=node)
+    found = list(target_problems(run))
+    assert [problem[: len(said or "")] for problem in found] == ([said] if said else [])
+
+
+def test_every_node_is_judged_where_it_stands() -> None:
+    run = RunConfig(optimizer={"_target_": "torch.optim.SGD"})
+    assert list(target_problems(run)) == []
+    run.scheduler = {"_target_": "torch.optim.lr_scheduler.StepLR"}
+    (problem,) = target_problems(run)
+    assert problem.startswith("scheduler: torch.optim.lr_scheduler.StepLR: missing a required argument: 'step_size'")
+    run.scheduler["step_size"] = 3
+    flip = {"_target_": "torchvision.transforms.v2.RandomHorizontalFlip"}
+    run.augment.transforms = [
+        flip,
+        flip | {"q": 0.5},
+        {"_target_": "torchvision.transforms.v2.RandomApply", "transforms": [flip | {"x": 1}]},
+    ]
+    assert [problem.partition(":")[0] for problem in target_problems(run)] == [
+        "augment.transforms[1].q",
+        "augment.transforms[2].transforms[0].x",
+    ]
+    run.augment.transforms = []
+    run.data.source = {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}
+    (problem,) = target_problems(run)
+    assert "is no class of a kind of source (a class with entries() and read(key))" in problem
