@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,13 @@ from typing import Any
 from experiments.mutation.mutants import Mutant, mutants
 from experiments.mutation.runner import in_child, judge, observe, preload
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+JUDGED = HERE / "judged.csv"
+"""Survivors that were looked at, by hand: equivalent (nobody can see a difference), cosmetic, elsewhere (what notices isn't
+run here), or a gap; with the reason."""
+PLACE = ("file", "source", "was", "becomes")
+"""What tells a fault from others in ``judged.csv``, whatever else changes in its file."""
 SOURCES = [
     *(f"src/raylight/{room}/**/*.py" for room in ("evaluation", "models", "config", "data/splits", "training")),
     *(f"src/raylight/report/{files}.py" for files in ("results", "facts", "figures/*")),
@@ -179,20 +185,24 @@ def verdict(mutant: Mutant, tests: list[str], tree: Path, log: Path, seconds: Se
 
 
 def main() -> None:
-    """Draw, judge and write ``results.csv`` and ``results.md``."""
+    """Draw, judge and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutants", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--again", action="store_true", help="judge the survivors once more")
+    parser.add_argument("--write", action="store_true", help="only write the tables of what has been judged so far")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "mutation")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    trees = prepare(work, arguments.jobs)
+    trees = [work / "source"] if arguments.write else prepare(work, arguments.jobs)
     files = [str(path.relative_to(trees[0])) for pattern in SOURCES for path in sorted(trees[0].glob(pattern))]
     places = [mutant for file in files for mutant in mutants(trees[0], file)]
     drawn = random.Random(arguments.seed).sample(places, arguments.mutants)
+    if arguments.write:
+        write_tables(work / "results.csv", drawn, trees[0], len(places), arguments.seed)
+        return
     preload()
     look(trees, work)
     lines, seconds = covering(trees[0], work)
@@ -225,7 +235,7 @@ def main() -> None:
         != 0
     ):
         sys.exit(f"Tests that killed fail on the unharmed code, too; see {work / 'control.log'}.")
-    write_tables(table, [m.key for m in drawn], len(places), arguments)
+    write_tables(table, drawn, trees[0], len(places), arguments.seed)
 
 
 def _rows(table: Path) -> list[dict[str, str]]:
@@ -242,35 +252,52 @@ def _append(table: Path, *values: Any) -> None:
             csv.writer(file).writerow(values or COLUMNS)
 
 
-def write_tables(table: Path, drawn: list[str], places: int, arguments: argparse.Namespace) -> None:
-    """The share killed by room, at first and now; and the survivors."""
-    first: dict[str, dict[str, str]] = {}
-    last: dict[str, dict[str, str]] = {}
-    for row in _rows(table):
-        if row["key"] in drawn:
-            first.setdefault(row["key"], row)
-            last[row["key"]] = row
-    killed = {when: Counter() for when in ("first", "last")}
-    total: Counter[str] = Counter()
-    for key in last:
-        room = key.split("/")[2]
-        for part in (room, "all"):
-            total[part] += 1
-            killed["first"][part] += first[key]["verdict"].startswith("killed")
-            killed["last"][part] += last[key]["verdict"].startswith("killed")
-    text = [f"{places:,} faults are possible; {len(drawn)} drawn with seed {arguments.seed}.", ""]
-    text += ["| room | faults | killed at first | killed now | |", "|---|---|---|---|---|"]
-    for part in (*sorted(total.keys() - {"all"}), "all"):
-        share = f"{killed['last'][part] / total[part]:.1%}"
-        text.append(f"| {part} | {total[part]} | {killed['first'][part]} | {killed['last'][part]} | {share} |")
-    (ROOT / "experiments" / "mutation" / "results.md").write_text("\n".join(text) + "\n")
-    with (ROOT / "experiments" / "mutation" / "results.csv").open("w", newline="") as file:
-        names = ["file", "line", "kind", "was", "becomes", "at first", "now"]
-        writer = csv.writer(file)
-        writer.writerow(names)
-        for key, row in sorted(last.items(), key=lambda item: (item[1]["file"], int(item[1]["line"]))):
-            short = [" ".join(row[name].split()) for name in ("was", "becomes")]
-            writer.writerow([row["file"], row["line"], row["kind"], *short, first[key]["verdict"], row["verdict"]])
+def write_tables(table: Path, drawn: list[Mutant], tree: Path, places: int, seed: int) -> None:
+    """``results.md`` and ``results.csv`` of a draw: the share killed by room, and the survivors with what was judged of them.
+
+    Those not judged by any test yet are left out of the shares, and counted.
+    """
+    rows = {row["key"]: row for row in _rows(table)}
+    lines = {file: (tree / file).read_text().splitlines() for file in {mutant.file for mutant in drawn}}
+    judged = {tuple(row[name] for name in PLACE): row for row in csv.DictReader(JUDGED.open())}
+    found: list[dict[str, str]] = []
+    for mutant in sorted((m for m in drawn if m.key in rows), key=lambda m: (m.file, m.start)):
+        source, result = lines[mutant.file][mutant.line - 1].strip(), rows[mutant.key]["verdict"]
+        one = {"file": mutant.file.removeprefix("src/raylight/"), "source": source}
+        one |= {"was": " ".join(mutant.was.split()), "becomes": " ".join(mutant.becomes.split())}
+        note = judged.get(tuple(one[name] for name in PLACE), {"judgement": "not looked at", "reason": ""})
+        note = {"judgement": "", "reason": ""} if result.startswith("killed") else note
+        one |= {"line": str(mutant.line), "kind": mutant.kind, "verdict": result}
+        found.append(one | {name: note[name] for name in ("judgement", "reason")})
+    with (HERE / f"results_seed{seed}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(found[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found)
+    text = [
+        f"# Seed {seed}",
+        "",
+        f"{places:,} faults are possible; {len(drawn)} drawn, the first {len(found)} judged.",
+        "",
+    ]
+    text += [
+        "| room | faults | killed | | of them by time | survivors that nobody could notice |",
+        "|---|---|---|---|---|---|",
+    ]
+    rooms = ["data/splits" if one["file"].startswith("data") else one["file"].partition("/")[0] for one in found]
+    for room in (*sorted(set(rooms)), "all"):
+        of_room = [one for one, its in zip(found, rooms, strict=True) if room in (its, "all")]
+        killed = [one["verdict"] for one in of_room if one["verdict"].startswith("killed")]
+        same = sum(one["judgement"] == "equivalent" for one in of_room)
+        share = f"{len(killed) / len(of_room):.0%}"
+        text.append(f"| {room} | {len(of_room)} | {len(killed)} | {share} | {killed.count('killed (time)')} | {same} |")
+    text += ["", "Survivors:", ""]
+    for one in found:
+        if not one["verdict"].startswith("killed"):
+            of_line = f" in `{one['source'][:90]}`" if one["was"] != one["source"] else ""
+            seen = " (no test runs it)" if one["verdict"] == "no test" else ""
+            change = f"`{one['was'][:70]}` → `{one['becomes'][:70]}`{of_line}{seen}"
+            text.append(f"- `{one['file']}:{one['line']}` {change}: {one['judgement']}. {one['reason']}".rstrip())
+    (HERE / f"results_seed{seed}.md").write_text("\n".join(text) + "\n")
 
 
 if __name__ == "__main__":

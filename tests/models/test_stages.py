@@ -6,7 +6,7 @@ from torch import nn
 
 from raylight.config.schema import ModelConfig
 from raylight.models.build import build_network
-from raylight.models.stages import StagedNetwork, find_stages, flat_stages, split_head, whole
+from raylight.models.stages import StagedNetwork, find_stages, flat_stages, split_blocks, split_head, whole
 
 SMALL = [
     "mnasnet0_5",
@@ -233,3 +233,72 @@ def test_a_head_that_starts_from_zero_is_no_reason_to_take_a_wrong_chain() -> No
     assert norm[1].track_running_stats
     assert norm[1].training
     assert norm[1].running_mean.tolist() == [0] * 4
+
+
+class Transformer(nn.Module):
+    """What timm's vision transformers look like from outside: embedded tokens, blocks, norm, pooling, head."""
+
+    def __init__(self, pooled_by: str = "avg", prefix: int = 1) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 6, 4, 4)
+        self.first = nn.Parameter(torch.randn(1, prefix, 6))
+        self.blocks = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
+        self.norm = nn.LayerNorm(6)
+        self.head = nn.Linear(6, 3)
+        self.global_pool, self.num_prefix_tokens = pooled_by, prefix
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.embed(images).flatten(2).mT
+        tokens = self.norm(self.blocks(torch.cat([self.first.expand(len(images), -1, -1), tokens], 1)))
+        pooled = {
+            "token": lambda: tokens[:, 0],
+            "avg": lambda: tokens[:, self.num_prefix_tokens :].mean(1),
+            "all": lambda: tokens.mean(1),
+            "": lambda: tokens,
+        }
+        return self.head(pooled[self.global_pool]())
+
+
+@pytest.mark.parametrize("pooled_by", ["token", "avg", "all"])
+def test_a_transformer_is_cut_at_each_of_its_blocks(pooled_by: str) -> None:
+    torch.manual_seed(0)
+    network = Transformer(pooled_by).eval()
+    images = torch.randn(2, 3, 16, 16)
+    expected = network(images)
+    staged = split_blocks(network, 16)
+    assert staged is not None
+    assert staged.stage_names == ("body", "blocks.0", "blocks.1", "norm", "pool", "head")
+    assert staged.head_start == 5
+    assert torch.equal(staged(images), expected)
+    assert torch.equal(staged.run(staged.run(images, 0, 3), 3, None), expected)
+
+
+@pytest.mark.parametrize("lacks", ["blocks", "norm", "head", "global_pool"])
+def test_what_only_resembles_a_transformer_is_left_as_it_is(lacks: str) -> None:
+    torch.manual_seed(0)
+    network = Transformer().eval()
+    replaced = {"blocks": nn.Identity(), "norm": nn.Identity(), "head": nn.Identity()}
+    if lacks == "global_pool":
+        network.forward = lambda images: Transformer.forward(network, images)  # type: ignore[method-assign]
+        network.global_pool = nn.Identity()  # type: ignore[assignment]
+        assert split_blocks(network, 16) is None
+        return
+    delattr(network, lacks)
+    network.lost = replaced[lacks]
+    assert split_blocks(network, 16) is None
+    assert isinstance(network.embed, nn.Conv2d)
+    assert network.global_pool == "avg"
+
+
+def test_a_transformer_that_does_more_after_its_blocks_stays_whole() -> None:
+    class Odd(Transformer):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(images)
+
+    torch.manual_seed(0)
+    network = Odd().eval()
+    images = torch.randn(2, 3, 16, 16)
+    expected = network(images)
+    assert split_blocks(network, 16) is None
+    assert torch.equal(network(images), expected)
+    assert network.global_pool == "avg"

@@ -234,3 +234,9 @@ def test_a_name_of_its_own_and_a_prefix_are_taken_off_only_where_all_have_it(tmp
         torch.save(empty, tmp_path / "w.pt")
         with pytest.raises(WeightsError, match=r"w\.pt holds a (dict|OrderedDict), not a state dict"):
             read_state(str(tmp_path / "w.pt"))
+
+
+def test_a_network_that_is_all_head_takes_weights_of_its_own_classes() -> None:
+    source, network = tiny(head=nn.Linear(2, 3)), tiny(head=nn.Linear(2, 3))
+    load_state(network, source.state_dict(), ["head"], "w.pt")
+    assert torch.equal(network.head.weight, source.head.weight)

@@ -105,10 +105,15 @@ def test_what_an_earlier_phase_trains_is_not_computed_before_it() -> None:
     assert features.asked == [(12, 2), (4, 2), (12, 2), (4, 2)]
 
 
-@pytest.mark.parametrize(("batch_norm", "sizes"), [(False, [11, 1]), (True, [12])])
-def test_a_batch_of_one_is_joined_to_the_one_before_under_batch_norm(batch_norm: bool, sizes: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("batch_norm", "batch_size", "sizes"),
+    [(False, 11, [11, 1]), (True, 11, [12]), (True, 10, [10, 2]), (True, 5, [5, 5, 2])],
+)
+def test_a_batch_of_one_is_joined_to_the_one_before_under_batch_norm(
+    batch_norm: bool, batch_size: int, sizes: list[int]
+) -> None:
     phase = dataclasses.replace(WHOLE, batch_norm=batch_norm)
-    found = EpochLoaders(TRAIN, VAL, (phase,), Features(), None, 11, 1, None)
+    found = EpochLoaders(TRAIN, VAL, (phase,), Features(), None, batch_size, 1, None)
     assert [len(batch.targets) for batch in found.train_dataloader()] == sizes
     assert found.clock.batches == len(sizes)
     assert [len(batch.targets) for batch in found.val_dataloader()] == [4]

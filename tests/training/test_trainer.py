@@ -21,7 +21,7 @@ from raylight.training.loaders import EpochLoaders
 from raylight.training.module import Classifier
 from raylight.training.optimization import Optimization
 from raylight.training.phases import Phase, plan_phases
-from raylight.training.trainer import _line, _shows_bars, fit
+from raylight.training.trainer import History, _line, _shows_bars, fit
 from tests.training.tiny import RISING, SGD, TRAIN, VAL, checkpoint, classifier, history, samples, trained
 
 
@@ -298,3 +298,15 @@ def test_weights_are_computed_in_the_precision_that_was_measured(tmp_path: Path)
         losses.append(float(dict(zip(names, values, strict=True))["val/loss"]))
     assert losses[0] != losses[1]
     assert np.isclose(*losses, rtol=0.05)
+
+
+def test_an_epoch_that_is_trained_again_has_one_row(tmp_path: Path) -> None:
+    learner = classifier()
+    trained(tmp_path, learner, max_epochs=2)
+    again = History(RunDir(tmp_path / "run"), lines=False)
+    again.load_state_dict({"rows": [{"epoch": epoch, "seconds": 1.0} for epoch in range(4)]})
+    again.on_train_epoch_start(learner.trainer, learner)
+    again.on_train_epoch_end(learner.trainer, learner)  # of epoch 2, after two
+    assert [row["epoch"] for row in again.rows] == [0, 1, 2]
+    assert again.rows[-1]["seconds"] < 1
+    assert [row["epoch"] for row in again.state_dict()["rows"]] == [0, 1, 2]

@@ -65,3 +65,9 @@ def test_what_an_error_says_has_its_kind_unless_it_is_a_plain_refusal() -> None:
 def test_a_models_node_holds_its_arguments() -> None:
     model = ModelConfig(family="own", _target_=HERE, arguments={"width": 2})
     assert network_node(model) == {"_target_": HERE, "width": 2}
+
+
+def test_arguments_are_plain_lists_and_mappings() -> None:
+    built = build_node("model", {"_target_": HERE, "width": 1, "settings": [1, {"a": [2]}]})
+    assert built.settings == [1, {"a": [2]}]
+    assert (type(built.settings), type(built.settings[1]), type(built.settings[1]["a"])) == (list, dict, list)

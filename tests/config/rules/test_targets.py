@@ -111,6 +111,13 @@ def test_a_foreign_config_file_without_an_attack_is_taken(tmp_path: Path) -> Non
     checked_arguments(CONF, ["--config-path", str(tmp_path), "--config-name", "config"])
 
 
+def test_what_the_command_line_gives_hydra_is_taken_beside_a_foreign_config(tmp_path: Path) -> None:
+    register_schema()
+    (tmp_path / "config.yaml").write_text(HOSTILE)
+    given = ["--config-path", str(tmp_path), "--config-name", "config", "hydra.job.chdir=true", "hydra.run.dir=here"]
+    assert checked_arguments(CONF, given) == given
+
+
 @pytest.mark.parametrize(
     ("addition", "message"),
     [
@@ -153,6 +160,7 @@ def test_a_secret_is_known_by_its_name_and_its_content(word: str, monkeypatch: p
     for content, told in (("1234567", False), ("12345678", True)):  # seven characters may be there by chance
         monkeypatch.setenv(name, content)
         assert (secret_problem("notes", f"x{content}y") is not None) == told
+    assert secret_problem("notes", f"{name} is not read here, only {{oc.env}}") is None
     monkeypatch.setenv("MY_HARMLESS", "some long text")
     assert secret_problem("notes", "some long text") is None
     assert secret_problem("notes", 12345678) is None

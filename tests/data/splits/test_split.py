@@ -392,3 +392,11 @@ def test_groups_are_linked_through_patients_and_pictures_alike() -> None:
         groups = linked_groups(index, duplicates)
         assert [int(group) for group in groups] == [0, 0, 0, 0, 1, 2, 2]
     assert linked_groups(index.select(np.zeros(7, bool)), False).tolist() == []
+
+
+@pytest.mark.parametrize("rarest", [2, 3])
+def test_the_largest_number_of_folds_that_works_is_named(rarest: int) -> None:
+    index = make_index(["a"] * rarest + ["b"] * 40)
+    with pytest.raises(DataError, match=rf"data.folds={rarest} works\.$"):
+        assign_splits(index, DataConfig(folds=8, fold=0, test_fraction=0), 1)
+    assign_splits(index, DataConfig(folds=rarest, fold=0, test_fraction=0), 1)

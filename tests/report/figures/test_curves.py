@@ -92,6 +92,7 @@ def test_the_points_of_two_classes_are_scikit_learns(positive):
     assert x[2::2] == pytest.approx(recall[1:])
     assert y[1::2] == pytest.approx(precision[1:])
     assert y[2::2] == pytest.approx(precision[1:])
+    assert y[0] == pytest.approx(precision[1])  # nothing is chosen there: the precision of the first
     mark = (chosen[truth].mean(), truth[chosen].mean())
     assert tuple(float(axis[0]) for axis in drawn(figure, "threshold 0.4")) == pytest.approx(mark)
     flat = [line for line in figure.axes[0].lines if list(line.get_xdata()) == [0, 1]]
