@@ -18,7 +18,7 @@ transparency               composited on white.
 16 bits, colour            the upper 8 bits, which are all that Pillow reads.
 HEIC, HEIF                 with the extra ``heic``; the primary image, turned as its properties say.
 DICOM                      with the extra ``medical``; see :mod:`raylight.data.decode.dicom`.
-32-bit integers, floats    rejected: the values of black and white are unknown.
+32-bit, signed, floats     rejected: the values of black and white are unknown.
 CMYK                       to RGB without a colour profile; inverted in JPEG files, as Adobe writes them.
 animations, pages          the first frame or page.
 =========================  =================================================================================
@@ -40,14 +40,14 @@ from raylight.data.decode.dicom import decode_dicom, is_dicom, read_dicom
 from raylight.data.decode.integrity import check_covered, check_png_rows, check_tiff_strips
 from raylight.data.decode.jpeg_header import JpegHeader, read_jpeg_header
 from raylight.data.decode.resizing import resize
-from raylight.data.decode.signatures import foreign_kind
+from raylight.data.decode.signatures import foreign_kind, tiff_kind
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CODE_VERSION: Final = 4
+CODE_VERSION: Final = 5
 """Raised with every change here that changes a pixel; part of every cache key."""
 
 READERS: Final = tuple(name for name in ("pillow_heif", "pydicom") if importlib.util.find_spec(name))
@@ -79,6 +79,9 @@ _NO_IMAGE: Final = (
 
 _PHOTOMETRIC_TAG: Final = 262
 """What TIFF's zeros mean (TIFF 6.0): 0 white, 1 black."""
+
+_NUMBERS_TAG: Final = 339
+"""Whether TIFF's samples are integers without sign, 1, with sign, 2, or something else (section 19)."""
 
 _ORIENTATION_TAG: Final = 0x0112
 """EXIF tag with the rotation and mirroring that show the image upright, 1 to 8 (JEITA CP-3451)."""
@@ -200,6 +203,10 @@ def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "row
                     again.verify()
             elif picture.format == "TIFF":
                 check_tiff_strips(data, picture)
+                if 2 in getattr(picture, "tag_v2", {}).get(_NUMBERS_TAG, ()):
+                    raise BadImageError(
+                        f"{tiff_kind(data)}, whose range isn't known; convert to 8 or 16 bits without sign"
+                    )
             picture.load()
             if picture.format == "PNG":
                 check_png_rows(data, picture)
@@ -207,6 +214,10 @@ def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "row
     except (BadImageError, MemoryError):
         raise
     except pillow.UnidentifiedImageError as error:
+        if kind := tiff_kind(data):
+            raise BadImageError(
+                f"a TIFF that can't be read: {kind}; convert it to RGB or grey, 8 bits a channel"
+            ) from error
         raise BadImageError(_NO_IMAGE) from error
     except pillow.DecompressionBombError as error:
         raise BadImageError(f"more than the {MAX_PIXELS:,} pixels that are decoded") from error

@@ -23,6 +23,7 @@ _PASSES: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2,
 _BITS, _COMPRESSION, _COLOURS, _OFFSETS, _COUNTS = 258, 259, 262, 273, 279
 _TILE_WIDTH, _TILE_OFFSETS, _TILE_COUNTS, _JPEG_TABLES = 322, 324, 325, 347
 _RAW, _JPEG, _YCBCR = 1, 7, 6
+_PLANAR, _SEPARATE = 284, 2
 _DEFLATE: Final = (8, 32946)
 _PIECE: Final = 1 << 20
 
@@ -107,6 +108,11 @@ def check_tiff_strips(data: bytes, picture: "Image") -> None:
         needed = picture.height * ((picture.width * sum(_numbers(tags, _BITS)) + 7) // 8)
         if sum(sizes) < needed:
             raise BadImageError(f"its header announces {needed:,} bytes of pixels, its strips have {sum(sizes):,}")
+    channels = len(_numbers(tags, _BITS))
+    if tags.get(_PLANAR) == _SEPARATE and len(sizes) < channels:
+        raise BadImageError(
+            f"its header announces {channels} channels one after the other, the file holds {len(sizes)}"
+        )
     if kind not in (*_DEFLATE, _JPEG):
         return
     for offset, count in zip(_numbers(tags, offsets), sizes, strict=True):

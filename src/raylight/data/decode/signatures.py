@@ -33,6 +33,33 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 )
 """Where each signature stands, what it is, what the file is and what to do about it."""
 
+_TIFF_COLOURS = {
+    0: "grey (white is zero)",
+    1: "grey",
+    2: "RGB",
+    3: "a palette",
+    4: "a mask",
+    5: "CMYK",
+    6: "YCbCr",
+    8: "CIELAB",
+    9: "ICC L*a*b*",
+    10: "ITU L*a*b*",
+    32803: "a camera's colour filters (raw)",
+    32844: "LogL",
+    32845: "LogLuv",
+    34892: "linear raw",
+}
+"""Photometric interpretations (TIFF 6.0 and its supplements)."""
+
+_TIFF_NUMBERS = {
+    1: "integers",
+    2: "signed integers",
+    3: "floating-point numbers",
+    5: "complex integers",
+    6: "complex numbers",
+}
+"""Sample formats (TIFF 6.0, section 19)."""
+
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 _MARKUP = ((b"<svg", "an SVG drawing; export it as PNG"), (b"<!doctype html", "a web page"), (b"<html", "a web page"))
 _PAGE = ", such as the error of a failed download; download the picture again"
@@ -58,6 +85,36 @@ def uses_12_of_16_bits(data: bytes) -> bool:
         largest = np.asarray(picture).max(axis=(0, 1))
         opaque = picture.mode in ("LA", "RGBA") and largest[-1] == 255
         return bool(np.max(largest[:-1] if opaque else largest) < 16)
+
+
+def tiff_kind(data: bytes) -> str | None:
+    """What the pixels of a TIFF are, in words; None where the file is no TIFF, or doesn't tell.
+
+    Args:
+        data: content of the file.
+    """
+    from PIL import TiffImagePlugin as Tiff
+
+    if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return None
+    try:
+        tags = Tiff.ImageFileDirectory_v2(data[:16] if b"+" in data[:4] else data[:8])
+        stream = io.BytesIO(data)
+        stream.seek(tags.next)
+        tags.load(stream)
+        compression, photometric = tags.get(Tiff.COMPRESSION, 1), tags.get(Tiff.PHOTOMETRIC_INTERPRETATION, 0)
+        bits, numbers = tags.get(Tiff.BITSPERSAMPLE, (1,)), tags.get(Tiff.SAMPLEFORMAT, (1,))
+        extra = tuple(tags.get(Tiff.EXTRASAMPLES, ()))
+    except Exception:  # a directory that points elsewhere raises whatever Pillow runs into
+        return None
+    if not tags:
+        return None
+    if compression not in Tiff.COMPRESSION_INFO:
+        return f"compressed by a method ({compression}) that isn't known here"
+    colour = _TIFF_COLOURS.get(photometric, f"colour space {photometric}")
+    alpha = sum(kind in (1, 2) for kind in extra)
+    others = f" with {'transparency' if alpha else 'further channels'}" if extra else ""
+    return f"{colour}{others}, {len(bits)} x {max(bits)}-bit {_TIFF_NUMBERS.get(max(numbers), 'values')}"
 
 
 def foreign_kind(data: bytes, readers: Collection[str] = ()) -> str | None:
