@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from raylight.config.rules.metric_names import LABELS, METRICS
+from raylight.evaluation import intervals
 from raylight.evaluation.definitions.torchmetrics import metric_collection
 from raylight.evaluation.definitions.weighted import WeightedMetrics
 from raylight.evaluation.metrics import as_json, confusion_matrix, evaluate
@@ -164,3 +165,83 @@ def test_the_same_seed_gives_the_same_intervals():
     sample = two(80, 1.5)
     assert evaluate(sample, seed=1) == evaluate(sample, seed=1)
     assert evaluate(sample, seed=1)["brier"] != evaluate(sample, seed=2)["brier"]
+
+
+def test_each_metric_has_the_interval_and_the_images_of_its_own_formula():
+    sample = two(60, 1.0, share=0.25)
+    labels, chosen = sample.labels, sample.predicted()
+    found = evaluate(sample, n_resamples=50)
+    for name, among in {
+        "accuracy": np.ones(60, bool), "recall": labels == 1, "specificity": labels == 0, "precision": chosen == 1
+    }.items():  # fmt: skip
+        hits = int((chosen == labels)[among].sum())
+        assert (found[name].low, found[name].high) == intervals.wilson(hits, int(among.sum())), name
+        assert (found[name].n, found[name].method) == (among.sum(), "Wilson"), name
+    overlap = intervals.wilson(int(((labels == 1) & (chosen == 1)).sum()), int(((labels == 1) | (chosen == 1)).sum()))
+    assert (found["f1"].low, found["f1"].high) == pytest.approx([2 * bound / (1 + bound) for bound in overlap])
+    recalls = [(chosen == labels)[labels == k].mean() for k in (0, 1)]
+    expected = intervals.balanced_recall(np.array(recalls), np.array([45.0, 15.0]))
+    assert (found["balanced_accuracy"].low, found["balanced_accuracy"].high) == pytest.approx(expected)
+    assert (found["auroc"].low, found["auroc"].high) == pytest.approx(
+        intervals.auroc(labels, sample.probabilities[:, 1:], [1], None)[0]
+    )
+    assert {name: one.method for name, one in found.items() if one.method != "Wilson"} == {
+        "balanced_accuracy": "Wilson, of the mean", "f1": "Wilson, of the overlap", "auroc": "score",
+        "ece": "conservative bounds", "average_precision": "bootstrap", "mcc": "bootstrap", "brier": "bootstrap",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+def test_recall_is_of_the_positive_class_whichever_that_is(positive):
+    sample = two(60, 1.0, share=0.25)
+    turned = predictions(sample.labels, sample.probabilities, positive=positive)
+    found = evaluate(turned, n_resamples=20)
+    assert found["recall"].n == (15 if positive else 45)
+    assert found["specificity"].n == (45 if positive else 15)
+    right = turned.predicted() == turned.labels
+    assert found["recall"].value == pytest.approx(right[turned.labels == positive].mean())
+    assert found["specificity"].value == pytest.approx(right[turned.labels != positive].mean())
+
+
+def test_a_class_that_is_predicted_but_does_not_occur_leaves_no_proportion_to_speak_of():
+    sample = three(60, 1.5)
+    everything = evaluate(sample, n_resamples=50)
+    assert everything["recall"] == everything["balanced_accuracy"]
+    assert everything["recall"].method == "Wilson, of the mean"
+    right = sample.predicted() == sample.labels
+    recalls = np.array([right[sample.labels == k].mean() for k in range(3)])
+    expected = intervals.mean_recall(recalls, np.full(3, 20.0))
+    assert (everything["recall"].low, everything["recall"].high) == pytest.approx(expected)
+    without = sample.where(sample.labels != 2)
+    assert (without.predicted() == 2).any()
+    found = evaluate(without, n_resamples=50)
+    assert found["recall"].method == "bootstrap"
+    # The class that doesn't occur has neither an AUROC nor a part in the mean.
+    assert (found["auroc"].low, found["auroc"].high) == pytest.approx(
+        intervals.auroc(without.labels, without.probabilities[:, :2], [0, 1], None)[0]
+    )
+
+
+def test_groups_are_told_in_every_method_and_narrow_none():
+    sample = two(60, 1.0, image_noise=0.6, group=3)
+    found = evaluate(sample, n_resamples=50)
+    groups = np.arange(60) // 3
+    right = sample.predicted() == sample.labels
+    assert all(one.method.endswith(", of groups") for one in found.values())
+    for name, among in {"accuracy": np.ones(60, bool), "recall": sample.labels == 1}.items():
+        expected = intervals.proportion(right[among], groups[among])
+        assert (found[name].low, found[name].high) == expected
+    assert as_json(found)["recall"] == {
+        "value": found["recall"].value, "low": found["recall"].low, "high": found["recall"].high, "n": 30,
+        "caveat": "few_groups",
+    }  # fmt: skip
+
+
+def test_a_metric_that_is_the_same_in_all_resamples_is_widened_all_the_same():
+    """A perfect ranking at a bad threshold: every class has mistakes, and average precision never varies."""
+    labels = np.arange(30) % 2
+    p = np.where(labels == 1, 0.8, 0.7)  # all are predicted positive at 0.5
+    p[:2] = [0.3, 0.4]  # but one of each class
+    sample = predictions(labels, np.stack([1 - p, p], 1))
+    found = evaluate(sample, n_resamples=100)["average_precision"]
+    assert found.low < found.value - 0.02

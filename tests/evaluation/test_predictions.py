@@ -146,3 +146,66 @@ def test_only_images_of_known_class_are_judged_and_lonely_groups_are_no_groups()
 def test_what_cannot_be_predictions_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         predictions(["a"], **changes)
+
+
+def test_the_second_image_is_the_second_of_the_message(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("path,split,label,predicted,p_cat,p_dog\na,test,cat,cat,1,0\nb,test,cow,cat,1,0\n")
+    with pytest.raises(RunError, match=r"image 2: .*'cow'"):
+        read_csv(path)
+
+
+def test_the_last_class_is_positive_unless_another_is_named_and_empty_labels_are_unknown(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text(
+        "path,split,label,predicted,p_cat,p_dog,group\na,test,,cat,0.75,0.25,\nb,val,dog,cat,0.5,0.5,patient 1\n"
+    )
+    found = read_csv(path)
+    assert (found.positive_class, found.class_names) == ("dog", ("cat", "dog"))
+    assert (found.labels.tolist(), list(found.groups)) == ([UNKNOWN, 1], [None, "patient 1"])
+    assert read_csv(path, "cat").positive == 0
+    assert found.probabilities.tolist() == [[0.75, 0.25], [0.5, 0.5]]
+    path.write_text("path,split,label,predicted,p_cat,p_dog\n")
+    assert (len(read_csv(path)), read_csv(path).groups) == (0, None)
+    path.write_text("path,split,label,predicted,p_cat\na,test,cat,cat,1\n")
+    with pytest.raises(RunError, match="should read path,split,label,predicted,p_<class>"):
+        read_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "accepted"),
+    [
+        ({"probabilities": np.array([[0.5005, 0.5]])}, True),  # bfloat16's rounding
+        ({"probabilities": np.array([[0.502, 0.5]])}, False),
+        ({"probabilities": np.array([[0.498, 0.5]])}, False),
+        ({"probabilities": np.array([[0.0, 1.0]])}, True),
+        ({"labels": np.array([UNKNOWN])}, True),
+        ({"labels": np.array([-2])}, False),
+        ({"labels": np.array([1])}, True),
+        ({"groups": ("x",)}, True),
+        ({"groups": ("x", "y")}, False),
+        ({"labels": np.array([0, 1])}, False),
+    ],
+)
+def test_what_may_be_predictions_is_a_matter_of_ranges(changes, accepted):
+    if accepted:
+        assert len(predictions(["a"], **changes)) == 1
+    else:
+        with pytest.raises(ValueError, match="must"):
+            predictions(["a"], **changes)
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+def test_confidence_is_the_positive_classs_probability_or_the_highest(positive):
+    two = predictions(
+        ["a", "b"], probabilities=np.array([[0.3, 0.7], [0.9, 0.1]]), positive_class=("cat", 'dog, "good"')[positive]
+    )
+    confidence, truth = two.labelled().confidences()
+    assert confidence.tolist() == [[0.3, 0.9], [0.7, 0.1]][positive]
+    assert truth.tolist() == [positive == 0, positive == 1]
+    three = predictions(
+        ["a", "b"], probabilities=np.array([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]]), class_names=("x", "y", "z"),
+        positive_class="x", labels=np.array([1, 0]),
+    )  # fmt: skip
+    confidence, truth = three.labelled().confidences()
+    assert (confidence.tolist(), truth.tolist()) == ([0.5, 0.8], [True, False])

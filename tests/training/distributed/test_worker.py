@@ -1,7 +1,11 @@
 """A training is packed for other processes, which get its images by the name of their file and the driver's trial."""
 
+import logging
+import os
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +14,14 @@ import torch
 from raylight.config.schema import TrainerConfig
 from raylight.cpu.settings import CpuSettings
 from raylight.data.samples import Samples
+from raylight.errors import DataError
+from raylight.runs.run_dir import RunDir
 from raylight.training.callbacks.pruning import TRIAL_VARIABLE
-from raylight.training.distributed.worker import Training
+from raylight.training.distributed.worker import Training, take_part
 from raylight.training.loaders import EpochLoaders
-from tests.training.tiny import PHASES, VAL, classifier
+from raylight.training.messages import LogLine, Message, Metrics
+from raylight.training.trainer import Place
+from tests.training.tiny import PHASES, TRAIN, VAL, classifier, history, trained
 
 
 def test_weights_and_trial_travel_and_mapped_images_go_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,3 +39,67 @@ def test_weights_and_trial_travel_and_mapped_images_go_by_name(tmp_path: Path, m
     state = learner.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in again.classifier.state_dict().items())
     assert dict(again.environment) == {TRIAL_VARIABLE: '{"number": 3}'}
+
+
+def no_features(*_: Any) -> Any:
+    raise AssertionError("nothing is frozen")
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A world of one training process."""
+    for name in ("OMP_NUM_THREADS", TRIAL_VARIABLE):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    threads = torch.get_num_threads()
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+@pytest.mark.usefixtures("alone")
+def test_a_process_trains_as_one_alone_does_and_sends_its_log_and_metrics(tracked: bool, tmp_path: Path) -> None:
+    learner = classifier()
+    loaders = EpochLoaders(TRAIN, VAL, learner.phases, no_features, None, 7, 1, None)
+    config = TrainerConfig(max_epochs=2, progress="lines")
+    training = Training(learner, loaders, config, CpuSettings("32", False, 8, ""), tracked, {"RAYLIGHT_TEST": "told"})
+    ours, sent = logging.getLogger("raylight"), list[Message]()
+    before = (ours.level, ours.propagate, ours.handlers[:])
+    run = RunDir.claim(tmp_path / "run")
+    finished = take_part(training.packed(), Place(), run, None, 1, sent.append)
+    assert (ours.level, ours.propagate, ours.handlers[:]) == before
+    assert (os.environ.pop("RAYLIGHT_TEST"), os.environ["OMP_NUM_THREADS"], torch.get_num_threads()) == ("told", "1", 1)
+    trained(tmp_path / "plain", classifier(), max_epochs=2)
+    plain = history(tmp_path / "plain")
+    assert [row["val/loss"] for row in history(tmp_path)] == [row["val/loss"] for row in plain]
+    assert finished.epochs == 2
+    lines = [message for message in sent if isinstance(message, LogLine)]
+    assert [line.text[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert {(line.logger, line.level) for line in lines} == {("raylight.training.trainer", logging.INFO)}
+    told = [message for message in sent if isinstance(message, Metrics)]
+    assert bool(told) == tracked
+    if tracked:
+        losses = [message.values["val/loss"] for message in told if "val/loss" in message.values]
+        assert losses == pytest.approx([row["val/loss"] for row in plain], abs=1e-5)
+
+
+class Missing:
+    """Stands for images that a process can't see."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _cannot_see, ()
+
+
+def _cannot_see() -> None:
+    raise DataError("no images here")
+
+
+@pytest.mark.usefixtures("alone")
+def test_where_a_process_lacks_the_images_all_stop(tmp_path: Path) -> None:
+    sent = list[Message]()
+    with pytest.raises(DataError, match="no images here"):
+        take_part(pickle.dumps(Missing()), Place(), RunDir.claim(tmp_path / "run"), None, 1, sent.append)
+    assert sent == []
