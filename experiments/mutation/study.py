@@ -36,7 +36,7 @@ SOURCES = [
     *(f"src/raylight/{room}/**/*.py" for room in ("evaluation", "models", "config", "data/splits", "training")),
     *(f"src/raylight/report/{files}.py" for files in ("results", "facts", "figures/*")),
 ]
-ROOMS = ("evaluation", "models", "config", "data/splits", "training", "report", "compare")
+ROOMS = ("evaluation", "models", "config", "data/splits", "training", "report", "comparison")
 TESTS = [*(f"tests/{room}/**/test_*.py" for room in ROOMS), "tests/test_doctests.py"]
 SLOW = 5.0
 """Tests that take longer, in seconds, are run only for lines that no other test runs."""
