@@ -41,8 +41,6 @@ MORE_PARAMETERS = {
 WITHOUT_OWN_TEST = {
     "__main__": "one call; tests/commands start Raylight as users do",
     "pipeline.command": "two calls; tests/commands train through it",
-    "training.distributed.local": "starts processes of its own; test_launch trains, stops and kills them",
-    "training.distributed.ray_actor": "runs in Ray's processes; test_launch trains, stops and kills them",
     "training.distributed.ray_worker": "runs in Ray's processes; test_launch trains, stops and kills them",
 }
 """Modules that only a test of a whole command can try, with the reason."""

@@ -65,7 +65,8 @@ def test_a_process_trains_as_one_alone_does_and_sends_its_log_and_metrics(tracke
     learner = classifier()
     loaders = EpochLoaders(TRAIN, VAL, learner.phases, no_features, None, 7, 1, None)
     config = TrainerConfig(max_epochs=2, progress="lines")
-    training = Training(learner, loaders, config, CpuSettings("32", False, 8, ""), tracked, {"RAYLIGHT_TEST": "told"})
+    environment = {"RAYLIGHT_TEST": "told"}
+    training = Training(learner, loaders, config, CpuSettings("32", False, 8, ""), tracked, environment=environment)
     ours, sent = logging.getLogger("raylight"), list[Message]()
     before = (ours.level, ours.propagate, ours.handlers[:])
     run = RunDir.claim(tmp_path / "run")
