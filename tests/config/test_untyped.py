@@ -42,11 +42,19 @@ def test_what_is_typed_or_whole_is_left_alone(typed: list[str], cache: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("root", "data"), [("data.root=photos", "folder"), ("data.csv=a.csv", "folder"), ("data.root='a=b.parquet'", "parquet"),
-                       ("data.root=all.TAR", "tar")],
-)  # fmt: skip
-def test_images_are_read_by_what_their_place_is(root: str, data: str, cache: Path) -> None:
-    assert with_choices([root, "model=cnn3"]) == ([root, "model=cnn3", f"data={data}"], [])
+    ("root", "chosen"),
+    [
+        ("data.root=my/photos", ["data=folder", "data.name=photos"]),
+        ("data.csv=a.csv", ["data=folder", "data.name=a"]),
+        ("data.root='a=b.parquet'", ["data=parquet"]),
+        ("data.root=all.TAR", ["data=tar", "data.name=all"]),
+        ("data.root=/", ["data=folder"]),
+        ("data.root=photos data.name=mine", ["data=folder"]),
+    ],
+)
+def test_images_are_read_by_what_their_place_is_and_named_after_it(root: str, chosen: list[str], cache: Path) -> None:
+    typed = [*root.split(), "model=cnn3"]
+    assert with_choices(typed) == ([*typed, *chosen], [])
 
 
 def test_the_network_is_the_better_one_whose_weights_are_here(cache: Path) -> None:
@@ -54,7 +62,7 @@ def test_the_network_is_the_better_one_whose_weights_are_here(cache: Path) -> No
     assert with_choices(["-m", "data=xray", "seed=1,2"])[0] == ["-m", "data=xray", "seed=1,2", "model=resnet18"]
     (cache / "mobilenet_v2-7ebf99e0.pth").touch()
     found, (sentence,) = with_choices(["data.root=photos"])
-    assert found == ["data.root=photos", "data=folder", "model=mobilenet_v2"]
+    assert found == ["data.root=photos", "data=folder", "data.name=photos", "model=mobilenet_v2"]
     assert sentence == f"model=mobilenet_v2: pretrained, its weights are in {cache}; model=NAME takes another."
 
 
@@ -92,5 +100,5 @@ def test_weights_are_found_in_a_folder_by_the_networks_name(tmp_path: Path, cach
     assert filled(model).weights == str(tmp_path / "resnet18.pt")
     assert with_choices([f"model.weights={tmp_path}", "data.root=films"])[0][-1] == "model=mobilenet_v2"
     assert with_choices(["model.weights=w/resnet18.pt", "data.root=films"])[0][-1] == "model=resnet18"
-    assert with_choices(["model.weights=w/best.ckpt", "data.root=films"])[0][-1] == "data=folder"
-    assert with_choices([f"model.weights={tmp_path / 'none'}", "data.root=films"])[0][-1] == "data=folder"
+    assert with_choices(["model.weights=w/best.ckpt", "data.root=films"])[0][-1] == "data.name=films"
+    assert with_choices([f"model.weights={tmp_path / 'none'}", "data.root=films"])[0][-1] == "data.name=films"

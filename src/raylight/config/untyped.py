@@ -5,6 +5,7 @@ whose drawings a small network learns in seconds; published experiments, runs to
 """
 
 import os
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -40,6 +41,9 @@ def with_choices(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     if "data" not in typed and (root := typed.get("data.root", typed.get("data.csv"))):
         typed["data"] = _KINDS.get(Path(root).suffix.lower(), "folder")
         added.append(f"data={typed['data']}")
+        name = Path(root).stem
+        if "data.name" not in typed and re.fullmatch(r"[A-Za-z][\w-]{0,63}", name, re.ASCII):
+            added.append(f"data.name={name}")
     names_model = "model" in typed or any(key in typed for key in ("model.name", "model.family", "model._target_"))
     weights = typed.get("model.weights", "DEFAULT")
     if not names_model and typed.get("data", "demo") != "demo" and (found := _network(weights)):

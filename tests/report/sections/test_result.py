@@ -3,6 +3,8 @@
 import json
 import re
 
+from omegaconf import OmegaConf
+
 from raylight.evaluation.predictions import read_csv
 from raylight.report.run_page import write_report
 from tests.report.page_reader import Page
@@ -46,3 +48,19 @@ def test_many_classes(run_of):
     assert "commonest mistakes" in page.section("result")
     assert "Figures were switched off" in page.section("result")
     assert "specificity" not in page.section("summary")
+
+
+def test_phases_are_told_by_the_epochs_that_they_took(finished):
+    """A solved head takes one epoch, whatever its share; a phase that was never reached isn't told."""
+    import pandas as pd
+
+    recipe = {"name": "recommended", "phases": [{"train_from": "head", "solve": True, "share": 0.5},
+                                                {"train_from": "last_blocks"}, {"train_from": "all"}]}  # fmt: skip
+    config = OmegaConf.load(finished.run / "config.yaml")
+    config.finetune, config.model.weights = recipe, "DEFAULT"
+    finished.run.write_text("config.yaml", OmegaConf.to_yaml(config))
+    history = pd.read_csv(finished.run / "history.csv")
+    history["phase"] = [0] + [1] * (len(history) - 1)
+    history.to_csv(finished.run / "history.csv", index=False)
+    told = Page(write_report(finished.run)).section("training")
+    assert f"recipe recommended: head solved, then last blocks for {len(history) - 1} epochs." in told

@@ -1,8 +1,7 @@
 """A run's result on its page: metrics with intervals, curves, classes, and the images it got right and wrong."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,9 +88,20 @@ def training(facts: RunFacts) -> dict[str, Any]:
         "gaps": gaps,
         "chosen": facts.chosen,
         "rates": (rates[0], min(rates), max(rates)) if rates else None,
-        "phases": [asdict(phase) for phase in recipe_of(facts.config).phases],
+        "phases": _phases(facts, history),
         "finetune": facts.config.finetune.name,
     }
+
+
+def _phases(facts: RunFacts, history: Sequence[Mapping[str, float]]) -> list[str]:
+    """What trained for how many epochs, as they went: a solved head takes one, whatever its share is."""
+    told = []
+    for position, phase in enumerate(recipe_of(facts.config).phases):
+        epochs = sum(row.get("phase", 0) == position for row in history)
+        part = "all layers" if phase.train_from == "all" else phase.train_from.replace("_", " ")
+        length = "solved" if phase.solve and epochs == 1 else f"for {epochs} epoch{'s' * (epochs != 1)}"
+        told += [f"{part} {length}"] if epochs else []
+    return told
 
 
 def result(facts: RunFacts) -> dict[str, Any]:
