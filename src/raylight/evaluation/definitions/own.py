@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from torchmetrics import Metric
 
 from raylight.config.rules.nodes import build_node, class_count_parameter, find_target, said
 from raylight.config.rules.targets import check_node
@@ -86,6 +84,9 @@ class OwnMetrics:
         self, name: str, probabilities: Float[np.ndarray, "image class"], labels: Int[np.ndarray, " image"]
     ) -> float:
         metric = self._metrics[name]
+        import torch
+        from torchmetrics import Metric
+
         given, truth = torch.from_numpy(probabilities).float(), torch.from_numpy(labels).long()
         if any(base.__name__.startswith("Binary") for base in type(metric).__mro__):
             given, truth = given[:, self.positive], (truth == self.positive).long()
