@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 
-# Before torch is imported: two processes run tests, and the networks are so small that a second thread only waits.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 from tests.finished_run import finished, finished_template, run_of
 from tests.forked import ROOT, run_forked
 from tests.trained_run import copied_run, images, raylight, run, untrained

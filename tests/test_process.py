@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from raylight.process import ensure_home, environment, temporary_folder, torch_threads
+from raylight.process import ensure_home, environment, shorten_waits, temporary_folder, torch_threads
+from tests.forked import ROOT
 
 
 def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,3 +62,22 @@ def test_a_home_that_can_be_written_stays(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("HOME", str(tmp_path))
     ensure_home()
     assert os.environ["HOME"] == str(tmp_path)
+
+
+def test_commands_shorten_the_waiting_of_torchs_threads_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, kept in ((None, "1000"), ("0", "0")):
+        monkeypatch.delenv("GOMP_SPINCOUNT") if given is None else monkeypatch.setenv("GOMP_SPINCOUNT", given)
+        shorten_waits()
+        assert os.environ["GOMP_SPINCOUNT"] == kept
+    script = (
+        "import sys, os, runpy\n"
+        "sys.argv = ['train.py', '--cfg', 'job']\n"
+        "try:\n    runpy.run_path('train.py', run_name='__main__')\n"
+        "except SystemExit:\n    pass\n"
+        "print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    )
+    bare = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=bare, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "1000 False"  # in time: torch isn't imported yet

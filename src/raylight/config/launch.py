@@ -27,7 +27,7 @@ from raylight.config.untyped import with_choices
 from raylight.errors import ConfigError, first_line
 from raylight.imports import few_collections
 from raylight.installation import TRAIN
-from raylight.process import ensure_home
+from raylight.process import ensure_home, shorten_waits
 
 Rehearsal = Callable[[RunConfig], Sequence[str]]
 """Names the problems that only building what a config names brings up."""
@@ -48,6 +48,7 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any], rehearse: Rehears
     from hydra._internal.utils import get_args_parser
 
     ensure_home()
+    shorten_waits()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # until the job has an answer of its own
     register_schema()

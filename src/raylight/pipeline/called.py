@@ -10,6 +10,7 @@ from raylight.config.paths import with_absolute_paths
 from raylight.config.untyped import with_choices
 from raylight.errors import ConfigError, RunError
 from raylight.installation import OPTION_FILES, TRAIN, join_project
+from raylight.process import shorten_waits
 
 
 def train_here(settings: Sequence[str], *, progress: bool | None) -> Path:
@@ -38,6 +39,7 @@ def train_here(settings: Sequence[str], *, progress: bool | None) -> Path:
     flags = [text for text in settings if text.startswith("-")]
     if flags:
         raise ConfigError([f"{flags[0]}: a call takes settings only; a sweep is a loop over calls, or {TRAIN} -m ..."])
+    shorten_waits()
     join_project()
     register_schema()
     shown = in_notebook() if progress is None else progress
