@@ -1,19 +1,12 @@
 """The wheel, installed into an environment of its own and used from an empty folder elsewhere."""
 
-import os
-import subprocess
-import sys
-import sysconfig
-import venv
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.forked import ROOT
+from tests.installed import Installed
+from tests.installed import installed as installed
 from tests.trained_run import draw
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
 
 QUICK = [
     "model=cnn2",
@@ -27,33 +20,6 @@ QUICK = [
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """``raylight`` of an environment with the wheel alone; the packages that it needs are those of this environment."""
-    folder = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT], check=True)
-    venv.create(folder / "env", symlinks=True)
-    python = folder / "env" / "bin" / "python"
-    (wheel,) = folder.glob("*.whl")
-    subprocess.run([*pip, "--python", python, "install", "--no-deps", "--no-index", wheel], check=True)
-    (packages,) = (folder / "env" / "lib").glob("python*/site-packages")
-    (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
-
-    def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        known = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        return subprocess.run(
-            [python.with_name("raylight"), *arguments],
-            cwd=cwd,
-            env={**known, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
-
-
-@pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos of mine")
     for label in ("left", "right"):
@@ -62,7 +28,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_sweep_its_comparison_and_an_audit_run_from_an_empty_folder(
-    installed: Command, photos: Path, tmp_path: Path
+    installed: Installed, photos: Path, tmp_path: Path
 ) -> None:
     data = ("data=folder", f"data.root='{photos}'")
     swept = installed("train", "-m", *QUICK, *data, "seed=1,2", cwd=tmp_path)
@@ -80,7 +46,7 @@ def test_a_sweep_its_comparison_and_an_audit_run_from_an_empty_folder(
     assert "24 images" in audited.stdout + audited.stderr
 
 
-def test_settings_are_shown_completed_and_refused_as_in_a_checkout(installed: Command, tmp_path: Path) -> None:
+def test_settings_are_shown_completed_and_refused_as_in_a_checkout(installed: Installed, tmp_path: Path) -> None:
     shown = installed("train", "--cfg", "job", "--package", "model", "model=resnet18", cwd=tmp_path)
     assert "last_blocks_from: layer4.0" in shown.stdout
     completed = installed(
