@@ -189,6 +189,27 @@ def test_ray_workers_learn_what_one_process_does_though_one_is_killed(alone: Run
     assert [log.count(f"epoch {epoch}/4") for epoch in (1, 2, 3)] == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("averaging", "launcher"), [("swa", "processes"), ("ema", "ray")])
+def test_processes_average_the_weights_that_one_does(averaging: str, launcher: str, tmp_path: Path) -> None:
+    """Judged, saved and shipped: in two phases, the second of which begins a new average."""
+    falling = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3}
+    changes = {"trainer.averaging": averaging, "trainer.ema_decay": 0.9, "optimizer": falling, "trainer.max_epochs": 3}
+    alone = run_until(tmp_path / "alone", **changes)
+    processes = {"trainer.launcher": launcher, "trainer.num_workers": 2, "ray.object_store_gb": 0.1}
+    run = run_until(tmp_path / "run", **changes, **processes)
+    losses = [name.endswith("/loss") for name in columns(run)]
+    np.testing.assert_allclose(np.array(history(run))[:, losses], np.array(history(alone))[:, losses], atol=2e-4)
+    saved = [torch.load(one / "checkpoints/last.ckpt", weights_only=True) for one in (run, alone)]
+    best = [torch.load(one / "checkpoints/best.ckpt", weights_only=True)["state_dict"] for one in (run, alone)]
+    for name, shipped in load_file(run / "model.safetensors").items():
+        averages = [state["state_dict"][f"network.{name}"] for state in saved]
+        torch.testing.assert_close(*averages, atol=1e-3, rtol=0)
+        torch.testing.assert_close(shipped, best[1][f"network.{name}"], atol=1e-3, rtol=0)
+        assert torch.equal(shipped, best[0][f"network.{name}"])
+    current = saved[0]["current_model_state"]
+    assert max(float((current[name] - value).abs().max()) for name, value in saved[0]["state_dict"].items()) > 2e-3
+
+
 RESNET = {"name": "resnet18", "family": "torchvision", "image_size": 32}
 
 
