@@ -356,7 +356,9 @@ def test_weights_are_a_file_a_run_or_published(tmp_path: Path) -> None:
         "weights"
     )
     (problem,) = found({"model.weights": str(run)})
-    assert problem.startswith(f"model.weights: '{run}' has no model.safetensors, as finished runs have; give a path")
+    assert problem.startswith(
+        f"model.weights: '{run}' has neither a file cnn2.pt (.pth, .safetensors) nor, as runs have, model.safetensors; "
+    )
     assert found({"model.weights": str(run)}, weights_needed=False) == []
     (run / "model.safetensors").touch()
     assert found({"model.weights": str(run)}) == []

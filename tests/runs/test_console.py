@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from raylight.runs.console import log_to, progress_bar
+from raylight.runs import console
+from raylight.runs.console import log_to, messages_on, progress_bar, shows_bars
 
 
 @pytest.fixture
@@ -43,3 +44,27 @@ def test_a_stage_ends_with_how_many_images_it_took(ours: logging.Logger, mode: s
     with progress_bar("decoding", mode):
         pass
     assert stream.getvalue().count("\n") == said  # a stage without work says nothing
+
+
+@pytest.mark.parametrize(
+    ("progress", "terminal", "bars"),
+    [("auto", True, True), ("auto", False, False), ("lines", True, False), ("off", True, False)],
+)
+def test_bars_are_for_terminals_and_notebooks(
+    progress: str, terminal: bool, bars: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    assert shows_bars(progress) == bars
+    monkeypatch.setattr(console, "in_notebook", lambda: True)
+    assert shows_bars(progress) == (progress == "auto")
+
+
+def test_messages_are_shown_within_a_context_and_the_logger_is_left_as_it_was(ours: logging.Logger) -> None:
+    before = ours.level, ours.propagate, list(ours.handlers)
+    stream = io.StringIO()
+    with messages_on(stream):
+        ours.info("within")
+    with messages_on(None):
+        ours.warning("nowhere")
+    assert stream.getvalue() == "within\n"
+    assert (ours.level, ours.propagate, list(ours.handlers)) == before

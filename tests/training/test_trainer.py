@@ -21,7 +21,7 @@ from raylight.training.loaders import EpochLoaders
 from raylight.training.module import Classifier
 from raylight.training.optimization import Optimization
 from raylight.training.phases import Phase, plan_phases
-from raylight.training.trainer import History, _line, _shows_bars, fit
+from raylight.training.trainer import History, _line, fit
 from tests.training.tiny import RISING, SGD, TRAIN, VAL, checkpoint, classifier, history, samples, trained
 
 
@@ -270,17 +270,6 @@ def test_an_epochs_line_is_aligned_and_leaves_out_what_is_not_known() -> None:
     assert _line({"epoch": 0, "seconds": 0.06, "train/accuracy": 1.0, "train/loss": 0.25}, 5) == (
         "epoch 1/5  train/loss 0.250 train/accuracy 1.000  (0.1 s)"
     )
-
-
-@pytest.mark.parametrize(
-    ("progress", "terminal", "bars"),
-    [("auto", True, True), ("auto", False, False), ("lines", True, False), ("off", True, False)],
-)
-def test_bars_are_for_terminals_alone(
-    progress: str, terminal: bool, bars: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
-    assert _shows_bars(TrainerConfig(progress=progress)) == bars
 
 
 def test_weights_are_computed_in_the_precision_that_was_measured(tmp_path: Path) -> None:
