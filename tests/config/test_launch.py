@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from raylight.config.launch import checked_arguments, main, register_schema
 from raylight.errors import ConfigError
+from tests.composed import problems
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -138,3 +139,11 @@ def test_pluses_are_put_where_hydra_wants_them() -> None:
     assert checked_arguments(CONF, given) == [
         "seed=3", "++notes=x", "++optimizer.weight_decay=0.1", "++optimizer.amsgrad=true"
     ]  # fmt: skip
+
+
+def test_a_pattern_that_fits_no_option_and_several_values_without_a_sweep_are_one_problem_each() -> None:
+    (none,) = problems("-m", "optimizer=glob(zz*)")
+    assert none.startswith("optimizer=glob(zz*): fits none of the options, which are adam, adamw")
+    assert problems("-m", "optimizer=glob(ad*)") == []
+    (several,) = problems("model=cnn2,cnn3")
+    assert "names several values; sweep over them with -m" in several

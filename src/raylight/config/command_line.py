@@ -4,6 +4,7 @@ Flags may stand anywhere. A value that Hydra's grammar can't read is read as the
 the quoted form that works is named.
 """
 
+import re
 import shlex
 from typing import Any
 
@@ -94,6 +95,15 @@ def read_override(text: str, *, multirun: bool) -> tuple[Any, str | None]:
             f"one text: {_in_shell(f'{key}={quoted(value)}')}"
         )
     return override, None
+
+
+def shell_setting(key: str, value: str) -> str:
+    """A setting as it is typed in a shell, in quotes where Hydra or the shell would read its value otherwise.
+
+    >>> print(shell_setting("data.root", "my photos"), shell_setting("data.root", "photos"))
+    "data.root='my photos'" data.root=photos
+    """
+    return f"{key}={value}" if re.fullmatch(r"[\w./:-]+", value, re.ASCII) else _in_shell(f"{key}={quoted(value)}")
 
 
 def _in_shell(text: str) -> str:

@@ -211,7 +211,7 @@ def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal 
         for text in parsed.overrides:
             override, problem = read_override(text, multirun=parsed.multirun)
             problems += [problem] if problem else []
-            if override is None:
+            if override is None or (problem and override.key_or_group in groups):
                 continue
             override.config_loader = loader  # which globs need
             found = list(override_problems(override, loader, groups))

@@ -33,6 +33,8 @@ def override_problems(override: Any, loader: Any, groups: set[str]) -> Iterator[
     group = key.split("@")[0]
     if group in groups and not override.is_delete():
         options = loader.get_group_options(group)
+        if override.is_sweep_override() and not override.is_interval_sweep() and not values_of(override):
+            yield f"{override.input_line}: fits none of the options, which are {', '.join(options)}"
         for value in values_of(override):
             if value is not None and str(value) not in options:
                 guess = did_you_mean(str(value), options) or f"; the options are {', '.join(options)}"

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from raylight.config.command_line import shell_setting
 from raylight.config.schema import DataConfig
 from raylight.data.names import describe_classes, quoted, shortened
 from raylight.data.sources.layouts import LayoutMatch, read_class_folders, read_flat
@@ -55,11 +56,8 @@ def not_found_error(data: DataConfig, root: AnyPath, problem: str) -> DataError:
             or f"Kaggle's {data.kaggle} (needs an account and kagglehub: {install_command('download')})"
         )
         lines.append(f"or let data.download=true fetch {source}")
-    target = (
-        f"data={data.name} data.root={root}"
-        if data.homepage or data.kind == "demo"
-        else f"data=folder data.root={root}"
-    )
+    setting = shell_setting("data.root", str(root))
+    target = f"data={data.name} {setting}" if data.homepage or data.kind == "demo" else f"data=folder {setting}"
     lines.append(f"Check what you have with: {TRAIN} {target} trainer=debug")
     return DataError("\n".join(lines))
 
@@ -68,7 +66,8 @@ def ambiguous_root_error(root: AnyPath, fitting: list[LayoutMatch]) -> DataError
     """The error for a folder that fits several layouts; names the settings that choose one."""
     lines = [f"{root} can be read in {len(fitting)} ways:"]
     lines += [
-        f"  data.root={one.root} data.layout={one.layout}: {len(one.files):,} images, {describe_classes(one.labels)}"
+        f"  {shell_setting('data.root', str(one.root))} data.layout={one.layout}: {len(one.files):,} images, "
+        f"{describe_classes(one.labels)}"
         for one in fitting
     ]
     return DataError("\n".join([*lines, "Say which is meant by giving data.root and data.layout."]))
