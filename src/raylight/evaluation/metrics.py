@@ -109,9 +109,9 @@ def _own_estimates(labelled: LabelledPredictions, own: OwnMetrics, seed: int) ->
     found = {}
     for name, value in own.values(labelled.probabilities, labelled.labels).items():
         drawn = np.concatenate([chunk[name] for chunk in chunks])
-        estimate = _estimate(
-            labelled, value, bca(value, drawn, left_out[name], n_units(labelled.groups, n)), "bootstrap"
-        )
+        low, high = bca(value, drawn, left_out[name], n_units(labelled.groups, n))
+        least, most = own.range_of(name)
+        estimate = _estimate(labelled, value, Interval(max(low, least), min(high, most)), "bootstrap")
         alike = not np.isnan(value) and estimate.high - estimate.low < 1e-9
         found[name] = replace(estimate, caveat="resamples_alike" if alike else _caveat(name, estimate, labelled))
     return found

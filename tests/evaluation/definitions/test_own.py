@@ -106,6 +106,14 @@ def test_it_has_a_bootstrap_interval_over_images_or_groups() -> None:
     assert "few_groups" not in (grouped.caveat or "")
 
 
+def test_an_interval_stays_within_the_metrics_range() -> None:
+    own = OwnMetrics({"f2": F2}, 2, 0)
+    few = predictions().where(np.arange(200) < 7)  # one of them is wrong: the bootstrap alone would go beyond 1
+    found = evaluate(few, own=own)["f2"]
+    assert 0 <= found.low < found.value < found.high == 1
+    assert OwnMetrics({"cost": node("Cost", price=1)}, 2, 0).range_of("cost") == (-np.inf, np.inf)
+
+
 def test_what_never_varies_says_so() -> None:
     found = evaluate(predictions(), own=OwnMetrics({"cost": node("Cost", price=0)}, 2, 0))["cost"]
     assert (found.value, found.low, found.high, found.caveat) == (0, 0, 0, "resamples_alike")

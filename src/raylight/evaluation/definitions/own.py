@@ -47,6 +47,12 @@ class OwnMetrics:
     def __bool__(self) -> bool:
         return bool(self._metrics)
 
+    def range_of(self, name: str) -> tuple[float, float]:
+        """Smallest and largest value of a metric, as far as it tells: torchmetrics' do."""
+        metric = self._metrics[name]
+        least, most = getattr(metric, "plot_lower_bound", None), getattr(metric, "plot_upper_bound", None)
+        return -np.inf if least is None else float(least), np.inf if most is None else float(most)
+
     def values(
         self, probabilities: Float[np.ndarray, "image class"], labels: Int[np.ndarray, " image"]
     ) -> dict[str, float]:
