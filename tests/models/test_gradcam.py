@@ -133,6 +133,7 @@ def test_border_share():
     corner = np.zeros((20, 20))
     corner[0, 0], corner[10, 10] = 1, 3
     assert border_share(corner) == 0.25
+    assert border_share(corner / 64) == 0.25  # however little heat there is
     assert border_share(corner, border=0) == 0
     assert math.isnan(border_share(np.zeros((8, 8))))
 
