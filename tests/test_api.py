@@ -28,6 +28,12 @@ SMALL = (
 )
 
 
+@pytest.fixture(autouse=True)
+def no_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without those that commands in other tests have left, on streams that are closed by now."""
+    monkeypatch.setattr(logging.getLogger("raylight"), "handlers", [])
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("called") / "photos"
