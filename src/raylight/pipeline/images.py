@@ -78,12 +78,13 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
     """
     from raylight.data.index import build_index, check_bad_fraction
     from raylight.data.sources.source import describe_groups, find_images
-    from raylight.data.splits.check import check_shares, check_splits
+    from raylight.data.splits.check import check_splits, share_problems
     from raylight.data.splits.split import assign_splits, split_size_warnings
     from raylight.machine import usable_cpus
 
     source = find_images(config.data, cache_dir)
-    check_shares(config.data, {file.split for file in source.files})
+    if problems := list(share_problems(config.data, {file.split for file in source.files})):
+        raise DataError("\n".join(problems))
     index = build_index(source, cache_dir, config.decode.workers or usable_cpus())
     if (told := describe_groups(index.column("group"), config.data)) is not None:
         log.info("%s", told)

@@ -5,6 +5,8 @@ them. Leaves out what depends on the images (``pipeline.images``).
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylight.config.rules.nodes import logger_nodes, said
@@ -12,6 +14,7 @@ from raylight.config.rules.pretrained import model_input
 from raylight.config.rules.recipe import recipe_of
 from raylight.config.schema import (
     AugmentConfig,
+    DataConfig,
     FinetuneConfig,
     LoggerConfig,
     LossConfig,
@@ -19,7 +22,8 @@ from raylight.config.schema import (
     PhaseConfig,
     RunConfig,
 )
-from raylight.errors import ConfigError, WeightsError
+from raylight.config.uris import is_uri
+from raylight.errors import ConfigError, DataError, WeightsError
 
 if TYPE_CHECKING:
     from raylight.models.stages import StagedNetwork
@@ -39,6 +43,7 @@ def rehearsal_problems(config: RunConfig) -> list[str]:
     """
     model, finetune, epochs = config.model, recipe_of(config), config.trainer.max_epochs
     return [
+        *_share_problems(config.data),
         *_once(_network_problems, model, finetune, epochs, config.trainer.batch_size, config.trainer.num_workers),
         *_once(_loss_problems, config.loss, bool(config.augment.batch)),
         *_once(_mixing_problems, config.augment, model, finetune, epochs, config.seed),
@@ -53,6 +58,23 @@ def _once(problems: Callable[..., Iterator[str]], *settings: Any) -> list[str]:
     if key not in _found:
         _found[key] = list(problems(*settings))
     return _found[key]
+
+
+def _share_problems(data: DataConfig) -> Iterator[str]:
+    """Of shares of 0, where names of files that are here already tell whether the data set ships a split."""
+    if (data.val_fraction and data.test_fraction) or data.source is not None or (data.root and is_uri(data.root)):
+        return
+    from raylight.data.sources.source import find_images
+    from raylight.data.splits.check import share_problems
+
+    shipped: set[str | None] = set()
+    if data.kind != "demo":
+        try:
+            found = find_images(replace(data, download=False), Path(), groups_needed=False)
+        except DataError:
+            return  # said of the images
+        shipped = {file.split for file in found.files}
+    yield from share_problems(data, shipped)
 
 
 def _network_problems(

@@ -35,6 +35,7 @@ def test_csv_with_groups_and_splits(tmp_path: Path) -> None:
         ("path,label,split\na.jpg,x,holdout\n", "split='holdout'; expected train, val, test"),
         ("path,label\na.jpg,x\nb.jpg,NaN\n", "line 3: the label 'NaN' stands for a missing value in tables"),
         ("path,label,Label\na.jpg,x,y\n", "more than one column is called 'label'"),
+        ("path,label,age,Age\na.jpg,x,1,2\nb.jpg,y,1,2\n", "more than one column is called 'age'"),
         ("path,label\na.jpg,x\nb.jpg,x\n", "2 rows and 1 class (x); two or more"),
         ("path,label\n\xe9.jpg,x\n".encode("latin-1").decode("latin-1"), "can't be read as a table in UTF-8"),
     ],

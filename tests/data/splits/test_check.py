@@ -1,13 +1,14 @@
 """Splits that training or testing could not use are refused or told."""
 
 import contextlib
+import re
 from typing import Any
 
 import pytest
 
 from raylight.config.schema import DataConfig
 from raylight.data.index import Index
-from raylight.data.splits.check import check_shares, check_splits
+from raylight.data.splits.check import check_splits, share_problems
 from raylight.data.splits.split import assign_splits, split_size_warnings
 from raylight.errors import DataError
 from tests.data.splits.test_split import make_index
@@ -55,8 +56,16 @@ def test_small_classes_held_out_beyond_the_setting_are_told() -> None:
 def test_a_share_of_nothing_is_refused_unless_that_part_is_shipped(
     settings: dict[str, Any], shipped: set[str | None], refused: str | None
 ) -> None:
-    with pytest.raises(DataError, match=refused) if refused else contextlib.nullcontext():
-        check_shares(DataConfig(**settings), shipped)
+    said = list(share_problems(DataConfig(**settings), shipped))
+    assert len(said) == (refused is not None)
+    assert refused is None or re.match(refused, said[0])
+
+
+def test_both_shares_of_nothing_are_told_at_once() -> None:
+    assert [line.split(":")[0] for line in share_problems(DataConfig(val_fraction=0, test_fraction=0), {"train"})] == [
+        "data.val_fraction=0",
+        "data.test_fraction=0",
+    ]
 
 
 def test_a_shipped_validation_or_folds_need_no_share() -> None:

@@ -46,7 +46,7 @@ def read_csv(table: str, root: AnyPath, known: Collection[str] = ()) -> LayoutMa
             lines.seek(0)
             rows = csv.DictReader(lines, skipinitialspace=True, delimiter=separator)
             rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or []]
-            doubled = [name for name in _COLUMNS if rows.fieldnames.count(name) > 1]
+            doubled = [name for name in dict.fromkeys(rows.fieldnames) if name and rows.fieldnames.count(name) > 1]
             if doubled:
                 raise DataError(f"{path}: more than one column is called {quoted(doubled)}. Keep one of them.")
             missing = [name for name in ("path", "label") if name not in rows.fieldnames]

@@ -4,7 +4,7 @@ Not here: making splits (``split``).
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -15,23 +15,20 @@ from raylight.errors import DataError
 log = logging.getLogger("raylight")
 
 
-def check_shares(data: DataConfig, shipped: Collection[str | None]) -> None:
-    """Refuses shares of 0 that would leave no image to validate or to test on; asked before any image is read.
+def share_problems(data: DataConfig, shipped: Collection[str | None]) -> Iterator[str]:
+    """Shares of 0 that would leave no image to validate or to test on; asked before any image is read.
 
     Args:
         data: the shares that are wanted.
         shipped: the splits that the data set comes with.
-
-    Raises:
-        DataError: there would be no validation, or no test.
     """
     if data.val_fraction == 0 and data.folds is None and "val" not in shipped:
-        raise DataError(
+        yield (
             "data.val_fraction=0: nothing would be left to choose the checkpoint by. Set it above 0 (0.1 is the default), "
             "ship a val folder, or cross-validate with data.folds=5 data.fold=0."
         )
     if data.test_fraction == 0 and "test" not in shipped:
-        raise DataError(
+        yield (
             "data.test_fraction=0: nothing would be left to test on. Set it above 0 (0.1 is the default), or ship a test "
             "folder."
         )
