@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from raylight.serving.app import LOOPBACK, page
+from raylight.errors import ConfigError
+from raylight.serving.app import LOOPBACK, page, serve_runs
 from raylight.serving.explanation import ServedRun
 from raylight.serving.predictor import Predictor
 
@@ -143,6 +144,14 @@ def test_a_proxy_may_ask_by_the_name_that_it_is_allowed(run: Path) -> None:
         403,
         "This page answers to localhost, 127.0.0.1, [::1], lab.example alone.",
     )
+
+
+@pytest.mark.parametrize("address", ["https://lab.example/cats", "lab.example:8443", "lab.example/"])
+def test_an_address_is_no_name_of_a_host(run: Path, address: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"--allow-host: '{address}' is .* without scheme, port and path: lab.example$"
+    ):
+        serve_runs([run / "none"], "127.0.0.1", 0, 20, [address])
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])

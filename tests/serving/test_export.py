@@ -1,6 +1,7 @@
 """``raylight export``: the file alone, in its own runtime, gives the run's probabilities."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -131,6 +132,18 @@ def test_a_missing_extra_is_named(raylight: Command, run: Path, monkeypatch: pyt
     assert done.exit_code == 1
     assert "onnxruntime" in done.stderr
     assert f"onnxruntime, which isn't here: {install_command('export')}" in done.stderr
+
+
+def test_a_run_that_is_read_only_is_exported_elsewhere(
+    raylight: Command, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: mode != os.W_OK | os.X_OK and access(path, mode)
+    )  # root may all
+    done = raylight("export", run)
+    assert done.exit_code == 2
+    assert f"{run} is read-only here; name a file elsewhere: --out FILE" in done.stderr
 
 
 def test_an_unknown_format_gets_a_suggestion(raylight: Command, run: Path) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 import uvicorn
@@ -66,10 +67,16 @@ def serve_runs(runs: Sequence[Path], host: str, port: int, max_mb: float, allow_
 
     Raises:
         UnusableRunError: a run can't be used.
-        ConfigError: the port is taken, the address isn't this machine's, or the limit isn't positive.
+        ConfigError: the port is taken, the address isn't this machine's, a name is an address, or the limit isn't positive.
     """
     if max_mb <= 0:
         raise ConfigError([f"--max-mb: {max_mb:g} lets no picture through; give a size in megabytes, such as 20"])
+    for name in allow_host:
+        alone = urlsplit(name if "//" in name else f"//{name}").netloc.partition(":")[0]
+        if name != alone and not name.startswith("["):
+            raise ConfigError(
+                [f"--allow-host: {name!r} is no name of a host; give it without scheme, port and path: {alone}"]
+            )
     hosts = (*LOOPBACK, *allow_host) if _is_loopback(host) or allow_host else None
     with _listening(host, port) as listener:
         _run(page([ServedRun.open(run) for run in runs], max_mb, hosts), listener, host)

@@ -24,7 +24,7 @@ from raylight.models.build import class_logits
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.serving.predictor import Predictor, UnusableRunError
-from raylight.storage.atomic import appearing_whole
+from raylight.storage.atomic import appearing_whole, check_output
 
 TOLERANCE = 1e-4
 """Largest difference of a probability from the run's own in float32."""
@@ -112,6 +112,8 @@ def export_run(run: Path, format: str, out: Path | None) -> int:  # noqa: A002 -
     _require(kind.modules, format)
     predictor = Predictor.open(run, precision="fp32")
     path = out or predictor.run / f"model{kind.suffix}"
+    if out is None:
+        check_output("RUN", path, is_folder=False, remedy="name a file elsewhere: --out FILE")
     images, which = _check_images(predictor)
     served = ServedNetwork(predictor.network, predictor.preprocessing, predictor.temperature).eval()
     path.parent.mkdir(parents=True, exist_ok=True)
