@@ -76,7 +76,14 @@ def train(settings: list[str], folder: Path, seeds: str) -> None:
     count = len(seeds.split(","))
     if len(list(folder.glob("*/metrics.json"))) >= count:
         return
-    fixed = ["trainer.progress=off", "logger=csv", "report.enabled=false", "report.plots=false", "decode=threads", f"hydra.sweep.dir={folder}"]
+    fixed = [
+        "trainer.progress=off",
+        "logger=csv",
+        "report.enabled=false",
+        "report.plots=false",
+        "decode=threads",
+        f"hydra.sweep.dir={folder}",
+    ]
     command = [sys.executable, "train.py", "-m", *settings, *fixed, f"seed={seeds}"]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".log").open("w") as log:

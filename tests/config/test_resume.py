@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from raylight.config.resume import resumed_arguments, start_of
-from raylight.errors import ConfigError
+from raylight.config.resume import resumed_arguments, saved_config, start_of
+from raylight.errors import ConfigError, RunError
 
 
 def sweep(folder: Path, *command: str) -> Path:
@@ -110,3 +110,21 @@ def test_a_repeated_sweep_starts_where_it_was_started(tmp_path: Path) -> None:
     assert start_of([f"resume={tmp_path}"]) is None
     assert start_of(["seed=3"]) is None
     assert start_of([]) is None
+
+
+def test_the_settings_of_a_run_are_read_back_or_what_is_wrong_with_them_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("model: {name: mine}\nseed: 7\n")
+    assert (saved_config(file).model.name, saved_config(file).seed) == ("mine", 7)
+    for text, said in (
+        ("finetune: {phases: [{train_on: head}]}", "train_on"),
+        ("seed: many", "many"),
+        ("a: [", "a: ["),
+    ):
+        file.write_text(text)
+        with pytest.raises(RunError, match="can't be read as the settings of a run") as caught:
+            saved_config(file)
+        assert str(file) in str(caught.value)
+        assert said in str(caught.value) or text == "a: ["
+    with pytest.raises(RunError, match="No such file"):
+        saved_config(tmp_path / "none.yaml")

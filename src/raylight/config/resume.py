@@ -3,15 +3,19 @@
 Covers the command line alone: a run goes on in its folder with its own settings; a sweep goes into its old folder, and
 repeats its own command when no other one is given. The same command into the same folder goes on as well. Which of its
 jobs are finished already is seen by each job (``pipeline.job.run_job``).
+Reads the settings of any run back from its folder, too.
 """
 
 import re
 from pathlib import Path
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from raylight.config.quoting import quoted
-from raylight.errors import ConfigError
+from raylight.config.schema import RunConfig
+from raylight.errors import ConfigError, RunError, first_line
 from raylight.installation import TRAIN
 
 COMMAND_FILE = "multirun.yaml"
@@ -137,3 +141,20 @@ def _acts(override: str) -> bool:
     if key.startswith("hydra"):
         return "${" in override or not _PLAIN.fullmatch(key)
     return key.startswith("allowed_targets")
+
+
+def saved_config(file: Path) -> RunConfig:
+    """The typed settings in a run's ``config.yaml``; what they point to needn't exist any more.
+
+    Args:
+        file: the ``config.yaml``.
+
+    Raises:
+        RunError: it can't be read, or has settings that this version doesn't know.
+    """
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(file)))
+    except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise RunError(f"{file} can't be read as the settings of a run: {first_line(error)}") from error
+    assert isinstance(config, RunConfig)
+    return config

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from raylight.config.resume import saved_config
 from raylight.config.rules.metric_names import LABELS, reported
 from raylight.config.schema import RunConfig
 from raylight.data.index import Index
@@ -80,12 +81,7 @@ class RunFacts:
     @cached_property
     def config(self) -> RunConfig:
         """The typed settings; paths in them needn't exist any more."""
-        from omegaconf import OmegaConf
-
-        written = OmegaConf.load(self.run / "config.yaml")
-        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), written))
-        assert isinstance(typed, RunConfig)
-        return typed
+        return saved_config(self.run / "config.yaml")
 
     @cached_property
     def overrides(self) -> list[str] | None:

@@ -12,10 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
+from raylight.config.resume import saved_config
 from raylight.config.schema import DecodeConfig, RayConfig, RunConfig
 from raylight.cpu.engine import InferenceEngine, bf16_supported
 from raylight.data.decode.engines import decode_files
@@ -183,14 +181,10 @@ def load_run_config(run: RunDir) -> RunConfig:
     Raises:
         UnusableRunError: ``config.yaml`` isn't one of this version's.
     """
-    path = run / "config.yaml"
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(path)))
-    except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:
-        reason = first_line(error)
-        raise UnusableRunError(f"{path} can't be read as the settings of a run: {reason}") from error
-    assert isinstance(config, RunConfig)
-    return config
+        return saved_config(run / "config.yaml")
+    except RunError as error:
+        raise UnusableRunError(str(error)) from error
 
 
 def read_index(run: RunDir) -> Index:
