@@ -206,3 +206,16 @@ def test_the_interval_of_a_shift_is_newcombes() -> None:
 
     assert change.value == pytest.approx(0.2)
     assert change.interval == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+def test_where_no_file_can_be_used_each_is_named_with_its_reason(
+    raylight: Command, copied_run: Path, tmp_path: Path
+) -> None:
+    for label in ("left", "right"):
+        (tmp_path / "foreign" / label).mkdir(parents=True)
+        (tmp_path / "foreign" / label / "cut.png").write_bytes(b"no image")
+    done = raylight("evaluate", copied_run, "--data", tmp_path / "foreign")
+    assert done.exit_code == 2
+    for label in ("left", "right"):
+        assert f"{label}/cut.png: not a whole image of an accepted format" in done.stderr
+    assert "None of the 2 images in" in done.stderr

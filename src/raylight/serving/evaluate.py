@@ -5,7 +5,7 @@ The network, the temperature and the threshold are the run's; nothing is fitted 
 
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,17 +87,23 @@ def evaluate_run(run: Path, data: str | None, classes: str | None, out: Path | N
     """
     if out is not None and (out / STATUS_FILE).exists():
         raise ConfigError([f"--out: {out} is a run folder, whose own results would be lost; name another folder"])
-    outcome = evaluated(run, data, classes)
-    for path, reason in outcome.rejected:
-        sys.stderr.write(f"{single_line(path)}: {reason}\n")
+    outcome = evaluated(run, data, classes, lambda path, why: sys.stderr.write(f"{single_line(path)}: {why}\n"))
     _print(outcome)
     if out is not None:
         _write(outcome, out)
     return 0
 
 
-def evaluated(run: Path, data: str | None, classes: str | None) -> Outcome:
+def evaluated(
+    run: Path, data: str | None, classes: str | None, on_rejected: Callable[[str, str], object] = lambda *_: None
+) -> Outcome:
     """Evaluate a run, as ``evaluate_run`` does, without printing.
+
+    Args:
+        run: see ``evaluate_run``, as for the next two.
+        data: the images.
+        classes: names of classes.
+        on_rejected: called with path and reason of each file of ``data`` that can't be used.
 
     Raises:
         RaylightError: the run or the data can't be used.
@@ -111,6 +117,8 @@ def evaluated(run: Path, data: str | None, classes: str | None) -> Outcome:
     predictions, rejected = _predict(predictor, images)
     if rejected and data is None:
         raise DataError(_moved(images.root, rejected, len(images.paths)))
+    for path, reason in rejected:
+        on_rejected(path, reason)
     if not len(predictions):
         raise DataError(f"None of the {len(images.paths)} images in {images.root} can be used.")
     notes = list(images.notes)
