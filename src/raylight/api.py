@@ -37,9 +37,9 @@ class Run:
     @property
     def config(self) -> "RunConfig":
         """All settings, with what was chosen for this machine."""
-        from raylight.serving.predictor import load_run_config
+        from raylight.config.resume import saved_config
 
-        return load_run_config(self._folder())
+        return saved_config(self._folder() / "config.yaml")
 
     @property
     def metrics(self) -> "dict[str, Estimate]":

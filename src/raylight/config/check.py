@@ -6,7 +6,6 @@ checked by the data rooms.
 """
 
 import functools
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -138,22 +137,17 @@ def _secret_problems(node: Any, key: str = "") -> list[str]:
     return [problem for name, value in inner for problem in _secret_problems(value, name)]
 
 
+_FREE = ("optimizer", "scheduler", "model.arguments", "loss.arguments", "metrics", "data.source")
+"""Nodes whose arguments the schema doesn't list."""
+
+
 def _is_free(key: str) -> bool:
-    return key in (
-        "optimizer",
-        "scheduler",
-        "model.normalize",
-        "model.arguments",
-        "loss.arguments",
-        "metrics",
-        "data.source",
-    )
+    return key in (*_FREE, "model.normalize")
 
 
 def inside_free_node(key: str) -> bool:
     """Whether a key lies in a node whose arguments the schema doesn't list: a ``_target_`` node or a phase."""
-    nodes = ("optimizer.", "scheduler.", "data.source.", "model.arguments.", "loss.arguments.", "metrics.")
-    return key.startswith((*nodes, "augment.transforms", "finetune.phases"))
+    return key.startswith((*(f"{node}." for node in _FREE), "augment.transforms", "finetune.phases"))
 
 
 @functools.cache
@@ -281,7 +275,7 @@ def _process_problems(run: RunConfig) -> Iterator[str]:
         )
     if trainer.precision == "16" and trainer.accelerator == "cpu":
         yield "trainer.precision: '16' needs a GPU (trainer=gpu); on a processor use bf16, 32 or auto"
-    elsewhere = trainer.launcher == "ray" and (run.ray.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
+    elsewhere = trainer.launcher == "ray" and run.ray.place != "local"
     if workers > (cores := usable_cpus()) and trainer.accelerator == "cpu" and not elsewhere:
         yield (
             f"trainer.num_workers: {workers} processes on {cores} processor cores would wait for each other; use {cores} or "

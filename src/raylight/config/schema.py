@@ -6,6 +6,7 @@ module imports nothing heavy. Nodes typed ``Any`` hold Hydra ``_target_`` nodes,
 signature that they call.
 """
 
+import os
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -96,6 +97,11 @@ class RayConfig:
     """``null`` starts a local session; ``auto`` or host:port joins a running cluster."""
     object_store_gb: Annotated[float, Range(0.08, 10**4)] = 0.5
     """Size of a local session's object store, in GB (10^9 bytes)."""
+
+    @property
+    def place(self) -> str:
+        """The address of the cluster that is joined, by the environment's ``RAY_ADDRESS`` where none is set, or ``local``."""
+        return self.address or os.environ.get("RAY_ADDRESS") or "local"
 
 
 @dataclass

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from raylight.config.rules.nodes import batch_nodes, build_node, class_count_parameter, find_target, said
+from raylight.config.rules.nodes import batch_nodes, build_for_classes, said
 from raylight.config.schema import AugmentConfig
 from raylight.errors import ConfigError
 
@@ -32,10 +32,7 @@ class Mixer:
         self.seed = seed
         self._transforms: list[tuple[str, Any]] = []
         for key, node in batch_nodes(config):
-            target = str(node["_target_"])
-            counted = class_count_parameter(find_target(key, target))
-            built = build_node(key, node, **({counted: n_classes} if counted else {}))
-            self._transforms.append((f"{key}: {target}", built))
+            self._transforms.append((f"{key}: {node['_target_']}", build_for_classes(key, node, n_classes)))
 
     def __bool__(self) -> bool:
         return bool(self._transforms)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,8 +149,7 @@ def decode_engine(config: RunConfig, images: int) -> str:
         return config.decode.engine
     if config.data.feed == "stream" and config.trainer.launcher != "none":
         return "threads"
-    cluster = (config.ray.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
-    return "ray" if cluster or images >= RAY_FROM else "threads"
+    return "ray" if config.ray.place != "local" or images >= RAY_FROM else "threads"
 
 
 def streaming(config: RunConfig, images: Images) -> AbstractContextManager[None]:

@@ -65,7 +65,7 @@ def ray_session(config: RayConfig, cpus: int | None = None, *, ends_later: bool 
     if ray.is_initialized():
         yield
         return
-    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    address = config.place
     with environment(**_ITS_VARIABLES), contextlib.ExitStack() as stack:
         # Ray's own default, /tmp/ray, keeps the logs of every session and tells other programs of this one.
         folder = stack.enter_context(scratch_folder("ray", _SETTLED)) if address == "local" else None

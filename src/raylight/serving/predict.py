@@ -55,17 +55,10 @@ def predict_images(run: Path, images: Sequence[Path], out: Path | None) -> int:
         sys.stderr.write(f"{single_line(path)}: {problem}\n")
     failed = len(found.problems)
     with _destination(out, predictor.class_names) as write:
-        for block in predictor.predict_files(found.files):
-            classes = predictor.decide(block.probabilities)
-            good = iter(zip(classes, block.probabilities, strict=True))
-            rows: list[Row] = []
-            for position, reason in zip(block.positions, block.reasons, strict=True):
-                if reason is None:
-                    decided, probabilities = next(good)
-                    rows.append((found.files[position], predictor.class_names[decided], probabilities))
-                else:
-                    sys.stderr.write(f"{single_line(found.files[position])}: {reason}\n")
-                    failed += 1
+        for rows, failures in _predicted(predictor, found.files):
+            for path, reason in failures:
+                sys.stderr.write(f"{single_line(path)}: {reason}\n")
+            failed += len(failures)
             write(rows)
     if out is not None:
         predicted = len(found.files) - (failed - len(found.problems))
@@ -78,6 +71,7 @@ def predictions_of(run: Path, images: Sequence[Path]) -> "pd.DataFrame":
 
     Returns:
         A row per file: path, predicted, ``p_<class>`` of each class, and reason; of a file that can't be used the reason alone.
+        Arguments that lead nowhere come first, files in their order.
 
     Raises:
         RaylightError: the run can't be used.
@@ -87,17 +81,27 @@ def predictions_of(run: Path, images: Sequence[Path]) -> "pd.DataFrame":
     predictor = Predictor.open(run)
     found = _find(images)
     columns = ["path", "predicted", *(f"p_{name}" for name in predictor.class_names), "reason"]
-    rows: list[dict[str, Any]] = [{"path": str(path), "reason": problem} for path, problem in found.problems]
-    for block in predictor.predict_files(found.files):
+    told: dict[Path, list[Any]] = {}
+    for rows, failures in _predicted(predictor, found.files):
+        told |= {path: [predicted, *probabilities.tolist(), None] for path, predicted, probabilities in rows}
+        told |= {path: [None] * (len(columns) - 2) + [reason] for path, reason in failures}
+    lost = [[str(path), *[None] * (len(columns) - 2), problem] for path, problem in found.problems]
+    return pd.DataFrame([*lost, *([str(path), *told[path]] for path in found.files)], columns=columns)
+
+
+def _predicted(predictor: Predictor, files: Sequence[Path]) -> Iterator[tuple[list[Row], list[tuple[Path, str]]]]:
+    """Rows, and path and reason of each file that can't be used, block by block, in order."""
+    for block in predictor.predict_files(files):
         good = iter(zip(predictor.decide(block.probabilities), block.probabilities, strict=True))
+        rows: list[Row] = []
+        failures: list[tuple[Path, str]] = []
         for position, reason in zip(block.positions, block.reasons, strict=True):
-            row: dict[str, Any] = {"path": str(found.files[position]), "reason": reason}
             if reason is None:
                 decided, probabilities = next(good)
-                row["predicted"] = predictor.class_names[decided]
-                row |= {f"p_{name}": p for name, p in zip(predictor.class_names, probabilities.tolist(), strict=True)}
-            rows.append(row)
-    return pd.DataFrame(rows, columns=columns)
+                rows.append((files[position], predictor.class_names[decided], probabilities))
+            else:
+                failures.append((files[position], reason))
+        yield rows, failures
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from raylight.config.rules.nodes import build_node, class_count_parameter, find_target, loss_node, parameters_of, said
+from raylight.config.rules.nodes import build_for_classes, find_target, loss_node, parameters_of, said
 from raylight.config.schema import LossConfig
 from raylight.errors import ConfigError
 
@@ -104,7 +104,7 @@ def build_loss(
     target = str(config._target_)
     parameters = parameters_of(find_target("loss", target))
     weighted = next((name for name in WEIGHT_PARAMETERS if name in parameters), None)
-    given: dict[str, Any] = {name: n_classes for name in [class_count_parameter(find_target("loss", target))] if name}
+    given: dict[str, Any] = {}
     if config.focal_gamma:
         raise ConfigError(
             [f"loss.focal_gamma: {config.focal_gamma:g}, which {target} doesn't read; see loss.arguments"]
@@ -117,7 +117,7 @@ def build_loss(
         if "label_smoothing" not in parameters:
             raise ConfigError([f"loss.label_smoothing: {target} has no such parameter; set it to 0"])
         given["label_smoothing"] = config.label_smoothing
-    own = build_node("loss", loss_node(config), **given)
+    own = build_for_classes("loss", loss_node(config), n_classes, **given)
     if not isinstance(own, nn.Module):
         raise ConfigError([f"loss._target_: {target} made a {type(own).__name__}; expected a torch.nn.Module"])
     if any(True for _ in own.parameters()):

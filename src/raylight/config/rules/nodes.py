@@ -140,6 +140,22 @@ def build_node(key: str, node: Mapping[str, Any], *leading: Any, **given: Any) -
         raise ConfigError([f"{key}: {node['_target_']}: {said(error)}"]) from error
 
 
+def build_for_classes(key: str, node: Mapping[str, Any], n_classes: int, **given: Any) -> Any:
+    """``build_node``, with the number of classes where the signature has a name for it (``CLASS_COUNT``).
+
+    Args:
+        key: of the node, for messages.
+        node: with ``_target_`` and the arguments.
+        n_classes: number of classes.
+        given: further arguments by name.
+
+    Raises:
+        ConfigError: its class or function isn't there, or fails.
+    """
+    counted = class_count_parameter(find_target(key, str(node["_target_"])))
+    return build_node(key, node, **given, **({counted: n_classes} if counted else {}))
+
+
 def said(error: Exception) -> str:
     """What an error says, without the pages that Hydra puts around it."""
     cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from raylight.config.rules.nodes import build_node, class_count_parameter, find_target, said
+from raylight.config.rules.nodes import build_for_classes, said
 from raylight.config.rules.targets import check_node
 from raylight.errors import ConfigError, RunError
 from raylight.evaluation.predictions import LabelledPredictions
@@ -34,8 +34,7 @@ class OwnMetrics:
         for name, node in nodes.items():
             key = f"metrics.{name}"
             check_node(key, "metric", node)
-            counted = class_count_parameter(find_target(key, str(node["_target_"])))
-            metric = build_node(key, node, **({counted: n_classes} if counted else {}))
+            metric = build_for_classes(key, node, n_classes)
             if not callable(metric):
                 raise ConfigError(
                     [
@@ -89,10 +88,10 @@ class OwnMetrics:
     def _value(
         self, name: str, probabilities: Float[np.ndarray, "image class"], labels: Int[np.ndarray, " image"]
     ) -> float:
-        metric = self._metrics[name]
         import torch
         from torchmetrics import Metric
 
+        metric = self._metrics[name]
         given, truth = torch.from_numpy(probabilities).float(), torch.from_numpy(labels).long()
         if any(base.__name__.startswith("Binary") for base in type(metric).__mro__):
             given, truth = given[:, self.positive], (truth == self.positive).long()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from raylight.config.rules.nodes import build_node, class_count_parameter, find_target, network_node, said
+from raylight.config.rules.nodes import build_for_classes, class_count_parameter, find_target, network_node, said
 from raylight.config.rules.pretrained import model_input
 from raylight.config.rules.targets import TRUSTED_PACKAGES, check_node
 from raylight.config.schema import ModelConfig
@@ -42,13 +42,12 @@ def build_own(model: ModelConfig, n_outputs: int) -> StagedNetwork:
             raise ConfigError(
                 [f"model.{name}: {value}, which {target} doesn't read; its settings are model.arguments.NAME"]
             )
-    counted = class_count_parameter(find_target("model", target))
-    network = build_node("model", network_node(model), **({counted: n_outputs} if counted else {}))
+    network = build_for_classes("model", network_node(model), n_outputs)
     if not isinstance(network, nn.Module):
         raise ConfigError([f"model._target_: {target} made a {type(network).__name__}; expected a torch.nn.Module"])
     size = model_input(model).size
     output = _last_layer(network, target, size)
-    if counted is None:
+    if class_count_parameter(find_target("model", target)) is None:
         _replace_output(network, output, target, n_outputs)
     _check_logits(network, target, size, n_outputs)
     if model.weights is not None:
