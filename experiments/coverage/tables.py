@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from raylight.config.rules.metric_names import LABELS, METRICS
+from raylight.evaluation.caveats import SAFE
 
 LEAST, MOST = 0.93, 0.975
 """The bar: between them is what an interval without a caveat must cover."""
@@ -25,7 +26,8 @@ class Tally:
 
     Attributes:
         truth: what the interval should hold.
-        sets: test sets on which there was an interval, by whether it carried a caveat.
+        sets: test sets on which there was an interval, by whether it carried a caveat that it may be too narrow.
+        wide: of those without, intervals that are said to be wide.
         held: of those, intervals that held the truth.
         accused: tests with p < 0.05.
         tested: tests.
@@ -37,6 +39,7 @@ class Tally:
     truth: float
     sets: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
     held: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
+    wide: int = 0
     accused: int = 0
     tested: int = 0
     contradictions: int = 0
@@ -47,7 +50,8 @@ class Tally:
         """Count an interval."""
         if np.isnan(low):
             return
-        marked = caveat is not None
+        marked = caveat is not None and caveat not in SAFE
+        self.wide += caveat in SAFE
         self.sets[marked] += 1
         # Sums of float32 differ in the seventh digit, which matters where bound and truth are both 0 or 1.
         self.held[marked] += bool(low - 1e-6 <= self.truth <= high + 1e-6)
@@ -86,7 +90,7 @@ def false_alarms(rows: Mapping[str, Mapping[str, Tally]]) -> Iterator[str]:
 
 
 def _cell(tally: Tally, sets: int) -> str:
-    """Coverage in per cent; in brackets where a caveat stands beside it, bold where it is too low without one."""
+    """Coverage in per cent; in brackets where a caveat says that it may be lower, bold where it is too low without one."""
     plain, marked = tally.sets[False], tally.sets[True]
     if plain + marked < sets / 20:
         return "–"
@@ -106,7 +110,7 @@ def out_of_bounds(tally: Tally) -> str | None:
     low_error, high_error = (np.sqrt(bound * (1 - bound) / n) for bound in (LEAST, MOST))
     if coverage < LEAST - 2 * low_error:
         return "too narrow"
-    return "wider than need be" if coverage > MOST + 2 * high_error else None
+    return "wider than need be" if coverage > MOST + 2 * high_error and tally.wide <= n / 2 else None
 
 
 def report(parts: Mapping[str, Mapping[str, Mapping[str, Tally]]], sets: int) -> Iterator[str]:

@@ -22,11 +22,22 @@ def caveats(sample):
     return {name: estimate.caveat for name, estimate in evaluate(sample, n_resamples=50).items()}
 
 
-def test_enough_images_need_no_caveat_but_for_the_calibration_error():
-    for counts in ([40, 12], [30, 25, 20], [6] * 12):
+def test_of_enough_images_the_calibration_error_and_auroc_alone_are_said_to_be_wide():
+    for counts in ([120, 36], [90, 75, 60], [12] * 12):
         found = caveats(predictions(counts))
-        assert {name for name, caveat in found.items() if caveat} == {"ece"}, counts
-        assert found["ece"] == "conservative"
+        assert {name for name, caveat in found.items() if caveat} == {"auroc", "ece"}, counts
+        assert found["auroc"] == found["ece"] == "conservative"
+
+
+@pytest.mark.parametrize(
+    ("mistakes", "marked"), [(4, {"auroc", "ece", "average_precision", "mcc"}), (5, {"auroc", "ece"})]
+)
+def test_nearly_perfect_rankings_are_said_to_be_wide(mistakes, marked):
+    labels = np.repeat([0, 1], 30)
+    sure = np.where(np.arange(60) < mistakes, 1 - labels, labels) * 0.8 + 0.1
+    paths = tuple(f"{i}.png" for i in range(60))
+    sample = Predictions(paths, ("test",) * 60, labels, np.stack([1 - sure, sure], axis=1), ("a", "b"), "b", None)
+    assert {name for name, caveat in caveats(sample).items() if caveat == "conservative"} == marked
 
 
 @pytest.mark.parametrize("counts", [[1] * 30, [4] * 10, [20, 0, 20, 20]])
@@ -44,7 +55,7 @@ def test_rankings_of_nine_positives_are_marked_and_of_ten_not():
         "auroc",
         "average_precision",
     }
-    assert caveats(predictions([80, 10]))["auroc"] is None
+    assert caveats(predictions([80, 10]))["auroc"] == "conservative"
 
 
 def test_few_groups_are_marked():
@@ -58,6 +69,9 @@ def test_differences_have_them_too():
     differences = compare(first, second, n_resamples=50).differences
     assert differences["f1"].caveat == "few_per_class"
     assert differences["accuracy"].caveat is None
+    many = compare(predictions([40, 40]), predictions([40, 40], seed=1), n_resamples=50).differences
+    swapped = {"auroc", "average_precision", "balanced_accuracy", "precision", "recall", "specificity", "f1", "mcc"}
+    assert {name for name, one in many.items() if one.caveat == "wide_difference"} == swapped
 
 
 def test_the_file_has_the_word_and_only_where_there_is_one():

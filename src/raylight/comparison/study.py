@@ -242,8 +242,12 @@ def _notes(study: Study) -> Iterator[str]:
     if len(study.pairs) > 1:
         yield "P-values are corrected for the number of pairs (Holm), each metric by itself."
     yield from _fold_notes(study)
+    known = {None, *(one.caveat for replicate in study.replicates for one in replicate.estimates.values())}
     yield from caveat_sentences(
         {name: one.caveat for replicate in study.replicates for name, one in replicate.estimates.items() if one.caveat}
+    )
+    yield from caveat_sentences(
+        {name: one.caveat for pair in study.pairs for name, one in pair.differences.items() if one.caveat not in known}
     )
     yield from dict.fromkeys(
         line for one in study.replicates for run in one.runs for line in run.metrics.get("split_warnings", [])

@@ -11,8 +11,10 @@ from raylight.config.rules.metric_names import LABELS
 from raylight.evaluation.predictions import LabelledPredictions
 
 CAVEATS = {
-    "conservative": "The bounds of the calibration error allow for chance alone making one: they hold in more than 95 % of "
-    "samples.",
+    "conservative": "The bounds allow for errors that a sample may not show, and for a calibration error that is chance "
+    "alone: they hold in 95 to 100 % of samples.",
+    "wide_difference": "Bounds of a difference contain those of the swap test and the bootstrap, so that they agree with the "
+    "p-value: they hold in 95 to 100 % of samples.",
     "few_per_class": "Fewer than 5 test images per class, or a class without any: averages over classes are biased (average "
     "precision upwards, the others mostly downwards), and their intervals may miss the truth.",
     "few_of_a_class": "Fewer than 10 test images of a class: few that are ranked wrong would change much, and the interval may "
@@ -22,7 +24,10 @@ CAVEATS = {
 }
 """The text of each caveat, by its key in ``metrics.json``."""
 
-MIN_PER_CLASS, MIN_OF_A_CLASS, MIN_GROUPS = 5, 10, 30
+SAFE = ("conservative", "wide_difference")
+"""Caveats of intervals that are too wide, if anything: nothing that a reader has to be warned of."""
+
+MIN_PER_CLASS, MIN_OF_A_CLASS, MIN_GROUPS, MIN_MISTAKES = 5, 10, 30, 5
 
 CLASS_AVERAGES = ("balanced_accuracy", "precision", "recall", "specificity", "f1", "auroc", "average_precision")
 """Metrics that are averages over classes, with more than two classes."""
@@ -56,6 +61,7 @@ def caveat_of(name: str, labelled: LabelledPredictions) -> str | None:
     if name == "ece":
         return "conservative"
     counts = np.bincount(labelled.labels, minlength=labelled.n_classes)
+    mistakes = int((labelled.predicted != labelled.labels).sum())
     if labelled.n_classes > 2 and name in CLASS_AVERAGES:
         if counts.min() == 0 or counts.sum() < MIN_PER_CLASS * labelled.n_classes:
             return "few_per_class"
@@ -63,4 +69,17 @@ def caveat_of(name: str, labelled: LabelledPredictions) -> str | None:
         return "few_of_a_class"
     if labelled.groups is not None and len(np.unique(labelled.groups)) < MIN_GROUPS:
         return "few_groups"
+    if name == "auroc" or (name in ("average_precision", "mcc") and mistakes < MIN_MISTAKES):
+        return "conservative"
     return None
+
+
+def caveat_of_difference(name: str, labelled: LabelledPredictions) -> str | None:
+    """The caveat of the interval of a metric's difference between two models on the same images.
+
+    Args:
+        name: of the metric.
+        labelled: predictions of one of the models.
+    """
+    caveat = caveat_of(name, labelled)
+    return "wide_difference" if name not in ("accuracy", "brier", "ece") and caveat in (None, *SAFE) else caveat

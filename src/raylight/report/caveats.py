@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from raylight.config.rules.decision_rule import CONSTRAINED, parse_rule
-from raylight.evaluation.caveats import CAVEATS
+from raylight.evaluation.caveats import CAVEATS, SAFE
 from raylight.report.facts import RunFacts, chosen_row
 
 
@@ -28,7 +28,7 @@ def caveats_of(facts: RunFacts) -> list[str]:
                 f"{100 * accuracy.high:.1f} %; a difference from another run within that range may be chance."
             )
     notes += facts.metrics.get("split_warnings", [])
-    caveats = dict.fromkeys(one.caveat for one in facts.measured().values() if one.caveat not in (None, "conservative"))
+    caveats = dict.fromkeys(one.caveat for one in facts.measured().values() if one.caveat not in (None, *SAFE))
     notes += [CAVEATS[str(caveat)] for caveat in caveats]
     chosen = facts.chosen
     if chosen["epochs_trained"] > 1 and chosen["selected_epoch"] == chosen["epochs_trained"] - 1:

@@ -25,7 +25,7 @@ from raylight.config.rules.metric_names import METRICS
 from raylight.errors import RunError
 from raylight.evaluation import intervals
 from raylight.evaluation.bootstrap import bca, bootstrap, left_out_weights, n_units
-from raylight.evaluation.caveats import caveat_of
+from raylight.evaluation.caveats import caveat_of_difference
 from raylight.evaluation.definitions.weighted import WeightedMetrics
 from raylight.evaluation.differences.swap_test import ROUNDING, critical_difference, swap_p_value, swapped_differences
 from raylight.evaluation.intervals import UNDEFINED, Interval
@@ -118,7 +118,7 @@ def compare(
         only_second=int((right[1] & ~right[0]).sum()),
         neither=int((~right[0] & ~right[1]).sum()),
         p_value=accuracy.p_value,
-        differences={name: replace(differences[name], caveat=caveat_of(name, one)) for name in METRICS},
+        differences={name: replace(differences[name], caveat=caveat_of_difference(name, one)) for name in METRICS},
     )
 
 
