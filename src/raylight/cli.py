@@ -206,6 +206,21 @@ def resume(
     _guarded(lambda: resume_run(run, settings or ()))
 
 
+@app.command()
+def schema(
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write, conf/schema.json; without it, it is printed.")
+    ] = None,
+) -> None:
+    """Write a JSON Schema of all settings, for editors: completion, explanations and checks in YAML files.
+
+    Exit codes: 0 done, 1 the file can't be written.
+    """
+    from raylight.project import write_schema
+
+    _guarded(lambda: write_schema(out), file=out)
+
+
 def _guarded(work: Callable[[], int], *, folder: Path | None = None, file: Path | None = None) -> None:
     """Do the work; a user's mistake ends in its sentence and exit code, not in a traceback.
 
