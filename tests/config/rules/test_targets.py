@@ -66,7 +66,12 @@ def test_nothing_but_optimizers_schedules_and_transforms_is_built(where: str, ta
     found = problems(**changes.get(where, {where: node}))
     assert where in found
     # torch.utils.cpp_extension can't be imported where something else has imported Python's own distutils before.
-    reasons = ("not from a trusted package", "nothing else may be called", "no module", "importing 'torch.utils.cpp_ext")
+    reasons = (
+        "not from a trusted package",
+        "nothing else may be called",
+        "no module",
+        "importing 'torch.utils.cpp_ext",
+    )
     assert any(reason in found for reason in reasons)
 
 
