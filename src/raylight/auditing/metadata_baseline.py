@@ -5,8 +5,6 @@ copies together. Where its balanced accuracy is above chance, so can a network's
 what the pictures show. Leaves out how the facts are gathered (``auditing.metadata``).
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,31 +90,29 @@ def give_away(
     Returns:
         None where a class has fewer than ``FEWEST`` independent images.
     """
+    from joblib import parallel_config
+    from sklearn.dummy import DummyClassifier
+    from sklearn.ensemble import ExtraTreesClassifier
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
+    from sklearn.tree import DecisionTreeClassifier
+
     values, linked = facts.values, np.unique(linked, return_inverse=True)[1]
     independent = [len(np.unique(linked[targets == k])) for k in range(len(class_names))]
     if len(class_names) < 2 or min(independent) < FEWEST:
         return None
     folds = folds_of(targets, linked)
 
-    def guessed(name: str, columns: Any, model: Callable[[], Any], typical: tuple[str, ...] = ()) -> Guessed:
-        right = _out_of_fold(values[:, columns], targets, folds, model)
+    forest = ExtraTreesClassifier(30, min_samples_leaf=3, class_weight="balanced", random_state=0, n_jobs=1)
+    stump = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=5, class_weight="balanced", random_state=0)
+    commonest = DummyClassifier(strategy="most_frequent")
+
+    def guessed(name: str, columns: Any, model: Any, typical: tuple[str, ...] = ()) -> Guessed:
+        with parallel_config("threading", n_jobs=min(FOLDS, usable_cpus())):  # trees grow without holding Python's lock
+            right = cross_val_predict(model, values[:, columns], targets, cv=PredefinedSplit(folds)) == targets
         of_class = [right[targets == k] for k in range(len(class_names))]
         intervals = [_interval(some, linked[targets == k]) for k, some in enumerate(of_class)]
         recalls = [float(some.mean()) for some in of_class]
         return Guessed(name, float(np.mean(recalls)), *mean_of(recalls, intervals), typical)
-
-    from sklearn.dummy import DummyClassifier
-    from sklearn.ensemble import ExtraTreesClassifier
-    from sklearn.tree import DecisionTreeClassifier
-
-    def forest() -> Any:
-        return ExtraTreesClassifier(30, min_samples_leaf=3, class_weight="balanced", random_state=0, n_jobs=1)
-
-    def stump() -> Any:
-        return DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=5, class_weight="balanced", random_state=0)
-
-    def commonest() -> Any:
-        return DummyClassifier(strategy="most_frequent")
 
     varied = np.array([len(np.unique(column)) > 1 for column in values.T])
     if not varied.any():
@@ -193,23 +189,6 @@ def folds_of(targets: Int64[np.ndarray, " file"], linked: Int64[np.ndarray, " fi
     fold_of = np.empty(len(first), np.int64)
     fold_of[order] = np.arange(len(first)) % FOLDS
     return np.asarray(fold_of[linked])
-
-
-def _out_of_fold(
-    values: Float[np.ndarray, "file fact"],
-    targets: Int64[np.ndarray, " file"],
-    folds: Int64[np.ndarray, " file"],
-    model: Callable[[], Any],
-) -> Bool[np.ndarray, " file"]:
-    right = np.zeros(len(targets), dtype=bool)
-
-    def ask(fold: int) -> None:
-        held = folds == fold
-        right[held] = model().fit(values[~held], targets[~held]).predict(values[held]) == targets[held]
-
-    with ThreadPoolExecutor(min(FOLDS, usable_cpus())) as pool:  # trees grow without holding Python's lock
-        list(pool.map(ask, range(FOLDS)))
-    return right
 
 
 def _typical(

@@ -43,7 +43,6 @@ def audit_run(run: Path, out: Path | None) -> int:
     if not len(test) or not len(train):
         raise UnusableRunError(f"{run} has no {'test' if len(train) else 'training'} images to look at.")
     pixels = _pixels(predictor, test)
-    groups = list(test.column("group"))
     judged = Predictions(
         paths=list(test.column("path")),
         splits=["test"] * len(test),
@@ -51,7 +50,7 @@ def audit_run(run: Path, out: Path | None) -> int:
         probabilities=predictor.probabilities(pixels),
         class_names=predictor.class_names,
         positive_class=predictor.positive_class,
-        groups=groups if any(group is not None for group in groups) else None,
+        groups=list(test.column("group")),
     )
 
     def predict(images: UInt8[np.ndarray, "image height width 3"]) -> Int64[np.ndarray, " image"]:

@@ -178,14 +178,13 @@ def _finished(path: Path) -> Iterator[RunDir]:
 
 
 def _joined(parts: Sequence[Predictions]) -> Predictions:
-    groups = [group for images in parts for group in (images.groups or [None] * len(images))]
     return replace(
         parts[0],
         paths=[path for images in parts for path in images.paths],
         splits=[split for images in parts for split in images.splits],
         labels=np.concatenate([images.labels for images in parts]),
         probabilities=np.concatenate([images.probabilities for images in parts]),
-        groups=groups if any(group is not None for group in groups) else None,
+        groups=[group for images in parts for group in (images.groups or [None] * len(images))],
     )
 
 

@@ -63,6 +63,8 @@ class Predictions:
         # 1e-3 allows for bfloat16's rounding of a sum of 1; NaN fails both comparisons.
         if not (np.all(self.probabilities >= 0) and np.all(np.abs(sums - 1) < 1e-3)):
             raise ValueError("probabilities must be at least 0 and sum to 1 for each image")
+        if self.groups is not None and all(group is None for group in self.groups):
+            object.__setattr__(self, "groups", None)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -254,7 +256,6 @@ def read_csv(path: Path, positive_class: str | None = None) -> Predictions:
             probabilities[i] = [float(row[column]) for column in classes]
         except (KeyError, ValueError, IndexError) as error:
             raise RunError(f"{path}, image {i + 1}: {row!r} doesn't fit the columns {','.join(header)}") from error
-    groups = [row[-1] or None for row in rows[1:]] if header[-1] == "group" else None
     try:
         return Predictions(
             paths=tuple(row[0] for row in rows[1:]),
@@ -263,7 +264,7 @@ def read_csv(path: Path, positive_class: str | None = None) -> Predictions:
             probabilities=probabilities,
             class_names=names,
             positive_class=positive,
-            groups=groups and tuple(groups),
+            groups=tuple(row[-1] or None for row in rows[1:]) if header[-1] == "group" else None,
         )
     except ValueError as error:
         raise RunError(f"{path}: {error}") from error

@@ -114,7 +114,6 @@ def _predict(images: Images, learner: Learner, epoch: int, parts: Mapping[str, S
     index = images.index
     tables = {split: index.in_split(split) for split in parts}
     logits = [outputs(samples) for samples in parts.values() if len(samples)]
-    groups = [group for table in tables.values() for group in table.column("group")]
     return Predictions(
         paths=[path for table in tables.values() for path in table.column("path")],
         splits=[split for split, table in tables.items() for _ in range(len(table))],
@@ -122,7 +121,7 @@ def _predict(images: Images, learner: Learner, epoch: int, parts: Mapping[str, S
         probabilities=class_probabilities(np.concatenate(logits)),
         class_names=index.class_names,
         positive_class=index.positive_class,
-        groups=groups if any(group is not None for group in groups) else None,
+        groups=[group for table in tables.values() for group in table.column("group")],
     )
 
 

@@ -41,22 +41,30 @@ def rehearsal_problems(config: RunConfig) -> list[str]:
         config: checked, so that its ``_target_`` nodes are trusted. What an earlier config (of a sweep) had alike isn't
             rehearsed again.
     """
-    model, finetune, epochs = config.model, recipe_of(config), config.trainer.max_epochs
+    finetune, epochs = recipe_of(config), config.trainer.max_epochs
+    sizes = config.trainer.batch_size, config.trainer.num_workers
     return [
         *_share_problems(config.data),
-        *_once(_network_problems, model, finetune, epochs, config.trainer.batch_size, config.trainer.num_workers),
-        *_once(_loss_problems, config.loss, bool(config.augment.batch)),
-        *_once(_mixing_problems, config.augment, model, finetune, epochs, config.seed),
-        *_once(_companion_problems, config.callbacks, config.logger, config.metrics),
+        *_once(_network_problems, config.model, finetune, epochs, bool(config.augment.batch), *sizes),
+        *_once(_try_loss, config.loss, bool(config.augment.batch)),
+        *_once(_try_mixing, config.augment, config.model, config.seed),
+        *_once(_try_companions, config.callbacks, config.logger, config.metrics),
         *_once(_optimization_problems, config.optimizer, config.scheduler, finetune.phases, epochs),
-        *_once(_transform_problems, config.augment, model, config.seed),
+        *_once(_try_transforms, config.augment, config.model, config.seed),
     ]
 
 
-def _once(problems: Callable[..., Iterator[str]], *settings: Any) -> list[str]:
-    key = f"{problems.__name__} {settings!r}"
+def _once(check: Callable[..., Iterator[str] | None], *settings: Any) -> list[str]:
+    """The problems that a check yields, and those of the ``ConfigError`` that ends it."""
+    key = f"{check.__name__} {settings!r}"
     if key not in _found:
-        _found[key] = list(problems(*settings))
+        found: list[str] = []
+        try:
+            for problem in check(*settings) or ():
+                found.append(problem)  # noqa: PERF402 - those before an error count, too
+        except ConfigError as error:
+            found += error.problems
+        _found[key] = found
     return _found[key]
 
 
@@ -78,82 +86,63 @@ def _share_problems(data: DataConfig) -> Iterator[str]:
 
 
 def _network_problems(
-    model: ModelConfig, finetune: FinetuneConfig, epochs: int, batch_size: int, processes: int
+    model: ModelConfig, finetune: FinetuneConfig, epochs: int, mixes: bool, batch_size: int, processes: int
 ) -> Iterator[str]:
-    """Of a network for two classes; published weights are downloaded if they aren't here yet."""
+    """Of a network for two classes and the phases of its training; published weights are downloaded if they aren't here yet."""
     from raylight.models.build import build_network
     from raylight.training.phases import plan_phases
 
     try:
         network = build_network(model, n_classes=2)
-        phases = plan_phases(network, finetune, epochs, model.last_blocks_from)
-        alone = batch_size < 2 * processes  # some process gets one image at a time
-        if alone and any(phase.batch_norm and not _trains_on_one(network, phase.boundary, model) for phase in phases):
-            yield (
-                f"trainer.batch_size: {batch_size} gives a training process one image at a time, and the BatchNorm layers of "
-                f"{model.name} that train need more at {model.image_size} pixels; use {2 * processes} or more, or a larger "
-                "model.image_size"
-            )
-    except ConfigError as error:
-        yield from error.problems
     except WeightsError as error:
         yield str(error)
-
-
-def _mixing_problems(
-    augment: AugmentConfig, model: ModelConfig, finetune: FinetuneConfig, epochs: int, seed: int
-) -> Iterator[str]:
-    """Of batch transforms, and of phases that have no pictures to mix."""
-    if not augment.batch:
         return
-    from raylight.data.mixing import check_mixing
-    from raylight.models.build import build_network
-    from raylight.training.phases import plan_phases
-
-    try:
-        check_mixing(augment, seed, model_input(model).size)
-        phases = plan_phases(build_network(model, n_classes=2), finetune, epochs, model.last_blocks_from)
-    except ConfigError as error:
-        yield from error.problems
-        return
-    except WeightsError:
-        return  # said of the network
-    if any(phase.input_stage for phase in phases):
+    phases = plan_phases(network, finetune, epochs, model.last_blocks_from)
+    alone = batch_size < 2 * processes  # some process gets one image at a time
+    if alone and any(phase.batch_norm and not _trains_on_one(network, phase.boundary, model) for phase in phases):
+        yield (
+            f"trainer.batch_size: {batch_size} gives a training process one image at a time, and the BatchNorm layers of "
+            f"{model.name} that train need more at {model.image_size} pixels; use {2 * processes} or more, or a larger "
+            "model.image_size"
+        )
+    if mixes and any(phase.input_stage for phase in phases):
         yield (
             f"augment.batch: mixes pictures, and finetune={finetune.name} trains from features that frozen layers gave once; "
             "use finetune=full, or compute them anew in each step with finetune.cache=false, or leave augment.batch empty"
         )
 
 
-def _loss_problems(loss: LossConfig, soft: bool) -> Iterator[str]:
-    """Of a user's loss, on two classes."""
+def _try_mixing(augment: AugmentConfig, model: ModelConfig, seed: int) -> None:
+    """Try the batch transforms, each twice on one batch."""
+    if augment.batch:
+        from raylight.data.mixing import check_mixing
+
+        check_mixing(augment, seed, model_input(model).size)
+
+
+def _try_loss(loss: LossConfig, soft: bool) -> None:
+    """Try the loss on two classes."""
     import torch
 
     from raylight.training.losses import build_loss
 
-    try:
-        build_loss(loss, 2, torch.ones(2) if loss.class_weights else None, soft=soft)
-    except ConfigError as error:
-        yield from error.problems
+    build_loss(loss, 2, torch.ones(2) if loss.class_weights else None, soft=soft)
 
 
-def _companion_problems(callbacks: list[Any], logger: LoggerConfig, metrics: dict[str, Any]) -> Iterator[str]:
-    """Of callbacks, loggers and metrics."""
-    try:
-        if metrics:
-            from raylight.evaluation.definitions.own import check_metrics
+def _try_companions(callbacks: list[Any], logger: LoggerConfig, metrics: dict[str, Any]) -> None:
+    """Build the callbacks and loggers, and try the metrics."""
+    if metrics:
+        from raylight.evaluation.definitions.own import check_metrics
 
-            check_metrics(metrics)
-        if callbacks:
-            from raylight.training.callbacks.own import build_callbacks
+        check_metrics(metrics)
+    if callbacks:
+        from raylight.training.callbacks.own import build_callbacks
 
-            build_callbacks(callbacks)
-        if logger_nodes(logger):
-            from raylight.runs.loggers import check_loggers
+        build_callbacks(callbacks)
+    if logger_nodes(logger):
+        from raylight.runs.loggers import check_loggers
 
-            check_loggers(logger)
-    except ConfigError as error:
-        yield from error.problems
+        check_loggers(logger)
 
 
 def _trains_on_one(network: "StagedNetwork", boundary: int, model: ModelConfig) -> bool:
@@ -209,11 +198,8 @@ def _optimization_problems(optimizer: Any, scheduler: Any, phases: list[PhaseCon
             return
 
 
-def _transform_problems(augment: AugmentConfig, model: ModelConfig, seed: int) -> Iterator[str]:
-    """Of the transforms, each drawn twice on one image: what can't be repeated isn't trained with."""
+def _try_transforms(augment: AugmentConfig, model: ModelConfig, seed: int) -> None:
+    """Try the transforms, each twice on one image: what can't be repeated isn't trained with."""
     from raylight.data.augment import check_augmentation
 
-    try:
-        check_augmentation(augment.transforms, seed, model_input(model).size)
-    except ConfigError as error:
-        yield from error.problems
+    check_augmentation(augment.transforms, seed, model_input(model).size)

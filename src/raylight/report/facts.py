@@ -6,7 +6,6 @@ facts are shown, and the pictures.
 
 import json
 import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int
+from safetensors import safe_open
 
 from raylight.config.resume import saved_config
 from raylight.config.rules.metric_names import LABELS, reported
@@ -258,12 +258,7 @@ def parameters_of(run: RunDir) -> int | None:
     path = run / "model.safetensors"
     if not path.is_file():
         return None
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
     statistics_of_batches = ("running_mean", "running_var", "num_batches_tracked")
-    return sum(
-        int(math.prod(tensor["shape"]))
-        for name, tensor in header.items()
-        if name != "__metadata__" and name.rpartition(".")[2] not in statistics_of_batches
-    )
+    with safe_open(path, "numpy") as file:
+        names = [name for name in file.keys() if name.rpartition(".")[2] not in statistics_of_batches]  # noqa: SIM118
+        return int(sum(math.prod(file.get_slice(name).get_shape()) for name in names))

@@ -17,6 +17,7 @@ from raylight.data.names import single_line
 from raylight.errors import ConfigError, DataError, RunError
 from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.definitions.own import OwnMetrics
+from raylight.evaluation.differences.paired import recovered
 from raylight.evaluation.intervals import Interval
 from raylight.evaluation.metrics import Estimate, as_json, evaluate, from_json
 from raylight.evaluation.predictions import Predictions, write_csv
@@ -138,15 +139,8 @@ def evaluated(
 
 
 def shift(new: Estimate, own: Estimate) -> Shift:
-    """How much a metric differs between two independent sets of images.
-
-    The interval is recovered from the two estimates' own (MOVER; Zou and Donner 2008), so that it keeps their
-    lopsidedness; NaN where either has none.
-    """
-    value = new.value - own.value
-    below = np.hypot(new.value - new.low, own.high - own.value)
-    above = np.hypot(new.high - new.value, own.value - own.low)
-    return Shift(value, Interval(float(value - below), float(value + above)))
+    """How much a metric differs between two independent sets of images."""
+    return Shift(new.value - own.value, recovered(own, new, correlation=0.0))
 
 
 def _predict(predictor: Predictor, images: LabelledImages) -> tuple[Predictions, list[tuple[str, str]]]:
@@ -165,7 +159,6 @@ def _predict(predictor: Predictor, images: LabelledImages) -> tuple[Predictions,
             rejected += [(images.paths[position], reason) for position, reason in bad]
             done += len(block.positions)
             on_progress(done, len(images.paths))
-    groups = [images.groups[i] for i in kept]
     predictions = Predictions(
         paths=[images.paths[i] for i in kept],
         splits=["test"] * len(kept),
@@ -173,7 +166,7 @@ def _predict(predictor: Predictor, images: LabelledImages) -> tuple[Predictions,
         probabilities=np.concatenate(probabilities),
         class_names=predictor.class_names,
         positive_class=predictor.positive_class,
-        groups=groups if any(group is not None for group in groups) else None,
+        groups=[images.groups[i] for i in kept],
     )
     return predictions, rejected
 

@@ -178,7 +178,7 @@ def _by_swapping(
     for name in METRICS:
         value = values[1][name] - values[0][name]
         if name == "ece":
-            found[name] = Difference(value, *_recovered(own[0][name], own[1][name], 0.0), np.nan)
+            found[name] = Difference(value, *recovered(own[0][name], own[1][name], 0.0), np.nan)
             continue
         if np.isnan(value) or not (np.abs(swapped[name]) > ROUNDING).any():
             found[name] = Difference(value, *UNDEFINED, np.nan)
@@ -186,7 +186,7 @@ def _by_swapping(
         p_value, reach = swap_p_value(value, swapped[name]), critical_difference(swapped[name])
         first, second = resampled[0][name], resampled[1][name]
         if name in ("auroc", AP):
-            outer = _recovered(own[0][name], own[1][name], _correlation(first, second))
+            outer = recovered(own[0][name], own[1][name], _correlation(first, second))
         else:
             outer = bca(value, second - first, jackknife[1][name] - jackknife[0][name], units)
         low, high = min(value - reach, outer.low), max(value + reach, outer.high)
@@ -211,8 +211,21 @@ def _within(name: str, bounds: Interval) -> Interval:
     return Interval(float(np.clip(bounds.low, -most, most)), float(np.clip(bounds.high, -most, most)))
 
 
-def _recovered(first: Estimate, second: Estimate, correlation: float) -> Interval:
-    """The interval of a difference from those of its parts (MOVER; Zou and Donner 2008)."""
+def recovered(first: Estimate, second: Estimate, correlation: float) -> Interval:
+    """The interval of a difference, second minus first, from those of its parts (MOVER; Zou and Donner 2008).
+
+    It keeps the asymmetry of the parts; NaN where either has no interval.
+
+    Args:
+        first: an estimate.
+        second: another one.
+        correlation: of the two; 0 if they come from different images.
+
+    Example:
+        >>> first, second = Estimate(0.8, 0.7, 0.85, 100, ""), Estimate(0.9, 0.8, 0.95, 100, "")
+        >>> [round(bound, 3) for bound in recovered(first, second, correlation=0.0)]
+        [-0.012, 0.212]
+    """
     value = second.value - first.value
 
     def reach(down: float, up: float) -> float:
