@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -115,7 +116,9 @@ def untrained(tmp_path: Path) -> Callable[..., Path]:
         (folder / "preprocessing.json").write_text(json.dumps(facts))
         from safetensors.torch import save_file
 
-        save_file(build_network(config.model, len(class_names)).state_dict(), folder / "model.safetensors")
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            save_file(build_network(config.model, len(class_names)).state_dict(), folder / "model.safetensors")
         return folder
 
     return make
