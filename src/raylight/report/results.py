@@ -21,9 +21,12 @@ from raylight.config.schema import RunConfig
 from raylight.data.splits.leakage import SharedFile
 from raylight.evaluation.calibration import Decision, calibrated, choose_threshold, fit_temperature
 from raylight.evaluation.caveats import caveat_sentences
+from raylight.evaluation.clinical.net_benefit import DecisionCurve, decision_curve
+from raylight.evaluation.clinical.recalibration import recalibration
 from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
+from raylight.report.figures.clinical import draw_clinical
 from raylight.report.figures.plots import draw_plots
 from raylight.runs.looks import note_test
 from raylight.runs.run_dir import RunDir
@@ -116,6 +119,7 @@ def write_results(
     val_estimates = evaluate(judged.subset("val"), threshold, own=own) if len(val) else {}
     unshared = _unshared(judged_test, threshold, shared)
     before = {name: estimate for name, estimate in evaluate(test, threshold).items() if name in ("ece", "brier")}
+    curve = decision_curve(judged_test.labelled()) if len(predictions.class_names) == 2 else None
     run.write_json(
         "metrics.json",
         {
@@ -124,6 +128,7 @@ def write_results(
             **as_json(val_estimates, "val/"),
             **as_json(unshared, "test_unshared/"),
             "decision": _decision_json(decision),
+            **_clinical_json(judged_test, curve),
             "provenance": _provenance(judged_test, selection, len(val) > 0),
             "leakage": {"test_files_shared": len(shared), "files": [asdict(one) for one in shared]},
             "split_warnings": list(split_warnings),
@@ -154,6 +159,8 @@ def write_results(
             temperature if temperature != 1.0 else None,
             selection.epoch,
         )
+        if curve is not None:
+            plots = {**plots, **draw_clinical(run / "plots", curve, judged_test, threshold)}
     return Results(
         test=estimates,
         val=val_estimates,
@@ -187,6 +194,30 @@ def _decision_json(decision: Decision | None) -> dict[str, Any] | None:
         "val_high": _finite(decision.interval.high),
         "val_n": decision.n,
         "met": decision.met,
+    }
+
+
+def _clinical_json(test: Predictions, curve: DecisionCurve | None) -> dict[str, Any]:
+    """``recalibration`` and ``decision_curve`` of a run of two classes."""
+    if curve is None:
+        return {}
+    found = recalibration(test.labelled())
+    fitted = found and {
+        name: {"value": _finite(value), "low": _finite(bounds.low), "high": _finite(bounds.high), "n": found.n}
+        for name, value, bounds in (
+            ("slope", found.slope, found.slope_interval),
+            ("intercept", found.intercept, found.intercept_interval),
+        )
+    }
+    return {
+        "recalibration": fitted and {**fitted, "mean_error": found and found.mean_error},
+        "decision_curve": {
+            "better_than_all_or_none": curve.useful,
+            **{
+                name: getattr(curve, name).round(6).tolist()
+                for name in ("thresholds", "model", "low", "high", "treat_all")
+            },
+        },
     }
 
 

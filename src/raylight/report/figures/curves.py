@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from raylight.evaluation.calibration import reliability
+from raylight.evaluation.clinical.recalibration import smooth
 from raylight.evaluation.metrics import Estimate, evaluate
 from raylight.evaluation.predictions import LabelledPredictions, Predictions
 from raylight.report.figures.style import (
@@ -92,7 +93,7 @@ def reliability_figure(
     uncalibrated: Predictions | None = None,
     temperature: float | None = None,
 ) -> "Figure":
-    """What the probabilities claim against what came true, and how often each was claimed.
+    """What the probabilities claim against what came true, in bins and as a smooth curve (dashed), and how often each was.
 
     Args:
         predictions: to judge.
@@ -133,7 +134,8 @@ def reliability_figure(
             capsize=3,
             label=f"{label}ECE {error:.3f}",
         )
-        claimed, _ = who.labelled().confidences()
+        claimed, truth = who.labelled().confidences()
+        ax.plot(*smooth(claimed, truth.astype(np.float64)), color=colour, linewidth=1.2, linestyle=DASHED, zorder=1)
         below.hist(claimed, edges, histtype="step", color=colour, linewidth=2)
     two = len(predictions.class_names) == 2
     ax.set_xlim(-0.02, 1.02)

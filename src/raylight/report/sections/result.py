@@ -36,6 +36,9 @@ CHART_WORDS = {
     "roc": "Recall against false alarms at every threshold. The diagonal is guessing.",
     "precision_recall": "Precision against recall at every threshold. The dashed line is guessing.",
     "reliability": "What the probabilities claim against what came true; on the diagonal they can be taken at their word.",
+    "decision_curve": "Net benefit: true positives less false ones, these weighed by the odds of the probability from which on "
+    "one acts. A model is worth using where its curve lies above acting on all and on none.",
+    "probabilities": "Predicted probabilities of the images of each class; where they overlap, the classes are confused.",
     "confusion_matrix": "Of the images of each class (rows), how many were given each class (columns).",
 }
 """What each chart shows, for its caption."""
@@ -138,8 +141,17 @@ def result(facts: RunFacts) -> dict[str, Any]:
         "mistakes": [(n, test.class_names[i], test.class_names[j]) for n, i, j in mistakes[:10]],
         "classes": _classification(facts),
         "charts": _charts(
-            facts, ("roc", "precision_recall", "reliability", *(() if few else ("confusion_matrix",))), alts
+            facts,
+            ("roc", "precision_recall", "reliability", *(() if few else ("confusion_matrix",))),
+            alts,
         ),
+        "practice": {
+            "charts": _charts(facts, ("decision_curve", "probabilities"), alts),
+            "recalibration": facts.metrics.get("recalibration"),
+            "curve": facts.metrics.get("decision_curve"),
+        }
+        if "decision_curve" in facts.metrics
+        else None,
         "plotted": facts.config.report.plots,
         "before": before,
         "temperature": facts.temperature,

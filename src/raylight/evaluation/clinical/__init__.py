@@ -1,0 +1,1 @@
+"""What a decision in practice needs to know of probabilities: net benefit and recalibration, for two classes."""

@@ -1,0 +1,119 @@
+"""Are the probabilities right on average, and is their spread right? Calibration intercept, slope and a smooth curve.
+
+Cox, "Two further applications of a model for binary regression", Biometrika 1958; Van Calster et al., "Calibration: the
+Achilles heel of predictive analytics", BMC Medicine 2019; Austin and Steyerberg, Statistics in Medicine 2014 (the smooth
+curve). Two classes only. Not here: the calibration error in bins and temperature scaling (``evaluation``).
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import logit
+
+from raylight.evaluation.intervals import UNDEFINED, Interval
+from raylight.evaluation.predictions import LabelledPredictions
+
+POINTS = 200
+"""Points of the smooth curve at most."""
+
+EDGE = 1e-6
+"""Probabilities are kept this far from 0 and 1, where their logits are infinite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recalibration:
+    """How probabilities would have to be changed to fit what came true.
+
+    Attributes:
+        slope: of the logits in a logistic regression of the outcome; 1 is right, below 1 the probabilities are too extreme.
+        slope_interval: 95 %.
+        intercept: to be added to the logits so that their mean is right (slope 1); 0 is right, above 0 the probabilities
+            are too low.
+        intercept_interval: 95 %.
+        n: images.
+        claimed: probabilities of the smooth curve, in ascending order.
+        observed: frequency at each of them, by local regression.
+        mean_error: mean distance between claimed and observed (integrated calibration index).
+    """
+
+    slope: float
+    slope_interval: Interval
+    intercept: float
+    intercept_interval: Interval
+    n: int
+    claimed: Float[np.ndarray, " point"]
+    observed: Float[np.ndarray, " point"]
+    mean_error: float
+
+
+def recalibration(labelled: LabelledPredictions) -> Recalibration | None:
+    """Logistic recalibration of the positive class's probabilities, on the labels given.
+
+    Intervals are Wald's; with groups, of the covariance that is robust to likeness within them. Where the probabilities
+    separate the classes without error, no finite slope fits, and slope and its interval are NaN.
+
+    Args:
+        labelled: of two classes.
+
+    Returns:
+        None where only one class occurs.
+
+    Raises:
+        ValueError: not two classes.
+    """
+    if labelled.n_classes != 2:
+        raise ValueError(f"a calibration slope needs two classes, not {labelled.n_classes}")
+    claimed = labelled.probabilities[:, labelled.positive]
+    truth = (labelled.labels == labelled.positive).astype(np.float64)
+    if len(np.unique(truth)) < 2:
+        return None
+    logits = logit(np.clip(claimed, EDGE, 1 - EDGE))
+    constant = np.ones_like(logits)
+    intercept, of_intercept = _fit(truth, constant[:, None], logits, labelled.groups)
+    slope, of_slope = np.nan, UNDEFINED
+    if claimed[truth == 1].min() < claimed[truth == 0].max() and np.ptp(logits) > 0:
+        slope, of_slope = _fit(truth, np.stack([logits, constant], axis=1), None, labelled.groups)
+    points, observed = smooth(claimed, truth)
+    error = float(np.abs(np.interp(claimed, points, observed) - claimed).mean())
+    return Recalibration(slope, of_slope, intercept, of_intercept, len(truth), points, observed, error)
+
+
+def _fit(
+    truth: Float[np.ndarray, " image"],
+    columns: Float[np.ndarray, "image column"],
+    offset: Float[np.ndarray, " image"] | None,
+    groups: Int[np.ndarray, " image"] | None,
+) -> tuple[float, Interval]:
+    """The first coefficient of a logistic regression, with its interval."""
+    import statsmodels.api as sm
+
+    model = sm.GLM(truth, columns, family=sm.families.Binomial(), offset=offset)
+    robust = {} if groups is None else {"cov_type": "cluster", "cov_kwds": {"groups": groups}}
+    fit = model.fit(**robust)
+    low, high = fit.conf_int()[0]
+    return float(fit.params[0]), Interval(float(low), float(high))
+
+
+def smooth(
+    claimed: Float[np.ndarray, " image"], truth: Float[np.ndarray, " image"]
+) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
+    """The observed frequency as a smooth function of the probability: local linear regression (Cleveland 1979).
+
+    Args:
+        claimed: probability of each image.
+        truth: 1 where it came true, else 0.
+
+    Returns:
+        Probabilities in ascending order without repetition, and the frequency at each of them, 0 to 1.
+    """
+    from statsmodels.nonparametric.smoothers_lowess import lowess
+
+    points = np.unique(claimed)
+    points = points[np.unique(np.linspace(0, len(points) - 1, POINTS).round().astype(np.int64))]
+    with warnings.catch_warnings():  # windows of images that share one probability have no slope; they are averaged
+        warnings.simplefilter("ignore", RuntimeWarning)
+        observed = lowess(truth, claimed, frac=0.75, it=0, xvals=points)
+    known = np.isfinite(observed)
+    return points[known], np.clip(observed[known], 0, 1)
