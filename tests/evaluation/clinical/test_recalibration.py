@@ -85,3 +85,11 @@ def test_the_smooth_curve_stays_a_frequency() -> None:
     points, observed = smooth(np.array([0.1, 0.1, 0.2, 0.8, 0.9, 0.9]), np.array([0.0, 0, 0, 1, 1, 1]))
     assert points.tolist() == [0.1, 0.2, 0.8, 0.9]
     assert ((observed >= 0) & (observed <= 1)).all()
+
+
+def test_images_of_one_probability_are_averaged() -> None:
+    points, observed = smooth(np.full(4, 0.5), np.array([0.0, 1, 1, 1]))
+    assert (points.tolist(), observed.tolist()) == ([0.5], [0.75])
+    found = recalibration(labelled(np.full(4, 0.5), [0, 1, 1, 1]))
+    assert found is not None
+    assert found.mean_error == pytest.approx(0.25)

@@ -112,8 +112,9 @@ def smooth(
 
     points = np.unique(claimed)
     points = points[np.unique(np.linspace(0, len(points) - 1, POINTS).round().astype(np.int64))]
-    with warnings.catch_warnings():  # windows of images that share one probability have no slope; they are averaged
+    with warnings.catch_warnings():  # windows of images that share one probability have no slope; these are averaged
         warnings.simplefilter("ignore", RuntimeWarning)
         observed = lowess(truth, claimed, frac=0.75, it=0, xvals=points)
-    known = np.isfinite(observed)
-    return points[known], np.clip(observed[known], 0, 1)
+    for i in np.flatnonzero(~np.isfinite(observed)):
+        observed[i] = truth[claimed == points[i]].mean()
+    return points, np.clip(observed, 0, 1)
