@@ -91,7 +91,15 @@ def fill(folder: Path, files: list[Path], decode: DecodeConfig, on_progress: Any
 def working(node: Any) -> list[psutil.Process]:
     """Processes of a node that are at a decoding task."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-    return [process for process in raylet.children() if "_decode_batch" in " ".join(process.cmdline())]
+    return [process for process in raylet.children() if "_decode_batch" in command(process)]
+
+
+def command(process: psutil.Process) -> str:
+    """Of a process, its command line; of one that has just ended, none."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def when_at_work(node: Any, what: Callable[[psutil.Process], None]) -> Thread:
