@@ -17,7 +17,7 @@ from raylight.evaluation.predictions import Predictions
 from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
-from raylight.report.results import Selection, write_results
+from raylight.report.results import Circumstances, Selection, write_results
 from raylight.runs.run_dir import RunDir, recorded
 from raylight.storage.atomic import write_atomically
 
@@ -69,7 +69,7 @@ def make_run(folder: Path, classes: tuple[str, ...] = ("cat", "dog"), each: int 
         write_results(
             config, run, predictions(index, classes), Preprocessing.from_config(model).to_dict(),
             Selection("val/loss", 0.52, 2, 3),
-            {"seconds": {"index": 0.2, "training": 75.0}, "waiting_share": 0.01, "peak_memory_gb": 1.25},
+            Circumstances({"seconds": {"index": 0.2, "training": 75.0}, "waiting_share": 0.01, "peak_memory_gb": 1.25}),
         )  # fmt: skip
         assert status.exit_code == 0
     return run, network

@@ -21,16 +21,11 @@ MODULES_PER_ROOM = 10
 
 PARAMETERS = 6
 MORE_PARAMETERS = {
-    "auditing.shortcuts.check_shortcuts",
     "cpu.engine.InferenceEngine.__init__",
     "data.batches.Batches.__init__",
     "data.cache_files._decode_all",
     "data.decode.engines.decode_files",
     "data.decode.with_ray.with_ray",
-    "pipeline.judge.judge",
-    "report.dashboard.show_result",
-    "report.figures.plots.draw_plots",
-    "report.results.write_results",
     "training.features.FeatureStore._compute",
     "training.loaders.EpochLoaders.__init__",
     "training.module.Classifier.__init__",

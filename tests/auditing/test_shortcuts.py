@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from raylight.auditing.shortcuts import Check, check_shortcuts, shortcut_lines
+from raylight.auditing.shortcuts import Check, TrainingImages, check_shortcuts, shortcut_lines
 from raylight.evaluation.predictions import LabelledPredictions
 from raylight.models.preprocessing import Preprocessing
 
@@ -35,7 +35,7 @@ def checks_of(region: tuple[slice, slice], stripes: bool = False) -> dict[str, C
     test = pictures(1)
     predicted = predict(test)
     labelled = LabelledPredictions(LABELS, np.eye(2)[predicted], predicted, 1, None)
-    found = check_shortcuts(predict, test, labelled, pictures(2), LABELS, None, PREPROCESSING)
+    found = check_shortcuts(predict, test, labelled, TrainingImages(pictures(2), LABELS), None, PREPROCESSING)
     assert found.chance == 0.5
     assert found.real.value > 0.95
     assert found.note == "Grad-CAM was left out."
@@ -72,7 +72,9 @@ def test_greys_alone_are_judged_by_a_model_of_the_training_images() -> None:
     rng = np.random.default_rng(5)
     noise = rng.integers(0, 255, (len(LABELS), SIZE, SIZE, 3), np.uint8)
     labelled = LabelledPredictions(LABELS, np.eye(2)[LABELS], LABELS, 1, None)
-    found = check_shortcuts(lambda pixels: LABELS, noise, labelled, noise[::-1], LABELS, None, PREPROCESSING)
+    found = check_shortcuts(
+        lambda pixels: LABELS, noise, labelled, TrainingImages(noise[::-1], LABELS), None, PREPROCESSING
+    )
     histogram = next(check for check in found.checks if check.name == "histogram")
     assert not histogram.suspicious
 
@@ -82,6 +84,6 @@ def test_patients_count_once() -> None:
     groups = np.arange(len(LABELS)) // 20
     labels = groups % 2
     labelled = LabelledPredictions(labels, np.eye(2)[labels], labels, 1, groups)
-    found = check_shortcuts(lambda pixels: labels, test, labelled, test, labels, None, PREPROCESSING)
+    found = check_shortcuts(lambda pixels: labels, test, labelled, TrainingImages(test, labels), None, PREPROCESSING)
     assert found.real.value == 1
     assert found.real.low < 0.65  # six patients, not 120 images

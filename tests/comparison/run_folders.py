@@ -13,7 +13,7 @@ from raylight.config.schema import RunConfig
 from raylight.data.index import INDEX_SCHEMA, Index
 from raylight.evaluation.predictions import Predictions, write_csv
 from raylight.models.preprocessing import Preprocessing
-from raylight.report.results import HELD_OUT_FILE, Selection, write_results
+from raylight.report.results import HELD_OUT_FILE, Circumstances, Selection, write_results
 from raylight.runs.run_dir import RunDir
 
 CLASSES = ("cat", "dog")
@@ -78,7 +78,7 @@ def run_folder(
         predictions,
         Preprocessing.from_config(settings.model).to_dict(),
         Selection("val/loss", 0.5, 1, 2),
-        {"seconds": {"training": 12.5}},
+        Circumstances({"seconds": {"training": 12.5}}),
     )
     if split == "val":
         write_csv(predictions.subset("val"), run / HELD_OUT_FILE)

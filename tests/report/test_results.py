@@ -19,7 +19,7 @@ from raylight.models.preprocessing import Preprocessing
 from raylight.report import results as module
 from raylight.report.caveats import caveats_of
 from raylight.report.facts import RunFacts
-from raylight.report.results import Results, Selection, read_history, write_results
+from raylight.report.results import Circumstances, Results, Selection, read_history, write_results
 from raylight.report.run_page import write_report
 from raylight.runs.run_dir import RunDir
 from tests.finished_run import FinishedRun
@@ -30,7 +30,7 @@ def write(run: RunDir, predictions: Predictions, rule: str) -> tuple[str, ...]:
     config.report.plots = False
     config.decision.threshold = rule
     preprocessing = Preprocessing.from_config(config.model).to_dict()
-    return write_results(config, run, predictions, preprocessing, Selection("val/loss", 0.5, 1, 2), {}).lines
+    return write_results(config, run, predictions, preprocessing, Selection("val/loss", 0.5, 1, 2)).lines
 
 
 def few_positives(finished: FinishedRun) -> Predictions:
@@ -55,7 +55,8 @@ def test_uneven_splits_are_told_in_metrics_page_and_card(finished: FinishedRun) 
     warning = "test is 20% of the images, more than data.test_fraction=0.1"
     preprocessing = Preprocessing.from_config(config.model).to_dict()
     selection = Selection("val/loss", 0.5, 1, 2)
-    write_results(config, finished.run, few_positives(finished), preprocessing, selection, {}, split_warnings=[warning])
+    circumstances = Circumstances(split_warnings=[warning])
+    write_results(config, finished.run, few_positives(finished), preprocessing, selection, circumstances)
     facts = RunFacts(finished.run)
     assert facts.metrics["split_warnings"] == [warning]
     assert warning in caveats_of(facts)
@@ -97,8 +98,7 @@ def judged(run: RunDir, shared: tuple[SharedFile, ...]) -> tuple[dict, tuple[str
         ),
         Preprocessing.from_config(config.model).to_dict(),
         Selection("val/loss", 0.5, 1, 2),
-        {},
-        shared,
+        Circumstances(shared=shared),
     )
     return run.read_json("metrics.json"), results.lines
 
@@ -132,7 +132,7 @@ def test_a_split_that_shares_nothing_says_nothing_of_it(tmp_path: Path) -> None:
 def results(run: RunDir, predictions: Predictions, config: RunConfig, selection: Selection) -> Results:
     config.report.plots = False
     preprocessing = Preprocessing.from_config(config.model).to_dict()
-    return write_results(config, run, predictions, preprocessing, selection, {"peak_memory_gb": 1.5})
+    return write_results(config, run, predictions, preprocessing, selection, Circumstances({"peak_memory_gb": 1.5}))
 
 
 def boasting(n: int, splits: tuple[str, ...] = ("val", "test")) -> Predictions:
@@ -271,10 +271,11 @@ def test_plots_are_drawn_of_what_was_judged(tmp_path: Path, monkeypatch: pytest.
         run.path.mkdir()
         run.write_text("history.csv", "epoch,train/loss\n0,0.5\n")
         preprocessing = Preprocessing.from_config(config.model).to_dict()
-        found = write_results(config, run, predictions, preprocessing, Selection("val/loss", 0.5, 7, 9), {})
-        folder, history, test, estimates, threshold, before, temperature, epoch = told[-1]
+        found = write_results(config, run, predictions, preprocessing, Selection("val/loss", 0.5, 7, 9))
+        folder, history, drawn, epoch = told[-1]
+        test, before, temperature = drawn.test, drawn.uncalibrated, drawn.temperature
         assert (folder, history) == (run / "plots", [{"epoch": 0, "train/loss": 0.5}])
-        assert (estimates, threshold, epoch) == (found.test, found.decision.threshold, 7)
+        assert (drawn.estimates, drawn.threshold, epoch) == (found.test, found.decision.threshold, 7)
         if calibrate:
             assert temperature == found.temperature
             assert np.array_equal(before.probabilities, predictions.subset("test").probabilities)

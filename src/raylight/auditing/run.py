@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from raylight.auditing.shortcuts import FILE, IMAGES, check_shortcuts, shortcut_lines
+from raylight.auditing.shortcuts import FILE, IMAGES, TrainingImages, check_shortcuts, shortcut_lines
 from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.decode.engines import decode_files
 from raylight.data.index import Index
@@ -60,8 +60,7 @@ def audit_run(run: Path, out: Path | None) -> int:
         predict,
         pixels,
         judged.labelled(predictor.threshold),
-        _pixels(predictor, train),
-        train.targets(),
+        TrainingImages(_pixels(predictor, train), train.targets()),
         predictor.network,
         predictor.preprocessing,
     )

@@ -73,6 +73,19 @@ class Check:
     sentence: str
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """What a network has learnt from, or a draw of it.
+
+    Attributes:
+        pixels: of the images, as decoded.
+        labels: their classes.
+    """
+
+    pixels: Pixels
+    labels: Int[np.ndarray, " image"]
+
+
 @dataclass(frozen=True)
 class Shortcuts:
     """All checks of a network.
@@ -98,8 +111,7 @@ def check_shortcuts(
     predict: Predict,
     test: Pixels,
     labelled: LabelledPredictions,
-    train: Pixels,
-    train_labels: Int[np.ndarray, " train_image"],
+    train: TrainingImages,
     network: StagedNetwork | None,
     preprocessing: Preprocessing,
 ) -> Shortcuts:
@@ -109,8 +121,7 @@ def check_shortcuts(
         predict: the class that it gives each image, by its own threshold.
         test: its test images, as decoded.
         labelled: their labels, what it gave them, and their groups.
-        train: training images for the histogram model; a draw of them will do.
-        train_labels: their classes.
+        train: for the histogram model; a draw will do.
         network: for Grad-CAM; None leaves that out.
         preprocessing: how images reach the network.
     """
@@ -133,7 +144,7 @@ def check_shortcuts(
         check(
             "histogram",
             "nothing but how often each grey occurs (another, plain model)",
-            _histogram_model(train, train_labels)(test),
+            _histogram_model(train)(test),
         ),
     ]
     note = ""
@@ -215,13 +226,13 @@ def _coarse(pixels: Pixels) -> Pixels:
     )
 
 
-def _histogram_model(train: Pixels, labels: Int[np.ndarray, " train_image"]) -> Predict:
+def _histogram_model(train: TrainingImages) -> Predict:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, C=0.1, class_weight="balanced"))
-    model.fit(_histograms(train), labels)
+    model.fit(_histograms(train.pixels), train.labels)
 
     def predict(pixels: Pixels) -> Int[np.ndarray, " image"]:
         predicted: Int[np.ndarray, " image"] = model.predict(_histograms(pixels))

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from safetensors.torch import save
 
-from raylight.auditing.shortcuts import FILE, IMAGES, check_shortcuts, shortcut_lines
+from raylight.auditing.shortcuts import FILE, IMAGES, TrainingImages, check_shortcuts, shortcut_lines
 from raylight.config.schema import RunConfig
 from raylight.cpu.engine import InferenceEngine
 from raylight.data.samples import Samples
@@ -22,7 +23,7 @@ from raylight.pipeline.costs import Costs
 from raylight.pipeline.images import Images
 from raylight.pipeline.learner import Learner
 from raylight.report.dashboard import show_result
-from raylight.report.results import HELD_OUT_FILE, Results, Selection, write_results
+from raylight.report.results import HELD_OUT_FILE, Circumstances, Results, Selection, write_results
 from raylight.report.run_page import write_report
 from raylight.runs.run_dir import RunDir, Status
 from raylight.runs.tracking import Tracker
@@ -34,28 +35,34 @@ from raylight.training.phases import phase_at
 log = logging.getLogger("raylight")
 
 
-def judge(
-    config: RunConfig,
-    run: RunDir,
-    status: Status,
-    costs: Costs,
-    images: Images,
-    learner: Learner,
-    finished: FinishedTraining,
-    tracker: Tracker,
-) -> None:
+@dataclass(frozen=True)
+class Record:
+    """Where a run is recorded.
+
+    Attributes:
+        run: its folder.
+        status: told which stage goes on.
+        costs: what the stages took so far.
+        tracker: shown the result.
+    """
+
+    run: RunDir
+    status: Status
+    costs: Costs
+    tracker: Tracker
+
+
+def judge(config: RunConfig, record: Record, images: Images, learner: Learner, finished: FinishedTraining) -> None:
     """Load the chosen checkpoint, write the model, predict, measure, report.
 
     Args:
         config: the run's settings.
-        run: gets ``model.safetensors``, ``metrics.json``, ``predictions.csv``, plots and pages.
-        status: told which stage goes on.
-        costs: what the stages took so far.
+        record: its folder gets ``model.safetensors``, ``metrics.json``, ``predictions.csv``, plots and pages.
         images: validation and test are predicted.
         learner: its network gets the chosen checkpoint's weights.
         finished: proof that training has ended.
-        tracker: shown the result.
     """
+    run, status, costs = record.run, record.status, record.costs
     status.enter("testing")
     if config.data.fold is not None:
         write_csv(_predict_held_out(images, learner, finished), run / HELD_OUT_FILE)
@@ -73,16 +80,15 @@ def judge(
         "peak_memory_gb": peak_memory_gb(),
     }
     shared = shared_with_training(images.index, config.data.group_duplicates)
-    results = write_results(
-        config, run, predictions, images.preprocessing.to_dict(), selection, cost, shared, images.index.split_warnings
-    )
+    circumstances = Circumstances(cost, shared, images.index.split_warnings)
+    results = write_results(config, run, predictions, images.preprocessing.to_dict(), selection, circumstances)
     if config.report.shortcuts:
         status.enter("looking for shortcuts")
         for line in find_shortcuts(run, images, learner, finished, predictions, results):
             log.info("%s", line)
     if config.report.enabled:
         write_report(run, learner.network)
-    show_result(tracker, config, run, learner.network, results, selection, finished.best_checkpoint)
+    show_result(record.tracker, run, learner.network, results, selection, finished.best_checkpoint)
     for line in results.lines:
         log.info("%s", line)
 
@@ -148,8 +154,7 @@ def find_shortcuts(
         predict,
         _pixels(test, chosen),
         judged.where(np.isin(np.arange(len(judged)), chosen)).labelled(threshold),
-        _pixels(train_images, learnt),
-        train_images.targets[learnt],
+        TrainingImages(_pixels(train_images, learnt), train_images.targets[learnt]),
         learner.network,
         images.preprocessing,
     )

@@ -79,7 +79,7 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
         finished = run_training(training, config.ray, run, loggers, last)
         costs.lap("training")
 
-        from raylight.pipeline.judge import judge
+        from raylight.pipeline.judge import Record, judge
 
-        judge(config, run, status, costs, images, learner, finished, tracker)
+        judge(config, Record(run, status, costs, tracker), images, learner, finished)
     return finished.monitor_value

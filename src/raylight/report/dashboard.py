@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from raylight.config.schema import RunConfig
 from raylight.errors import RunError
 from raylight.models.stages import StagedNetwork
 from raylight.report.facts import SPLITS, RunFacts, parameters_of
@@ -28,7 +27,6 @@ COLUMNS = ["kind", "picture", "grad_cam", "label", "predicted", "probability", "
 
 def show_result(
     tracker: Tracker,
-    config: RunConfig,
     run: RunDir,
     network: StagedNetwork,
     results: Results,
@@ -39,8 +37,7 @@ def show_result(
 
     Args:
         tracker: told nothing more where it has no dashboard.
-        config: the run's settings.
-        run: its folder, with results.
+        run: the run's folder, with results.
         network: the chosen one.
         results: as written.
         selection: what chose the checkpoint.
@@ -49,6 +46,7 @@ def show_result(
     if tracker.run is None:
         return
     facts = RunFacts(run)
+    config = facts.config
     tracker.summary({**results.summary, **cost_summary(facts)})
     tracker.images(results.plots)
     log_curves(tracker, facts.test.labels, facts.predicted, facts.test.probabilities, facts.test.class_names)

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
 from raylight.report.figures.clinical import draw_clinical
-from raylight.report.figures.plots import draw_plots
+from raylight.report.figures.plots import Evaluated, draw_plots
 from raylight.runs.looks import note_test
 from raylight.runs.run_dir import RunDir
 
@@ -52,6 +52,21 @@ class Selection:
     value: float
     epoch: int
     epochs: int
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What ``metrics.json`` tells beside the metrics.
+
+    Attributes:
+        costs: seconds of each stage and the like, written under ``cost``.
+        shared: test images whose patient or picture training has met; metrics are also given without them.
+        split_warnings: where a split's size isn't what the settings ask for.
+    """
+
+    costs: Mapping[str, Any] = field(default_factory=dict)
+    shared: Sequence[SharedFile] = ()
+    split_warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -83,11 +98,9 @@ def write_results(
     predictions: Predictions,
     preprocessing: Mapping[str, Any],
     selection: Selection,
-    costs: Mapping[str, Any],
-    shared: Sequence[SharedFile] = (),
-    split_warnings: Sequence[str] = (),
+    circumstances: Circumstances = Circumstances(),
 ) -> Results:
-    """Judge a run and write ``metrics.json``, ``predictions.csv``, ``preprocessing.json`` and ``plots/``.
+    """Evaluate a run and write ``metrics.json``, ``predictions.csv``, ``preprocessing.json`` and ``plots/``.
 
     Args:
         config: the run's settings.
@@ -95,10 +108,9 @@ def write_results(
         predictions: of the validation and test images, uncalibrated.
         preprocessing: how images reach the network; classes, temperature and threshold are added to it.
         selection: what chose the checkpoint.
-        costs: seconds by stage and the like, written into ``metrics.json`` under ``cost``.
-        shared: test images whose patient or picture training has met; metrics are also given without them.
-        split_warnings: where a split's size isn't what the settings ask for.
+        circumstances: what else ``metrics.json`` tells.
     """
+    shared = circumstances.shared
     val, test = predictions.subset("val"), predictions.subset("test")
     temperature = fit_temperature(val) if config.decision.calibrate and len(val) else 1.0
     rule = config.decision
@@ -131,8 +143,8 @@ def write_results(
             **_clinical_json(judged_test, curve),
             "provenance": _provenance(judged_test, selection, len(val) > 0),
             "leakage": {"test_files_shared": len(shared), "files": [asdict(one) for one in shared]},
-            "split_warnings": list(split_warnings),
-            "cost": dict(costs),
+            "split_warnings": list(circumstances.split_warnings),
+            "cost": dict(circumstances.costs),
         },
     )
     note_test(run, selection.epochs)
@@ -149,16 +161,9 @@ def write_results(
     )
     plots: Mapping[str, Path] = {}
     if config.report.plots:
-        plots = draw_plots(
-            run.folder("plots"),
-            read_history(run),
-            judged_test,
-            estimates,
-            threshold,
-            test if temperature != 1.0 else None,
-            temperature if temperature != 1.0 else None,
-            selection.epoch,
-        )
+        before_and_how = (test, temperature) if temperature != 1.0 else (None, None)
+        evaluated = Evaluated(judged_test, estimates, threshold, *before_and_how)
+        plots = draw_plots(run.folder("plots"), read_history(run), evaluated, selection.epoch)
         if curve is not None:
             plots = {**plots, **draw_clinical(run / "plots", curve, judged_test, threshold)}
     return Results(

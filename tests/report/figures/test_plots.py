@@ -7,7 +7,7 @@ from raylight.evaluation.metrics import evaluate
 from raylight.evaluation.predictions import Predictions
 from raylight.report.figures import plots
 from raylight.report.figures.curves import precision_recall_figure, reliability_figure, roc_figure
-from raylight.report.figures.plots import confusion_figure, draw_plots, metrics_figure, training_figures
+from raylight.report.figures.plots import Evaluated, confusion_figure, draw_plots, metrics_figure, training_figures
 from raylight.report.figures.style import interval_text, save
 
 HISTORY = [
@@ -53,7 +53,7 @@ def assert_nothing_is_cut_off(figure):
 
 def test_a_run_gets_all_its_figures_at_a_readable_size(tmp_path):
     test = sample(60, ["cat", "dog"])
-    paths = draw_plots(tmp_path / "plots", HISTORY, test, uncalibrated=test, temperature=1.0, best_epoch=5)
+    paths = draw_plots(tmp_path / "plots", HISTORY, Evaluated(test, evaluate(test), None, test, 1.0), best_epoch=5)
     curves, judged = (
         "loss accuracy learning_rate",
         "metrics confusion_matrix roc precision_recall reliability",
@@ -139,7 +139,7 @@ def test_curves_say_what_they_are_and_where_the_checkpoint_was_taken():
 def test_a_test_split_of_one_class_has_no_roc(tmp_path):
     test = sample(20, ["cat", "dog"])
     one_class = test.where(test.labels == 1)
-    paths = draw_plots(tmp_path, [], one_class)
+    paths = draw_plots(tmp_path, [], Evaluated(one_class, evaluate(one_class)))
     assert set(paths) == {"metrics", "confusion_matrix", "reliability"}
     with pytest.raises(ValueError, match="two classes"):
         roc_figure(one_class, evaluate(one_class))
@@ -253,8 +253,8 @@ def test_plots_are_made_of_the_threshold_the_temperature_and_the_epoch_that_were
     test, before = sample(60, ["cat", "dog"]), sample(60, ["cat", "dog"], seed=1)
     drawn = {}
     monkeypatch.setattr(plots, "save", lambda figure, path: drawn.setdefault(path.stem, figure) and path)
-    draw_plots(tmp_path, HISTORY, test, None, 0.3, before, 2.0, 5)
     estimates = evaluate(test, 0.3)
+    draw_plots(tmp_path, HISTORY, Evaluated(test, estimates, 0.3, before, 2.0), 5)
     expected = {
         **training_figures(HISTORY, 5),
         "metrics": metrics_figure(estimates),

@@ -48,11 +48,12 @@ import matplotlib
 settings = lambda: {{key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != "backend"}}
 before = settings()
 from raylight.report.figures.plots import *
+from raylight.evaluation.metrics import evaluate
 import numpy as np
 p = np.linspace(0.1, 0.9, 20)
 names = [str(i) for i in range(20)]
 test = Predictions(names, ["test"] * 20, np.arange(20) % 2, np.stack([1 - p, p], 1), ("a", "b"), "b")
-draw_plots(Path({str(tmp_path)!r}), [], test)
+draw_plots(Path({str(tmp_path)!r}), [], Evaluated(test, evaluate(test)))
 assert "matplotlib.pyplot" not in sys.modules
 assert "torch" not in sys.modules
 assert settings() == before

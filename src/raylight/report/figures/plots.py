@@ -7,13 +7,14 @@ apart; text is sized to be read at a width of 600 pixels. Leaves out pictures of
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER, METRICS
-from raylight.evaluation.metrics import Estimate, confusion_matrix, evaluate
+from raylight.evaluation.metrics import Estimate, confusion_matrix
 from raylight.evaluation.predictions import Predictions
 from raylight.report.figures.curves import precision_recall_figure, reliability_figure, roc_figure
 from raylight.report.figures.style import (
@@ -40,26 +41,32 @@ History = Sequence[Mapping[str, Any]]
 """Rows of ``history.csv``: epoch, train/loss, val/loss, train/accuracy, val/accuracy, learning_rate."""
 
 
-def draw_plots(
-    folder: Path,
-    history: History,
-    test: Predictions,
-    estimates: Mapping[str, Estimate] | None = None,
-    threshold: float | None = None,
-    uncalibrated: Predictions | None = None,
-    temperature: float | None = None,
-    best_epoch: int | None = None,
-) -> dict[str, Path]:
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """Test predictions with all that figures show of them.
+
+    Attributes:
+        test: the predictions, calibrated if the run's are.
+        estimates: of each metric of ``test``.
+        threshold: decision threshold of ``test``; ``None`` stands for 0.5.
+        uncalibrated: the same predictions before ``temperature``, shown beside them; ``None`` if none was fitted.
+        temperature: that made ``test`` from ``uncalibrated``.
+    """
+
+    test: Predictions
+    estimates: Mapping[str, Estimate]
+    threshold: float | None = None
+    uncalibrated: Predictions | None = None
+    temperature: float | None = None
+
+
+def draw_plots(folder: Path, history: History, evaluated: Evaluated, best_epoch: int | None = None) -> dict[str, Path]:
     """Write every figure of a run.
 
     Args:
         folder: made when it isn't there.
-        history: an epoch a row; may be empty.
-        test: predictions to judge, calibrated if they are to be.
-        estimates: of ``test``; ``None`` computes them.
-        threshold: decision threshold of ``test``; ``None`` stands for 0.5.
-        uncalibrated: the same predictions before ``temperature``, shown beside them.
-        temperature: that made ``test`` from ``uncalibrated``.
+        history: a row per epoch; may be empty.
+        evaluated: the test predictions.
         best_epoch: the epoch whose checkpoint was chosen, as numbered in ``history``.
 
     Returns:
@@ -67,14 +74,14 @@ def draw_plots(
         ``metrics``, ``confusion_matrix``, ``roc``, ``precision_recall``, ``reliability``. A curve that can't
         be drawn because only one class occurs is left out.
     """
-    estimates = evaluate(test, threshold) if estimates is None else estimates
+    test, estimates, threshold = evaluated.test, evaluated.estimates, evaluated.threshold
     figures = training_figures(history, best_epoch)
     figures["metrics"] = metrics_figure(estimates)
     figures["confusion_matrix"] = confusion_figure(test, threshold)
     if len(np.unique(test.labelled().labels)) > 1:
         figures["roc"] = roc_figure(test, estimates, threshold)
         figures["precision_recall"] = precision_recall_figure(test, estimates, threshold)
-    figures["reliability"] = reliability_figure(test, estimates, uncalibrated, temperature)
+    figures["reliability"] = reliability_figure(test, estimates, evaluated.uncalibrated, evaluated.temperature)
     folder.mkdir(parents=True, exist_ok=True)
     return {name: save(figure, folder / f"{name}.png") for name, figure in figures.items()}
 
