@@ -23,9 +23,6 @@ PARAMETERS = 6
 MORE_PARAMETERS = {
     "cpu.engine.InferenceEngine.__init__",
     "data.batches.Batches.__init__",
-    "data.cache_files._decode_all",
-    "data.decode.engines.decode_files",
-    "data.decode.with_ray.with_ray",
     "training.features.FeatureStore._compute",
     "training.loaders.EpochLoaders.__init__",
     "training.module.Classifier.__init__",

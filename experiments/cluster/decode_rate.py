@@ -23,8 +23,9 @@ import psutil
 from experiments.memory.photos import repeated_photos
 from experiments.reliability.tables import replace_table
 
-from raylight.config.schema import DecodeConfig, RayConfig
+from raylight.config.schema import RayConfig
 from raylight.data.cache_files import PIXELS, SIDECAR, write_cache
+from raylight.data.decode.blocks import Engine
 from raylight.data.decode.spec import DecodeSpec
 from raylight.machine import usable_cpus
 from raylight.runs.ray_session import ray_session
@@ -80,7 +81,7 @@ def fill(folder: Path, paths: dict[str, list[Path]], engine: str, size: int) -> 
     cache.mkdir()
     try:
         begin, used = time.perf_counter(), processor_seconds()
-        write_cache(cache, paths, DecodeSpec(size, "stretch"), DecodeConfig(engine), RayConfig(), nothing)
+        write_cache(cache, paths, DecodeSpec(size, "stretch"), Engine(engine), nothing)
         wall, cpu = time.perf_counter() - begin, processor_seconds() - used
         content = sha256()
         for name in (PIXELS, SIDECAR):

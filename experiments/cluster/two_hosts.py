@@ -184,22 +184,23 @@ def decode_on(
 
 def decode(address: str, photos: Path) -> None:
     """Decode all photos into a cache, with workers that have imported everything; prints the seconds and the content's hash."""
-    from raylight.config.schema import DecodeConfig, RayConfig
+    from raylight.config.schema import RayConfig
     from raylight.data.cache_files import PIXELS, SIDECAR, write_cache
+    from raylight.data.decode.blocks import Engine
     from raylight.data.decode.engines import decode_files
     from raylight.data.decode.spec import DecodeSpec
     from raylight.runs.ray_session import ray_session
 
-    config, spec, engine = RayConfig(address=address), DecodeSpec(224, "crop"), DecodeConfig("ray")
+    spec, engine = DecodeSpec(224, "crop"), Engine("ray", ray=RayConfig(address=address))
     paths = sorted(photos.glob("*.jpg"))
     by_content = {sha256(path.read_bytes()).hexdigest(): [path] for path in paths}
     # In memory, since the one disk of this machine is no part of what two hosts share.
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as name, ray_session(config):
-        for _ in decode_files(paths[:64], spec, engine, config, lambda _: None):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name, ray_session(engine.ray):
+        for _ in decode_files(paths[:64], spec, engine):
             pass
         print("begins", flush=True)
         begin = time.perf_counter()
-        write_cache(Path(name), by_content, spec, engine, config, lambda done, of: None)
+        write_cache(Path(name), by_content, spec, engine, lambda done, of: None)
         seconds = time.perf_counter() - begin
         content = sha256((Path(name) / PIXELS).read_bytes() + (Path(name) / SIDECAR).read_bytes()).hexdigest()
     print(json.dumps({"seconds": seconds, "content": content}))

@@ -64,7 +64,8 @@ RECIPES: dict[str, tuple[str, ...]] = {
 BUILD = """
 import hashlib, sys
 from pathlib import Path
-from raylight.config.schema import DataConfig, DecodeConfig, RayConfig
+from raylight.config.schema import DataConfig
+from raylight.data.decode.blocks import Engine
 from raylight.data.cache import cached_images
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import build_index
@@ -73,7 +74,7 @@ cache_dir = Path(sys.argv[1])
 source = find_images(DataConfig(kind="demo"), cache_dir)
 index = build_index(source, cache_dir, 2)
 print("indexed", flush=True)
-cache = cached_images(index, DecodeSpec(96, "crop"), DecodeConfig(engine="threads"), RayConfig(), cache_dir, lambda *_: None)
+cache = cached_images(index, DecodeSpec(96, "crop"), Engine("threads"), cache_dir, lambda *_: None)
 print(hashlib.sha256(cache.pixels.tobytes()).hexdigest(), flush=True)
 """
 """Draws the demo images, indexes and decodes them; its last line is the hash of all pixels."""

@@ -79,15 +79,14 @@ def through_ray(files: Sequence[Path], size: int) -> tuple[float, float]:
     """Images a second of both in one warm session."""
     import ray
 
-    from raylight.config.schema import DecodeConfig, RayConfig
+    from raylight.config.schema import RayConfig
+    from raylight.data.decode.blocks import Engine
     from raylight.data.decode.engines import decode_files
     from raylight.data.decode.spec import DecodeSpec
     from raylight.runs.ray_session import ray_session
 
     def with_ours(some: Sequence[Path]) -> None:
-        for _ in decode_files(
-            some, DecodeSpec(size, "stretch"), DecodeConfig(engine="ray"), RayConfig(), lambda _: None
-        ):
+        for _ in decode_files(some, DecodeSpec(size, "stretch"), Engine("ray")):
             pass
 
     def with_theirs(some: Sequence[Path]) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.cache import ImageCache, cached_images
+from raylight.data.decode.blocks import Engine
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import INDEX_SCHEMA, Index
@@ -16,7 +16,7 @@ from raylight.data.index import INDEX_SCHEMA, Index
 SPEC = DecodeSpec(24, "crop")
 
 
-THREADS = DecodeConfig(engine="threads", workers=2)
+THREADS = Engine("threads", 2)
 
 
 def write_images(root: Path, count: int, seed: int = 0) -> None:
@@ -55,7 +55,7 @@ class Progress:
 
 def build(index: Index, cache_dir: Path, spec: DecodeSpec = SPEC) -> tuple[ImageCache, Progress]:
     progress = Progress()
-    return cached_images(index, spec, THREADS, RayConfig(), cache_dir, progress), progress
+    return cached_images(index, spec, THREADS, cache_dir, progress), progress
 
 
 def assert_true(cache: ImageCache, index: Index, spec: DecodeSpec = SPEC) -> None:

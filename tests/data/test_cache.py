@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from raylight.config.schema import DecodeConfig, RayConfig
+from raylight.config.schema import RayConfig
 from raylight.data.cache import cached_images
+from raylight.data.decode.blocks import Engine
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import DataError, RaylightError
 from tests.data.caches import SPEC, THREADS, Progress, assert_true, build, folders_in, index_of, write_images
@@ -40,7 +41,7 @@ def test_opening_a_cache_starts_no_ray(images: Path, tmp_path: Path) -> None:
     index = index_of(images)
     build(index, tmp_path)
     before = "ray" in sys.modules and sys.modules["ray"].is_initialized()
-    cached_images(index, SPEC, DecodeConfig(engine="ray"), RayConfig(object_store_gb=0.001), tmp_path, Progress())
+    cached_images(index, SPEC, Engine("ray", ray=RayConfig(object_store_gb=0.001)), tmp_path, Progress())
     assert ("ray" in sys.modules and sys.modules["ray"].is_initialized()) == before
 
 
@@ -104,7 +105,7 @@ if behaviour == "limit":
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
-    cache = cached_images(index, SPEC, THREADS, RayConfig(), Path(sys.argv[3]), on_progress)
+    cache = cached_images(index, SPEC, THREADS, Path(sys.argv[3]), on_progress)
 except RaylightError as error:
     raise SystemExit(f"{error}")
 assert_true(cache, index)
@@ -183,6 +184,6 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
         nonlocal peak
         peak = max(peak, own_memory())
 
-    cache = cached_images(index, spec, THREADS, RayConfig(), tmp_path, watch)
+    cache = cached_images(index, spec, THREADS, tmp_path, watch)
     assert cache.pixels.nbytes > 150_000_000
     assert peak - before < 60_000_000

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raylight.config.schema import RayConfig
 from raylight.data import cache_files
 from raylight.data.cache import cached_images
 from raylight.data.decode.image import decode_image
@@ -114,7 +113,7 @@ def test_an_exception_while_building_leaves_nothing(images: Path, tmp_path: Path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cached_images(index_of(images), SPEC, THREADS, RayConfig(), tmp_path, stop)
+        cached_images(index_of(images), SPEC, THREADS, tmp_path, stop)
     assert folders_in(tmp_path) == []
     assert_true(build(index_of(images), tmp_path)[0], index_of(images))
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from raylight.config.schema import DataConfig, DecodeConfig, RayConfig
+from raylight.config.schema import DataConfig
 from raylight.data.augment import Augmenter
 from raylight.data.batches import Batches, Shard
 from raylight.data.cache import cached_images
+from raylight.data.decode.blocks import Engine
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index, build_index
 from raylight.data.sources.demo import draw_demo
@@ -20,7 +21,7 @@ from raylight.data.sources.source import find_images
 from raylight.data.stream import Stream, StreamedSamples, buffered_order
 from raylight.errors import DataError
 
-SPEC, THREADS = DecodeSpec(24, "crop"), DecodeConfig("threads", workers=2)
+SPEC, THREADS = DecodeSpec(24, "crop"), Engine("threads", 2)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 
 def streamed(index: Index, buffer: int) -> StreamedSamples:
-    return Stream(index, SPEC, THREADS, RayConfig(), buffer).samples(index)
+    return Stream(index, SPEC, THREADS, buffer).samples(index)
 
 
 def turned(picture: torch.Tensor) -> torch.Tensor:
@@ -40,7 +41,7 @@ def turned(picture: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("buffer", [0, 7, 1000])
 def test_an_epoch_has_each_cached_image_once(index: Index, tmp_path: Path, buffer: int) -> None:
-    cached = cached_images(index, SPEC, THREADS, RayConfig(), tmp_path, lambda *_: None).samples(index)
+    cached = cached_images(index, SPEC, THREADS, tmp_path, lambda *_: None).samples(index)
     augmenter = Augmenter([turned], 3)
     orders = []
     for epoch in (0, 1):

@@ -15,8 +15,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from raylight.config.schema import DecodeConfig, RayConfig
+from raylight.config.schema import RayConfig
 from raylight.data.cache_files import PIXELS, SIDECAR, write_cache
+from raylight.data.decode.blocks import Engine
 from raylight.data.decode.engines import decode_files
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import RaylightError
@@ -24,7 +25,7 @@ from raylight.runs.preflight import check_nodes_see, largest_block
 from raylight.runs.ray_session import _token, ray_session
 
 SPEC = DecodeSpec(64, "stretch")
-RAY, THREADS = DecodeConfig("ray"), DecodeConfig("threads", workers=2)
+RAY, THREADS = Engine("ray"), Engine("threads", 2)
 FILES = 160
 
 
@@ -79,11 +80,11 @@ def second(joined: Any) -> Iterator[Any]:
         joined.remove_node(node)
 
 
-def fill(folder: Path, files: list[Path], decode: DecodeConfig, on_progress: Any = lambda done, of: None) -> bytes:
+def fill(folder: Path, files: list[Path], engine: Engine, on_progress: Any = lambda done, of: None) -> bytes:
     """Fills a cache; the content of its files."""
     folder.mkdir()
     paths = {sha256(path.read_bytes()).hexdigest(): [path] for path in files}
-    write_cache(folder, paths, SPEC, decode, RayConfig(), on_progress)
+    write_cache(folder, paths, SPEC, engine, on_progress)
     assert sorted(path.name for path in folder.iterdir()) == sorted([PIXELS, SIDECAR])
     return (folder / PIXELS).read_bytes() + (folder / SIDECAR).read_bytes()
 
@@ -128,7 +129,7 @@ def test_a_node_lost_while_decoding(joined: Any, second: Any, files: list[Path],
 def test_a_node_lost_while_handing_over_pixels(joined: Any, second: Any, files: list[Path]) -> None:
     removal = when_at_work(second, lambda _: joined.remove_node(second, allow_graceful=False))
     by_ray = {}
-    for block in decode_files(files, SPEC, RAY, RayConfig(), lambda _: None):
+    for block in decode_files(files, SPEC, RAY):
         assert not by_ray.keys() & set(block.positions.tolist())
         images = iter(block.pixels.copy())
         by_ray |= {
@@ -137,7 +138,7 @@ def test_a_node_lost_while_handing_over_pixels(joined: Any, second: Any, files: 
     removal.join()
     assert second not in joined.worker_nodes
     assert sorted(by_ray) == list(range(FILES))
-    for block in decode_files(files, SPEC, THREADS, RayConfig(), lambda _: None):
+    for block in decode_files(files, SPEC, THREADS):
         for place, pixels in zip(block.positions[block.ok].tolist(), block.pixels, strict=True):
             assert np.array_equal(by_ray[place], pixels)
     assert by_ray[FILES - 1] is None

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raylight.config.schema import DataConfig, DecodeConfig, RayConfig
+from raylight.config.schema import DataConfig
 from raylight.data.cache import cached_images
+from raylight.data.decode.blocks import Engine
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index, build_index
 from raylight.data.sources.source import find_images
@@ -42,7 +43,7 @@ def test_a_uri_and_a_folder_give_the_same_index_and_images(root: Path, tmp_path:
     there.write(tmp_path / "index.parquet")
     assert Index.read(tmp_path / "index.parquet").root == there.root
     found = [
-        cached_images(index, DecodeSpec(20, "stretch"), DecodeConfig("threads"), RayConfig(), folder, lambda *_: None)
+        cached_images(index, DecodeSpec(20, "stretch"), Engine("threads"), folder, lambda *_: None)
         for index, folder in ((here, tmp_path / "0"), (there, tmp_path / "1"))
     ]
     assert [(cache.rejected, len(cache.pixels)) for cache in found] == [({}, 6)] * 2

@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from raylight.auditing.shortcuts import FILE, IMAGES, TrainingImages, check_shortcuts, shortcut_lines
-from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.decode.engines import decode_files
 from raylight.data.index import Index
 from raylight.errors import DataError
@@ -88,16 +87,9 @@ def _pixels(predictor: Predictor, part: Index) -> UInt8[np.ndarray, "image heigh
         DataError: a file is gone or isn't what it was.
     """
     paths, digests = list(part.column("path")), list(part.column("sha256"))
-    blocks = decode_files(
-        [part.root / path for path in paths],
-        predictor.preprocessing.decode_spec,
-        DecodeConfig(engine="threads"),
-        RayConfig(),
-        lambda _: None,
-        digests,
-    )
+    files, spec = [part.root / path for path in paths], predictor.preprocessing.decode_spec
     found = []
-    for block in blocks:
+    for block in decode_files(files, spec, digests=digests):
         bad = [(paths[i], why) for i, why in zip(block.positions, block.reasons, strict=True) if why]
         if bad:
             raise DataError(

@@ -20,9 +20,8 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from jaxtyping import UInt8
 
-from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.cache_files import read_cache, write_cache
-from raylight.data.decode.blocks import TRANSIENT_REASONS
+from raylight.data.decode.blocks import TRANSIENT_REASONS, Engine
 from raylight.data.decode.image import CODE_VERSION
 from raylight.data.decode.resizing import RESIZER
 from raylight.data.decode.spec import DecodeSpec
@@ -70,8 +69,7 @@ class ImageCache:
 def cached_images(
     index: Index,
     spec: DecodeSpec,
-    decode: DecodeConfig,
-    ray: RayConfig,
+    engine: Engine,
     cache_dir: Path,
     on_progress: Callable[[int, int], None],
 ) -> ImageCache:
@@ -83,8 +81,7 @@ def cached_images(
     Args:
         index: the files; only usable ones are decoded.
         spec: shape of each image.
-        decode: engine and number of workers.
-        ray: Ray session for ``decode.engine=ray``.
+        engine: what decodes.
         cache_dir: parent folder of ``images``, where caches are kept.
         on_progress: called with the number of images decoded so far, and the total.
 
@@ -113,7 +110,7 @@ def cached_images(
             building = _building(folder)
             building.mkdir()
             try:
-                write_cache(building, paths, spec, decode, ray, on_progress)
+                write_cache(building, paths, spec, engine, on_progress)
                 building.replace(folder)
                 sync(folder.parent)
             finally:

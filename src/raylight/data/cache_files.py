@@ -18,8 +18,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64, UInt8
 
-from raylight.config.schema import DecodeConfig, RayConfig
-from raylight.data.decode.blocks import TRANSIENT_REASONS, DecodedBlock, Destination
+from raylight.data.decode.blocks import TRANSIENT_REASONS, DecodedBlock, Destination, Engine
 from raylight.data.decode.engines import decode_files
 from raylight.data.decode.spec import DecodeSpec
 from raylight.storage.atomic import sync
@@ -74,8 +73,7 @@ def write_cache(
     folder: Path,
     paths: Mapping[str, Sequence[Path | str]],
     spec: DecodeSpec,
-    decode: DecodeConfig,
-    ray: RayConfig,
+    engine: Engine,
     on_progress: Callable[[int, int], None],
 ) -> None:
     """Decodes files and writes the two files of a cache, synced to disk.
@@ -87,8 +85,7 @@ def write_cache(
         folder: an empty folder.
         paths: paths of the files with each content, by SHA-256.
         spec: shape of each image.
-        decode: engine and number of workers.
-        ray: Ray session for ``decode.engine=ray``.
+        engine: what decodes.
         on_progress: called with the number of images decoded so far, and the total.
 
     Raises:
@@ -101,7 +98,7 @@ def write_cache(
         output.write(header)
         output.flush()
         reserve(output, len(header) + len(digests) * spec.size * spec.size * 3)
-        reasons = _decode_all(output, len(header), digests, paths, spec, decode, ray, on_progress)
+        reasons = _decode_all(output, len(header), paths, spec, engine, on_progress)
         rows = _close_gaps(output, digests, reasons, spec)
         output.flush()
         os.fsync(output.fileno())
@@ -113,14 +110,13 @@ def write_cache(
 def _decode_all(
     output: BinaryIO,
     offset: int,
-    digests: Sequence[str],
     paths: Mapping[str, Sequence[Path | str]],
     spec: DecodeSpec,
-    decode: DecodeConfig,
-    ray: RayConfig,
+    engine: Engine,
     on_progress: Callable[[int, int], None],
 ) -> dict[str, str]:
     """Writes each image to the row of its digest; returns the reasons of those whose rows stay empty."""
+    digests = sorted(paths)
     reasons: dict[str, str] = {}
     done = unsynced = 0
     rows = np.arange(len(digests))
@@ -130,7 +126,7 @@ def _decode_all(
         wanted = [digests[row] for row in rows.tolist()]
         places = [paths[digest][attempt] for digest in wanted]
         into = Destination(Path(output.name), offset, rows)
-        for block in decode_files(places, spec, decode, ray, lambda _: None, wanted, into):
+        for block in decode_files(places, spec, engine, wanted, into):
             block_rows = rows[block.positions]
             if not block.written:
                 _write_rows(output, block, block_rows[block.ok], offset)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.cache import cache_key
+from raylight.data.decode.blocks import Engine
 from raylight.data.decode.engines import decode_files
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index
@@ -29,20 +29,18 @@ class StreamedSamples(Samples):
         paths: of the files.
         of: number of distinct images in all splits; ``rows`` refers to them.
         spec: shape of each image.
-        decode: engine and number of workers.
-        ray: Ray session for ``decode.engine=ray``.
+        engine: what decodes.
         buffer: images in the shuffle buffer; 0 for reading order.
     """
 
     paths: tuple[str, ...]
     of: int
     spec: DecodeSpec
-    decode: DecodeConfig
-    ray: RayConfig
+    engine: Engine
     buffer: int
 
     def __reduce__(self) -> tuple[Any, ...]:
-        settings = (self.paths, self.of, self.spec, self.decode, self.ray, self.buffer)
+        settings = (self.paths, self.of, self.spec, self.engine, self.buffer)
         return StreamedSamples, (self.store, self.rows, self.targets, self.keys, *settings)
 
     @property
@@ -88,7 +86,7 @@ class StreamedSamples(Samples):
             DataError: a file has changed since it was indexed; leaving it out would change the training.
         """
         paths, digests = [self.paths[i] for i in positions], [self.keys[i] for i in positions]
-        for block in decode_files(paths, self.spec, self.decode, self.ray, lambda _: None, digests, in_order=True):
+        for block in decode_files(paths, self.spec, self.engine, digests, in_order=True):
             for place, why in zip(block.positions.tolist(), block.reasons, strict=True):
                 if why is not None:
                     raise DataError(
@@ -105,15 +103,13 @@ class Stream:
     Attributes:
         index: the files.
         spec: shape of each image.
-        decode: engine and number of workers.
-        ray: session for ``decode.engine=ray``.
+        engine: what decodes.
         buffer: ``data.shuffle_buffer``.
     """
 
     index: Index
     spec: DecodeSpec
-    decode: DecodeConfig
-    ray: RayConfig
+    engine: Engine
     buffer: int
 
     @property
@@ -132,8 +128,7 @@ class Stream:
             paths=tuple(str(part.root / path) for path in part.column("path")),
             of=len(digests),
             spec=self.spec,
-            decode=self.decode,
-            ray=self.ray,
+            engine=self.engine,
             buffer=self.buffer,
         )
 

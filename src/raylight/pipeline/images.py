@@ -107,6 +107,7 @@ def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Im
         ConfigError: the settings don't fit the number of images or classes.
     """
     from raylight.data.cache import cached_images
+    from raylight.data.decode.blocks import Engine
     from raylight.data.index import check_bad_fraction
     from raylight.data.splits.check import check_splits
     from raylight.data.stream import Stream
@@ -114,16 +115,16 @@ def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Im
 
     preprocessing = Preprocessing.from_config(config.model)
     spec = preprocessing.decode_spec
-    decode = replace(config.decode, engine=decode_engine(config, len(index)))
+    engine = Engine(decode_engine(config, len(index)), config.decode.workers, config.ray)
     source: ImageCache | Stream
     if config.data.feed == "stream":
-        source = Stream(index, spec, decode, config.ray, config.data.shuffle_buffer)
+        source = Stream(index, spec, engine, config.data.shuffle_buffer)
     else:
         with (
             imported_meanwhile("raylight.pipeline.learner"),
             progress_bar("decoding", config.trainer.progress) as on_progress,
         ):
-            source = cached_images(index, spec, decode, config.ray, cache_dir, on_progress)
+            source = cached_images(index, spec, engine, cache_dir, on_progress)
         if source.rejected:
             index = index.reject(source.rejected)
             check_bad_fraction(index, config.data)
@@ -156,7 +157,7 @@ def streaming(config: RunConfig, images: Images) -> AbstractContextManager[None]
     """One Ray session for all epochs where Ray decodes images in each of them; nothing otherwise."""
     from raylight.data.stream import Stream
 
-    if not isinstance(images.source, Stream) or images.source.decode.engine != "ray":
+    if not isinstance(images.source, Stream) or images.source.engine.name != "ray":
         return nullcontext()
     from raylight.runs.ray_session import ray_session
 

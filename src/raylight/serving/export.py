@@ -173,7 +173,6 @@ def _metadata(predictor: Predictor) -> dict[str, str]:
 
 def _check_images(predictor: Predictor) -> tuple[UInt8[np.ndarray, "image height width 3"], str]:
     """Test images of the run where they can be had, else noise; and which, in words."""
-    from raylight.config.schema import DecodeConfig, RayConfig
     from raylight.data.decode.engines import decode_files
 
     spec = predictor.preprocessing.decode_spec
@@ -183,7 +182,7 @@ def _check_images(predictor: Predictor) -> tuple[UInt8[np.ndarray, "image height
         paths = [index.root / str(path) for path in index.column("path")]
     except UnusableRunError:
         paths = []
-    blocks = decode_files(paths, spec, DecodeConfig(engine="threads"), RayConfig(), lambda _: None)
+    blocks = decode_files(paths, spec)
     pixels = [block.pixels for block in blocks if len(block.pixels)]
     if sum(map(len, pixels)) > 1:
         images = np.concatenate(pixels)

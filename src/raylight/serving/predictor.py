@@ -6,7 +6,7 @@ and the same inference engine as the run's own testing. Leaves out what is done 
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
 from raylight.config.resume import saved_config
-from raylight.config.schema import DecodeConfig, RayConfig, RunConfig
+from raylight.config.schema import RunConfig
 from raylight.cpu.engine import InferenceEngine, bf16_supported
 from raylight.data.decode.engines import decode_files
 from raylight.data.index import Index
@@ -146,10 +146,7 @@ class Predictor:
         return decide(probabilities, self.positive, self.threshold).astype(np.int64)
 
     def predict_files(
-        self,
-        paths: Sequence[AnyPath | str],
-        digests: Sequence[str] | None = None,
-        on_progress: Callable[[int], None] = lambda _: None,
+        self, paths: Sequence[AnyPath | str], digests: Sequence[str] | None = None
     ) -> Iterator[PredictedBlock]:
         """Decode and predict files, in order, in blocks of bounded size; decoding stays ahead of the network.
 
@@ -158,13 +155,9 @@ class Predictor:
         Args:
             paths: the files.
             digests: SHA-256 that each file's content should have; ``None`` takes whatever is there.
-            on_progress: called with the number of files that each block finished.
         """
-        threads = DecodeConfig(engine="threads")
-        blocks = decode_files(paths, self.preprocessing.decode_spec, threads, RayConfig(), lambda _: None, digests)
-        for block in blocks:
+        for block in decode_files(paths, self.preprocessing.decode_spec, digests=digests):
             yield PredictedBlock(block.positions, self.probabilities(block.pixels), block.ok, block.reasons)
-            on_progress(len(block.positions))
 
     def test_images(self) -> Index:
         """The run's own test images, as it indexed them; whether they are still there isn't looked at.

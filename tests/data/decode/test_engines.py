@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raylight.config.schema import DecodeConfig, RayConfig
 from raylight.data.decode import blocks, engines
-from raylight.data.decode.blocks import DecodedBlock
+from raylight.data.decode.blocks import DecodedBlock, Engine
 from raylight.data.decode.engines import decode_files
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
 
 SPEC = DecodeSpec(40, "crop")
-THREADS = DecodeConfig(engine="threads", workers=2)
+THREADS = Engine("threads", 2)
 
 
 def gathered(blocks: Iterator[DecodedBlock], count: int) -> tuple[np.ndarray, dict[int, str]]:
@@ -33,12 +32,10 @@ def gathered(blocks: Iterator[DecodedBlock], count: int) -> tuple[np.ndarray, di
 
 
 def test_threads_decode_in_order_and_quarantine_what_is_bad(files: list[Path]) -> None:
-    progress: list[int] = []
-    blocks = list(decode_files(files, SPEC, THREADS, RayConfig(), progress.append))
+    blocks = list(decode_files(files, SPEC, THREADS))
     assert np.array_equal(np.concatenate([block.positions for block in blocks]), np.arange(64))
     pixels, reasons = gathered(iter(blocks), 64)
-    assert progress == [len(block.positions) for block in blocks]
-    assert len(progress) > 4
+    assert len(blocks) > 4
     for place in range(60):
         assert np.array_equal(pixels[place], decode_image(files[place].read_bytes(), SPEC))
     assert reasons.keys() == {60, 61, 62, 63}
@@ -56,8 +53,7 @@ def test_a_file_with_other_content_than_expected_is_reported(
         request.getfixturevalue("session")
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files[:10]]
     digests[4] = hashlib.sha256(b"what it was").hexdigest()
-    decode = DecodeConfig(engine=engine)
-    _, reasons = gathered(decode_files(files[:10], SPEC, decode, RayConfig(), lambda _: None, digests), 10)
+    _, reasons = gathered(decode_files(files[:10], SPEC, Engine(engine), digests), 10)
     assert reasons == {4: "changed since it was indexed"}
 
 
@@ -65,13 +61,13 @@ def test_a_file_with_other_content_than_expected_is_reported(
 def test_no_files_no_blocks(engine: str, request: pytest.FixtureRequest) -> None:
     if engine == "ray":
         request.getfixturevalue("session")
-    assert list(decode_files([], SPEC, DecodeConfig(engine=engine), RayConfig(), lambda _: None)) == []
+    assert list(decode_files([], SPEC, Engine(engine))) == []
 
 
 def test_threads_wait_for_whoever_takes_the_results(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """However many files there are, only a few blocks are decoded ahead."""
     monkeypatch.setattr(engines, "THREAD_BLOCK", 40 * 40 * 3)
-    decoded = decode_files(files[:60] * 20, SPEC, THREADS, RayConfig(), lambda _: None)
+    decoded = decode_files(files[:60] * 20, SPEC, THREADS)
     opened: list[str] = []
     read = blocks.read
     monkeypatch.setattr(blocks, "read", lambda path, digest: opened.append(path) or read(path, digest))
@@ -86,7 +82,7 @@ def test_threads_wait_for_whoever_takes_the_results(files: list[Path], monkeypat
 
 def test_an_unknown_engine_is_refused(files: list[Path]) -> None:
     with pytest.raises(ValueError, match=r"decode\.engine='spark'"):
-        next(decode_files(files, SPEC, DecodeConfig(engine="spark"), RayConfig(), lambda _: None))
+        Engine("spark")
 
 
 @pytest.mark.real_data
@@ -95,5 +91,5 @@ def test_all_real_photos_and_films_decode() -> None:
         pytest.skip("set RAYLIGHT_REAL_DATA to a folder with dogs-vs-cats and xray_dataset_covid19")
     paths = [path for path in Path(root).rglob("*") if path.suffix in (".jpg", ".jpeg", ".png")]
     assert len(paths) == 2190
-    _, reasons = gathered(decode_files(paths, SPEC, DecodeConfig(engine="threads"), RayConfig(), lambda _: None), 2190)
+    _, reasons = gathered(decode_files(paths, SPEC, Engine("threads")), 2190)
     assert reasons == {}

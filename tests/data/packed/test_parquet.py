@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from raylight.config.schema import DataConfig, DecodeConfig, RayConfig
+from raylight.config.schema import DataConfig, RayConfig
 from raylight.data.cache import cached_images
+from raylight.data.decode.blocks import Engine
 from raylight.data.decode.engines import decode_files
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
@@ -112,18 +113,13 @@ def test_what_is_unchanged_is_not_read_again(root: Path, tmp_path: Path, monkeyp
 def test_cached_images_are_those_of_the_rows(root: Path, tmp_path: Path, engine: str) -> None:
     index = index_of(config(root), tmp_path / "cache")
     ray = RayConfig(object_store_gb=0.2)
-    cache = cached_images(index, SPEC, DecodeConfig(engine=engine, workers=2), ray, tmp_path / "cache", lambda *_: None)
+    cache = cached_images(index, SPEC, Engine(engine, 2, ray), tmp_path / "cache", lambda *_: None)
     test = cache.samples(index.in_split("test"))
     for place, row in enumerate(test.rows):
         assert np.array_equal(cache.pixels[row], decode_image(jpeg(32 + place), SPEC))
     if engine == "ray":
         bad = [str(index.root / path) for path in index.column("path")[8:20]]
-        reasons = [
-            why
-            for block in decode_files(bad, SPEC, DecodeConfig("ray"), ray, lambda _: None)
-            for why in block.reasons
-            if why
-        ]
+        reasons = [why for block in decode_files(bad, SPEC, Engine("ray", ray=ray)) for why in block.reasons if why]
         assert reasons == ["the JPEG file ends before its image data"]
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raylight.config.schema import DataConfig, DecodeConfig, RayConfig
+from raylight.config.schema import DataConfig
 from raylight.data.cache import cached_images
+from raylight.data.decode.blocks import Engine
 from raylight.data.decode.image import decode_image
 from raylight.data.index import build_index
 from raylight.data.packed.tar import TarShards
@@ -59,7 +60,7 @@ def test_a_data_set_is_what_its_archives_say(root: Path, tmp_path: Path) -> None
     assert json.loads(index.column("metadata")[1]) == {"age": 17, "tags": '["x"]'}
     assert index.rejected() == []
     assert list(index.column("bytes")[:2]) == [len(jpeg(16)), len(jpeg(17))]
-    cache = cached_images(index, SPEC, DecodeConfig("threads"), RayConfig(), tmp_path / "cache", lambda *_: None)
+    cache = cached_images(index, SPEC, Engine("threads"), tmp_path / "cache", lambda *_: None)
     test = cache.samples(index.in_split("test"))
     for place, row in enumerate(test.rows):
         assert np.array_equal(cache.pixels[row], decode_image(jpeg(16 + place), SPEC))
@@ -105,7 +106,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_they_stream(root: Path, tmp_path: Path) -> None:
     index = build_index(find_images(config(root), tmp_path), tmp_path / "cache", workers=2)
-    samples = Stream(index, SPEC, DecodeConfig("threads"), RayConfig(), 0).samples(index.in_split("test"))
+    samples = Stream(index, SPEC, Engine("threads"), 0).samples(index.in_split("test"))
     order = np.arange(8)
     for place, pixels in enumerate(samples.images(order, order)):
         assert np.array_equal(pixels, decode_image(jpeg(16 + place), SPEC))

@@ -3,13 +3,14 @@
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
+from raylight.config.schema import RayConfig
 from raylight.config.uris import is_uri
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
@@ -23,6 +24,29 @@ TRANSIENT_REASONS: Final = ("can't be read", "changed since it was indexed")
 
 MIN_BLOCKS_PER_WORKER: Final = 4
 """Where there are enough files; so that all workers finish at about the same time."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What decodes: threads of this process, or Ray Data.
+
+    Attributes:
+        name: ``threads`` or ``ray``.
+        workers: tasks at a time; ``None`` for one per core.
+        ray: the session that ``ray`` starts or joins.
+    """
+
+    name: str = "threads"
+    workers: int | None = None
+    ray: RayConfig = field(default_factory=RayConfig)
+
+    def __post_init__(self) -> None:
+        if self.name not in ("threads", "ray"):
+            raise ValueError(f"decode.engine={self.name!r}: expected 'ray' or 'threads'")
+
+
+THREADS: Final = Engine()
+"""This process's threads, one per core."""
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,13 @@ file they write to it directly (:mod:`raylight.data.decode.with_ray`).
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
 
-from raylight.config.schema import DecodeConfig, RayConfig
-from raylight.data.decode.blocks import DecodedBlock, Destination, Files, block_of, decode_rows, split
+from raylight.data.decode.blocks import THREADS, DecodedBlock, Destination, Engine, Files, block_of, decode_rows, split
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.decode.with_ray import with_ray
 from raylight.machine import usable_cpus
@@ -28,9 +27,7 @@ THREAD_BLOCK: Final = 4_000_000
 def decode_files(
     paths: Sequence[AnyPath | str],
     spec: DecodeSpec,
-    decode: DecodeConfig,
-    ray: RayConfig,
-    on_progress: Callable[[int], None],
+    engine: Engine = THREADS,
     digests: Sequence[str] | None = None,
     into: Destination | None = None,
     in_order: bool = False,
@@ -38,35 +35,27 @@ def decode_files(
     """Decodes files, each exactly once, in blocks of bounded size.
 
     A file that is missing, unreadable or not an image is reported with the reason, and decoding goes on. Blocks come in
-    order with ``engine=threads``, in any order with ``engine=ray`` unless ``in_order``. If a worker or node of a Ray cluster
+    order with threads, in any order with Ray unless ``in_order``. If a worker or node of a Ray cluster
     fails, others take over its files.
 
     Args:
         paths: the files, or their URIs; with a Ray cluster, as its nodes see them.
         spec: shape of each image.
-        decode: engine and number of workers.
-        ray: Ray session to start or join for ``engine=ray``; closed with the iterator.
-        on_progress: called with the number of files of each finished block.
+        engine: what decodes; a Ray session is closed with the iterator.
         digests: expected SHA-256 of each file, in hexadecimal; a file with another one is reported as changed. ``None``
             accepts any content.
         into: where Ray's workers may write the images directly.
         in_order: keep Ray's blocks in order, too; at most a few of them are held back.
 
-    Yields:
+    Returns:
         Blocks that together contain each file once.
 
     Raises:
         RaylightError: Ray can't start, its cluster isn't suitable, or decoding in it failed.
     """
-    if decode.engine == "threads":
-        blocks = _with_threads(paths, digests, spec, decode.workers or usable_cpus())
-    elif decode.engine == "ray":
-        blocks = with_ray(paths, digests, spec, decode.workers, ray, into, in_order)
-    else:
-        raise ValueError(f"decode.engine={decode.engine!r}: expected 'ray' or 'threads'")
-    for block in blocks:
-        on_progress(len(block.positions))
-        yield block
+    if engine.name == "ray":
+        return with_ray(paths, digests, spec, engine, into, in_order)
+    return _with_threads(paths, digests, spec, engine.workers or usable_cpus())
 
 
 def _with_threads(

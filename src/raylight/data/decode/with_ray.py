@@ -13,8 +13,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Shaped
 
-from raylight.config.schema import RayConfig
-from raylight.data.decode.blocks import DecodedBlock, Destination, block_of, decode_rows, read, split
+from raylight.data.decode.blocks import DecodedBlock, Destination, Engine, block_of, decode_rows, read, split
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError, RaylightError, first_line
@@ -35,15 +34,15 @@ def with_ray(
     paths: Sequence[AnyPath | str],
     digests: Sequence[str] | None,
     spec: DecodeSpec,
-    workers: int | None,
-    config: RayConfig,
+    engine: Engine,
     into: Destination | None,
     in_order: bool,
 ) -> Iterator[DecodedBlock]:
     """Decodes with Ray Data, several blocks per task; Ray's backpressure bounds the use of the object store."""
     if not paths:
         return
-    with ray_session(config, workers, ends_later=True):
+    workers = engine.workers
+    with ray_session(engine.ray, workers, ends_later=True):
         import pyarrow as pa
         import ray
 
