@@ -219,7 +219,7 @@ def test_each_make_target_exists() -> None:
     assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets
 
 
-def test_the_map_of_the_house_is_true() -> None:
+def test_the_tree_shows_every_room() -> None:
     rooms = re.findall(r"^  (\w+)/ ", README, re.MULTILINE)
     folders = {path.parent.name for path in (ROOT / "src" / "raylight").glob("*/__init__.py")}
     assert set(rooms) == folders
