@@ -43,7 +43,7 @@ DataSettings = Annotated[
 
 @app.callback()
 def describe() -> None:
-    """Train; audit data; evaluate, predict with, compare, show, export and resume runs."""
+    """Train; audit data; evaluate, predict with, compare, show, export and resume runs; begin a project."""
 
 
 def _completed(incomplete: str) -> list[str]:
@@ -204,6 +204,19 @@ def resume(
     from raylight.pipeline.job import resume_run
 
     _guarded(lambda: resume_run(run, settings or ()))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where; by default here.")] = Path(),
+) -> None:
+    """Begin a project of your own: an experiment and a model beside Raylight's, and a package with a network.
+
+    Exit codes: 0 done, 1 failed, 2 a file of that name is there, or the folder can't be written.
+    """
+    from raylight.project import init_project
+
+    _guarded(lambda: init_project(folder))
 
 
 @app.command()

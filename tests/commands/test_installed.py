@@ -1,9 +1,12 @@
 """The wheel, installed into an environment of its own and used from an empty folder elsewhere."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from raylight.project import FILES
 from tests.installed import Installed
 from tests.installed import installed as installed
 from tests.trained_run import draw
@@ -58,3 +61,52 @@ def test_settings_are_shown_completed_and_refused_as_in_a_checkout(installed: In
     assert "did you mean 'model'?" in refused.stderr
     assert "raylight train --help" in installed("train", "--no-such-flag", cwd=tmp_path).stderr
     assert "raylight train [SETTING=VALUE ...]" in installed("train", "--help", cwd=tmp_path).stdout
+
+
+def test_a_project_begins_with_an_experiment_of_its_own(installed: Installed, photos: Path, tmp_path: Path) -> None:
+    """Every command of its README runs, in a folder whose name has a space."""
+    begun = installed("init", "a project", cwd=tmp_path)
+    assert begun.stdout == "cd 'a project'\nraylight train experiment=mine\n", begun.stderr
+    project = tmp_path / "a project"
+    files = {path.relative_to(project).as_posix() for path in project.rglob("*") if path.is_file()}
+    assert files == {*FILES, "conf/schema.json"}
+    (block, after) = re.findall(r"```sh\n(.*?)```", (project / "README.md").read_text(), re.DOTALL)
+    runs = []
+    for command in block.splitlines():
+        arguments = shlex.split(command.replace(" data.root=PATH", ""))[1:]
+        if "data=folder" in arguments:
+            arguments.append(f"data.root='{photos}'")
+        done = installed(*arguments, *QUICK[1:], "data.limit=12", cwd=project)
+        assert done.returncode == 0, done.stdout + done.stderr
+        runs.append(Path(done.stdout.splitlines()[-1]))
+    assert [run.parent.name for run in runs] == ["demo-tiny", "sweeps", "folder-tiny"]
+    assert len([*(project / runs[1]).glob("*/metrics.json")]) == 2
+    assert after.splitlines() == ["export RAYLIGHT_ALLOWED_TARGETS=my_package", "raylight evaluate RUN"]
+    measured = installed("evaluate", str(runs[0]), cwd=project, RAYLIGHT_ALLOWED_TARGETS="my_package")
+    assert measured.returncode == 0, measured.stderr
+
+
+def test_a_projects_options_are_listed_and_completed_and_mistakes_in_them_answered(
+    installed: Installed, tmp_path: Path
+) -> None:
+    assert installed("init", cwd=tmp_path).stdout == "raylight train experiment=mine\n"
+    told = installed("train", "--help", cwd=tmp_path).stdout
+    assert re.search(r"^experiment: .*\bkeras_cnn3, .*\bmine\b", told, re.MULTILINE)
+    assert re.search(r"^model: .*\btiny\b", told, re.MULTILINE)
+    completed = installed(
+        cwd=tmp_path, _RAYLIGHT_COMPLETE="complete_bash", COMP_WORDS="raylight train model=ti", COMP_CWORD="2"
+    )
+    assert completed.stdout.split() == ["model=timm", "model=tiny"]
+    refused = installed("train", "experiment=mien", cwd=tmp_path)
+    assert (refused.returncode, refused.stderr.splitlines()[1]) == (
+        2,
+        "  - experiment: there is no option 'mien'; did you mean 'mine'?",
+    )
+    refused = installed("train", "model=tiny", "model.arguments.widht=4", "optimizer.rl=1", cwd=tmp_path)
+    assert "model.arguments.widht: my_package.nets.Tiny takes no such argument; did you mean 'width'?" in refused.stderr
+    before = (tmp_path / "conf" / "model" / "tiny.yaml").read_text()
+    refused = installed("init", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "conf/model/tiny.yaml, my_package/__init__.py" in refused.stderr
+    assert "which would be overwritten; name another place" in refused.stderr
+    assert (tmp_path / "conf" / "model" / "tiny.yaml").read_text() == before
