@@ -39,6 +39,15 @@ def test_what_does_not_fit_the_number_of_images_or_classes_is_refused_once_they_
     assert len(indexed(settings(tmp_path / "photos", batch_size=24), tmp_path / "cache").in_split("train")) == 24
 
 
+def test_subgroups_by_a_column_that_is_not_there_are_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+    for label in ("left", "right"):
+        draw(tmp_path / "photos", label, 10, 1)
+    config = settings(tmp_path / "photos")
+    config.report.subgroups = {"sex": []}
+    with pytest.raises(DataError, match="report.subgroups.sex: the data has no column 'sex'; it has format, height"):
+        indexed(config, tmp_path / "cache")
+
+
 def test_splits_of_another_size_than_asked_for_are_noted_for_the_report(tmp_path: Path) -> None:
     for label in ("left", "right"):
         draw(tmp_path / "photos", label, 5, 1)

@@ -137,7 +137,7 @@ def _secret_problems(node: Any, key: str = "") -> list[str]:
     return [problem for name, value in inner for problem in _secret_problems(value, name)]
 
 
-_FREE = ("optimizer", "scheduler", "model.arguments", "loss.arguments", "metrics", "data.source")
+_FREE = ("optimizer", "scheduler", "model.arguments", "loss.arguments", "metrics", "report.subgroups", "data.source")
 """Nodes whose arguments the schema doesn't list."""
 
 

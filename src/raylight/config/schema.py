@@ -326,6 +326,10 @@ class ReportConfig:
     """Show where the network looked on the report's example images."""
     shortcuts: bool = False
     """Test the network on images without their centre, their detail, ...: what does it go by? Costs some predictions."""
+    subgroups: dict[str, list[Any]] = field(default_factory=dict)
+    """Subgroups of the test images to be judged by themselves: further columns of the data, ``mode``, ``format`` or DICOM
+    keywords, each with edges that make ranges of its numbers, or none, so that each value is a subgroup:
+    ``+report.subgroups.sex=[] +report.subgroups.age=[40,60]``"""
 
 
 @dataclass

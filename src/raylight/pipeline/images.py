@@ -79,6 +79,7 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
     from raylight.data.sources.source import describe_groups, find_images
     from raylight.data.splits.check import check_splits, share_problems
     from raylight.data.splits.split import assign_splits, split_size_warnings
+    from raylight.data.splits.subgroups import subgroups_of
     from raylight.machine import usable_cpus
 
     source = find_images(config.data, cache_dir)
@@ -91,6 +92,7 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
     split = assign_splits(index, config.data, config.split_seed)
     check_splits(split, config.trainer.monitor)
     _check_sizes(config, split)
+    subgroups_of(split.in_split("test"), config.report.subgroups)
     warnings = split_size_warnings(index, split, config.data)
     for line in warnings:
         log.warning("%s", line)

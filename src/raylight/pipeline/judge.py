@@ -25,6 +25,7 @@ from raylight.pipeline.learner import Learner
 from raylight.report.dashboard import show_result
 from raylight.report.results import HELD_OUT_FILE, Circumstances, Results, Selection, write_results
 from raylight.report.run_page import write_report
+from raylight.report.subgroups import write_subgroups
 from raylight.runs.run_dir import RunDir, Status
 from raylight.runs.tracking import Tracker
 from raylight.storage.atomic import write_atomically
@@ -86,10 +87,11 @@ def judge(config: RunConfig, record: Record, images: Images, learner: Learner, f
         status.enter("looking for shortcuts")
         for line in find_shortcuts(run, images, learner, finished, predictions, results):
             log.info("%s", line)
+    of_subgroups = write_subgroups(run)
     if config.report.enabled:
         write_report(run, learner.network)
     show_result(record.tracker, run, learner.network, results, selection, finished.best_checkpoint)
-    for line in results.lines:
+    for line in (*results.lines, *of_subgroups):
         log.info("%s", line)
 
 

@@ -22,6 +22,7 @@ from raylight.report.images import (
     telling_images,
 )
 from raylight.report.sections.data import ROWS
+from raylight.report.subgroups import read_subgroups
 
 log = logging.getLogger("raylight")
 
@@ -152,6 +153,7 @@ def result(facts: RunFacts) -> dict[str, Any]:
         }
         if "decision_curve" in facts.metrics
         else None,
+        "subgroups": read_subgroups(facts.run),
         "plotted": facts.config.report.plots,
         "before": before,
         "temperature": facts.temperature,

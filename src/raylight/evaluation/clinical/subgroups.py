@@ -1,0 +1,166 @@
+"""What a model is worth in each subgroup of the images, and how far that is from the rest.
+
+Not here: which subgroup an image belongs to (``data.splits.subgroups``), and tables.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Int
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from raylight.evaluation.differences.paired import Difference, holm
+from raylight.evaluation.intervals import UNDEFINED, Z, effective_size
+from raylight.evaluation.metrics import Estimate, evaluate
+from raylight.evaluation.predictions import Predictions
+
+FEWEST = 20
+"""Images (or groups of images) that a subgroup needs to be judged."""
+
+SHOWN = ("accuracy", "recall", "specificity", "auroc", "brier")
+"""Metrics of a subgroup."""
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """A model in one subgroup.
+
+    Attributes:
+        column: that makes the subgroup.
+        name: value, or range of values, of the column.
+        n: images.
+        positives: of the positive class; None with more than two classes.
+        estimates: by metric of ``SHOWN``; with more than two classes, without recall and specificity.
+        gap: by ``accuracy`` and (two classes) ``recall`` and ``specificity``: how much higher it is than on all other
+            images; empty where the subgroup or the rest is too small to judge.
+        corrected: p-value of each gap, corrected for the number of comparisons of all columns (Holm); two subgroups that
+            make up all images are one comparison.
+    """
+
+    column: str
+    name: str
+    n: int
+    positives: int | None
+    estimates: Mapping[str, Estimate]
+    gap: Mapping[str, Difference]
+    corrected: Mapping[str, float]
+
+    @property
+    def judged(self) -> bool:
+        """Whether it is large enough to be compared with the rest."""
+        return bool(self.gap)
+
+
+def subgroup_results(
+    predictions: Predictions, threshold: float | None, membership: Mapping[str, Sequence[str | None]]
+) -> list[Subgroup]:
+    """Metrics of each subgroup and gaps to the rest.
+
+    Args:
+        predictions: of labelled images, calibrated.
+        threshold: decision threshold; None stands for 0.5.
+        membership: by column, the subgroup of each image; None where it isn't known.
+
+    Returns:
+        By column, subgroups in alphabetical order.
+    """
+    found, tests = [], []
+    for column, names in membership.items():
+        for name in sorted({name for name in names if name is not None}):
+            inside = np.array([one == name for one in names], dtype=bool)
+            found.append(_subgroup(column, name, predictions, threshold, inside))
+            tests.append((inside if inside[0] else ~inside).tobytes())  # of two halves, each is compared with the other
+    corrected: dict[str, dict[bytes, float]] = {}
+    for metric in dict.fromkeys(metric for one in found for metric in one.gap):
+        p_values = {test: one.gap[metric].p_value for test, one in zip(tests, found, strict=True) if metric in one.gap}
+        corrected[metric] = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    return [
+        replace(one, corrected={metric: corrected[metric][test] for metric in one.gap})
+        for test, one in zip(tests, found, strict=True)
+    ]
+
+
+def worst(subgroups: Sequence[Subgroup]) -> Subgroup | None:
+    """The subgroup that falls shortest of the rest in accuracy, of those large enough; None where there is none below it."""
+    below = [one for one in subgroups if one.judged and one.gap["accuracy"].value < 0]
+    return min(below, key=lambda one: one.gap["accuracy"].value, default=None)
+
+
+def _subgroup(
+    column: str, name: str, predictions: Predictions, threshold: float | None, inside: Bool[np.ndarray, " image"]
+) -> Subgroup:
+    own, rest = predictions.where(inside), predictions.where(~inside)
+    two = len(predictions.class_names) == 2
+    shown = [metric for metric in SHOWN if two or metric not in ("recall", "specificity")]
+    estimates = evaluate(own, threshold)
+    gap = {}
+    if min(_units(own), _units(rest)) >= FEWEST:
+        first, second = rest.labelled(threshold), own.labelled(threshold)
+        parts = {"accuracy": (slice(None), slice(None))}
+        if two:
+            parts["recall"] = (first.labels == first.positive, second.labels == second.positive)
+            parts["specificity"] = (first.labels != first.positive, second.labels != second.positive)
+        for metric, (among, also) in parts.items():
+            gap[metric] = independent_difference(
+                (first.predicted == first.labels)[among],
+                (second.predicted == second.labels)[also],
+                (
+                    None if first.groups is None else first.groups[among],
+                    None if second.groups is None else second.groups[also],
+                ),
+            )
+    positives = int((own.labels == own.positive).sum()) if two else None
+    return Subgroup(column, name, len(own), positives, {metric: estimates[metric] for metric in shown}, gap, {})
+
+
+def _units(predictions: Predictions) -> int:
+    groups = predictions.labelled().groups if len(predictions) else None
+    return len(predictions) if groups is None else len(np.unique(groups))
+
+
+def independent_difference(
+    first_right: Bool[np.ndarray, " image"],
+    second_right: Bool[np.ndarray, " other_image"],
+    groups: tuple[Int[np.ndarray, " image"] | None, Int[np.ndarray, " other_image"] | None] = (None, None),
+) -> Difference:
+    """The difference of two proportions of different images: second minus first.
+
+    Newcombe's interval (1998, method 10), from both proportions' Wilson intervals; the p-value is that of the widest interval
+    of this kind that excludes 0, so that both agree. Of grouped images, with effective sample sizes.
+
+    Args:
+        first_right: successes among the first images.
+        second_right: successes among the second images.
+        groups: group number of each image of both; None if images are independent.
+
+    Example:
+        >>> found = independent_difference(np.arange(100) < 90, np.arange(50) < 35)
+        >>> f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f}), p = {found.p_value:.4f}"
+        '-0.20 (-0.34 to -0.07), p = 0.0022'
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    if not len(first_right) or not len(second_right):
+        return Difference(np.nan, *UNDEFINED, np.nan)
+    rights = first_right, second_right
+    shares = [float(right.mean()) for right in rights]
+    sizes = [effective_size(right, of_group) for right, of_group in zip(rights, groups, strict=True)]
+    value = shares[1] - shares[0]
+
+    def bounds(z: float) -> tuple[float, float]:
+        first, second = (
+            proportion_confint(share * size, size, 2 * norm.sf(z), "wilson")
+            for share, size in zip(shares, sizes, strict=True)
+        )
+        below = np.hypot(shares[1] - second[0], first[1] - shares[0])
+        above = np.hypot(second[1] - shares[1], shares[0] - first[0])
+        return float(value - below), float(value + above)
+
+    p_value = 1.0
+    if value:
+        nearer, sign = (0, 1) if value > 0 else (1, -1)
+        z = brentq(lambda z: sign * bounds(z)[nearer], 1e-9, 37) if sign * bounds(37)[nearer] < 0 else 37.0
+        p_value = float(2 * norm.sf(z))
+    return Difference(value, *bounds(Z), p_value)

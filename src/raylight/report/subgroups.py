@@ -1,0 +1,91 @@
+"""A run's test result by subgroup: ``subgroups.csv``, and what is said of it."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from raylight.data.splits.subgroups import subgroups_of
+from raylight.evaluation.clinical.subgroups import FEWEST, SHOWN, Subgroup, subgroup_results, worst
+from raylight.evaluation.differences.paired import SIGNIFICANT
+from raylight.evaluation.predictions import Predictions
+from raylight.report.facts import RunFacts
+from raylight.runs.run_dir import RunDir
+
+FILE = "subgroups.csv"
+
+
+def write_subgroups(run: RunDir) -> list[str]:
+    """Judge the subgroups that ``report.subgroups`` asks for and write ``subgroups.csv``.
+
+    Args:
+        run: folder with ``index.parquet``, ``predictions.csv`` and the settings.
+
+    Returns:
+        What was found, a sentence each; none where nothing was asked for.
+
+    Raises:
+        DataError: a column doesn't exist, or makes no subgroups.
+    """
+    facts = RunFacts(run)
+    columns = facts.config.report.subgroups
+    if not columns:
+        return []
+    place = {path: i for i, path in enumerate(facts.index.column("path"))}
+    rows = facts.index.select(np.array([place[path] for path in facts.test.paths], np.int64))
+    found = subgroup_results(facts.test, facts.threshold, subgroups_of(rows, columns))
+    run.write_text(FILE, _table(found))
+    return sentences(found, facts.test)
+
+
+def sentences(found: Sequence[Subgroup], test: Predictions) -> list[str]:
+    """The subgroup that falls shortest of the rest, and those too small to judge."""
+    low, small = worst(found), [one for one in found if not one.judged]
+    said = []
+    if low is not None:
+        gap, p_value = low.gap["accuracy"], low.corrected["accuracy"]
+        beyond = "more than chance explains" if p_value < SIGNIFICANT else "which chance may explain"
+        said.append(
+            f"Of the subgroups, {low.column} {low.name} falls shortest: accuracy {low.estimates['accuracy'].value:.3f} "
+            f"(n = {low.n}), {-gap.value:.3f} below the other images ({-gap.high:+.3f} to {-gap.low:+.3f}), {beyond} "
+            f"(p = {p_value:.3g}, corrected for the number of subgroups)."
+        )
+    if small:
+        units = "images" if test.groups is None else "groups of images"
+        names = ", ".join(f"{one.column} {one.name} ({one.n})" for one in small)
+        said.append(f"Too small to be compared, with fewer than {FEWEST} {units} inside or outside: {names}.")
+    return said
+
+
+def read_subgroups(run: RunDir) -> list[dict[str, str]]:
+    """The rows of ``subgroups.csv``; none where there is no such file."""
+    path = run / FILE
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _table(found: Sequence[Subgroup]) -> str:
+    text = io.StringIO()
+    gaps = ("accuracy", "recall", "specificity")
+    names = [
+        *("column", "subgroup", "n", "positives"),
+        *(f"{metric}{part}" for metric in SHOWN for part in ("", "_low", "_high")),
+        *(f"{metric}_gap{part}" for metric in gaps for part in ("", "_low", "_high", "_p", "_p_corrected")),
+    ]
+    table = csv.DictWriter(text, names, lineterminator="\n")
+    table.writeheader()
+    for one in found:
+        row: dict[str, object] = {"column": one.column, "subgroup": one.name, "n": one.n, "positives": one.positives}
+        for metric, estimate in one.estimates.items():
+            row |= {metric: estimate.value, f"{metric}_low": estimate.low, f"{metric}_high": estimate.high}
+        for metric, gap in one.gap.items():
+            row |= {f"{metric}_gap": gap.value, f"{metric}_gap_low": gap.low, f"{metric}_gap_high": gap.high}
+            row |= {f"{metric}_gap_p": gap.p_value, f"{metric}_gap_p_corrected": one.corrected[metric]}
+        missing = [
+            name for name, value in row.items() if value is None or (isinstance(value, float) and np.isnan(value))
+        ]
+        table.writerow(row | dict.fromkeys(missing, ""))
+    return text.getvalue()
