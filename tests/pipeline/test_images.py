@@ -44,7 +44,7 @@ def test_subgroups_by_a_column_that_is_not_there_are_refused_before_anything_is_
         draw(tmp_path / "photos", label, 10, 1)
     config = settings(tmp_path / "photos")
     config.report.subgroups = {"sex": []}
-    with pytest.raises(DataError, match="report.subgroups.sex: the data has no column 'sex'; it has format, height"):
+    with pytest.raises(DataError, match=r"report.subgroups.sex: the data has no column 'sex'; it has format, height"):
         indexed(config, tmp_path / "cache")
 
 
