@@ -7,7 +7,7 @@ import pytest
 
 from raylight.config.schema import DataConfig, DecodeConfig, ModelConfig, RunConfig, TrainerConfig
 from raylight.errors import ConfigError, DataError
-from raylight.pipeline.images import decode_engine, indexed
+from raylight.pipeline.images import decode_engine, indexed, resolution_of
 from tests.trained_run import draw
 
 
@@ -74,3 +74,16 @@ def test_ray_decodes_many_images_or_where_a_cluster_is_and_threads_the_rest(monk
     for engine in ("ray", "threads"):
         run.decode.engine = engine
         assert decode_engine(run, 5) == engine
+
+
+def test_what_the_test_images_can_tell_is_said_before_any_work(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for label in ("left", "right"):
+        draw(tmp_path / "photos", label, 10, 1)
+    with caplog.at_level("INFO"):
+        index = indexed(settings(tmp_path / "photos", test_fraction=0.4, batch_size=2), tmp_path / "cache")
+    assert resolution_of(index) in caplog.messages
+    assert resolution_of(index).startswith("8 test images measure an accuracy of 0.90 to ±")
+    grouped = index.with_column("group", ["one"] * len(index))
+    assert resolution_of(grouped).startswith("1 test groups of images")

@@ -96,7 +96,18 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
     warnings = split_size_warnings(index, split, config.data)
     for line in warnings:
         log.warning("%s", line)
+    log.info("%s", resolution_of(split))
     return replace(split, split_warnings=tuple(warnings))
+
+
+def resolution_of(index: Index) -> str:
+    """What the test images can tell, in a sentence; of grouped images, each group counts once."""
+    from raylight.evaluation.sample_size import resolution
+
+    groups = index.in_split("test").column("group")
+    named = {group for group in groups if group is not None}
+    n = len(named) + sum(group is None for group in groups)
+    return resolution(n).sentence("images" if n == len(groups) else "groups of images")
 
 
 def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Images:

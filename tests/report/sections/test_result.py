@@ -1,12 +1,15 @@
 """What a run came to: the confusion matrix, classes, figures, calibration."""
 
+import html
 import json
 import re
 
 from omegaconf import OmegaConf
 
 from raylight.evaluation.predictions import read_csv
+from raylight.report.facts import RunFacts
 from raylight.report.run_page import write_report
+from raylight.report.sections.result import result
 from tests.report.page_reader import Page
 
 
@@ -64,3 +67,10 @@ def test_phases_are_told_by_the_epochs_that_they_took(finished):
     history.to_csv(finished.run / "history.csv", index=False)
     told = Page(write_report(finished.run)).section("training")
     assert f"recipe recommended: head solved, then last blocks for {len(history) - 1} epochs." in told
+
+
+def test_what_so_many_test_images_can_tell_is_said(finished):
+    facts = RunFacts(finished.run)
+    said = result(facts)["resolution"]
+    assert said.startswith(f"16 test images measure an accuracy of {facts.right / 16:.2f} to ±")
+    assert said in html.unescape(write_report(finished.run).read_text(encoding="utf-8"))

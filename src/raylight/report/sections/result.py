@@ -10,8 +10,10 @@ from raylight.config.rules.metric_names import LOWER_IS_BETTER, METRICS
 from raylight.config.rules.recipe import recipe_of
 from raylight.errors import RunError
 from raylight.evaluation import intervals
+from raylight.evaluation.bootstrap import n_units
 from raylight.evaluation.caveats import CAVEATS
 from raylight.evaluation.metrics import confusion_matrix
+from raylight.evaluation.sample_size import resolution
 from raylight.models.stages import StagedNetwork
 from raylight.report.facts import RunFacts, chosen_row
 from raylight.report.images import (
@@ -154,6 +156,7 @@ def result(facts: RunFacts) -> dict[str, Any]:
         if "decision_curve" in facts.metrics
         else None,
         "subgroups": read_subgroups(facts.run),
+        "resolution": _resolution(facts),
         "plotted": facts.config.report.plots,
         "before": before,
         "temperature": facts.temperature,
@@ -164,6 +167,12 @@ def result(facts: RunFacts) -> dict[str, Any]:
         "shared": facts.met_before[:ROWS],
         "n_shared": len(facts.met_before),
     }
+
+
+def _resolution(facts: RunFacts) -> str:
+    groups = facts.test.labelled().groups
+    n = n_units(groups, len(facts.test))
+    return resolution(n, facts.right / len(facts.test)).sentence("images" if groups is None else "groups of images")
 
 
 def _classification(facts: RunFacts) -> list[dict[str, Any]]:
