@@ -13,15 +13,15 @@ from torchvision.transforms import v2
 
 from raylight.config.schema import FinetuneConfig, LossConfig, ModelConfig, PhaseConfig
 from raylight.data.augment import Augmenter
-from raylight.data.batches import Batches
+from raylight.data.batches import Batches, Cut, Order
 from raylight.data.samples import Samples
 from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.training.features import FeatureStore
-from raylight.training.loaders import EpochLoaders
+from raylight.training.loaders import EpochLoaders, Sampling
 from raylight.training.losses import Loss
-from raylight.training.module import Classifier
+from raylight.training.module import Classifier, Task, TrainingPlan
 from raylight.training.optimization import Optimization
 from raylight.training.phases import plan_phases, views_told
 
@@ -63,11 +63,10 @@ def losses(train_from: str, cache: bool, folder: Path, augmenter: Augmenter | No
     classifier = Classifier(
         net,
         Preprocessing.from_config(MODEL),
-        phases,
-        Optimization({"_target_": "torch.optim.SGD", "lr": 1e-4}, None, per_phase=False),
-        Loss(LossConfig()),
-        2,
-        1,
+        TrainingPlan(
+            phases, Optimization({"_target_": "torch.optim.SGD", "lr": 1e-4}, None, per_phase=False), Loss(LossConfig())
+        ),
+        Task(2, 1),
         channels_last=True,
         seed=1,
     )
@@ -78,7 +77,8 @@ def losses(train_from: str, cache: bool, folder: Path, augmenter: Augmenter | No
     classifier.train()
     found = []
     for epoch in range(2):
-        for batch in Batches(inputs, 8, seed=1, epoch=epoch, shuffle=True, augmenter=None if cache else augmenter):
+        order = Order(1, epoch, shuffle=True)
+        for batch in Batches(inputs, Cut(8), order, augmenter=None if cache else augmenter):
             loss = torch.nn.functional.cross_entropy(classifier(batch.inputs), batch.targets)
             optimizer.zero_grad()
             loss.backward()
@@ -103,11 +103,13 @@ def test_frozen_layers_do_not_change(tmp_path: Path) -> None:
     net = network()
     before = {name: value.clone() for name, value in net.state_between(0, net.head_start).items()}
     phases = plan_phases(net, FinetuneConfig(phases=[PhaseConfig(train_from="head")], cache=False), 1, None)
-    adam = Optimization({"_target_": "torch.optim.Adam"}, None, per_phase=False)
-    classifier = Classifier(net, Preprocessing.from_config(MODEL), phases, adam, Loss(LossConfig()), 2, 1, True, 1)
+    plan = TrainingPlan(
+        phases, Optimization({"_target_": "torch.optim.Adam"}, None, per_phase=False), Loss(LossConfig())
+    )
+    classifier = Classifier(net, Preprocessing.from_config(MODEL), plan, Task(2, 1), channels_last=True, seed=1)
     optimizer = classifier.configure_optimizers()
     classifier.train()
-    for batch in Batches(images(), 8):
+    for batch in Batches(images(), Cut(8)):
         torch.nn.functional.cross_entropy(classifier(batch.inputs), batch.targets).backward()
         optimizer.step()
     after = net.state_between(0, net.head_start)
@@ -201,7 +203,7 @@ def test_an_epoch_sees_its_own_view_and_validation_none(
     phases = plan_phases(net, FinetuneConfig(phases=[PhaseConfig("head")], views=views), 4, None)
     augmenter = Augmenter([v2.ColorJitter(brightness=(0.1, 3.0))], seed=1)
     val = Samples(data.store, data.rows[2:], data.targets[2:], data.keys[2:])
-    loaders = EpochLoaders(data, val, phases, store(tmp_path, net).features, augmenter, 4, 1, None)
+    loaders = EpochLoaders(data, val, phases, store(tmp_path, net).features, augmenter, Sampling(4, 1))
     loaders.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     net.eval()
 

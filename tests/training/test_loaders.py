@@ -9,7 +9,7 @@ import torch
 
 from raylight.data.augment import Augmenter
 from raylight.data.samples import Samples
-from raylight.training.loaders import EpochLoaders
+from raylight.training.loaders import EpochLoaders, Sampling
 from raylight.training.phases import Phase
 from tests.training.tiny import samples
 
@@ -30,7 +30,7 @@ class Features:
 
 
 def loaders(phases: tuple[Phase, ...], features: Any, val: Samples = VAL, limit: int | None = None) -> EpochLoaders:
-    return EpochLoaders(TRAIN, val, phases, features, None, 5, 1, limit)
+    return EpochLoaders(TRAIN, val, phases, features, None, Sampling(5, 1, limit))
 
 
 def test_below_a_frozen_boundary_features_are_computed_once_for_all_epochs() -> None:
@@ -69,7 +69,7 @@ class Brighter:
 
 def test_images_are_augmented_in_training_and_never_in_validation() -> None:
     augmenter: Any = Brighter()
-    found = EpochLoaders(TRAIN, VAL, (WHOLE,), Features(), augmenter, 12, 1, None)
+    found = EpochLoaders(TRAIN, VAL, (WHOLE,), Features(), augmenter, Sampling(12, 1))
     (batch,) = found.train_dataloader()
     plain = torch.from_numpy(TRAIN.store).permute(0, 3, 1, 2)
     assert torch.equal(batch.inputs, plain[batch.positions] + 1)
@@ -88,7 +88,7 @@ def test_features_are_of_augmented_views_where_there_are_any(views: int) -> None
 
     augmenter: Any = Brighter()
     phase = dataclasses.replace(FROZEN, views=views)
-    found = EpochLoaders(TRAIN, VAL, (phase,), features, augmenter, 12, 1, None)
+    found = EpochLoaders(TRAIN, VAL, (phase,), features, augmenter, Sampling(12, 1))
     (batch,) = found.train_dataloader()
     # What was augmented below the boundary isn't once more above it.
     assert batch.inputs[:, 0].tolist() == batch.positions.tolist()
@@ -113,7 +113,7 @@ def test_a_batch_of_one_is_joined_to_the_one_before_under_batch_norm(
     batch_norm: bool, batch_size: int, sizes: list[int]
 ) -> None:
     phase = dataclasses.replace(WHOLE, batch_norm=batch_norm)
-    found = EpochLoaders(TRAIN, VAL, (phase,), Features(), None, batch_size, 1, None)
+    found = EpochLoaders(TRAIN, VAL, (phase,), Features(), None, Sampling(batch_size, 1))
     assert [len(batch.targets) for batch in found.train_dataloader()] == sizes
     assert found.clock.batches == len(sizes)
     assert [len(batch.targets) for batch in found.val_dataloader()] == [4]
@@ -122,7 +122,9 @@ def test_a_batch_of_one_is_joined_to_the_one_before_under_batch_norm(
 def test_a_weighted_sampler_evens_out_the_classes_of_train_alone() -> None:
     targets = [0] * 80 + [1] * 20
     phases = (Phase(0, 2, 0, 0, None, 1.0),)
-    loaders = EpochLoaders(samples(targets, 1), samples(targets, 2), phases, print, None, 10, 1, None, weighted=True)  # type: ignore[arg-type]
+    loaders = EpochLoaders(
+        samples(targets, 1), samples(targets, 2), phases, print, None, Sampling(10, 1, weighted=True)
+    )  # type: ignore[arg-type]
     seen = torch.cat([batch.targets for batch in loaders.train_dataloader()])
     assert len(seen) == 100
     assert 25 <= int(seen.sum()) <= 75  # five standard deviations around a half

@@ -16,7 +16,7 @@ from raylight.config.schema import FinetuneConfig, PhaseConfig, RunConfig
 from raylight.errors import ConfigError
 from raylight.training.phases import plan_phases
 from raylight.training.probe import FEW, STRENGTHS, entering, linear_head, solve_probe
-from raylight.training.trainer import fit
+from raylight.training.trainer import Training, fit
 from tests.training.test_features import MODEL, network, store
 
 
@@ -73,9 +73,9 @@ def test_training_sets_the_head_to_its_optimum_and_leaves_it_there(head: str, tm
     from raylight.models.build import build_network, class_logits
     from raylight.models.preprocessing import Preprocessing
     from raylight.runs.run_dir import RunDir
-    from raylight.training.loaders import EpochLoaders
+    from raylight.training.loaders import EpochLoaders, Sampling
     from raylight.training.losses import Loss
-    from raylight.training.module import Classifier
+    from raylight.training.module import Classifier, Task, TrainingPlan
     from raylight.training.optimization import Optimization
     from tests.training.test_features import images
 
@@ -96,24 +96,19 @@ def test_training_sets_the_head_to_its_optimum_and_leaves_it_there(head: str, tm
     classifier = Classifier(
         net,
         settings,
-        phases,
-        Optimization({"_target_": "torch.optim.Adam", "lr": 0.1}, None, per_phase=False),
-        Loss(LossConfig()),
-        2,
-        1,
+        TrainingPlan(
+            phases, Optimization({"_target_": "torch.optim.Adam", "lr": 0.1}, None, per_phase=False), Loss(LossConfig())
+        ),
+        Task(2, 1),
         channels_last=False,
         seed=1,
     )
     kept = store(tmp_path, net)
-    loaders = EpochLoaders(data, val, phases, kept.features, None, 8, 1, None)
-    fit(
-        classifier,
-        loaders,
-        TrainerConfig(max_epochs=1, progress="off"),
-        CpuSettings("32", False, 1, ""),
-        RunDir.claim(tmp_path / "run"),
-        False,
+    loaders = EpochLoaders(data, val, phases, kept.features, None, Sampling(8, 1))
+    training = Training(
+        classifier, loaders, TrainerConfig(max_epochs=1, progress="off"), CpuSettings("32", False, 1, "")
     )
+    fit(training, RunDir.claim(tmp_path / "run"), False)
     stage = phases[0].input_stage
     features, held_out = (entering(net, kept.features(part, stage, None), stage) for part in (data, val))
     probe = solve_probe(features, data.targets, (held_out, val.targets), 2)

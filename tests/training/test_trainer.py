@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from torch.nn import functional as nnf
 
 from raylight.config.schema import FinetuneConfig, ModelConfig, TrainerConfig
 from raylight.cpu.settings import CpuSettings
-from raylight.data.batches import Batches
+from raylight.data.batches import Batches, Cut, Order
 from raylight.errors import RunError
 from raylight.runs.run_dir import RunDir
-from raylight.training.loaders import EpochLoaders
 from raylight.training.module import Classifier
 from raylight.training.optimization import Optimization
 from raylight.training.phases import Phase, plan_phases
-from raylight.training.trainer import History, _line, fit
-from tests.training.tiny import RISING, SGD, TRAIN, VAL, checkpoint, classifier, history, samples, trained
+from raylight.training.trainer import History, Training, _line, fit
+from tests.training.tiny import RISING, SGD, TRAIN, VAL, checkpoint, classifier, history, loaders_of, samples, trained
+
+CPU = CpuSettings("32", False, 1, "")
 
 
 def test_best_and_last_hold_their_epochs_where_the_loss_rises(tmp_path: Path) -> None:
@@ -188,7 +190,7 @@ def test_the_history_has_each_epochs_number_phase_time_and_rate(tmp_path: Path) 
     assert sum(row["seconds"] for row in rows) < finished.seconds + 0.01
     assert watch.validations == 5
     for epoch, steps in enumerate(watch.positions):
-        expected = [batch.positions.tolist() for batch in Batches(TRAIN, 7, seed=1, epoch=epoch, shuffle=True)]
+        expected = [batch.positions.tolist() for batch in Batches(TRAIN, Cut(7), Order(1, epoch, shuffle=True))]
         assert steps == expected
     assert len({str(steps) for steps in watch.positions}) == 5
     best = min(rows, key=lambda row: row["val/loss"])
@@ -212,14 +214,12 @@ def test_a_resumed_history_is_whole_and_has_no_epoch_twice(tmp_path: Path) -> No
 
 def test_without_validation_images_the_training_loss_chooses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     learner = classifier(optimizer=RISING)
-    loaders = EpochLoaders(
-        TRAIN, samples([], 3), learner.phases, lambda *_: pytest.fail("nothing is frozen"), None, 7, 1, None
-    )
+    loaders = loaders_of(learner, val=samples([], 3))
     config = TrainerConfig(max_epochs=3, progress="off", monitor="val/accuracy", monitor_mode="max")
     logging.getLogger("raylight").propagate = True
     with caplog.at_level(logging.WARNING, "raylight"):
         run = RunDir.claim(tmp_path / "run")
-        finished = fit(learner, loaders, config, CpuSettings("32", False, 1, ""), run, False)
+        finished = fit(Training(learner, loaders, config, CPU), run, False)
     assert (finished.monitor, finished.best_epoch) == ("train/loss", 0)
     assert (
         "There are no validation images: the checkpoint is chosen by train/loss, which flatters it." in caplog.messages
@@ -230,12 +230,10 @@ def test_without_validation_images_the_training_loss_chooses(tmp_path: Path, cap
 def test_a_metric_that_never_has_a_value_chooses_nothing(tmp_path: Path) -> None:
     learner = classifier()
     one_class = samples([0] * 6, 3)
-    loaders = EpochLoaders(
-        TRAIN, one_class, learner.phases, lambda *_: pytest.fail("nothing is frozen"), None, 7, 1, None
-    )
+    loaders = loaders_of(learner, val=one_class)
     config = TrainerConfig(max_epochs=2, progress="off", monitor="val/auroc", monitor_mode="max")
     with pytest.raises(RunError, match=r"val/auroc had no value in any epoch, .* use trainer.monitor=val/loss"):
-        fit(learner, loaders, config, CpuSettings("32", False, 1, ""), RunDir.claim(tmp_path / "run"), False)
+        fit(Training(learner, loaders, config, CPU), RunDir.claim(tmp_path / "run"), False)
 
 
 @pytest.mark.parametrize(("start", "warned"), [(0, False), (1, True)])
@@ -277,12 +275,10 @@ def test_weights_are_computed_in_the_precision_that_was_measured(tmp_path: Path)
     losses = []
     for precision in ("32", "bf16"):
         learner = classifier(optimizer=SGD | {"lr": 1e-30})
-        loaders = EpochLoaders(
-            TRAIN, VAL, learner.phases, lambda *_: pytest.fail("nothing is frozen"), None, 7, 1, None
-        )
+        loaders = loaders_of(learner)
         config = TrainerConfig(max_epochs=1, progress="off")
         run = RunDir.claim(tmp_path / precision)
-        fit(learner, loaders, config, CpuSettings(precision, False, 1, ""), run, False)
+        fit(Training(learner, loaders, config, replace(CPU, precision=precision)), run, False)
         names, values = (line.split(",") for line in (run / "history.csv").read_text().splitlines())
         losses.append(float(dict(zip(names, values, strict=True))["val/loss"]))
     assert losses[0] != losses[1]

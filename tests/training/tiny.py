@@ -16,13 +16,13 @@ from raylight.data.samples import Samples
 from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
 from raylight.runs.run_dir import RunDir
-from raylight.training.loaders import EpochLoaders
+from raylight.training.loaders import EpochLoaders, Sampling
 from raylight.training.losses import Loss
 from raylight.training.messages import FinishedTraining
-from raylight.training.module import Classifier
+from raylight.training.module import Classifier, Task, TrainingPlan
 from raylight.training.optimization import Optimization
 from raylight.training.phases import Phase
-from raylight.training.trainer import Place, fit
+from raylight.training.trainer import Place, Training, fit
 
 MODEL = ModelConfig(channels=[4], dense=[4], image_size=16)
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.05}
@@ -50,14 +50,20 @@ def classifier(
     return Classifier(
         build_network(model, 2),
         Preprocessing.from_config(model),
-        phases,
-        Optimization(optimizer, None, per_phase=False),
-        Loss(loss or LossConfig(), weights),
-        2,
-        1,
+        TrainingPlan(phases, Optimization(optimizer, None, per_phase=False), Loss(loss or LossConfig(), weights)),
+        Task(2, 1),
         channels_last=False,
         seed=1,
     )
+
+
+def loaders_of(learner: Classifier, train: Samples = TRAIN, val: Samples = VAL, batch_size: int = 7) -> EpochLoaders:
+    return EpochLoaders(train, val, learner.phases, no_features, None, Sampling(batch_size, 1))
+
+
+def no_features(*_: Any) -> Samples:
+    """Can be sent to another process, unlike a lambda."""
+    pytest.fail("nothing is frozen")
 
 
 def trained(
@@ -70,16 +76,14 @@ def trained(
     **config: Any,
 ) -> FinishedTraining:
     """Training in ``folder/run``, with settings of the trainer, on images to train and to validate on."""
-    loaders = EpochLoaders(
-        *images, learner.phases, lambda *_: pytest.fail("nothing is frozen"), None, batch_size, 1, None
-    )
+    loaders = loaders_of(learner, *images, batch_size=batch_size)
     settings = TrainerConfig(**{"max_epochs": 5, "progress": "off"} | config)
     run = RunDir.claim(folder / "run") if resume_from is None else RunDir(folder / "run")
     cpu = CpuSettings("32", False, 1, "")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # five times as fast as two at this size
     try:
-        return fit(learner, loaders, settings, cpu, run, False, resume_from, Place(callbacks=callbacks))
+        return fit(Training(learner, loaders, settings, cpu), run, False, resume_from, Place(callbacks=callbacks))
     finally:
         torch.set_num_threads(threads)
 

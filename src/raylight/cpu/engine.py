@@ -50,8 +50,10 @@ class InferenceEngine:
         preprocessing: of the pixels; only needed for ``start=0``.
         precision: ``fp32`` or ``bf16``.
         threads: worker threads; None takes as many as torch's operators would use.
-        piece: images that a worker takes at once. Stages with large activations split them further.
     """
+
+    piece = 16
+    """Images that a worker takes at once. Stages with large activations split them further."""
 
     def __init__(
         self,
@@ -61,7 +63,6 @@ class InferenceEngine:
         preprocessing: Preprocessing | None = None,
         precision: str = "fp32",
         threads: int | None = None,
-        piece: int = 16,
     ) -> None:
         if precision not in _DTYPES:
             raise ValueError(f"precision: {precision!r} is none of {', '.join(_DTYPES)}")
@@ -71,7 +72,6 @@ class InferenceEngine:
         self._preprocessing = preprocessing if start == 0 else None
         self._dtype = _DTYPES[precision]
         self._threads = threads or torch.get_num_threads()
-        self._piece = piece
         self._programs: dict[tuple[int, ...], Program] = {}
 
     def __call__(self, inputs: Shaped[np.ndarray, "image ..."]) -> Float[np.ndarray, "image ..."]:
@@ -103,7 +103,7 @@ class InferenceEngine:
             on_progress: called in this thread with the number of images done since the last call.
         """
         program = self._program(store.shape[1:])
-        size = max(1, min(self._piece, -(-len(rows) // self._threads)))
+        size = max(1, min(self.piece, -(-len(rows) // self._threads)))
         starts = range(0, len(rows), size)
 
         def work(begin: int) -> int:
@@ -130,7 +130,7 @@ class InferenceEngine:
         if input_shape not in self._programs:
             shape = (3, *input_shape[:2]) if self._preprocessing is not None else input_shape
             example = torch.zeros(1, *shape)
-            self._programs[input_shape] = rewrite(self._stages, example, self._preprocessing, self._dtype, self._piece)
+            self._programs[input_shape] = rewrite(self._stages, example, self._preprocessing, self._dtype, self.piece)
         return self._programs[input_shape]
 
 

@@ -51,6 +51,42 @@ class Shard:
     world_size: int = 1
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How samples are cut into batches.
+
+    Attributes:
+        batch_size: samples per batch, over all training processes; the last batch of an epoch may be smaller.
+        least: a last batch of fewer samples is joined to the one before.
+        limit: maximum number of batches; ``None`` for all.
+        shard: the part of each batch to make.
+    """
+
+    batch_size: int
+    least: int = 1
+    limit: int | None = None
+    shard: Shard = Shard()
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of an epoch's samples.
+
+    Attributes:
+        seed: of the order.
+        epoch: its number; it determines order, augmentation and view.
+        shuffle: whether the order is random.
+    """
+
+    seed: int = 0
+    epoch: int = 0
+    shuffle: bool = False
+
+
+PREFETCHED = 4
+"""Batches that are prefetched at most."""
+
+
 @dataclass
 class WaitClock:
     """How long training has waited for batches.
@@ -75,72 +111,49 @@ class Batches:
 
     Args:
         samples: images or features.
-        batch_size: samples per batch, over all training processes; the last batch of an epoch may be smaller.
-        least: a last batch of fewer samples is joined to the one before.
-        seed: seed of the order.
-        epoch: number of the epoch; it determines order, augmentation and view.
-        shuffle: whether the order is random.
+        cut: how they are cut into batches.
+        order: of the samples.
         augmenter: applied to each image; ``None`` for no augmentation.
-        limit: maximum number of batches.
         clock: measures the time spent waiting for batches.
-        prefetch: maximum number of batches prefetched.
-        shard: the part of each batch to make.
         pin: put batches into page-locked memory, for a GPU.
     """
 
     def __init__(
         self,
         samples: Samples,
-        batch_size: int,
+        cut: Cut,
+        order: Order = Order(),
         *,
-        least: int = 1,
-        seed: int = 0,
-        epoch: int = 0,
-        shuffle: bool = False,
         augmenter: Augmenter | None = None,
-        limit: int | None = None,
         clock: WaitClock | None = None,
-        prefetch: int = 4,
-        shard: Shard = Shard(),
         pin: bool = False,
     ) -> None:
-        self.samples, self.batch_size, self.seed, self.epoch = samples, batch_size, seed, epoch
-        self.least = least
-        self.shuffle, self.augmenter, self.limit = shuffle, augmenter, limit
-        self.clock, self.prefetch = clock or WaitClock(), prefetch
-        self.shard, self.pin = shard, pin
+        self.samples, self.cut, self.order = samples, cut, order
+        self.augmenter, self.clock, self.pin = augmenter, clock or WaitClock(), pin
 
     def __len__(self) -> int:
-        return self._n_batches if self.limit is None else min(self._n_batches, self.limit)
+        return self._n_batches if self.cut.limit is None else min(self._n_batches, self.cut.limit)
 
     @property
     def _n_batches(self) -> int:
-        full, rest = divmod(len(self.samples), self.batch_size)
-        return full + (rest >= self.least or full == 0) if rest else full
-
-    def order(self) -> Int64[np.ndarray, " sample"]:
-        """The epoch's order of samples."""
-        read = self._order_of_reading()
-        return self.samples.usage_order(read, [self.seed, self.epoch]) if self.shuffle else read
-
-    def _order_of_reading(self) -> Int64[np.ndarray, " sample"]:
-        if not self.shuffle:
-            return np.arange(len(self.samples))
-        return np.random.default_rng([self.seed, self.epoch]).permutation(len(self.samples))
+        full, rest = divmod(len(self.samples), self.cut.batch_size)
+        return full + (rest >= self.cut.least or full == 0) if rest else full
 
     def __iter__(self) -> Iterator[Batch]:
-        order = self.order()
-        chunks = np.split(order, range(self.batch_size, self._n_batches * self.batch_size, self.batch_size))
-        own = [chunk[self.shard.rank :: self.shard.world_size] for chunk in chunks[: len(self)]]
+        order, size, shard = self.order, self.cut.batch_size, self.cut.shard
+        read = used = np.arange(len(self.samples))
+        if order.shuffle:
+            read = np.random.default_rng([order.seed, order.epoch]).permutation(len(self.samples))
+            used = self.samples.usage_order(read, [order.seed, order.epoch])
+        chunks = np.split(used, range(size, self._n_batches * size, size))
+        own = [chunk[shard.rank :: shard.world_size] for chunk in chunks[: len(self)]]
         pictures: Iterator[UInt8[np.ndarray, "height width 3"]] = iter(())
         if own and self.samples.are_images:
-            pictures = self.samples.images(np.concatenate(own), self._order_of_reading())
+            pictures = self.samples.images(np.concatenate(own), read)
         made = (self._batch(chunk, pictures) for chunk in own)
         batches = (batch.pinned() if self.pin else batch for batch in made)
         # Features take no time to load; a prefetching thread would cost more than it saves.
-        yield from (
-            _prefetched(batches, self.prefetch, self.clock) if self.samples.are_images else _timed(batches, self.clock)
-        )
+        yield from _prefetched(batches, self.clock) if self.samples.are_images else _timed(batches, self.clock)
 
     def _batch(
         self, positions: Int64[np.ndarray, " batch"], pictures: Iterator[UInt8[np.ndarray, "height width 3"]]
@@ -150,7 +163,7 @@ class Batches:
         if not samples.are_images:
             rows = samples.rows[positions]
             if rows.ndim == 2:
-                rows = rows[:, self.epoch % rows.shape[1]]
+                rows = rows[:, self.order.epoch % rows.shape[1]]
             return Batch(torch.from_numpy(samples.store[rows]), targets, torch.from_numpy(positions))
         height, width = samples.store.shape[1:3]
         inputs = torch.empty((len(positions), 3, height, width), dtype=torch.uint8, memory_format=torch.channels_last)
@@ -159,7 +172,7 @@ class Batches:
             pixels[place] = next(pictures)
         if self.augmenter:
             for place, position in enumerate(positions):
-                inputs[place] = self.augmenter(inputs[place], samples.keys[position], self.epoch)
+                inputs[place] = self.augmenter(inputs[place], samples.keys[position], self.order.epoch)
         return Batch(inputs, targets, torch.from_numpy(positions))
 
 
@@ -178,9 +191,9 @@ def _timed(source: Iterator[Batch], clock: WaitClock) -> Iterator[Batch]:
         yield item
 
 
-def _prefetched(source: Iterator[Batch], depth: int, clock: WaitClock) -> Iterator[Batch]:
-    """Prefetches up to ``depth`` items of a source in a thread; its exceptions are raised here."""
-    ready: queue.Queue[Any] = queue.Queue(depth)
+def _prefetched(source: Iterator[Batch], clock: WaitClock) -> Iterator[Batch]:
+    """Prefetches items of a source in a thread; its exceptions are raised here."""
+    ready: queue.Queue[Any] = queue.Queue(PREFETCHED)
     stopped = threading.Event()
 
     def put(item: Any) -> bool:

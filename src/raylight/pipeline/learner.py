@@ -16,7 +16,7 @@ from raylight.config.rules.recipe import recipe_of
 from raylight.config.schema import RunConfig
 from raylight.cpu.settings import CpuSettings, Work, choose_settings, measured_settings
 from raylight.data.augment import build_augmenter
-from raylight.data.batches import Batches
+from raylight.data.batches import Batches, Cut
 from raylight.data.mixing import Mixer
 from raylight.data.samples import Samples
 from raylight.evaluation.definitions.own import OwnMetrics
@@ -30,9 +30,9 @@ from raylight.runs.environment import environment as machine_facts
 from raylight.runs.run_dir import RunDir
 from raylight.training.callbacks.checkpoints import network_state
 from raylight.training.features import FeatureStore
-from raylight.training.loaders import EpochLoaders
+from raylight.training.loaders import EpochLoaders, Sampling
 from raylight.training.losses import build_loss
-from raylight.training.module import Classifier
+from raylight.training.module import Classifier, Task, TrainingPlan
 from raylight.training.optimization import Optimization
 from raylight.training.phases import Phase, describe_phases, plan_phases, views_told
 
@@ -124,20 +124,15 @@ def build_learner(
         describe_phases(phases, network.stage_names, network.head_start),
     )
     mixer = Mixer(config.augment, len(names), config.seed)
-    weights = _class_weights(config, train_images, len(names))
-    classifier = Classifier(
-        network=network,
-        preprocessing=images.preprocessing,
+    weights, positive = _class_weights(config, train_images, len(names)), names.index(images.index.positive_class)
+    plan = TrainingPlan(
         phases=phases,
         optimization=Optimization(config.optimizer, config.scheduler, per_phase=len(phases) > 1),
         loss=build_loss(config.loss, len(names), weights, soft=bool(mixer)),
-        n_classes=len(names),
-        positive=names.index(images.index.positive_class),
-        channels_last=settings.channels_last,
-        seed=config.seed,
-        own_metrics=OwnMetrics(config.metrics, len(names), names.index(images.index.positive_class)),
         mixer=mixer,
     )
+    task = Task(len(names), positive, OwnMetrics(config.metrics, len(names), positive))
+    classifier = Classifier(network, images.preprocessing, plan, task, settings.channels_last, config.seed)
     store = FeatureStore(
         folder=Path(config.finetune.cache_dir or cache_dir).expanduser() / "features",
         images_key=images.key,
@@ -156,10 +151,12 @@ def build_learner(
         phases=phases,
         features=store.features,
         augmenter=augmenter,
-        batch_size=config.trainer.batch_size,
-        seed=config.seed,
-        limit=config.trainer.limit_batches,
-        weighted=config.data.sampler == "weighted",
+        sampling=Sampling(
+            batch_size=config.trainer.batch_size,
+            seed=config.seed,
+            limit=config.trainer.limit_batches,
+            weighted=config.data.sampler == "weighted",
+        ),
     )
     return Learner(network, classifier, settings, phases, store, loaders, chosen)
 
@@ -174,7 +171,7 @@ def _cpu_settings(
     if phase.input_stage or config.trainer.limit_batches is not None or on_gpu:
         return by_flags
     freeze(network, phase.boundary)
-    batches = Batches(images.of("train"), config.trainer.batch_size)
+    batches = Batches(images.of("train"), Cut(config.trainer.batch_size))
     loss = build_loss(replace(config.loss, class_weights=None), len(images.index.class_names), None)
     batch = next(iter(batches))
     work = Work(

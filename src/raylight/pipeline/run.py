@@ -53,7 +53,7 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
         from raylight.runs.console import progress_bar
         from raylight.training.callbacks.checkpoints import last_checkpoint
         from raylight.training.distributed.launch import run_training
-        from raylight.training.distributed.worker import Training
+        from raylight.training.trainer import Training
 
         job.enter_context(streaming(config, images))
         job.enter_context(processor_as_it_was(config.trainer.accelerator))

@@ -39,6 +39,21 @@ _UNFINISHED = ".done.tmp.npy"
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """The files of a store: a memory map of the values, and which rows are done."""
+
+    folder: Path
+    values: Float[np.ndarray, "row ..."]
+    done: Bool[np.ndarray, " row"]
+
+    def mark(self) -> None:
+        """Write down which rows are done."""
+        temporary = self.folder / _UNFINISHED
+        np.save(temporary, self.done)
+        temporary.replace(self.folder / "done.npy")
+
+
 @dataclass(frozen=True)
 class FeatureStore:
     """Computes and keeps what enters a stage.
@@ -85,10 +100,10 @@ class FeatureStore:
         folder.mkdir(parents=True, exist_ok=True)
         rows = images.rows[:, None] * views + np.arange(views)
         with FileLock(folder / ".lock"):
-            store, done = self._open(folder, images.n_rows * views, stage)
-            missing = np.flatnonzero(~done[rows].all(axis=1))
+            opened = self._open(folder, images.n_rows * views, stage)
+            missing = np.flatnonzero(~opened.done[rows].all(axis=1))
             if len(missing):
-                self._compute(folder, images, missing, stage, augmenter, views, store, done)
+                self._compute(opened, images, missing, stage, augmenter, views)
         return Samples(
             store=np.load(folder / "features.npy", mmap_mode="r"),
             rows=rows if views > 1 else rows[:, 0],
@@ -114,10 +129,8 @@ class FeatureStore:
         text.update(json.dumps(settings, sort_keys=True, default=str).encode())
         return text.hexdigest()[:32]
 
-    def _open(
-        self, folder: Path, n_rows: int, stage: int
-    ) -> tuple[Float[np.ndarray, "row ..."], Bool[np.ndarray, " row"]]:
-        """The store and its done marks; a store that isn't whole starts anew."""
+    def _open(self, folder: Path, n_rows: int, stage: int) -> _Opened:
+        """The files of a store; one that isn't whole starts anew."""
         path, marks = folder / "features.npy", folder / "done.npy"
         if marks.is_file() and path.is_file():
             try:
@@ -128,7 +141,7 @@ class FeatureStore:
                 log.warning("The feature store %s is damaged (%s) and is computed anew.", folder, error)
             else:
                 if len(store) == len(done) == n_rows:
-                    return store, done
+                    return _Opened(folder, store, done)
                 log.warning("The feature store %s has the wrong size and is computed anew.", folder)
         marks.unlink(missing_ok=True)
         (folder / _UNFINISHED).unlink(missing_ok=True)
@@ -140,8 +153,8 @@ class FeatureStore:
                 np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
                 # Taken now: on a full disk this is an error, where touching a mapped page would kill the process.
                 reserve(file, file.tell() + size)
-            done = np.zeros(n_rows, bool)
-            self._mark(folder, done)
+            opened = _Opened(folder, np.load(path, mmap_mode="r+"), np.zeros(n_rows, bool))
+            opened.mark()
         except OSError as error:
             path.unlink(missing_ok=True)
             raise RaylightError(
@@ -149,18 +162,16 @@ class FeatureStore:
                 "with finetune.cache_dir=FOLDER, take fewer augmented views per image (finetune.views=N), or compute them at "
                 "each step with finetune.cache=false"
             ) from error
-        return np.load(path, mmap_mode="r+"), done
+        return opened
 
     def _compute(
         self,
-        folder: Path,
+        opened: _Opened,
         images: Samples,
         missing: Int64[np.ndarray, " missing"],
         stage: int,
         augmenter: Augmenter | None,
         views: int,
-        store: Float[np.ndarray, "row ..."],
-        done: Bool[np.ndarray, " row"],
     ) -> None:
         engine = self._engine(stage)
         begin, computed = time.perf_counter(), 0
@@ -169,12 +180,12 @@ class FeatureStore:
                 rows = images.rows[block] * views + view
                 if augmenter:
                     changed = _augmented(pixels, places, [images.keys[i] for i in block], augmenter, view)
-                    engine.run_into(store, rows, changed, np.arange(len(block)))
+                    engine.run_into(opened.values, rows, changed, np.arange(len(block)))
                 else:
-                    engine.run_into(store, rows, pixels, places)
-                done[rows] = True
-            store.flush()  # type: ignore[attr-defined]  # a memory map
-            self._mark(folder, done)
+                    engine.run_into(opened.values, rows, pixels, places)
+                opened.done[rows] = True
+            opened.values.flush()  # type: ignore[attr-defined]  # a memory map
+            opened.mark()
             computed += len(block)
             self.on_progress(computed, len(missing))
         seconds = time.perf_counter() - begin
@@ -193,12 +204,6 @@ class FeatureStore:
                 self.network, 0, stage, self.preprocessing, precision=self.precision, threads=self.threads
             )
         return self._engines[stage]
-
-    @staticmethod
-    def _mark(folder: Path, done: Bool[np.ndarray, " row"]) -> None:
-        temporary = folder / _UNFINISHED
-        np.save(temporary, done)
-        temporary.replace(folder / "done.npy")
 
 
 def _silent(done: int, total: int) -> None:

@@ -4,17 +4,35 @@ The test split isn't here: no loader of it can be made while a network trains.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
 
 from raylight.data.augment import Augmenter
-from raylight.data.batches import Batches, Shard, WaitClock
+from raylight.data.batches import Batches, Cut, Order, Shard, WaitClock
 from raylight.data.samples import Samples
 from raylight.training.phases import Phase, phase_at
 
 FeatureSource = Callable[[Samples, int, Augmenter | None, int], Samples]
 """(image samples, input stage, augmenter, views per image) -> the features that enter that stage."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are drawn into batches.
+
+    Attributes:
+        batch_size: images per step, over all training processes.
+        seed: of the order.
+        limit: batches per epoch at most; ``None`` for all.
+        weighted: draw training images with replacement, all classes equally often.
+    """
+
+    batch_size: int
+    seed: int
+    limit: int | None = None
+    weighted: bool = False
 
 
 class EpochLoaders(pl.LightningDataModule):
@@ -26,10 +44,7 @@ class EpochLoaders(pl.LightningDataModule):
         phases: decide where each epoch's training begins.
         features: computes, or reads from the cache, what enters a stage.
         augmenter: changes training images at random.
-        batch_size: images a step, over all training processes.
-        seed: of the order.
-        limit: batches an epoch at most.
-        weighted: draw training images with replacement, all classes equally often.
+        sampling: how images are drawn into batches.
     """
 
     def __init__(
@@ -39,16 +54,12 @@ class EpochLoaders(pl.LightningDataModule):
         phases: tuple[Phase, ...],
         features: FeatureSource,
         augmenter: Augmenter | None,
-        batch_size: int,
-        seed: int,
-        limit: int | None,
-        weighted: bool = False,
+        sampling: Sampling,
     ) -> None:
         super().__init__()
         self.train_images, self.val_images = train, val
         self.phases, self.features, self.augmenter = phases, features, augmenter
-        self.batch_size, self.seed, self.limit = batch_size, seed, limit
-        self.weighted = weighted
+        self.sampling = sampling
         self.clock = WaitClock()
         self._cached: dict[tuple[str, int], Samples] = {}
 
@@ -67,18 +78,19 @@ class EpochLoaders(pl.LightningDataModule):
         epoch, phase = self._epoch_and_phase()
         augmenter = None if phase.input_stage else self.augmenter
         samples = self._inputs("train", self.train_images, phase, self.augmenter)
-        if self.weighted:
-            samples = samples.evened([self.seed, epoch])
+        if self.sampling.weighted:
+            samples = samples.evened([self.sampling.seed, epoch])
         processes = self.trainer.world_size if self.trainer else 1
         least = 2 * processes if phase.batch_norm else 1
-        return self._batches(samples, epoch, shuffle=True, augmenter=augmenter, clock=self.clock, least=least)
+        order = Order(self.sampling.seed, epoch, shuffle=True)
+        return self._batches(samples, order, least, augmenter=augmenter, clock=self.clock)
 
     def val_dataloader(self) -> Any:
         """The validation batches, never augmented; none when nothing is held out."""
         if not len(self.val_images):
             return []
         epoch, phase = self._epoch_and_phase()
-        return self._batches(self._inputs("val", self.val_images, phase, None), epoch)
+        return self._batches(self._inputs("val", self.val_images, phase, None), Order(epoch=epoch))
 
     def solvable(self, phase: Phase) -> tuple[Samples, Samples]:
         """Features that enter a phase's input stage, of train (with its views) and val."""
@@ -100,8 +112,9 @@ class EpochLoaders(pl.LightningDataModule):
             )
         return self._cached[key]
 
-    def _batches(self, samples: Samples, epoch: int, **settings: Any) -> Batches:
+    def _batches(self, samples: Samples, order: Order, least: int = 1, **settings: Any) -> Batches:
+        shard = Shard()
         if self.trainer:
-            settings["shard"] = Shard(self.trainer.global_rank, self.trainer.world_size)
+            shard = Shard(self.trainer.global_rank, self.trainer.world_size)
             settings["pin"] = self.trainer.strategy.root_device.type == "cuda"
-        return Batches(samples, self.batch_size, seed=self.seed, epoch=epoch, limit=self.limit, **settings)
+        return Batches(samples, Cut(self.sampling.batch_size, least, self.sampling.limit, shard), order, **settings)

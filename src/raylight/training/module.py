@@ -7,6 +7,7 @@ set, which no training step ever sees.
 import logging
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -34,6 +35,38 @@ from raylight.training.probe import entering, set_head, solve_probe
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How a network is trained.
+
+    Attributes:
+        phases: in order.
+        optimization: builds the optimizer and the schedule of each phase.
+        loss: the loss.
+        mixer: mixes the pictures of training batches; no phase may begin with features then.
+    """
+
+    phases: tuple[Phase, ...]
+    optimization: Optimization
+    loss: Loss
+    mixer: Mixer | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be told apart, and what is measured of it.
+
+    Attributes:
+        n_classes: number of classes.
+        positive: position of the positive class.
+        own_metrics: beside ours, computed after each epoch.
+    """
+
+    n_classes: int
+    positive: int
+    own_metrics: OwnMetrics | None = None
+
+
 class Classifier(pl.LightningModule):
     """Trains a staged network phase by phase, alone or as one of several processes that share each batch.
 
@@ -45,50 +78,37 @@ class Classifier(pl.LightningModule):
     Args:
         network: the network; its stages below a phase's boundary are frozen in that phase.
         preprocessing: turns uint8 images into the network's input.
-        phases: in order.
-        optimization: builds the optimizer and the schedule of each phase.
-        loss: the loss.
-        n_classes: number of classes.
-        positive: position of the positive class.
+        plan: how it is trained.
+        task: what it is to tell apart.
         channels_last: memory format of images.
         seed: of everything random in a step (dropout); each epoch starts from (seed, epoch), so that a resumed
             training goes on exactly like one that never stopped.
-        own_metrics: beside ours, computed after each epoch.
-        mixer: mixes the pictures of training batches; no phase may begin with features then.
     """
 
     def __init__(
         self,
         network: StagedNetwork,
         preprocessing: Preprocessing,
-        phases: tuple[Phase, ...],
-        optimization: Optimization,
-        loss: Loss,
-        n_classes: int,
-        positive: int,
+        plan: TrainingPlan,
+        task: Task,
         channels_last: bool,
         seed: int,
-        own_metrics: OwnMetrics | None = None,
-        mixer: Mixer | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.preprocessing = preprocessing
-        self.phases = phases
-        self.optimization = optimization
-        self.loss = loss
-        self.n_classes = n_classes
+        self.phases, self.optimization, self.loss, self.mixer = plan.phases, plan.optimization, plan.loss, plan.mixer
+        self.n_classes, self.own_metrics = task.n_classes, task.own_metrics
         self.seed = seed
-        self.own_metrics, self.mixer = own_metrics, mixer
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.train_metrics = metric_collection(n_classes, positive, prefix="train/")
-        self.val_metrics = metric_collection(n_classes, positive, prefix="val/")
+        self.train_metrics = metric_collection(task.n_classes, task.positive, prefix="train/")
+        self.val_metrics = metric_collection(task.n_classes, task.positive, prefix="val/")
         for metric in (*self.train_metrics.values(), *self.val_metrics.values()):
             metric.sync_on_compute = False  # they are given what all processes have seen
         self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
         self._losses: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
         self._rates: dict[int, float] = {}
-        self._enter(phases[0])
+        self._enter(plan.phases[0])
 
     def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch class"]:
         """Logits of every class.
@@ -182,7 +202,7 @@ class Classifier(pl.LightningModule):
             train.targets.repeat(views),
             (entering(self.network, val, phase.input_stage), val.targets),
             self.n_classes,
-            balanced=self.loss.class_weights is not None or loaders.weighted,
+            balanced=self.loss.class_weights is not None or loaders.sampling.weighted,
             views=views,
         )
         set_head(self.network, probe)

@@ -7,9 +7,12 @@ The same for a process that trains alone and for each of several. Leaves out how
 import csv
 import io
 import logging
+import os
+import pickle
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,8 @@ from raylight.runs.console import shows_bars
 from raylight.runs.run_dir import RunDir
 from raylight.training.callbacks.averaging import AveragedWeights
 from raylight.training.callbacks.checkpoints import LAST, MovableCheckpoint, WholeFiles
-from raylight.training.callbacks.pruning import pruning_callbacks
+from raylight.training.callbacks.own import build_callbacks
+from raylight.training.callbacks.pruning import TRIAL_VARIABLE, pruning_callbacks
 from raylight.training.loaders import EpochLoaders
 from raylight.training.messages import FinishedTraining
 from raylight.training.module import Classifier
@@ -52,7 +56,7 @@ class Place:
         devices: training processes on this machine, one a GPU.
         strategy: how processes exchange gradients.
         plugins: the environment that tells a process its rank.
-        callbacks: besides the run's own.
+        callbacks: that this place needs, such as Ray's reports.
     """
 
     accelerator: str = "cpu"
@@ -60,6 +64,38 @@ class Place:
     strategy: Any = "auto"
     plugins: tuple[Any, ...] = ()
     callbacks: tuple[Callback, ...] = ()
+
+
+@dataclass(frozen=True)
+class Training:
+    """What to train, on which batches, and how: all that a training process needs.
+
+    Attributes:
+        classifier: what to train.
+        loaders: its batches.
+        config: epochs, processes and so on.
+        settings: how the processor is used; its threads are those of this machine, shared out among the processes.
+        tracked: whether the driver shows metrics anywhere.
+        callbacks: ``_target_`` nodes of callbacks beside the run's own.
+        environment: variables of the driver that training goes by.
+    """
+
+    classifier: Classifier
+    loaders: EpochLoaders
+    config: TrainerConfig
+    settings: CpuSettings
+    tracked: bool = False
+    callbacks: Sequence[Any] = ()
+    environment: Mapping[str, str] = field(
+        default_factory=lambda: {name: os.environ[name] for name in (TRIAL_VARIABLE,) if name in os.environ}
+    )
+
+    def packed(self) -> bytes:
+        """As bytes, memory-mapped images as the names of their files.
+
+        Plain pickle, since torch's own way between processes would let them all change one copy of the weights.
+        """
+        return pickle.dumps(self)
 
 
 class History(Checkpoint):
@@ -109,22 +145,12 @@ class History(Checkpoint):
 
 
 def fit(
-    classifier: Classifier,
-    loaders: EpochLoaders,
-    config: TrainerConfig,
-    settings: CpuSettings,
-    run: RunDir,
-    logger: Any,
-    resume_from: Path | None = None,
-    place: Place | None = None,
+    training: Training, run: RunDir, logger: Any, resume_from: Path | None = None, place: Place | None = None
 ) -> FinishedTraining:
     """Train a classifier to the end of its phases, alone or as one of several processes, the first of which writes.
 
     Args:
-        classifier: what to train; afterwards it holds the last epoch's weights.
-        loaders: its batches.
-        config: epochs, early stopping and so on.
-        settings: precision, memory format and threads.
+        training: its classifier holds the last epoch's weights afterwards.
         run: gets ``history.csv`` and ``checkpoints/``.
         logger: Lightning's logger, or False.
         resume_from: a checkpoint to go on from.
@@ -133,7 +159,7 @@ def fit(
     Raises:
         RunError: the loss isn't a number any more, or the monitored metric never had a value.
     """
-    place = place or Place()
+    config, loaders, place = training.config, training.loaders, place or Place()
     held_out = len(loaders.val_images) > 0
     monitor = config.monitor if held_out else "train/loss"
     mode = config.monitor_mode if held_out else "min"
@@ -163,6 +189,7 @@ def fit(
         best,
         last,
         *place.callbacks,
+        *build_callbacks(training.callbacks),
     ]
     if config.averaging != "none":
         callbacks.append(AveragedWeights(config.averaging, config.averaging_start, config.ema_decay))
@@ -177,7 +204,7 @@ def fit(
         accelerator=place.accelerator,
         devices=place.devices,
         strategy=place.strategy,
-        precision=_PRECISIONS[settings.precision],  # type: ignore[arg-type]  # one of Lightning's literals
+        precision=_PRECISIONS[training.settings.precision],  # type: ignore[arg-type]  # one of Lightning's literals
         max_epochs=config.max_epochs,
         callbacks=callbacks,
         plugins=[WholeFiles(run), *place.plugins],
@@ -192,7 +219,9 @@ def fit(
         log_every_n_steps=1,
     )
     begin = time.perf_counter()
-    trainer.fit(classifier, datamodule=loaders, ckpt_path=resume_from, weights_only=True if resume_from else None)
+    trainer.fit(
+        training.classifier, datamodule=loaders, ckpt_path=resume_from, weights_only=True if resume_from else None
+    )
     seconds = time.perf_counter() - begin
     if best.best_model_score is None or not best.best_model_path or not bool(best.best_model_score.isfinite()):
         raise RunError(

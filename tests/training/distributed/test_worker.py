@@ -17,11 +17,10 @@ from raylight.data.samples import Samples
 from raylight.errors import DataError
 from raylight.runs.run_dir import RunDir
 from raylight.training.callbacks.pruning import TRIAL_VARIABLE
-from raylight.training.distributed.worker import Training, take_part
-from raylight.training.loaders import EpochLoaders
+from raylight.training.distributed.worker import take_part
 from raylight.training.messages import LogLine, Message, Metrics
-from raylight.training.trainer import Place
-from tests.training.tiny import PHASES, TRAIN, VAL, classifier, history, trained
+from raylight.training.trainer import Place, Training
+from tests.training.tiny import classifier, history, loaders_of, trained
 
 
 def test_weights_and_trial_travel_and_mapped_images_go_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +29,7 @@ def test_weights_and_trial_travel_and_mapped_images_go_by_name(tmp_path: Path, m
     images = Samples(store, np.arange(200), np.arange(200) % 2, ("key",) * 200)
     monkeypatch.setenv(TRIAL_VARIABLE, '{"number": 3}')
     learner = classifier()
-    loaders = EpochLoaders(images, VAL, PHASES, print, None, 7, 1, None)  # type: ignore[arg-type]
+    loaders = loaders_of(learner, images)
     training = Training(learner, loaders, TrainerConfig(), CpuSettings("32", False, 1, ""), tracked=False)
     packed = training.packed()
     assert len(packed) < store.nbytes
@@ -39,10 +38,6 @@ def test_weights_and_trial_travel_and_mapped_images_go_by_name(tmp_path: Path, m
     state = learner.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in again.classifier.state_dict().items())
     assert dict(again.environment) == {TRIAL_VARIABLE: '{"number": 3}'}
-
-
-def no_features(*_: Any) -> Any:
-    raise AssertionError("nothing is frozen")
 
 
 @pytest.fixture
@@ -63,7 +58,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("alone")
 def test_a_process_trains_as_one_alone_does_and_sends_its_log_and_metrics(tracked: bool, tmp_path: Path) -> None:
     learner = classifier()
-    loaders = EpochLoaders(TRAIN, VAL, learner.phases, no_features, None, 7, 1, None)
+    loaders = loaders_of(learner)
     config = TrainerConfig(max_epochs=2, progress="lines")
     environment = {"RAYLIGHT_TEST": "told"}
     training = Training(learner, loaders, config, CpuSettings("32", False, 8, ""), tracked, environment=environment)

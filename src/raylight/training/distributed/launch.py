@@ -13,11 +13,9 @@ import torch
 from raylight.config.schema import RayConfig, TrainerConfig
 from raylight.errors import ConfigError
 from raylight.runs.run_dir import RunDir
-from raylight.training.callbacks.own import build_callbacks
 from raylight.training.distributed.driver import Driver
-from raylight.training.distributed.worker import Training
 from raylight.training.messages import FinishedTraining
-from raylight.training.trainer import Place, fit
+from raylight.training.trainer import Place, Training, fit
 
 
 def run_training(
@@ -39,8 +37,7 @@ def run_training(
     """
     config = training.config
     if config.launcher != "ray" and config.num_workers == 1:
-        place, logger = Place(config.accelerator, callbacks=build_callbacks(training.callbacks)), list(loggers) or False
-        return fit(training.classifier, training.loaders, config, training.settings, run, logger, resume_from, place)
+        return fit(training, run, list(loggers) or False, resume_from, Place(config.accelerator))
     training.loaders.prepare()
     driver = Driver(run, loggers)
     if config.launcher == "ray":

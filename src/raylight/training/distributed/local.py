@@ -28,9 +28,9 @@ from raylight.machine import keep_freed_memory
 from raylight.runs.run_dir import RunDir
 from raylight.storage.scratch import scratch_folder
 from raylight.training.distributed.driver import Driver
-from raylight.training.distributed.worker import Training, take_part
+from raylight.training.distributed.worker import take_part
 from raylight.training.messages import Ended, FinishedTraining
-from raylight.training.trainer import Place
+from raylight.training.trainer import Place, Training
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from raylight.runs.ray_session import ray_session
 from raylight.storage.scratch import scratch_folder
 from raylight.training.distributed.driver import Driver
 from raylight.training.distributed.ray_actor import Post
-from raylight.training.distributed.worker import Training
 from raylight.training.messages import FinishedTraining
+from raylight.training.trainer import Training
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,8 @@ How the processes are started and how they find each other is left to ``local`` 
 import contextlib
 import logging
 import os
-import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
@@ -17,48 +16,10 @@ import torch
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from raylight.config.schema import TrainerConfig
-from raylight.cpu.settings import CpuSettings
 from raylight.errors import RaylightError
 from raylight.runs.run_dir import RunDir
-from raylight.training.callbacks.own import build_callbacks
-from raylight.training.callbacks.pruning import TRIAL_VARIABLE
-from raylight.training.loaders import EpochLoaders
 from raylight.training.messages import FinishedTraining, LogLine, Message, Metrics, Send
-from raylight.training.module import Classifier
-from raylight.training.trainer import Place, fit
-
-
-@dataclass(frozen=True)
-class Training:
-    """All that a training process needs.
-
-    Attributes:
-        classifier: what to train.
-        loaders: its batches.
-        config: epochs, processes and so on.
-        settings: how the processor is used; its threads are those of this machine, shared out among the processes.
-        tracked: whether the driver shows metrics anywhere.
-        callbacks: ``_target_`` nodes of callbacks beside the run's own.
-        environment: variables of the driver that training goes by.
-    """
-
-    classifier: Classifier
-    loaders: EpochLoaders
-    config: TrainerConfig
-    settings: CpuSettings
-    tracked: bool
-    callbacks: Sequence[Any] = ()
-    environment: Mapping[str, str] = field(
-        default_factory=lambda: {name: os.environ[name] for name in (TRIAL_VARIABLE,) if name in os.environ}
-    )
-
-    def packed(self) -> bytes:
-        """As bytes, memory-mapped images as the names of their files.
-
-        Plain pickle, since torch's own way between processes would let them all change one copy of the weights.
-        """
-        return pickle.dumps(self)
+from raylight.training.trainer import Place, Training, fit
 
 
 def take_part(
@@ -83,11 +44,10 @@ def take_part(
     os.environ["OMP_NUM_THREADS"] = str(threads)  # else Lightning shares out the cores by its own rule
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    settings = replace(training.settings, threads=threads)
-    place = replace(place, callbacks=(*place.callbacks, *build_callbacks(training.callbacks)))
+    training = replace(training, settings=replace(training.settings, threads=threads))
     logger = _DriversLogger(send) if training.tracked else False
     with _log_sent(send if first else _nowhere):
-        return fit(training.classifier, training.loaders, training.config, settings, run, logger, resume_from, place)
+        return fit(training, run, logger, resume_from, place)
 
 
 def _unpacked(packed: bytes) -> Training:
