@@ -283,3 +283,25 @@ def test_plots_are_drawn_of_what_was_judged(tmp_path: Path, monkeypatch: pytest.
         else:
             assert (before, temperature) == (None, None)
             assert test.probabilities == pytest.approx(predictions.subset("test").probabilities)
+
+
+def test_an_answer_is_withheld_below_the_confidence_that_validation_promised(finished: FinishedRun) -> None:
+    """16 validation images, all right at 0.9, promise 80 % (0.8 ** 16 < 0.05) and not 90 %."""
+    config = RunConfig()
+    config.report.plots = config.decision.calibrate = False
+    preprocessing = Preprocessing.from_config(config.model).to_dict()
+    for target, confidence in ((0.8, 0.9), (0.9, None)):
+        config.decision.abstain = target
+        found = write_results(
+            config, finished.run, few_positives(finished), preprocessing, Selection("val/loss", 0.5, 1, 2)
+        )
+        told = finished.run.read_json("metrics.json")["abstention"]
+        assert (told["confidence"], told["val_n"]) == (pytest.approx(confidence) if confidence else None, 16)
+        assert told["test_answered"] == (1.0 if confidence else 0.0)
+        assert finished.run.read_json("preprocessing.json")["abstain"] == told["confidence"]
+        assert found.lines[-1].startswith(
+            "Answers 100%" if confidence else "decision.abstain=0.9 can't be promised by 16"
+        )
+        page = write_report(finished.run).read_text(encoding="utf-8")
+        assert ("16 validation images: 100 % of the test images" in page) == (confidence is not None)
+        assert ("no image is answered" in page) == (confidence is None)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -82,3 +83,17 @@ def test_three_classes_are_ranked_without_a_threshold(untrained: Callable[..., P
     assert sum(explained.probabilities.values()) == pytest.approx(1)
     assert (explained.positive, explained.threshold) == (None, None)
     assert explained.predicted == next(iter(explained.probabilities))
+
+
+def test_a_run_that_abstains_gives_no_class_and_shows_the_evidence_for_the_most_probable(
+    copied_run: Path, images: Path
+) -> None:
+    content = next((images / "left").glob("*.png")).read_bytes()
+    facts = json.loads((copied_run / "preprocessing.json").read_text())
+    (copied_run / "preprocessing.json").write_text(json.dumps(facts | {"abstain": None}))
+    served_run = ServedRun.open(copied_run)
+    assert served_run.answer(content)["predicted"] is None
+    assert set(served_run.answer(content)["probabilities"]) == {"left", "right"}
+    explained = served_run.explain(content)
+    assert explained.predicted is None
+    assert explained.heat is not None

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import subprocess
 import sys
@@ -128,3 +129,22 @@ def test_what_is_no_run_ends_in_2(raylight: Command, tmp_path: Path) -> None:
 
     assert done.exit_code == 2
     assert "is not a run folder" in done.stderr
+
+
+def test_a_run_that_abstains_leaves_out_what_it_is_not_sure_of(
+    raylight: Command, copied_run: Path, images: Path
+) -> None:
+    table = read_csv(copied_run / "predictions.csv")
+    sure = np.sort(table.probabilities.max(axis=1))
+    limit = float((sure[3] + sure[4]) / 2)
+    facts = json.loads((copied_run / "preprocessing.json").read_text())
+    assert "abstain" not in facts
+    for abstain, unanswered in ((limit, 4), (None, len(table))):
+        (copied_run / "preprocessing.json").write_text(json.dumps(facts | {"abstain": abstain}))
+        done = raylight("predict", copied_run, *(images / path for path in table.paths))
+        assert done.exit_code == 0
+        given = rows(done.stdout)
+        assert sum(row["predicted"] == "" for row in given.values()) == unanswered
+        for row in given.values():
+            unsure = abstain is None or max(float(row["p_left"]), float(row["p_right"])) < limit
+            assert (row["predicted"] == "") == unsure

@@ -312,6 +312,9 @@ class DecisionConfig:
     """``cost``: price of a false alarm."""
     calibrate: bool = True
     """Fit a temperature on validation."""
+    abstain: Annotated[float | None, Range(0.5, 0.9999)] = None
+    """Answer only where so large a share of the answers is right, with 95 % confidence by validation; 0.99 takes 299 validation
+    images at least. ``null``: every image is answered."""
 
 
 @dataclass

@@ -19,6 +19,7 @@ from raylight.config.rules.decision_rule import parse_rule
 from raylight.config.rules.metric_names import LABELS, METRICS
 from raylight.config.schema import RunConfig
 from raylight.data.splits.leakage import SharedFile
+from raylight.evaluation.abstention import answered_of, choose_confidence
 from raylight.evaluation.calibration import Decision, calibrated, choose_threshold, fit_temperature
 from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.clinical.net_benefit import DecisionCurve, decision_curve
@@ -131,6 +132,10 @@ def write_results(
     val_estimates = evaluate(judged.subset("val"), threshold, own=own) if len(val) else {}
     unshared = _unshared(judged_test, threshold, shared)
     before = {name: estimate for name, estimate in evaluate(test, threshold).items() if name in ("ece", "brier")}
+    answered = None
+    if rule.abstain is not None and len(val):
+        chosen = choose_confidence(judged.subset("val").labelled(threshold), threshold, rule.abstain)
+        answered = answered_of(chosen, judged_test.labelled(threshold), threshold)
     curve = decision_curve(judged_test.labelled()) if len(predictions.class_names) == 2 else None
     run.write_json(
         "metrics.json",
@@ -140,6 +145,7 @@ def write_results(
             **as_json(val_estimates, "val/"),
             **as_json(unshared, "test_unshared/"),
             "decision": _decision_json(decision),
+            **({"abstention": answered.as_json()} if answered else {}),
             **_clinical_json(judged_test, curve),
             "provenance": _provenance(judged_test, selection, len(val) > 0),
             "leakage": {"test_files_shared": len(shared), "files": [asdict(one) for one in shared]},
@@ -157,6 +163,7 @@ def write_results(
             "head": config.model.head,
             "temperature": temperature,
             "threshold": threshold,
+            **({"abstain": answered and answered.chosen.confidence} if rule.abstain is not None else {}),
         },
     )
     plots: Mapping[str, Path] = {}
@@ -172,7 +179,11 @@ def write_results(
         decision=decision,
         temperature=temperature,
         plots=plots,
-        lines=(*_lines(estimates, judged_test, selection), *_leakage_lines(unshared, shared)),
+        lines=(
+            *_lines(estimates, judged_test, selection),
+            *_leakage_lines(unshared, shared),
+            *([answered.sentence()] if answered else []),
+        ),
         summary=_summary(estimates, selection),
     )
 
@@ -207,23 +218,7 @@ def _clinical_json(test: Predictions, curve: DecisionCurve | None) -> dict[str, 
     if curve is None:
         return {}
     found = recalibration(test.labelled())
-    fitted = found and {
-        name: {"value": _finite(value), "low": _finite(bounds.low), "high": _finite(bounds.high), "n": found.n}
-        for name, value, bounds in (
-            ("slope", found.slope, found.slope_interval),
-            ("intercept", found.intercept, found.intercept_interval),
-        )
-    }
-    return {
-        "recalibration": fitted and {**fitted, "mean_error": found and found.mean_error},
-        "decision_curve": {
-            "better_than_all_or_none": curve.useful,
-            **{
-                name: getattr(curve, name).round(6).tolist()
-                for name in ("thresholds", "model", "low", "high", "treat_all")
-            },
-        },
-    }
+    return {"recalibration": found and found.as_json(), "decision_curve": curve.as_json()}
 
 
 def _finite(value: float) -> float | None:

@@ -25,16 +25,16 @@ class Explanation:
     """What a run predicts for a picture, and by what.
 
     Attributes:
-        predicted: the class.
+        predicted: the class; None where the run isn't sure enough to answer.
         probabilities: calibrated, by class, the highest first.
         positive: the class that the threshold is for; None with more than two classes.
         threshold: ``positive`` is predicted where its probability is greater; None predicts the most probable class.
         picture: what the network was shown, enlarged, as a data URI.
-        heat: the same under its Grad-CAM heat for ``predicted``; None where there is none.
+        heat: the same under its Grad-CAM heat for ``predicted``, else the most probable class; None where there is none.
         no_heat: why not, else None.
     """
 
-    predicted: str
+    predicted: str | None
     probabilities: Mapping[str, float]
     positive: str | None
     threshold: float | None
@@ -77,15 +77,16 @@ class ServedRun:
         predictor = self.predictor
         pixels = decode_image(content, predictor.preprocessing.decode_spec)
         probabilities, given = self._predicted(pixels)
+        names = predictor.class_names
         view = decode_image(content, predictor.preprocessing.decode_spec.at(VIEW))
         heat = no_heat = None
         try:
-            heat = jpeg(overlaid(view, heat_of(predictor.network, predictor.preprocessing, pixels, given)))
+            shown = names.index(next(iter(probabilities))) if given is None else given
+            heat = jpeg(overlaid(view, heat_of(predictor.network, predictor.preprocessing, pixels, shown)))
         except RunError as error:  # a network without a feature map
             no_heat = str(error)
-        names = predictor.class_names
         return Explanation(
-            predicted=names[given],
+            predicted=None if given is None else names[given],
             probabilities=probabilities,
             positive=predictor.positive_class if len(names) == 2 else None,
             threshold=predictor.threshold,
@@ -103,18 +104,19 @@ class ServedRun:
         probabilities, given = self._predicted(decode_image(content, self.predictor.preprocessing.decode_spec))
         return {
             "run": self.predictor.run.path.name,
-            "predicted": self.predictor.class_names[given],
+            "predicted": None if given is None else self.predictor.class_names[given],
             "probabilities": dict(probabilities),
             "positive": self.predictor.positive_class if len(self.predictor.class_names) == 2 else None,
             "threshold": self.predictor.threshold,
         }
 
-    def _predicted(self, pixels: UInt8[np.ndarray, "height width 3"]) -> tuple[Mapping[str, float], int]:
-        """Calibrated probabilities by class, the highest first, and the class that is predicted."""
+    def _predicted(self, pixels: UInt8[np.ndarray, "height width 3"]) -> tuple[Mapping[str, float], int | None]:
+        """Calibrated probabilities by class, the highest first, and the class that is predicted, None where it isn't sure."""
         (row,) = probabilities = self.predictor.probabilities(pixels[None])
         names = self.predictor.class_names
         ranked = {names[k]: float(row[k]) for k in np.argsort(-row, kind="stable")}
-        return ranked, int(self.predictor.decide(probabilities)[0])
+        sure = bool(self.predictor.answers(probabilities)[0])
+        return ranked, int(self.predictor.decide(probabilities)[0]) if sure else None
 
     @cached_property
     def accuracy(self) -> Measured | None:

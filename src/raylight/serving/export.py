@@ -89,7 +89,8 @@ def export_run(run: Path, format: str, out: Path | None) -> int:  # noqa: A002 -
 
     The file's input ``images`` is uint8[batch, height, width, 3], RGB, of the model's size and any batch; its output
     ``probabilities`` is float32[batch, class], calibrated. Metadata: ``class_names``, ``positive_class``,
-    ``threshold``, ``size``, ``resize``, ``resize_size``, ``interpolation``, ``run``.
+    ``threshold``, ``abstain`` (where the run abstains: the confidence from which on it answers), ``size``, ``resize``,
+    ``resize_size``, ``interpolation``, ``run``.
 
     Args:
         run: a finished run's folder.
@@ -161,6 +162,7 @@ def _metadata(predictor: Predictor) -> dict[str, str]:
         "class_names": list(predictor.class_names),
         "positive_class": predictor.positive_class,
         "threshold": predictor.threshold,
+        **({"abstain": predictor.confidence} if predictor.abstains else {}),
         "size": predictor.preprocessing.size,
         "resize": predictor.preprocessing.resize,
         "resize_size": predictor.preprocessing.decode_spec.shorter_side,

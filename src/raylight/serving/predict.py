@@ -24,14 +24,18 @@ from raylight.storage.atomic import appearing_whole
 if TYPE_CHECKING:
     import pandas as pd
 
+NOT_SURE = "not sure"
+"""On a terminal, for an image that isn't answered."""
+
 Row = tuple[Path, str, Float[np.ndarray, " class"]]
-"""An image, the class that it is given, and the probability of each class."""
+"""An image, the class that it is given (empty where the run isn't sure enough), and the probability of each class."""
 
 
 def predict_images(run: Path, images: Sequence[Path], out: Path | None) -> int:
     """Predict files and folders (with all that is below them).
 
-    The columns are path, predicted, and ``p_<class>`` for each class, calibrated. On a terminal they are printed as a
+    The columns are path, predicted, and ``p_<class>`` for each class, calibrated; of a run with ``decision.abstain``, predicted
+    is empty where it isn't sure enough. On a terminal they are printed as a
     table, elsewhere as CSV; with ``out`` they are written there as CSV, whole or not at all.
 
     Args:
@@ -70,7 +74,8 @@ def predictions_of(run: Path, images: Sequence[Path]) -> "pd.DataFrame":
     """Predict files and folders, as ``predict_images`` does, into a table.
 
     Returns:
-        A row per file: path, predicted, ``p_<class>`` of each class, and reason; of a file that can't be used the reason alone.
+        A row per file: path, predicted (None where the run isn't sure enough), ``p_<class>`` of each class, and reason; of a
+        file that can't be used the reason alone.
         Arguments that lead nowhere come first, files in their order.
 
     Raises:
@@ -83,7 +88,7 @@ def predictions_of(run: Path, images: Sequence[Path]) -> "pd.DataFrame":
     columns = ["path", "predicted", *(f"p_{name}" for name in predictor.class_names), "reason"]
     told: dict[Path, list[Any]] = {}
     for rows, failures in _predicted(predictor, found.files):
-        told |= {path: [predicted, *probabilities.tolist(), None] for path, predicted, probabilities in rows}
+        told |= {path: [predicted or None, *probabilities.tolist(), None] for path, predicted, probabilities in rows}
         told |= {path: [None] * (len(columns) - 2) + [reason] for path, reason in failures}
     lost = [[str(path), *[None] * (len(columns) - 2), problem] for path, problem in found.problems]
     return pd.DataFrame([*lost, *([str(path), *told[path]] for path in found.files)], columns=columns)
@@ -92,13 +97,14 @@ def predictions_of(run: Path, images: Sequence[Path]) -> "pd.DataFrame":
 def _predicted(predictor: Predictor, files: Sequence[Path]) -> Iterator[tuple[list[Row], list[tuple[Path, str]]]]:
     """Rows, and path and reason of each file that can't be used, block by block, in order."""
     for block in predictor.predict_files(files):
-        good = iter(zip(predictor.decide(block.probabilities), block.probabilities, strict=True))
+        given, sure = predictor.decide(block.probabilities), predictor.answers(block.probabilities)
+        good = iter(zip(given, sure, block.probabilities, strict=True))
         rows: list[Row] = []
         failures: list[tuple[Path, str]] = []
         for position, reason in zip(block.positions, block.reasons, strict=True):
             if reason is None:
-                decided, probabilities = next(good)
-                rows.append((files[position], predictor.class_names[decided], probabilities))
+                decided, answered, probabilities = next(good)
+                rows.append((files[position], predictor.class_names[decided] if answered else "", probabilities))
             else:
                 failures.append((files[position], reason))
         yield rows, failures
@@ -193,7 +199,7 @@ def _table_rows(class_names: Sequence[str]) -> Callable[[Sequence[Row]], None]:
     from rich.table import Table
     from rich.text import Text
 
-    console, widest = Console(), max(map(len, (*class_names, "predicted")))
+    console, widest = Console(), max(map(len, (*class_names, "predicted", NOT_SURE)))
     headed = False
 
     def write(rows: Sequence[Row]) -> None:
@@ -206,7 +212,7 @@ def _table_rows(class_names: Sequence[str]) -> Callable[[Sequence[Row]], None]:
             table.add_column(Text(f"p_{name}"), width=max(len(name) + 2, 6), justify="right", no_wrap=True)
         table.add_column("path", overflow="fold")
         for path, predicted, probabilities in rows:
-            table.add_row(Text(predicted), *(f"{p:.4f}" for p in probabilities), Text(single_line(path)))
+            table.add_row(Text(predicted or NOT_SURE), *(f"{p:.4f}" for p in probabilities), Text(single_line(path)))
         console.print(table)
         headed = True
 

@@ -19,6 +19,7 @@ from raylight.cpu.engine import InferenceEngine, bf16_supported
 from raylight.data.decode.engines import decode_files
 from raylight.data.index import Index
 from raylight.errors import ConfigError, DataError, RunError, first_line
+from raylight.evaluation.abstention import answers
 from raylight.evaluation.calibration import apply_temperature
 from raylight.evaluation.predictions import decide
 from raylight.machine import usable_cpus
@@ -67,6 +68,8 @@ class Predictor:
         positive_class: the class that the threshold speaks of.
         temperature: that calibrates probabilities; 1 changes nothing.
         threshold: on the positive class's probability; ``None`` takes the most probable class.
+        abstains: whether the run promised to answer only where it is sure enough (``decision.abstain``).
+        confidence: answers at least this sure are given, where it abstains; ``None`` gives none.
         precision: that the engine computes in, ``bf16`` or ``fp32``.
         engine: runs the whole network.
     """
@@ -79,6 +82,8 @@ class Predictor:
     positive_class: str
     temperature: float
     threshold: float | None
+    abstains: bool
+    confidence: float | None
     precision: str
     engine: InferenceEngine
 
@@ -102,6 +107,7 @@ class Predictor:
             class_names = tuple(map(str, facts["class_names"]))
             positive_class, temperature = str(facts["positive_class"]), float(facts["temperature"])
             threshold = None if facts["threshold"] is None else float(facts["threshold"])
+            confidence = None if facts.get("abstain") is None else float(facts["abstain"])
             config = replace(config, model=replace(config.model, head=str(facts["head"])))
         except RunError as error:
             raise UnusableRunError(str(error)) from error
@@ -122,6 +128,8 @@ class Predictor:
             positive_class=positive_class,
             temperature=temperature,
             threshold=threshold,
+            abstains="abstain" in facts,
+            confidence=confidence,
             precision=precision,
             engine=engine,
         )
@@ -144,6 +152,12 @@ class Predictor:
     def decide(self, probabilities: Float[np.ndarray, "image class"]) -> Int64[np.ndarray, " image"]:
         """The class that each image is given, as a position in ``class_names``, by the run's threshold."""
         return decide(probabilities, self.positive, self.threshold).astype(np.int64)
+
+    def answers(self, probabilities: Float[np.ndarray, "image class"]) -> Bool[np.ndarray, " image"]:
+        """Whether each image is answered: all where the run doesn't abstain, else those that it is sure enough of."""
+        if not self.abstains:
+            return np.ones(len(probabilities), dtype=bool)
+        return answers(probabilities, self.positive, self.threshold, self.confidence)
 
     def predict_files(
         self, paths: Sequence[AnyPath | str], digests: Sequence[str] | None = None

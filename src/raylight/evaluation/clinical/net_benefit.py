@@ -5,6 +5,7 @@ Two classes only. Not here: the threshold that a run decides by (``evaluation.ca
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -43,6 +44,14 @@ class DecisionCurve:
         edges = np.flatnonzero(np.diff(np.concatenate([[False], self.better, [False]]).astype(np.int8)))
         ranges = [(self.thresholds[first], self.thresholds[last - 1]) for first, last in edges.reshape(-1, 2)]
         return max(ranges, key=lambda pair: pair[1] - pair[0], default=None)
+
+    def as_json(self) -> dict[str, Any]:
+        """As in ``metrics.json``."""
+        curves = ("thresholds", "model", "low", "high", "treat_all")
+        return {
+            "better_than_all_or_none": self.useful,
+            **{name: getattr(self, name).round(6).tolist() for name in curves},
+        }
 
 
 def net_benefit(

@@ -7,6 +7,7 @@ curve). Two classes only. Not here: the calibration error in bins and temperatur
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -46,6 +47,12 @@ class Recalibration:
     claimed: Float[np.ndarray, " point"]
     observed: Float[np.ndarray, " point"]
     mean_error: float
+
+    def as_json(self) -> dict[str, Any]:
+        """As in ``metrics.json``."""
+        both = (("slope", self.slope, self.slope_interval), ("intercept", self.intercept, self.intercept_interval))
+        fitted = {name: {"value": value, "low": low, "high": high, "n": self.n} for name, value, (low, high) in both}
+        return {**fitted, "mean_error": self.mean_error}
 
 
 def recalibration(labelled: LabelledPredictions) -> Recalibration | None:

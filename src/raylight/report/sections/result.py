@@ -157,6 +157,7 @@ def result(facts: RunFacts) -> dict[str, Any]:
         else None,
         "subgroups": read_subgroups(facts.run),
         "resolution": _resolution(facts),
+        "abstention": facts.metrics.get("abstention"),
         "plotted": facts.config.report.plots,
         "before": before,
         "temperature": facts.temperature,
