@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import Result
 
+from raylight.data.index import Index
 from raylight.errors import ConfigError, DataError
 from raylight.serving.labelled_images import _class_positions, parse_classes
-from tests.trained_run import draw
+from tests.trained_run import draw, move_images
 
 Command = Callable[..., Result]
 
@@ -97,3 +99,35 @@ def test_a_folder_without_images_is_refused_without_help_for_training(
     assert done.exit_code == 2
     assert f"--data: the folder {tmp_path / 'empty'} is empty." in done.stderr
     assert "data.root" not in done.stderr
+
+
+def test_other_copies_of_learnt_pictures_are_left_out_by_name(
+    raylight: Command, copied_run: Path, images: Path, tmp_path: Path
+) -> None:
+    foreign, learnt = tmp_path / "foreign", Index.read(copied_run / "index.parquet").in_split("train").column("path")
+    for name in ("left", "right"):
+        (foreign / name).mkdir(parents=True)
+        for path in draw(tmp_path / "drawn", name, 6, 9):
+            path.rename(foreign / name / path.name)
+    for copy in ("copy.jpg", "copy of it.jpg"):
+        with Image.open(images / learnt[0]) as picture:
+            larger = picture.convert("RGB").resize((2 * picture.width, 2 * picture.height), Image.Resampling.BICUBIC)
+        larger.save(foreign / Path(learnt[0]).parent.name / copy, quality=90)
+
+    done = raylight("evaluate", copied_run, "--data", foreign, "--out", tmp_path / "out")
+
+    assert done.exit_code == 0, done.output
+    side = Path(learnt[0]).parent.name
+    assert (
+        "2 are left out that show pictures of its training or validation: "
+        f"{side}/copy of it.jpg (as {learnt[0]}), {side}/copy.jpg (as {learnt[0]})."
+    ) in done.stdout
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 12
+
+    move_images(copied_run, tmp_path / "gone")
+    done = raylight("evaluate", copied_run, "--data", foreign)
+    assert (
+        f"no longer in {tmp_path / 'gone'}: other copies of the pictures that it has learnt aren't looked for."
+        in done.stdout
+    )

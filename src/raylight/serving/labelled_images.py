@@ -1,9 +1,11 @@
 """Labelled images to evaluate a run on: its own test images, or any folder, table or URI with its classes.
 
-Images that the run trained on or chose by are left out by their content; near-duplicates of them aren't looked for.
+Images that the run trained on or chose by are left out: by their content and, where the run's own images are still there,
+other files of the same picture, too.
 """
 
 import hashlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,14 +16,19 @@ from jaxtyping import Bool, Int64
 
 from raylight.config.schema import DataConfig
 from raylight.config.uris import is_uri
-from raylight.data.names import normalized_name
+from raylight.data.names import normalized_name, single_line
+from raylight.data.scan import scan_files
 from raylight.data.sources.ignored import group_ignored
 from raylight.data.sources.layouts import SourceFile
 from raylight.data.sources.source import find_images
+from raylight.data.splits.duplicates import near_duplicates
 from raylight.errors import ConfigError, DataError, nearest
 from raylight.machine import usable_cpus
 from raylight.serving.predictor import Predictor, UnusableRunError, read_index
 from raylight.storage.remote import AnyPath
+
+COPIES = 5
+"""Copies of learnt pictures that are named."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +134,12 @@ def foreign_images(predictor: Predictor, data: str, classes: Mapping[str, str]) 
     if learnt.any():
         notes.append(f"{learnt.sum()} of them are left out, because the run trained on them or chose by them.")
         files = [file for file, known in zip(files, learnt, strict=True) if not known]
+    files, note = _without_copies(predictor, source.root, files)
+    notes += [note] if note else []
+    if not files:
+        raise DataError(
+            f"All images in {data} show pictures that the run trained on or chose by; nothing is left to judge."
+        )
     return LabelledImages(
         root=source.root,
         paths=tuple(file.path for file in files),
@@ -197,6 +210,39 @@ def _absent(own: Sequence[str], present: set[int]) -> list[str]:
 def _without_settings(error: DataError) -> str:
     """The first paragraph of what training would say: how to place a data set for it doesn't help here."""
     return str(error).partition("\n\n")[0].removeprefix("No images for data=folder: ")
+
+
+def _without_copies(
+    predictor: Predictor, root: AnyPath, files: Sequence[SourceFile]
+) -> tuple[list[SourceFile], str | None]:
+    """The files that show no picture of the run's training and validation images, and a sentence on the others."""
+    index = read_index(predictor.run)
+    learnt = index.select(np.isin(index.column("split"), ("train", "val")) & (index.column("status") == "ok"))
+    if not index.root.is_dir():
+        return list(files), (
+            f"The run's own images are no longer in {index.root}: other copies of the pictures that it has learnt aren't "
+            "looked for."
+        )
+    own, new = [str(path) for path in learnt.column("path")], [file.path for file in files]
+    with tempfile.TemporaryDirectory() as folder:
+        parts = [
+            scan_files(where, kind, paths, Path(folder), usable_cpus()).thumbnails.copy()
+            for where, kind, paths in ((index.root, "own", own), (root, "new", new))
+        ]
+    copies: dict[int, str] = {}
+    for pair in near_duplicates(np.concatenate(parts)):  # a copy of a copy comes after it
+        original = own[pair.first] if pair.first < len(own) else copies.get(pair.first - len(own))
+        if original is not None and pair.second >= len(own):
+            copies[pair.second - len(own)] = original
+    if not copies:
+        return list(files), None
+    shown = [f"{single_line(new[at])} (as {single_line(original)})" for at, original in sorted(copies.items())[:COPIES]]
+    more = f" and {len(copies) - COPIES} more" if len(copies) > COPIES else ""
+    kept = [file for at, file in enumerate(files) if at not in copies]
+    return (
+        kept,
+        f"{len(copies)} are left out that show pictures of its training or validation: {', '.join(shown)}{more}.",
+    )
 
 
 def _learnt_from(predictor: Predictor, paths: Sequence[AnyPath]) -> Bool[np.ndarray, " file"]:
