@@ -54,6 +54,16 @@ def test_no_function_takes_more_than_six_parameters() -> None:
     assert [name for file in FILES for name, count in parameters(file).items() if count > PARAMETERS] == []
 
 
+def test_process_wide_state_is_changed_in_one_place() -> None:
+    """``process.py`` says what is changed and puts it back; elsewhere it would be forgotten."""
+    changes = re.compile(
+        r"os\.environ(\[[^]]+\] = |\.(update|setdefault|pop|clear)\()|os\.(putenv|umask|chdir|nice)\(|set_num_threads\("
+        r"|set_num_interop_threads\(|set_flush_denormal\(|setdefaulttimeout\(|tempfile\.tempdir = "
+    )
+    found = {name_of(file) for file in FILES if changes.search(file.read_text())}
+    assert found == {"process"}
+
+
 def test_every_room_has_at_most_ten_modules() -> None:
     counts = {name_of(room): sum(file.name != "__init__.py" for file in room.glob("*.py")) for room in ROOMS}
     assert {room: count for room, count in counts.items() if count > MODULES_PER_ROOM} == {}

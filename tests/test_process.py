@@ -1,36 +1,68 @@
 """What is changed in the process is put back; a home is found where there is none."""
 
+import contextlib
 import os
+import socket
 import stat
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from raylight.process import ensure_home, environment, shorten_waits, temporary_folder, torch_threads
+from raylight.process import (
+    ensure_home,
+    environment,
+    flushed_denormals,
+    set_variables,
+    shorten_waits,
+    socket_timeout,
+    temporary_folder,
+    torch_threads,
+    use_one_thread,
+)
 from tests.forked import ROOT
 
 
 def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYLIGHT_ONE", "before")
     monkeypatch.delenv("TMPDIR", raising=False)
-    before = dict(os.environ), tempfile.tempdir, torch.get_num_threads()
+    smallest = torch.full((), 5e-324, dtype=torch.float64)
+
+    def state() -> tuple[Any, ...]:
+        limits = torch.get_num_threads(), socket.getdefaulttimeout(), float(smallest * 1) > 0
+        return dict(os.environ), tempfile.tempdir, *limits
+
+    before = state()
     names = {"RAYLIGHT_ONE": "within", "RAYLIGHT_TWO": "within", "RAYLIGHT_THREE": None}
 
     def change() -> None:
-        with environment(**names), temporary_folder(tmp_path), torch_threads(1):
-            os.environ["RAYLIGHT_THREE"] = "by others"
+        changes = temporary_folder(tmp_path), torch_threads(1), flushed_denormals(), socket_timeout(3.5)
+        with environment(**names), contextlib.ExitStack() as stack:
+            for one in changes:
+                stack.enter_context(one)
+            set_variables(RAYLIGHT_THREE="by others")
             assert (os.environ["RAYLIGHT_ONE"], os.environ["RAYLIGHT_TWO"]) == ("within", "within")
             assert Path(tempfile.mkdtemp()).parent == Path(os.environ["TMPDIR"]) == tmp_path
-            assert torch.get_num_threads() == 1
+            assert (torch.get_num_threads(), socket.getdefaulttimeout(), float(smallest * 1)) == (1, 3.5, 0.0)
             raise KeyError
 
     with pytest.raises(KeyError):
         change()
-    assert (dict(os.environ), tempfile.tempdir, torch.get_num_threads()) == before
+    assert state() == before
+
+
+def test_a_thread_of_ours_computes_alone_and_leaves_the_others_their_number() -> None:
+    with torch_threads(2), ThreadPoolExecutor(1) as pool:
+        with torch_threads():
+            pool.submit(use_one_thread).result()
+        assert pool.submit(torch.get_num_threads).result() == 1
+        with ThreadPoolExecutor(1) as other:
+            assert (torch.get_num_threads(), other.submit(torch.get_num_threads).result()) == (2, 2)
 
 
 @pytest.mark.parametrize("home", [None, "/nonexistent"])

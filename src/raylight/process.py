@@ -1,11 +1,22 @@
-"""What Raylight changes in its own process, beyond its own objects; each change is undone where its context ends.
+"""What Raylight changes in its own process, beyond its own objects: here and nowhere else, as ``tests/test_house.py`` holds.
+
+Undone where the context ends:
 
 ==================================  ==============================================================================
 environment variables               ``environment``: for libraries that read their settings from nowhere else
 folder for temporary files          ``temporary_folder``: ``TMPDIR`` and Python's own idea of it
 threads of torch's operators        ``torch_threads``: process-wide for threads to come
-``HOME``                            ``ensure_home``: for good, where there is none that can be written
-waiting of torch's threads          ``shorten_waits``: for good, in this process and those that it starts
+denormal numbers as zero            ``flushed_denormals``: in this thread and those that it starts
+time limit of connections           ``socket_timeout``: of those that name none themselves
+==================================  ==============================================================================
+
+For good:
+
+==================================  ==============================================================================
+environment variables               ``set_variables``: for this process and those that it starts
+``HOME``                            ``ensure_home``: where there is none that can be written
+waiting of torch's threads          ``shorten_waits``: for this process and those that it starts
+threads of torch's operators        ``use_one_thread``: in a thread of ours, which ends with its work
 ==================================  ==============================================================================
 
 Leaves out signals (``runs.signals``), Python's garbage collection (``imports``) and glibc's memory (``machine``).
@@ -13,6 +24,7 @@ Leaves out signals (``runs.signals``), Python's garbage collection (``imports``)
 
 import contextlib
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +47,11 @@ def environment(**values: str | None) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def set_variables(**values: str) -> None:
+    """Environment variables from now on, or until an ``environment`` around this that names them ends."""
+    os.environ.update(values)
 
 
 @contextlib.contextmanager
@@ -61,10 +78,54 @@ def torch_threads(count: int | None = None) -> Iterator[None]:
     before = torch.get_num_threads()
     try:
         if count is not None:
-            torch.set_num_threads(count)
+            use_torch_threads(count)
         yield
     finally:
-        torch.set_num_threads(before)
+        use_torch_threads(before)
+
+
+def use_torch_threads(count: int) -> None:
+    """Threads of torch's operators from now on, or until a ``torch_threads`` around this ends."""
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def use_one_thread() -> None:
+    """Have torch's operators run on this thread alone, denormal numbers as zero; for threads that compute beside each other.
+
+    torch keeps the number per thread and, for threads to come, per process: whoever starts such threads does it within
+    ``torch_threads``, until all of them have called this.
+    """
+    import torch
+
+    torch.get_num_threads()  # makes this thread take the process's number now instead of later
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+
+
+@contextlib.contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Denormal numbers count as zero in this thread and those that it starts: processors compute with them in microcode."""
+    import torch
+
+    before = float(torch.full((), 5e-324, dtype=torch.float64) * 1) == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+@contextlib.contextmanager
+def socket_timeout(seconds: float) -> Iterator[None]:
+    """A time limit for connections of libraries that set none."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def shorten_waits() -> None:

@@ -27,7 +27,7 @@ from raylight.config.untyped import with_choices
 from raylight.errors import ConfigError, first_line
 from raylight.imports import few_collections
 from raylight.installation import TRAIN
-from raylight.process import ensure_home, shorten_waits
+from raylight.process import ensure_home, set_variables, shorten_waits
 
 Rehearsal = Callable[[RunConfig], Sequence[str]]
 """Names the problems that only building what a config names brings up."""
@@ -90,7 +90,7 @@ def _launched(conf_dir: Path, run_job: Callable[[DictConfig], Any], start: Path)
         return objective
 
     # What a job can do wrong is in its run folder; an error of Hydra's own is to arrive here, not on the terminal.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    set_variables(HYDRA_FULL_ERROR=os.environ.get("HYDRA_FULL_ERROR", "1"))
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir), config_name="train")(job)()
     except OSError as error:

@@ -25,6 +25,7 @@ from torch import nn
 from raylight.cpu.program import Program, rewrite
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
+from raylight.process import torch_threads, use_one_thread
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -141,19 +142,12 @@ def _copied(network: StagedNetwork, start: int, stop: int | None) -> list[nn.Mod
 
 @contextmanager
 def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads whose torch operators each use one thread.
-
-    torch keeps this number per thread and, for threads to come, per process. So the caller's is set back once all workers
-    have theirs; asking for it first makes a thread take the process's number now instead of later.
-    """
-    before = torch.get_num_threads()
+    """Threads whose torch operators each use one thread."""
     all_here = threading.Barrier(count + 1)
 
     def start() -> None:
         try:
-            torch.get_num_threads()
-            torch.set_num_threads(1)
-            torch.set_flush_denormal(True)
+            use_one_thread()
         except BaseException:
             all_here.abort()
             raise
@@ -161,11 +155,11 @@ def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
 
     with ThreadPoolExecutor(count, thread_name_prefix="raylight-inference", initializer=start) as pool:
         try:
-            for _ in range(count):
-                pool.submit(int)
-            all_here.wait()
+            with torch_threads():
+                for _ in range(count):
+                    pool.submit(int)
+                all_here.wait()
         except BaseException:  # a thread that can't be started must not leave the others waiting
             all_here.abort()
             raise
-        torch.set_num_threads(before)
         yield pool

@@ -26,7 +26,7 @@ from raylight.cpu.engine import bf16_supported
 from raylight.machine import give_back_freed_memory, usable_cpus
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
-from raylight.process import torch_threads
+from raylight.process import torch_threads, use_torch_threads
 from raylight.runs.environment import processor_name
 from raylight.storage.atomic import write_atomically
 
@@ -213,7 +213,7 @@ def _close(losses: Sequence[float], exact: Sequence[float]) -> bool:
 
 def _timed_steps(work: Work, settings: CpuSettings) -> tuple[list[float], float]:
     """Losses of a few steps from the same start, and the seconds of the fastest step after the first."""
-    torch.set_num_threads(settings.threads)
+    use_torch_threads(settings.threads)
     torch.manual_seed(0)
     memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
     network = copy.deepcopy(work.network)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from raylight.data.augment import Augmenter
 from raylight.data.samples import Samples
+from raylight.process import torch_threads, use_one_thread
 
 
 class Batch(NamedTuple):
@@ -205,13 +206,11 @@ def _prefetched(source: Iterator[Batch], clock: WaitClock) -> Iterator[Batch]:
             return True
         return False
 
-    threads = torch.get_num_threads()
     started = threading.Event()
 
     def work() -> None:
         try:
-            # One thread: a second team of OpenMP threads would compete with the network's for the same cores.
-            torch.set_num_threads(1)
+            use_one_thread()  # a second team of OpenMP threads would compete with the network's for the same cores
             started.set()
             for item in source:
                 if not put(item):
@@ -223,10 +222,9 @@ def _prefetched(source: Iterator[Batch], clock: WaitClock) -> Iterator[Batch]:
         put(_END)
 
     worker = threading.Thread(target=work, name="raylight-batches", daemon=True)
-    worker.start()
-    started.wait()
-    # torch keeps the number for future threads per process, the number in use per thread: this restores both.
-    torch.set_num_threads(threads)
+    with torch_threads():
+        worker.start()
+        started.wait()
     try:
         while True:
             begin = time.perf_counter()

@@ -7,10 +7,8 @@ import http.client
 import logging
 import pickle
 import re
-import socket
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from raylight.errors import WeightsError, first_line
+from raylight.process import socket_timeout
 
 log = logging.getLogger("raylight")
 
@@ -87,7 +86,7 @@ def torchvision_state(name: str) -> Mapping[str, Tensor]:
 
     weights = get_model_weights(name).DEFAULT
     try:
-        with _timeout(DOWNLOAD_TIMEOUT):
+        with socket_timeout(DOWNLOAD_TIMEOUT):  # torch.hub sets none: an unreachable host would hang for minutes
             state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, http.client.HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(
@@ -159,14 +158,3 @@ def _renamed(state: Mapping[str, Tensor], pattern: str, replacement: str) -> Map
     if hasattr(state, "_metadata"):
         renamed._metadata = state._metadata  # type: ignore[attr-defined]
     return renamed
-
-
-@contextmanager
-def _timeout(seconds: float) -> Iterator[None]:
-    """torch.hub opens addresses without a timeout of its own; an unreachable host would hang for minutes."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

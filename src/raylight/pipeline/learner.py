@@ -25,7 +25,7 @@ from raylight.models.build import build_network, class_logits
 from raylight.models.freezing import freeze
 from raylight.models.stages import StagedNetwork
 from raylight.pipeline.images import Images
-from raylight.process import environment, torch_threads
+from raylight.process import environment, flushed_denormals, torch_threads, use_torch_threads
 from raylight.runs.environment import environment as machine_facts
 from raylight.runs.run_dir import RunDir
 from raylight.training.callbacks.checkpoints import network_state
@@ -64,12 +64,12 @@ class Learner:
 
 @contextmanager
 def processor_as_it_was(accelerator: str) -> Iterator[None]:
-    """Give torch its number of threads back, so that one job of a sweep doesn't set it for the next.
+    """Leave torch's number of threads and its treatment of denormal numbers as they are for the next job of a sweep.
 
     A training on the processor sees no GPU meanwhile: torch's builds for GPUs ask for a driver at each optimizer step, a tenth
     of what a small head's whole step takes.
     """
-    with torch_threads(), environment(CUDA_VISIBLE_DEVICES="" if accelerator == "cpu" else None):
+    with torch_threads(), flushed_denormals(), environment(CUDA_VISIBLE_DEVICES="" if accelerator == "cpu" else None):
         yield
 
 
@@ -95,7 +95,6 @@ def build_learner(
         WeightsError: the network's weights can't be had.
         ConfigError: the recipe doesn't fit the network.
     """
-    torch.set_flush_denormal(True)
     keep_freed_memory()
     pl.seed_everything(config.seed, verbose=False)
     names = images.index.class_names
@@ -104,7 +103,7 @@ def build_learner(
         network.load_state_dict(network_state(last))
     phases = plan_phases(network, recipe_of(config), config.trainer.max_epochs, config.model.last_blocks_from)
     settings = _cpu_settings(config, network, images, phases, cache_dir)
-    torch.set_num_threads(settings.threads)
+    use_torch_threads(settings.threads)
     chosen = asdict(_with_choices(config, settings))
     run.write_text("config.yaml", as_yaml(chosen))
     run.write_json("environment.json", machine_facts())

@@ -20,7 +20,7 @@ from typing import Any, Final
 from raylight.config.schema import RayConfig
 from raylight.errors import RaylightError, first_line
 from raylight.machine import usable_cpus
-from raylight.process import environment
+from raylight.process import environment, set_variables
 from raylight.runs.preflight import check_versions
 from raylight.storage.scratch import scratch_folder
 
@@ -58,7 +58,7 @@ def ray_session(config: RayConfig, cpus: int | None = None, *, ends_later: bool 
         RaylightError: no cluster answers at the address, it or one of its nodes runs other versions, or the store has
             no room.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    set_variables(RAY_USAGE_STATS_ENABLED="0")
     import ray
 
     _wait_for_the_last()
@@ -120,7 +120,7 @@ def _start(config: RayConfig, cpus: int, folder: Path) -> None:
     import ray
 
     if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        os.environ["RAY_AUTH_TOKEN"] = _token()
+        set_variables(RAY_AUTH_TOKEN=_token())
     with _signals_left_alone():
         ray.init(
             address="local",

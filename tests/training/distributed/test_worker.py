@@ -15,6 +15,7 @@ from raylight.config.schema import TrainerConfig
 from raylight.cpu.settings import CpuSettings
 from raylight.data.samples import Samples
 from raylight.errors import DataError
+from raylight.process import torch_threads
 from raylight.runs.run_dir import RunDir
 from raylight.training.callbacks.pruning import TRIAL_VARIABLE
 from raylight.training.distributed.worker import take_part
@@ -46,12 +47,9 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("OMP_NUM_THREADS", TRIAL_VARIABLE):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    threads = torch.get_num_threads()
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
     yield
     torch.distributed.destroy_process_group()
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
 
 
 @pytest.mark.parametrize("tracked", [True, False])
@@ -65,9 +63,18 @@ def test_a_process_trains_as_one_alone_does_and_sends_its_log_and_metrics(tracke
     ours, sent = logging.getLogger("raylight"), list[Message]()
     before = (ours.level, ours.propagate, ours.handlers[:])
     run = RunDir.claim(tmp_path / "run")
-    finished = take_part(training.packed(), Place(), run, None, 1, sent.append)
+    within: list[Any] = []
+
+    def send(message: Message) -> None:
+        within.append((os.environ["RAYLIGHT_TEST"], os.environ["OMP_NUM_THREADS"], torch.get_num_threads()))
+        sent.append(message)
+
+    with torch_threads(2):
+        finished = take_part(training.packed(), Place(), run, None, 1, send)
+        assert torch.get_num_threads() == 2
     assert (ours.level, ours.propagate, ours.handlers[:]) == before
-    assert (os.environ.pop("RAYLIGHT_TEST"), os.environ["OMP_NUM_THREADS"], torch.get_num_threads()) == ("told", "1", 1)
+    assert set(within) == {("told", "1", 1)}
+    assert not {"RAYLIGHT_TEST", "OMP_NUM_THREADS"} & os.environ.keys()
     trained(tmp_path / "plain", classifier(), max_epochs=2)
     plain = history(tmp_path / "plain")
     assert [row["val/loss"] for row in history(tmp_path)] == [row["val/loss"] for row in plain]

@@ -27,6 +27,7 @@ from raylight.config.rules.nodes import (
 )
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError, did_you_mean
+from raylight.process import set_variables
 
 TRUSTED_PACKAGES = ("raylight", "torch", "torchvision", "torchmetrics", "pytorch_lightning")
 
@@ -52,7 +53,7 @@ _LEAST_SECRET = 8
 
 def allow(packages: list[str]) -> None:
     """Remember that the user trusts these packages, for this process and those that it starts."""
-    os.environ[ALLOWING] = ",".join(dict.fromkeys([*_allowed(), *packages]))
+    set_variables(**{ALLOWING: ",".join(dict.fromkeys([*_allowed(), *packages]))})
 
 
 def target_problems(run: RunConfig) -> Iterator[str]:

@@ -25,6 +25,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from raylight.errors import RunError
 from raylight.machine import keep_freed_memory
+from raylight.process import set_variables
 from raylight.runs.run_dir import RunDir
 from raylight.storage.scratch import scratch_folder
 from raylight.training.distributed.driver import Driver
@@ -147,10 +148,10 @@ def _work(packed: bytes, task: _Task, sender: Connection) -> None:
 
 def _joined(task: _Task) -> Place:
     """Meet the other processes, through a file and this machine's own address."""
-    os.environ.update(LOCAL_RANK=str(task.rank), NODE_RANK="0", WORLD_SIZE=str(task.count))
+    set_variables(LOCAL_RANK=str(task.rank), NODE_RANK="0", WORLD_SIZE=str(task.count))
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
     if loopback:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+        set_variables(GLOO_SOCKET_IFNAME=os.environ.get("GLOO_SOCKET_IFNAME", loopback))
     torch.distributed.init_process_group(
         "gloo" if task.accelerator == "cpu" else None,
         init_method=f"file://{task.folder}/meeting",

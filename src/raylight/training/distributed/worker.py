@@ -5,7 +5,6 @@ How the processes are started and how they find each other is left to ``local`` 
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
@@ -17,6 +16,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from raylight.errors import RaylightError
+from raylight.process import environment, flushed_denormals, torch_threads
 from raylight.runs.run_dir import RunDir
 from raylight.training.messages import FinishedTraining, LogLine, Message, Metrics, Send
 from raylight.training.trainer import Place, Training, fit
@@ -40,13 +40,11 @@ def take_part(
     """
     first = torch.distributed.get_rank() == 0
     training = _unpacked(packed)
-    os.environ.update(training.environment)
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # else Lightning shares out the cores by its own rule
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
     training = replace(training, settings=replace(training.settings, threads=threads))
     logger = _DriversLogger(send) if training.tracked else False
-    with _log_sent(send if first else _nowhere):
+    # Without OMP_NUM_THREADS Lightning shares out the cores by its own rule.
+    variables = {**training.environment, "OMP_NUM_THREADS": str(threads)}
+    with environment(**variables), torch_threads(threads), flushed_denormals(), _log_sent(send if first else _nowhere):
         return fit(training, run, logger, resume_from, place)
 
 
