@@ -21,6 +21,7 @@ def test_the_files_show_the_images_that_only_one_gets_right(two: tuple[Path, Pat
     assert {path.name for path in out.iterdir()} == {
         "comparison.csv",
         "comparison.md",
+        "comparison.tex",
         "comparison.html",
         "disagreements.csv",
         "accuracy_time.png",  # and no plot of parameters, which these runs have no weights to count

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from raylight.report.pages import Costed, count, decimal, draw_costs, p_value, seconds
+from raylight.report.pages import Costed, count, decimal, draw_costs, latex_table, p_value, seconds
 
 
 def test_durations_as_people_say_them():
@@ -28,3 +28,22 @@ def test_costs_are_drawn_where_they_are_known(tmp_path: Path) -> None:
     with Image.open(tmp_path / "accuracy_time.png") as picture:
         assert picture.size == (chart.width, chart.height)
     assert chart.words.endswith("small 0.800 at 12; large 0.900 at 345")
+
+
+def test_a_table_for_latex_has_rules_and_its_signs_escaped() -> None:
+    table = latex_table(["recipe & more", "p"], [["a_b → 50%", "< 0.001"], ["±1 – 2", "–"]], "Lower_is #1")
+    assert table.splitlines() == [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        r"\caption{Lower\_is \#1}",
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"recipe \& more & p \\",
+        r"\midrule",
+        r"a\_b $\to$ 50\% & $<$ 0.001 \\",
+        r"$\pm$1 -- 2 & -- \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]

@@ -272,10 +272,11 @@ def test_plots_are_drawn_of_what_was_judged(tmp_path: Path, monkeypatch: pytest.
         run.write_text("history.csv", "epoch,train/loss\n0,0.5\n")
         preprocessing = Preprocessing.from_config(config.model).to_dict()
         found = write_results(config, run, predictions, preprocessing, Selection("val/loss", 0.5, 7, 9))
-        folder, history, drawn, epoch = told[-1]
+        folder, history, drawn, epoch, vector = told[-1]
         test, before, temperature = drawn.test, drawn.uncalibrated, drawn.temperature
         assert (folder, history) == (run / "plots", [{"epoch": 0, "train/loss": 0.5}])
         assert (drawn.estimates, drawn.threshold, epoch) == (found.test, found.decision.threshold, 7)
+        assert vector == "none"
         if calibrate:
             assert temperature == found.temperature
             assert np.array_equal(before.probabilities, predictions.subset("test").probabilities)

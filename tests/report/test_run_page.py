@@ -213,3 +213,12 @@ def test_printed_on_white_without_the_navigation(browser, finished):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("nav").is_visible()
     page.close()
+
+
+def test_the_test_metrics_are_a_table_for_latex_too(finished):
+    write_report(finished.run)
+    table = (finished.run / "metrics.tex").read_text(encoding="utf-8")
+    accuracy = finished.run.read_json("metrics.json")["test/accuracy"]
+    value, low, high = (f"{accuracy[name]:.3f}" for name in ("value", "low", "high"))
+    assert rf"accuracy & {value} & {low} to {high} & 16 \\" in table.splitlines()
+    assert "16 test images" in table

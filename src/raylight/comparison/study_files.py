@@ -14,7 +14,7 @@ from typing import Any
 from raylight.comparison.cells import SHOWN
 from raylight.comparison.recipes import Recipe
 from raylight.comparison.study import Study, study_of
-from raylight.comparison.study_text import markdown, print_study, runs_word, sides, verdict
+from raylight.comparison.study_text import latex, markdown, print_study, runs_word, sides, verdict
 from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER, METRICS
 from raylight.errors import ConfigError
 from raylight.report.images import SAMPLE, OriginalFiles, jpeg
@@ -111,6 +111,7 @@ def write_study(study: Study, out: Path) -> dict[str, Path]:
         "comparison.csv": _table(table_rows(study)),
         "disagreements.csv": _table(_image_rows(study)),
         "comparison.md": markdown(study),
+        "comparison.tex": latex(study),
         "comparison.html": page,
     }
     return {

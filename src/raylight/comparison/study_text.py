@@ -12,7 +12,7 @@ from raylight.comparison.recipes import Recipe
 from raylight.comparison.study import Pair, Study
 from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER
 from raylight.data.names import single_line
-from raylight.report.pages import count, p_value, seconds
+from raylight.report.pages import count, latex_table, p_value, seconds
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -103,6 +103,34 @@ def markdown(study: Study) -> str:
             lines.append(markdown_row([f"{pair.first.name} → {pair.second.name}", first, second, *rest]))
         lines += ["", *(f"- {verdict(pair)}" for pair in study.pairs)]
     return "\n".join([*lines, "", *(f"{note}\n" for note in study.notes)]).rstrip() + "\n"
+
+
+def latex(study: Study) -> str:
+    """The recipes and the pairs for LaTeX."""
+    head = ["recipe", runs_word(study), *(LABELS[name] for name in SHOWN), "parameters", "training"]
+    rows = [
+        [
+            *(one.name, str(len(one.replicates)), *(cell(one.metrics[name], ", ") for name in SHOWN)),
+            *(count(one.parameters), seconds(one.seconds)),
+        ]
+        for one in study.recipes
+    ]
+    tables = [latex_table(head, rows, f"Results on {study.images} test images, with 95 % intervals.")]
+    if study.pairs:
+        head = [
+            "second minus first",
+            "only first right",
+            "only second right",
+            "difference of accuracy",
+            "p",
+            "p corrected",
+        ]
+        rows = []
+        for pair in study.pairs:
+            _, first, second, _, *rest = _pair_cells(pair)
+            rows.append([f"{pair.first.name} → {pair.second.name}", first, second, *rest])
+        tables.append(latex_table(head, rows, "Differences with 95 % intervals; p-values corrected by Holm's method."))
+    return "\n".join(tables)
 
 
 def _recipes_table(study: Study) -> "Table":

@@ -325,6 +325,8 @@ class ReportConfig:
     """Write ``report.html``."""
     plots: bool = True
     """Draw ``plots/*.png``."""
+    vector: Annotated[str, Literal["none", "pdf", "svg"]] = "none"
+    """Write the same figures as vector graphics for a paper, too."""
     gradcam: bool = True
     """Show where the network looked on the report's example images."""
     shortcuts: bool = False

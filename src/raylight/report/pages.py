@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+MATHS = {
+    "<": "<",
+    ">": ">",
+    "±": r"\pm",
+    "−": "-",
+    "×": r"\times",
+    "→": r"\to",
+    "≥": r"\ge",
+    "≤": r"\le",
+    "↓": r"\downarrow",
+}
+"""Signs that LaTeX wants in mathematics."""
+
+
 @dataclass(frozen=True)
 class Costed:
     """A model's accuracy and what it cost.
@@ -121,6 +135,30 @@ def _costpanel(points: "Sequence[tuple[Costed, float]]", label: str) -> "Figure"
     if n <= 14:
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=min(2, n), frameon=False, fontsize=12)
     return figure
+
+
+def latex_table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+    """A table for LaTeX with the rules of booktabs: the first column to the left, the others to the right.
+
+    Args:
+        head: of each column.
+        rows: cells, as many as ``head`` has.
+        caption: below the table.
+    """
+    import pandas as pd
+
+    table = pd.DataFrame([list(row) for row in rows], columns=list(head))
+    styled = table.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    text: str = styled.to_latex(
+        column_format="l" + "r" * (len(head) - 1), hrules=True, position_float="centering", caption=_escaped(caption)
+    )
+    for sign, command in MATHS.items():
+        text = text.replace(sign, f"${command}$")
+    return "% needs \\usepackage{booktabs}\n" + text.replace("–", "--")
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)
 
 
 def count(number: float | None) -> str:

@@ -170,9 +170,10 @@ def write_results(
     if config.report.plots:
         before_and_how = (test, temperature) if temperature != 1.0 else (None, None)
         evaluated = Evaluated(judged_test, estimates, threshold, *before_and_how)
-        plots = draw_plots(run.folder("plots"), read_history(run), evaluated, selection.epoch)
+        vector = config.report.vector
+        plots = draw_plots(run.folder("plots"), read_history(run), evaluated, selection.epoch, vector)
         if curve is not None:
-            plots = {**plots, **draw_clinical(run / "plots", curve, judged_test, threshold)}
+            plots = {**plots, **draw_clinical(run / "plots", curve, judged_test, threshold, vector)}
     return Results(
         test=estimates,
         val=val_estimates,

@@ -17,7 +17,7 @@ from raylight.installation import TRAIN
 from raylight.models.stages import StagedNetwork
 from raylight.report.caveats import caveats_of, rule_on_validation
 from raylight.report.facts import RunFacts
-from raylight.report.pages import seconds
+from raylight.report.pages import decimal, latex_table, seconds
 from raylight.report.sections.data import data
 from raylight.report.sections.result import images, result, shortcuts, training
 from raylight.report.sections.settings import asked
@@ -49,6 +49,8 @@ def write_report(run: RunDir, network: StagedNetwork | None = None) -> Path:
         run: with ``config.yaml``, ``metrics.json``, ``predictions.csv`` and so on; what is missing is told in place.
         network: the chosen one, for Grad-CAM; None leaves Grad-CAM out, and the report says so.
 
+    ``metrics.tex`` has the test metrics as a table for LaTeX.
+
     Returns:
         The path of ``report.html``: one file of about 1 MB that loads nothing else.
 
@@ -60,9 +62,19 @@ def write_report(run: RunDir, network: StagedNetwork | None = None) -> Path:
     facts = RunFacts(run)
     try:
         write_model_card(facts)
+        run.write_text("metrics.tex", _metrics_table(facts))
     except Exception as error:  # whatever a damaged folder makes it run into; the report must not be lost with it
-        log.warning("model_card.md couldn't be written (%s: %s).", type(error).__name__, error)
+        log.warning("model_card.md or metrics.tex couldn't be written (%s: %s).", type(error).__name__, error)
     return run.write_text("report.html", render_report(facts, network))
+
+
+def _metrics_table(facts: RunFacts) -> str:
+    rows = [
+        [one.label, decimal(one.value), f"{decimal(one.low)} to {decimal(one.high)}", str(one.n)]
+        for one in facts.measured().values()
+    ]
+    caption = f"{facts.title}: {len(facts.test)} test images, with 95 % intervals."
+    return latex_table(["metric", "value", "95 % interval", "n"], rows, caption)
 
 
 def render_report(facts: RunFacts, network: StagedNetwork | None = None) -> str:

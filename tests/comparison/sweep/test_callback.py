@@ -20,7 +20,7 @@ def test_the_table_is_written_and_the_folder_printed_last(tmp_path: Path, capsys
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == str(tmp_path)
     assert any("0.900 ± 0.000" in line for line in lines)
-    assert {path.suffix for path in tmp_path.glob("comparison.*")} == {".csv", ".md", ".html"}
+    assert {path.suffix for path in tmp_path.glob("comparison.*")} == {".csv", ".md", ".tex", ".html"}
 
 
 def test_a_job_without_a_result_is_told_and_makes_the_sweep_fail(

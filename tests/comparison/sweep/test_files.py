@@ -26,6 +26,9 @@ def test_the_files_hold_the_numbers_and_the_failures(sweep: Path) -> None:
     text = files["md"].read_text()
     assert "| model=cnn2 | 3 | 0.900 ± 0.020<br>" in text
     assert "- **model=cnn5** seed=3: failed: <b>a|b</b>: too small" in text
+    rows_of_latex = [line.split(" & ") for line in files["tex"].read_text().splitlines() if line.startswith("model=")]
+    assert [row[0] for row in rows_of_latex] == ["model=cnn2", "model=cnn5"]
+    assert any(cell.startswith(r"0.900 $\pm$ 0.020, ") for cell in rows_of_latex[0])
     page = files["html"].read_text()
     assert "&lt;b&gt;a|b&lt;/b&gt;: too small" in page
     assert "<b>a|b</b>" not in page

@@ -252,7 +252,7 @@ def test_class_names_are_shortened_to_what_fits_beside_the_matrix(k, longest):
 def test_plots_are_made_of_the_threshold_the_temperature_and_the_epoch_that_were_chosen(tmp_path, monkeypatch):
     test, before = sample(60, ["cat", "dog"]), sample(60, ["cat", "dog"], seed=1)
     drawn = {}
-    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.setdefault(path.stem, figure) and path)
+    monkeypatch.setattr(plots, "save_all", lambda figures, *_: drawn.update(figures))
     estimates = evaluate(test, 0.3)
     draw_plots(tmp_path, HISTORY, Evaluated(test, estimates, 0.3, before, 2.0), 5)
     expected = {

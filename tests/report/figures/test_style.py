@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from raylight.evaluation.metrics import Estimate
-from raylight.report.figures.style import interval_text, shorten, shortened
+from raylight.report.figures.style import interval_text, panel, save_all, shorten, shortened
 
 
 def test_shortened_names_stay_different():
@@ -59,3 +60,12 @@ assert "torch" not in sys.modules
 assert settings() == before
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(("vector", "start"), [("pdf", b"%PDF-"), ("svg", b"<?xml")])
+def test_figures_are_written_as_vector_graphics_beside_the_png(tmp_path: Path, vector: str, start: bytes) -> None:
+    figure, ax = panel(3)
+    ax.plot([0, 1], [0, 1])
+    assert save_all({"line": figure}, tmp_path, vector) == {"line": tmp_path / "line.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"line.png", f"line.{vector}"}
+    assert (tmp_path / f"line.{vector}").read_bytes().startswith(start)

@@ -14,7 +14,7 @@ from raylight.comparison.sweep.choice import validation
 from raylight.comparison.sweep.rows import Job, Row
 from raylight.comparison.sweep.table import SweepTable
 from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER
-from raylight.report.pages import Costed, count, decimal, draw_costs, render, seconds
+from raylight.report.pages import Costed, count, decimal, draw_costs, latex_table, render, seconds
 from raylight.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def write_sweep(table: SweepTable) -> dict[str, Path]:
         job_name=job_name,
         medical=_medical(table),
     )
-    contents = {"csv": text.getvalue(), "md": markdown(table), "html": page}
+    contents = {"csv": text.getvalue(), "md": markdown(table), "tex": latex(table), "html": page}
     return {
         kind: write_atomically(table.folder / f"comparison.{kind}", content.encode("utf-8", "surrogateescape"))
         for kind, content in contents.items()
@@ -129,6 +129,12 @@ def markdown(table: SweepTable) -> str:
             f"{'' if lines[-1].startswith('- ') else chr(10)}- **{row.label}** {text}" for text in failures(table, row)
         ]
     return "\n".join([*lines, "", *(line for note in table.notes for line in (note, "")), ""]).rstrip() + "\n"
+
+
+def latex(table: SweepTable) -> str:
+    """The table for LaTeX."""
+    rows = [[row.label, *_cells(table, row, ", ")] for row in table.rows]
+    return latex_table(["configuration", *_columns(table)], rows, f"Sweep {table.folder.name}, with 95 % intervals.")
 
 
 def terminal(table: SweepTable) -> "Table":

@@ -15,7 +15,7 @@ from raylight.report.figures.style import (
     SKY,
     VERMILLION,
     panel,
-    save,
+    save_all,
     set_title,
     shorten,
 )
@@ -26,14 +26,18 @@ if TYPE_CHECKING:
 
 
 def draw_clinical(
-    folder: Path, curve: DecisionCurve, predictions: Predictions, threshold: float | None
+    folder: Path, curve: DecisionCurve, predictions: Predictions, threshold: float | None, vector: str = "none"
 ) -> dict[str, Path]:
-    """Write ``decision_curve.png`` and ``probabilities.png`` into an existing folder; returns the files by name."""
+    """Write ``decision_curve.png`` and ``probabilities.png`` into an existing folder, and as ``pdf`` or ``svg``.
+
+    Returns:
+        The PNG of each figure, by name.
+    """
     figures = {
         "decision_curve": decision_curve_figure(curve, predictions, threshold),
         "probabilities": probabilities_figure(predictions, threshold),
     }
-    return {name: save(figure, folder / f"{name}.png") for name, figure in figures.items()}
+    return save_all(figures, folder, vector)
 
 
 def decision_curve_figure(curve: DecisionCurve, predictions: Predictions, threshold: float | None = None) -> "Figure":

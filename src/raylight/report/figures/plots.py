@@ -28,7 +28,7 @@ from raylight.report.figures.style import (
     interval_text,
     legend_above,
     panel,
-    save,
+    save_all,
     set_title,
     shortened,
 )
@@ -60,7 +60,9 @@ class Evaluated:
     temperature: float | None = None
 
 
-def draw_plots(folder: Path, history: History, evaluated: Evaluated, best_epoch: int | None = None) -> dict[str, Path]:
+def draw_plots(
+    folder: Path, history: History, evaluated: Evaluated, best_epoch: int | None = None, vector: str = "none"
+) -> dict[str, Path]:
     """Write every figure of a run.
 
     Args:
@@ -68,9 +70,10 @@ def draw_plots(folder: Path, history: History, evaluated: Evaluated, best_epoch:
         history: a row per epoch; may be empty.
         evaluated: the test predictions.
         best_epoch: the epoch whose checkpoint was chosen, as numbered in ``history``.
+        vector: ``pdf`` or ``svg`` for a second file of each figure.
 
     Returns:
-        The file of each figure, by name: ``loss``, ``accuracy``, ``learning_rate`` (where history has them),
+        The PNG of each figure, by name: ``loss``, ``accuracy``, ``learning_rate`` (where history has them),
         ``metrics``, ``confusion_matrix``, ``roc``, ``precision_recall``, ``reliability``. A curve that can't
         be drawn because only one class occurs is left out.
     """
@@ -83,7 +86,7 @@ def draw_plots(folder: Path, history: History, evaluated: Evaluated, best_epoch:
         figures["precision_recall"] = precision_recall_figure(test, estimates, threshold)
     figures["reliability"] = reliability_figure(test, estimates, evaluated.uncalibrated, evaluated.temperature)
     folder.mkdir(parents=True, exist_ok=True)
-    return {name: save(figure, folder / f"{name}.png") for name, figure in figures.items()}
+    return save_all(figures, folder, vector)
 
 
 def training_figures(history: History, best_epoch: int | None = None) -> "dict[str, Figure]":

@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,14 @@ def save(figure: "Figure", path: Path) -> Path:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(content, dpi=DPI, format=path.suffix[1:])
     return write_atomically(path, content.getvalue())
+
+
+def save_all(figures: "Mapping[str, Figure]", folder: Path, vector: str) -> dict[str, Path]:
+    """Write figures as PNG, and as ``pdf`` or ``svg`` unless ``vector`` is ``none``; returns each PNG by name."""
+    if vector != "none":
+        for name, figure in figures.items():
+            save(figure, folder / f"{name}.{vector}")
+    return {name: save(figure, folder / f"{name}.png") for name, figure in figures.items()}
 
 
 def interval_text(estimate: Estimate) -> str:
