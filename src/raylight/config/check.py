@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from omegaconf import Container, DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from raylight.config.paths import default_root
@@ -20,7 +20,7 @@ from raylight.config.rules.metric_names import LOWER_IS_BETTER, METRICS
 from raylight.config.rules.names import name_problems
 from raylight.config.rules.pretrained import fill, model_input
 from raylight.config.rules.recipe import recipe_of
-from raylight.config.rules.shapes import smallest_image_size
+from raylight.config.rules.shapes import height_width, smallest_image_size, told
 from raylight.config.rules.targets import secret_problem, target_problems
 from raylight.config.schema import DataConfig, Range, RunConfig
 from raylight.config.uris import is_uri
@@ -183,7 +183,8 @@ def _limit_problems(typed: Container) -> Iterator[str]:
         value: Any = OmegaConf.select(typed, key) if limits else None
         for limit in limits if value is not None else ():
             if isinstance(limit, Range):
-                if not limit.low <= value <= limit.high:
+                numbers = value if isinstance(value, ListConfig) else [value]
+                if not all(limit.low <= number <= limit.high for number in numbers):
                     yield f"{key}: {value} is outside {limit.low:g} to {limit.high:g}"
             elif str(value).lower() not in (allowed := get_args(limit)):
                 yield f"{key}: {value!r} is not one of {', '.join(allowed)}{did_you_mean(str(value), allowed)}"
@@ -212,12 +213,12 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
     if model.family == "convnet" and not model.channels:
         yield "model.channels: empty; a convnet needs at least one block, for example [32, 64]"
     smallest, shown = smallest_image_size(model), model_input(model)
-    if shown.size < smallest:
-        yield f"model.image_size: {shown.size} is too small for {model.name}; it needs at least {smallest} pixels"
+    if min(height_width(shown.size)) < smallest:
+        yield f"model.image_size: {told(shown.size)} is too small for {model.name}; it needs at least {smallest} pixels"
     if shown.resize == "pad" and shown.resize_size is not None:
         yield f"model.resize_size: {shown.resize_size}, but model.resize=pad resizes the longer side to the size; use null"
-    elif shown.resize_size is not None and shown.resize_size < shown.size:
-        yield f"model.resize_size: {shown.resize_size} is less than the {shown.size} pixels (model.image_size) that are cut out"
+    elif shown.resize_size is not None and shown.resize_size < (cut := min(height_width(shown.size))):
+        yield f"model.resize_size: {shown.resize_size} is less than the {cut} pixels (model.image_size) that are cut out"
     if finetune.requires_weights and model.weights is None:
         remedy = (
             "finetune=scratch"

@@ -139,14 +139,15 @@ class ModelConfig:
     """``null`` starts from random weights, ``DEFAULT`` takes those that torchvision or timm publish, else the path of a state
     dict, of a folder that has it by the network's name, or a run (its folder, or a checkpoint in it); all but the head where
     that was made for other classes."""
-    image_size: Annotated[int | None, Range(1, 4096)] = None
-    """Height and width of the input, in pixels. ``null``: of the weights."""
+    image_size: Annotated[Any, Range(1, 4096)] = None
+    """Height and width of the input, in pixels: one number for both, or ``[HEIGHT, WIDTH]``. ``null``: of the weights."""
     resize: Annotated[str | None, Literal["stretch", "crop", "pad"]] = None
     """``stretch`` ignores the aspect ratio; ``crop`` resizes the shorter side and cuts the centre; ``pad`` shows all of the
     picture, with a border of the mean colour (what ``normalize`` turns into zero). ``null``: of the weights."""
     resize_size: Annotated[int | None, Range(1, 8192)] = None
-    """Length in pixels that the shorter side (``stretch``: both) is resized to before the centre is cut out. ``null``: in the
-    weights' proportion to the size, else 8/7 of it; with ``stretch`` all of the picture is kept."""
+    """Length in pixels that the shorter side (``stretch``: both) is resized to before the centre is cut out; where height and
+    width differ, of the shorter one, and the other in proportion. ``null``: in the weights' proportion to the size, else 8/7 of
+    it; with ``stretch`` all of the picture is kept."""
     interpolation: Annotated[str | None, Literal["bilinear", "bicubic"]] = None
     """``bilinear`` or ``bicubic``, both antialiased. ``null``: of the weights."""
     normalize: Any = None

@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from raylight.config.rules.shapes import Size, height_width
 from raylight.errors import ConfigError, first_line
 
 _DRAWS = 8
@@ -115,7 +116,7 @@ def build_augmenter(nodes: Sequence[Any], seed: int) -> Augmenter:
     return Augmenter([instantiate(node, _convert_="all") for node in nodes], seed)
 
 
-def check_augmentation(nodes: Sequence[Any], seed: int, size: int) -> None:
+def check_augmentation(nodes: Sequence[Any], seed: int, size: Size) -> None:
     """Try the transforms on a drawn picture, each picture twice: what can't be repeated isn't trained with.
 
     Args:
@@ -136,7 +137,9 @@ def check_augmentation(nodes: Sequence[Any], seed: int, size: int) -> None:
                 [f"{_named(nodes, place)} can't be built: {type(cause).__name__}: {first_line(cause)}"]
             ) from error
     augmenter = build_augmenter(nodes, seed)
-    picture = torch.randint(0, 256, (3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    picture = torch.randint(
+        0, 256, (3, *height_width(size)), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     for turn in range(_DRAWS):
         steps = augmenter.steps(picture.clone(), "try", turn), augmenter.steps(picture.clone(), "try", turn)
         _check_step(nodes, picture, [_run(nodes, one) for one in steps])

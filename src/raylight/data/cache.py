@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -129,7 +129,15 @@ def cache_key(digests: Sequence[str], spec: DecodeSpec) -> str:
         digests: SHA-256 of each distinct file content, sorted.
         spec: shape of each image.
     """
-    facts = [list(digests), spec.size, spec.shorter_side, spec.resize, spec.interpolation, CODE_VERSION, RESIZER]
+    facts: list[Any] = [
+        list(digests),
+        spec.size,
+        spec.shorter_side,
+        spec.resize,
+        spec.interpolation,
+        CODE_VERSION,
+        RESIZER,
+    ]
     if spec.resize == "pad":
         facts.append(spec.fill)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
@@ -158,10 +166,10 @@ def _find(folder: Path, digests: Sequence[str], spec: DecodeSpec) -> tuple[Image
 
 
 def _check_room(folder: Path, images: int, spec: DecodeSpec) -> None:
-    needed, free = images * spec.size * spec.size * 3, shutil.disk_usage(folder.parent).free
+    needed, free = images * spec.image_bytes, shutil.disk_usage(folder.parent).free
     if free < needed:
         raise RaylightError(
-            f"{images:,} decoded images of {spec.size} x {spec.size} pixels need {needed:,} bytes in "
+            f"{images:,} decoded images of {spec.height} x {spec.width} pixels need {needed:,} bytes in "
             f"{folder.parent}, where {free:,} are free. {_REMEDY}"
         )
 

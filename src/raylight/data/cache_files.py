@@ -60,7 +60,7 @@ def read_cache(
     rejected = {digest: reason for digest, row, reason in entries if row is None}
     if sorted(rows.values()) != list(range(len(rows))):
         raise ValueError(f"{SIDECAR} doesn't name each row of {PIXELS} once")
-    shape = (len(rows), spec.size, spec.size, 3)
+    shape = (len(rows), *spec.image_shape)
     header = _header(shape)
     with (folder / PIXELS).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -94,10 +94,10 @@ def write_cache(
     digests = sorted(paths)
     unfinished = folder / f"{uuid.uuid4().hex}.npy"
     with unfinished.open("w+b") as output:
-        header = _header((len(digests), spec.size, spec.size, 3))
+        header = _header((len(digests), *spec.image_shape))
         output.write(header)
         output.flush()
-        reserve(output, len(header) + len(digests) * spec.size * spec.size * 3)
+        reserve(output, len(header) + len(digests) * spec.image_bytes)
         reasons = _decode_all(output, len(header), paths, spec, engine, on_progress)
         rows = _close_gaps(output, digests, reasons, spec)
         output.flush()
@@ -131,7 +131,7 @@ def _decode_all(
             if not block.written:
                 _write_rows(output, block, block_rows[block.ok], offset)
             reasons |= {digests[row]: why for row, why in zip(block_rows, block.reasons, strict=True) if why}
-            unsynced += int(block.ok.sum()) * spec.size * spec.size * 3
+            unsynced += int(block.ok.sum()) * spec.image_bytes
             if unsynced >= _SYNC_EVERY:
                 os.fdatasync(output.fileno())
                 unsynced = 0
@@ -173,8 +173,8 @@ def _close_gaps(
     rows = {digest: row for row, digest in enumerate(digests) if digest not in reasons}
     if len(rows) == len(digests):
         return rows
-    header = _header((len(rows), spec.size, spec.size, 3))
-    image_bytes = spec.size * spec.size * 3
+    header = _header((len(rows), *spec.image_shape))
+    image_bytes = spec.image_bytes
     gaps = (row for row, digest in enumerate(digests[: len(rows)]) if digest in reasons)
     for digest in [digest for digest, row in rows.items() if row >= len(rows)]:
         output.seek(len(header) + rows[digest] * image_bytes)

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from raylight.config.rules.nodes import batch_nodes, build_for_classes, said
+from raylight.config.rules.shapes import Size, height_width
 from raylight.config.schema import AugmentConfig
 from raylight.errors import ConfigError
 
@@ -67,7 +68,7 @@ def _seed(*numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=7).digest(), "little")
 
 
-def check_mixing(config: AugmentConfig, seed: int, size: int) -> None:
+def check_mixing(config: AugmentConfig, seed: int, size: Size) -> None:
     """Try each batch transform on four random images of two classes, twice.
 
     Args:
@@ -78,7 +79,7 @@ def check_mixing(config: AugmentConfig, seed: int, size: int) -> None:
     Raises:
         ConfigError: one can't be built, fails, can't be repeated, or gives something else than images and classes.
     """
-    images = torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(4, 3, *height_width(size), generator=torch.Generator().manual_seed(0))
     targets = torch.tensor([0, 1, 0, 1])
     for place, (key, node) in enumerate(batch_nodes(config)):
         mixer = Mixer(AugmentConfig(batch=[node]), 2, seed)

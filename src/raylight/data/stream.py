@@ -121,7 +121,7 @@ class Stream:
         """The images of a part of the index."""
         keys, digests = part.column("sha256"), self._digests()
         return StreamedSamples(
-            store=np.empty((0, self.spec.size, self.spec.size, 3), np.uint8),
+            store=np.empty((0, *self.spec.image_shape), np.uint8),
             rows=np.searchsorted(digests, keys),
             targets=part.targets(),
             keys=tuple(keys),

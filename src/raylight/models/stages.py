@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from raylight.config.rules.shapes import Size, height_width
 from raylight.models.depthwise import keep_format
 
 
@@ -147,7 +148,7 @@ def _is_plain_sequential(module: nn.Module) -> bool:
 
 
 def find_stages(
-    network: nn.Module, head: str, image_size: int, opened: Collection[str] = (), named: Sequence[str] = ()
+    network: nn.Module, head: str, image_size: Size, opened: Collection[str] = (), named: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], dict[str, nn.Module]] | None:
     """Find the order of modules that computes what a network's own forward computes.
 
@@ -190,7 +191,7 @@ def find_stages(
     return None
 
 
-def split_head(network: nn.Module, head: str, image_size: int) -> StagedNetwork | None:
+def split_head(network: nn.Module, head: str, image_size: Size) -> StagedNetwork | None:
     """Cut a network whose layers don't run in sequence, such as a vision transformer, once: into body and head.
 
     Works wherever the head's output is the network's output.
@@ -221,7 +222,7 @@ def split_head(network: nn.Module, head: str, image_size: int) -> StagedNetwork 
 _BLOCKS = ("blocks", "norm", "fc_norm", "head_drop", "head")
 
 
-def split_blocks(network: nn.Module, image_size: int) -> StagedNetwork | None:
+def split_blocks(network: nn.Module, image_size: Size) -> StagedNetwork | None:
     """Cut a transformer of timm's kind into its embedding, its blocks, the pooling of its tokens and its head.
 
     Works wherever the blocks run in sequence on the embedded tokens alone. The embedding is the network itself, with all
@@ -271,8 +272,8 @@ def whole(state: Mapping[str, Tensor], head: str) -> Mapping[str, Tensor]:
     return {re.sub(r"^head\.", f"{head}.", name).removeprefix("body."): value for name, value in state.items()}
 
 
-def _probe(size: int) -> Float[Tensor, "2 3 size size"]:
-    return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+def _probe(size: Size) -> Float[Tensor, "2 3 height width"]:
+    return torch.rand(2, 3, *height_width(size), generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def _is_unused(network: nn.Module, name: str) -> bool:

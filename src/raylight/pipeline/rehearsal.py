@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from raylight.config.rules.nodes import logger_nodes, said
 from raylight.config.rules.pretrained import model_input
 from raylight.config.rules.recipe import recipe_of
+from raylight.config.rules.shapes import height_width, told
 from raylight.config.schema import (
     AugmentConfig,
     DataConfig,
@@ -102,8 +103,8 @@ def _network_problems(
     if alone and any(phase.batch_norm and not _trains_on_one(network, phase.boundary, model) for phase in phases):
         yield (
             f"trainer.batch_size: {batch_size} gives a training process one image at a time, and the BatchNorm layers of "
-            f"{model.name} that train need more at {model.image_size} pixels; use {2 * processes} or more, or a larger "
-            "model.image_size"
+            f"{model.name} that train need more at {told(model_input(model).size)} pixels; use {2 * processes} or more, or a "
+            "larger model.image_size"
         )
     if mixes and any(phase.input_stage for phase in phases):
         yield (
@@ -152,10 +153,10 @@ def _trains_on_one(network: "StagedNetwork", boundary: int, model: ModelConfig) 
     from raylight.models.freezing import freeze
 
     freeze(network, boundary)
-    size = model_input(model).size
+    size = height_width(model_input(model).size)
     try:
         with torch.no_grad():
-            network.train().run(torch.zeros(1, 3, size, size), 0, None)
+            network.train().run(torch.zeros(1, 3, *size), 0, None)
     except ValueError:
         return False
     return True

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
+from raylight.config.rules.shapes import height_width
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index
@@ -98,8 +99,8 @@ class OriginalFiles:
             return None
         return content
 
-    def pixels(self, path: str, size: int) -> UInt8[np.ndarray, "size size 3"] | None:
-        """One image, square, as the network sees it but ``size`` pixels high; None where it can't be shown."""
+    def pixels(self, path: str, size: int) -> UInt8[np.ndarray, "height width 3"] | None:
+        """One image as the network sees it but ``size`` pixels long on its longer side; None where it can't be shown."""
         content = self.content(path)
         if content is None:
             return None
@@ -191,7 +192,7 @@ def examples(
         view = files.pixels(path, VIEW)
         heated = None
         if network is not None and view is not None:
-            seen = files.pixels(path, preprocessing.size)
+            seen = files.pixels(path, max(height_width(preprocessing.size)))
             assert seen is not None  # its bytes were good a moment ago
             heated = overlaid(view, heat_of(network, preprocessing, seen, given))
         shown.append(
@@ -209,13 +210,13 @@ def examples(
 
 
 def heat_of(
-    network: StagedNetwork, preprocessing: Preprocessing, pixels: UInt8[np.ndarray, "size size 3"], given: int
-) -> Float[np.ndarray, "size size"]:
+    network: StagedNetwork, preprocessing: Preprocessing, pixels: UInt8[np.ndarray, "height width 3"], given: int
+) -> Float[np.ndarray, "height width"]:
     """Grad-CAM heat, 0 to 1, of one decoded image for one class."""
     import torch
 
     images = preprocessing.normalise(torch.from_numpy(pixels[None]))
-    heat: Float[np.ndarray, "size size"] = grad_cam(network, images, np.array([given]))[0]
+    heat: Float[np.ndarray, "height width"] = grad_cam(network, images, np.array([given]))[0]
     return heat
 
 

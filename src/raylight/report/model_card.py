@@ -6,6 +6,7 @@ From the same facts as the report. Leaves out everything that needs pictures.
 import re
 from pathlib import Path
 
+from raylight.config.rules.shapes import height_width
 from raylight.report.caveats import caveats_of
 from raylight.report.facts import SPLITS, RunFacts
 from raylight.report.templating import page_templates
@@ -44,6 +45,7 @@ def render_model_card(facts: RunFacts) -> str:
         threshold=facts.threshold,
         temperature=facts.temperature,
         input=facts.input,
+        size=height_width(facts.preprocessing.size),
         command=facts.command,
         folder=facts.run.path.name,
         environment=facts.environment,

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from raylight.config.rules.shapes import height_width
 from raylight.errors import ConfigError, RaylightError, did_you_mean, first_line
 from raylight.installation import install_command
 from raylight.models.build import class_logits
@@ -80,7 +81,7 @@ class Format:
 
     suffix: str
     modules: tuple[str, ...]
-    write: Callable[[ServedNetwork, int, dict[str, str], Path], None]
+    write: Callable[[ServedNetwork, tuple[int, int], dict[str, str], Path], None]
     open: Callable[[Path], Runtime]
 
 
@@ -121,7 +122,7 @@ def export_run(run: Path, format: str, out: Path | None) -> int:  # noqa: A002 -
     with appearing_whole(path, kind.suffix) as temporary:  # the ending is kept: torch.export looks at it
         try:
             with _silent():
-                kind.write(served, predictor.preprocessing.size, _metadata(predictor), temporary)
+                kind.write(served, height_width(predictor.preprocessing.size), _metadata(predictor), temporary)
                 runtime = kind.open(temporary)
                 # One image and many: a batch size that exporting took for a constant shows here.
                 given = np.concatenate([runtime(images[:1]), runtime(images[1:])])
@@ -189,7 +190,7 @@ def _check_images(predictor: Predictor) -> tuple[UInt8[np.ndarray, "image height
     if sum(map(len, pixels)) > 1:
         images = np.concatenate(pixels)
         return images, f"{len(images)} of its test images"
-    noise = np.random.default_rng(0).integers(0, 256, (CHECKED_IMAGES, spec.size, spec.size, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (CHECKED_IMAGES, *spec.image_shape), dtype=np.uint8)
     return noise, f"{len(noise)} random images, since its test images are no longer there"
 
 
@@ -207,14 +208,14 @@ def _silent() -> Any:
     return stack
 
 
-def _exported(served: ServedNetwork, size: int) -> torch.export.ExportedProgram:
+def _exported(served: ServedNetwork, size: tuple[int, int]) -> torch.export.ExportedProgram:
     # Two images: a batch of one would be taken for a constant.
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    example = torch.zeros(2, *size, 3, dtype=torch.uint8)
     with torch.no_grad():
         return torch.export.export(served, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
 
 
-def _write_onnx(served: ServedNetwork, size: int, metadata: dict[str, str], path: Path) -> None:
+def _write_onnx(served: ServedNetwork, size: tuple[int, int], metadata: dict[str, str], path: Path) -> None:
     import onnx
 
     program: Any = torch.onnx.export(
@@ -246,7 +247,7 @@ def _open_onnx(path: Path) -> Runtime:
     return run
 
 
-def _write_torch_export(served: ServedNetwork, size: int, metadata: dict[str, str], path: Path) -> None:
+def _write_torch_export(served: ServedNetwork, size: tuple[int, int], metadata: dict[str, str], path: Path) -> None:
     facts = {name: json.loads(value) for name, value in metadata.items()}
     torch.export.save(_exported(served, size), path, extra_files={METADATA_FILE: json.dumps(facts)})
 

@@ -145,8 +145,7 @@ class FeatureStore:
                 log.warning("The feature store %s has the wrong size and is computed anew.", folder)
         marks.unlink(missing_ok=True)
         (folder / _UNFINISHED).unlink(missing_ok=True)
-        side = self.preprocessing.size
-        shape = (n_rows, *self._engine(stage).output_shape((side, side, 3)))
+        shape = (n_rows, *self._engine(stage).output_shape(self.preprocessing.decode_spec.image_shape))
         size = 4 * math.prod(shape)
         try:
             with path.open("w+b") as file:

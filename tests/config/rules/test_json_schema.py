@@ -51,7 +51,11 @@ def test_a_run_with_all_its_settings_fits() -> None:
 @pytest.mark.parametrize(
     ("setting", "right", "wrong"),
     [
-        ("model.image_size", [1, 4096, None, "${model.resize_size}"], [0, 4097, "big", 1.5]),
+        (
+            "model.image_size",
+            [16, 4096, None, [16, 40], "${model.resize_size}"],
+            [0, 4097, "big", 1.5, [16, 0], [16], [16, 1, 1]],
+        ),
         ("data.val_fraction", [0, 0.5], [-0.1, 1, None]),
         ("trainer.max_epochs", [1], [0, None]),
         ("model.resize", ["crop", None], ["croped", 1]),
@@ -82,7 +86,10 @@ def test_it_takes_and_refuses_what_the_check_does(setting: str, right: list[Any]
 
 def test_each_setting_is_explained() -> None:
     size = WHOLE["definitions"]["ModelConfig"]["properties"]["image_size"]
-    assert size["description"] == "Height and width of the input, in pixels. `null`: of the weights."
+    assert (
+        size["description"]
+        == "Height and width of the input, in pixels: one number for both, or `[HEIGHT, WIDTH]`. `null`: of the weights."
+    )
     unexplained = [
         f"{name}.{key}"
         for name, section in WHOLE["definitions"].items()

@@ -127,7 +127,7 @@ def test_weights_of_a_run_come_with_what_the_run_was_shown(tmp_path: Path) -> No
 
 def test_augmentation_follows_the_size_of_the_weights() -> None:
     run = compose("model=torchvision", "model.name=efficientnet_v2_s", "augment=crop_flip")
-    assert run.augment.transforms[0]["size"] == [384, 384]
+    assert run.augment.transforms[0]["size"] == 384
     assert (run.model.image_size, run.model.resize_size, run.model.normalize) == (384, 384, "imagenet")
 
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from raylight.config.rules.shapes import feature_map_size, smallest_image_size
+from raylight.config.rules.shapes import feature_map_size, read_size, scaled_size, smallest_image_size
 from raylight.config.schema import ModelConfig
+from raylight.errors import ConfigError
 from raylight.models.build import build_network
 from tests.models.families.test_torchvision import NAME, build
 
@@ -58,3 +59,12 @@ def hooked(network: torch.nn.Module, pixels: int) -> list[torch.Tensor]:
 )
 def test_halvings_and_borders_are_counted(model: ModelConfig, smallest: int) -> None:
     assert smallest_image_size(model) == smallest
+
+
+def test_a_size_is_a_number_or_height_and_width() -> None:
+    assert (read_size(224), read_size([224, 224]), read_size([240, 320])) == (224, 224, (240, 320))
+    for value in ("224", [224], [1, 2, 3], 22.4, [240, "320"], True):
+        with pytest.raises(ConfigError, match=r"model\.image_size: .* is neither a whole number nor "):
+            read_size(value)
+    assert scaled_size((240, 320), 120) == scaled_size((480, 640), 120) == (120, 160)
+    assert scaled_size((320, 240), 120) == (160, 120)

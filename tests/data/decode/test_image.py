@@ -458,3 +458,30 @@ def test_pad_is_put_around_the_upright_picture(orientation: int) -> None:
         first = (7, 0) if upright.height < upright.width else (0, 7)
         assert (decoded[: first[0], : first[1] or None] == spec.fill).all()
         assert difference(decoded, padded(upright, 48, spec.fill)) < 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("kind", "tolerance"), [("PNG", 0.6), ("JPEG", 1.5)])
+def test_height_and_width_that_differ_are_those_of_the_upright_picture(
+    kind: str, tolerance: float, orientation: int
+) -> None:
+    """Against torchvision's Resize and CenterCrop, Pillow's resize and ImageOps.pad, of the picture turned upright first."""
+    from torchvision.transforms import v2
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(picture(200, 100), kind, exif=exif, **({"quality": 98, "subsampling": 0} if kind == "JPEG" else {}))
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    height, width = (36, 60) if upright.width > upright.height else (60, 36)
+    plain = v2.Compose([v2.Resize(42), v2.CenterCrop((height, width))])  # the shorter side decides, and covers the crop
+    pad = ImageOps.pad(upright, (width, height), Image.Resampling.BILINEAR, (124, 116, 104))
+    expected = {
+        "stretch": np.asarray(upright.resize((width, height), Image.Resampling.BILINEAR)),
+        "crop": np.asarray(plain(upright)),
+        "pad": np.asarray(pad),
+    }
+    for resize, pixels in expected.items():
+        spec = DecodeSpec((height, width), resize, 42 if resize == "crop" else None, fill=(124, 116, 104))
+        decoded = decode_image(data, spec)
+        assert decoded.shape == (height, width, 3)
+        assert difference(decoded, pixels) < tolerance, resize

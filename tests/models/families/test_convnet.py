@@ -80,3 +80,12 @@ def test_sigmoid_and_softmax_agree_on_probabilities() -> None:
 def test_sigmoid_head_refuses_three_classes() -> None:
     with pytest.raises(ConfigError, match=r"model\.head: 'sigmoid' tells two classes apart, the data has 3"):
         build_network(option("cnn2", head="sigmoid"), 3)
+
+
+def test_height_and_width_may_differ() -> None:
+    """By hand: two unpadded blocks make (24 - 2) / 2 = 11, then 4 of 24, and 19, then 8 of 40 pixels."""
+    network = build_network(ModelConfig(channels=[4, 5], padding="valid", image_size=[24, 40]), 3).eval()
+    assert network(torch.zeros(2, 3, 24, 40)).shape == (2, 3)
+    assert [module.in_features for module in network.modules() if isinstance(module, torch.nn.Linear)] == [5 * 4 * 8]
+    with pytest.raises(ConfigError, match="image_size: 40 x 8 is too small"):
+        build_network(ModelConfig(channels=[4, 5], padding="valid", image_size=[40, 8]), 3)

@@ -218,3 +218,10 @@ def test_the_digest_of_code_changes_with_the_file(tmp_path: Path, monkeypatch: p
         digests.append(code_digest([module.Layer()]))
     assert len(set(digests)) == 2
     assert code_digest([nn.Linear(1, 1), nn.ReLU()]) == ""
+
+
+def test_it_is_tried_on_images_of_the_height_and_width_that_it_will_see() -> None:
+    network = build("Tiny", image_size=[16, 24])
+    assert network(torch.rand(2, 3, 16, 24)).shape == (2, 3)
+    with pytest.raises(ConfigError, match=r"fails on images of 2 x 24 pixels \(model.image_size\)"):
+        build("Tiny", image_size=[2, 24])

@@ -218,3 +218,12 @@ def test_the_hubs_cache_is_taken_and_an_unreachable_hub_named(tmp_path: Path) ->
 def test_what_timm_publishes_no_weights_for_is_named() -> None:
     with pytest.raises(WeightsError, match="timm publishes no weights for convnext_atto_rms"):
         build("convnext_atto_rms", weights="DEFAULT")
+
+
+def test_a_transformers_height_and_width_may_differ() -> None:
+    """A token a patch of 16 x 16 pixels, and one for the class: 2 x 4 + 1."""
+    network = build("vit_tiny_patch16_224", image_size=[32, 64])
+    with torch.inference_mode():
+        images = torch.rand(2, 3, 32, 64)
+        assert network.eval().run(images, 0, 2).shape == (2, 9, 192)
+        assert torch.equal(network.run(network.run(images, 0, 7), 7, None), network(images))

@@ -52,3 +52,9 @@ def test_squeezenets_head_judges_each_place_by_itself_and_averages() -> None:
     for position in range(network.head_start, len(network.stage_names)):
         logits = network.stage(position)(logits)
     torch.testing.assert_close(logits.flatten(1), places.mean(dim=(2, 3)))
+
+
+def test_what_takes_squares_alone_says_so() -> None:
+    with pytest.raises(ConfigError, match=r"model\.image_size: vit_b_32 takes square images, not 64 x 96 pixels"):
+        build("vit_b_32", image_size=[64, 96])
+    assert build(image_size=[64, 96]).eval()(torch.zeros(1, 3, 64, 96)).shape == (1, 2)

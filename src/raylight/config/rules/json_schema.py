@@ -77,6 +77,10 @@ def _value(hint: Any) -> dict[str, Any]:
                     {"type": "string", "pattern": _INTERPOLATION},
                 ]
             }
+    if hint is Any and limits:
+        number = {"type": "integer", "minimum": limits[0].low, "maximum": limits[0].high}
+        two = {"type": "array", "items": number, "minItems": 2, "maxItems": 2}
+        return {"anyOf": [number, two, {"type": "null"}, {"type": "string", "pattern": _INTERPOLATION}]}
     if hint is Any:
         return {"properties": {"_target_": _TARGET}, "additionalProperties": True}
     if dataclasses.is_dataclass(hint):

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from omegaconf import Container, OmegaConf
 
+from raylight.config.rules.shapes import Size, height_width, read_size
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError, did_you_mean
 from raylight.installation import install_command
@@ -40,7 +41,7 @@ class ModelInput:
     """What a network is shown.
 
     Attributes:
-        size: height and width, in pixels.
+        size: height and width, in pixels; one number where they are alike.
         resize: ``stretch``, ``crop`` or ``pad``, see ``data.decode``.
         mean: of red, green and blue on the scale 0 to 1; subtracted.
         std: standard deviation of the same; divided by.
@@ -48,7 +49,7 @@ class ModelInput:
         interpolation: ``bilinear`` or ``bicubic``.
     """
 
-    size: int
+    size: Size
     resize: str
     mean: Triple
     std: Triple
@@ -60,7 +61,7 @@ class ModelInput:
         """From a run's ``preprocessing.json``; those of older runs lack the last two."""
         resize_size = values.get("resize_size")
         return cls(
-            size=int(values["size"]),
+            size=read_size(values["size"]),
             resize=str(values["resize"]),
             mean=_triple(values["mean"]),
             std=_triple(values["std"]),
@@ -76,16 +77,16 @@ def model_input(model: ModelConfig) -> ModelInput:
         model: its settings; each that is null comes from the weights.
 
     Raises:
-        ConfigError: ``model.normalize`` can't be read.
+        ConfigError: ``model.image_size`` or ``model.normalize`` can't be read.
     """
     known = _of_run(model.weights) or _of_published(model) or ModelInput(64, "stretch", *STATISTICS["unit"])
-    size = known.size if model.image_size is None else model.image_size
+    size = known.size if model.image_size is None else read_size(model.image_size)
     resize = known.resize if model.resize is None else model.resize
     resize_size = model.resize_size
     if resize_size is None and known.resize_size is not None and resize == known.resize:
-        resize_size = round(size * known.resize_size / known.size)
+        resize_size = round(min(height_width(size)) * known.resize_size / min(height_width(known.size)))
     elif resize_size is None and resize == "crop":
-        resize_size = round(size * CROP_RATIO)
+        resize_size = round(min(height_width(size)) * CROP_RATIO)
     mean, std = (known.mean, known.std) if model.normalize is None else _statistics(model.normalize)
     return ModelInput(size, resize, mean, std, resize_size, model.interpolation or known.interpolation)
 
@@ -97,7 +98,7 @@ def filled(model: ModelConfig) -> ModelConfig:
     named = [name for name, statistics in STATISTICS.items() if statistics == (shown.mean, shown.std)]
     return dataclasses.replace(
         model,
-        image_size=shown.size,
+        image_size=shown.size if isinstance(shown.size, int) else list(shown.size),
         resize=shown.resize,
         resize_size=shown.resize_size,
         interpolation=shown.interpolation,
@@ -218,12 +219,18 @@ def _of_torchvision(model: ModelConfig) -> ModelInput:
 def _of_timm(model: ModelConfig) -> ModelInput:
     """As ``timm.data.create_transform`` shows images to a network that isn't in training."""
     published = timm_models(model.name).get_pretrained_cfg(model.name)
-    _, _, size = published.input_size
+    _, *sides = published.input_size
+    size = read_size(sides)
     resize = {"squash": "stretch", "border": "pad"}.get(published.crop_mode, "crop")
-    resized = math.floor(size / (published.crop_pct or 1 / CROP_RATIO))
+    resized = math.floor(min(sides) / (published.crop_pct or 1 / CROP_RATIO))
     mean, std = _triple(published.mean), _triple(published.std)
     return ModelInput(
-        size, resize, mean, std, None if resize != "crop" and resized == size else resized, published.interpolation
+        size,
+        resize,
+        mean,
+        std,
+        None if resize != "crop" and resized == min(sides) else resized,
+        published.interpolation,
     )
 
 

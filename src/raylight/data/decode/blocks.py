@@ -101,7 +101,7 @@ def split(
     most_bytes: int,
 ) -> Iterator[Files]:
     """Splits the files into blocks that fit into memory and keep all workers busy."""
-    fitting = most_bytes // (spec.size * spec.size * 3)
+    fitting = most_bytes // spec.image_bytes
     length = max(min(fitting, len(paths) // (workers * MIN_BLOCKS_PER_WORKER)), 1)
     for start in range(0, len(paths), length):
         stop = min(start + length, len(paths))
@@ -117,7 +117,7 @@ def decode_rows(
 ) -> tuple[UInt8[np.ndarray, "file height width 3"], list[str | None]]:
     """Reads and decodes files one after the other; an unusable file gives zeros and a reason."""
     keep_freed_memory()
-    pixels = np.zeros((len(paths), spec.size, spec.size, 3), np.uint8)
+    pixels = np.zeros((len(paths), *spec.image_shape), np.uint8)
     reasons: list[str | None] = [None] * len(paths)
     for row, (path, digest) in enumerate(zip(paths, digests, strict=True)):
         try:

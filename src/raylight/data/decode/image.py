@@ -1,4 +1,4 @@
-"""Decoding the bytes of one image file to uint8[size, size, 3], or rejecting them with a reason.
+"""Decoding the bytes of one image file to uint8[height, width, 3], or rejecting them with a reason.
 
 The result depends on the bytes and the :class:`DecodeSpec` alone. Not here: reading many files
 (:mod:`raylight.data.decode.engines`), normalisation and augmentation (after the cache).
@@ -100,7 +100,7 @@ def decode_image(
         out: array for the pixels; ``None`` makes a new one. Left unchanged if the file is rejected.
 
     Returns:
-        RGB, 0 to 255, ``spec.size`` pixels high and wide.
+        RGB, 0 to 255, of the height and width of ``spec``.
 
     Raises:
         BadImageError: the file is damaged or not a supported image; the message is the reason.
@@ -112,7 +112,7 @@ def decode_image(
     else:
         pixels, orientation = _decode_other(data, spec)
     if out is None:
-        out = np.empty((spec.size, spec.size, 3), np.uint8)
+        out = np.empty(spec.image_shape, np.uint8)
     upright = _upright(pixels, orientation)
     height, width, _ = upright.shape
     if (height, width) != out.shape[:2]:
@@ -126,6 +126,8 @@ def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "rows
     import simplejpeg
 
     header = read_jpeg_header(data)
+    orientation = _noted_orientation(header)
+    spec = spec.turned() if orientation >= 5 else spec
     factor = _scale_down(header, spec)
     _check_size(header.width, header.height, 9 / factor**2 + (9 if header.multiple_scans else 0))
     if header.progressive and (scans := data.count(b"\xff\xda")) * header.width * header.height > MAX_SCANNED:
@@ -154,7 +156,7 @@ def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "rows
         pixels = _cmyk_to_rgb(pixels)
     box, shape = spec.box(header.width / factor, header.height / factor), spec.shape(header.width, header.height)
     pixels = resize(pixels, box, shape, spec)
-    return pixels, _noted_orientation(header)
+    return pixels, orientation
 
 
 def _noted_orientation(header: JpegHeader) -> int:
@@ -210,7 +212,8 @@ def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "row
             picture.load()
             if picture.format == "PNG":
                 check_png_rows(data, picture)
-            return _resize_picture(_plain(picture), spec), _orientation(picture)
+            orientation = _orientation(picture)
+            return _resize_picture(_plain(picture), spec.turned() if orientation >= 5 else spec), orientation
     except (BadImageError, MemoryError):
         raise
     except pillow.UnidentifiedImageError as error:
@@ -300,7 +303,7 @@ def _orientation(picture: "Image") -> int:
 def _upright(
     pixels: UInt8[np.ndarray, "rows columns channel"], orientation: int
 ) -> UInt8[np.ndarray, "height width channel"]:
-    """Applies the EXIF orientation; to a small square, or all of a picture, the same as orienting the picture first."""
+    """Applies the EXIF orientation; the same as orienting the picture first, but for a pixel where an odd margin is cut off."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):

@@ -50,7 +50,7 @@ def with_ray(
         cpus = workers or int(session.cluster_resources()["CPU"])
         # Workers import what they need while this process imports Ray Data; nothing waits for them.
         warming = [session.remote(_warm_up).remote() for _ in range(min(cpus, usable_cpus()))]
-        block = largest_block(spec.size * spec.size * 3, RAY_BLOCK)
+        block = largest_block(spec.image_bytes, RAY_BLOCK)
         check_nodes_see(str(paths[0]))
         tables = [
             pa.table(
@@ -96,7 +96,7 @@ def _without_duplicates(
         if "pixels" in batch:
             yield block_of(positions, batch["pixels"] if new.all() else batch["pixels"][new], reasons)
         else:
-            nothing = np.empty((0, spec.size, spec.size, 3), np.uint8)
+            nothing = np.empty((0, *spec.image_shape), np.uint8)
             yield DecodedBlock(positions, nothing, np.array([why is None for why in reasons]), tuple(reasons), True)
     if missing.any():
         raise RaylightError(
@@ -135,7 +135,7 @@ def _decode_batch(
     if into is not None and descriptor is not None:
         yield {"position": batch["position"], "reason": _decode_into(descriptor, into, batch, spec)}
         return
-    length = max(block // (spec.size * spec.size * 3), 1)
+    length = max(block // spec.image_bytes, 1)
     for start in range(0, len(batch["position"]), length):
         part = {name: values[start : start + length] for name, values in batch.items()}
         pixels, reasons = decode_rows(part["path"].tolist(), part["digest"].tolist(), spec)
@@ -149,7 +149,7 @@ def _decode_into(
     import ray
 
     keep_freed_memory()
-    pixels = np.empty((spec.size, spec.size, 3), np.uint8)
+    pixels = np.empty(spec.image_shape, np.uint8)
     reasons: list[str | None] = []
     try:
         for row, path, digest in zip(batch["row"].tolist(), batch["path"], batch["digest"], strict=True):

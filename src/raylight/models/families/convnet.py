@@ -4,12 +4,13 @@ A block is convolution, optionally BatchNorm, ReLU, 2x2 max-pooling, optionally 
 are followed by dense layers. Weights are initialised as PyTorch does by default.
 """
 
+import math
 from collections import OrderedDict
 
 from torch import nn
 
 from raylight.config.rules.pretrained import model_input
-from raylight.config.rules.shapes import feature_map_size, smallest_image_size
+from raylight.config.rules.shapes import feature_map_size, height_width, smallest_image_size, told
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError
 from raylight.models.stages import StagedNetwork, flat_stages
@@ -26,9 +27,9 @@ def build_convnet(model: ModelConfig, n_outputs: int) -> StagedNetwork:
         ConfigError: the image is too small for the blocks.
     """
     smallest, size = smallest_image_size(model), model_input(model).size
-    if size < smallest:
+    if min(height_width(size)) < smallest:
         raise ConfigError(
-            [f"model.image_size: {size} is too small for {model.name}; it needs at least {smallest} pixels"]
+            [f"model.image_size: {told(size)} is too small for {model.name}; it needs at least {smallest} pixels"]
         )
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     width = 3
@@ -38,7 +39,7 @@ def build_convnet(model: ModelConfig, n_outputs: int) -> StagedNetwork:
     if model.pool == "average":
         parts["pool"] = nn.AdaptiveAvgPool2d(1)
     else:
-        width *= feature_map_size(model, size) ** 2
+        width *= math.prod(feature_map_size(model, side) for side in height_width(size))
     parts["flatten"] = nn.Flatten()
     n_below = len(flat_stages(nn.Sequential(parts)))
     parts.update(dense_layers(width, model.dense, n_outputs, model.dropout))

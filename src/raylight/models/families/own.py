@@ -12,6 +12,7 @@ from torch import nn
 
 from raylight.config.rules.nodes import build_for_classes, class_count_parameter, find_target, network_node, said
 from raylight.config.rules.pretrained import model_input
+from raylight.config.rules.shapes import Size, height_width, told
 from raylight.config.rules.targets import TRUSTED_PACKAGES, check_node
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError, did_you_mean
@@ -80,9 +81,9 @@ def code_digest(parts: Iterable[object]) -> str:
     return text.hexdigest()[:16] if own else ""
 
 
-def _run(network: nn.Module, target: str, size: int) -> Any:
+def _run(network: nn.Module, target: str, size: Size) -> Any:
     """What the network makes of two random images."""
-    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, 3, *height_width(size), generator=torch.Generator().manual_seed(0))
     training = network.training
     network.eval()
     try:
@@ -90,13 +91,13 @@ def _run(network: nn.Module, target: str, size: int) -> Any:
             return network(images)
     except Exception as error:  # a user's network may fail in any way
         raise ConfigError(
-            [f"model._target_: {target} fails on images of {size} pixels (model.image_size): {said(error)}"]
+            [f"model._target_: {target} fails on images of {told(size)} pixels (model.image_size): {said(error)}"]
         ) from error
     finally:
         network.train(training)
 
 
-def _last_layer(network: nn.Module, target: str, size: int) -> str | None:
+def _last_layer(network: nn.Module, target: str, size: Size) -> str | None:
     """Path of the linear layer or convolution that runs last; None where none runs."""
     ran: list[str] = []
     hooks = [
@@ -126,7 +127,7 @@ def _replace_output(network: nn.Module, output: str | None, target: str, n_outpu
     setattr(network.get_submodule(parent), name, new)
 
 
-def _check_logits(network: nn.Module, target: str, size: int, n_outputs: int) -> None:
+def _check_logits(network: nn.Module, target: str, size: Size, n_outputs: int) -> None:
     logits = _run(network, target, size)
     wanted = f"float[2, {n_outputs}], a logit for each class,"
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, n_outputs) or not logits.is_floating_point():
@@ -142,7 +143,7 @@ def _check_logits(network: nn.Module, target: str, size: int, n_outputs: int) ->
         )
 
 
-def _staged(network: nn.Module, output: str | None, model: ModelConfig, size: int) -> StagedNetwork:
+def _staged(network: nn.Module, output: str | None, model: ModelConfig, size: Size) -> StagedNetwork:
     named: Sequence[str] = model.stages or getattr(network, "stages", ())
     if named and all(isinstance(name, str) for name in named):
         return _as_named(network, list(named), output, size)
@@ -159,7 +160,7 @@ def _staged(network: nn.Module, output: str | None, model: ModelConfig, size: in
     return StagedNetwork(network, ["network"], 0, sequential=False)
 
 
-def _as_named(network: nn.Module, named: list[str], output: str | None, size: int) -> StagedNetwork:
+def _as_named(network: nn.Module, named: list[str], output: str | None, size: Size) -> StagedNetwork:
     known = [path for path, _ in network.named_modules() if path]
     for name in named:
         if name not in known:

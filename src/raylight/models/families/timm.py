@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from raylight.config.rules.pretrained import model_input, timm_models
+from raylight.config.rules.shapes import Size, height_width, told
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError, WeightsError, first_line
 from raylight.models.families.convnet import dense_layers
@@ -67,7 +68,7 @@ def build_timm(model: ModelConfig, n_outputs: int) -> StagedNetwork:
 def _network(model: ModelConfig, published: Any, n_outputs: int, dropout: float) -> nn.Module:
     timm, size = timm_models(model.name), model_input(model).size
     options: dict[str, Any] = {"num_classes": n_outputs, "drop_rate": dropout}
-    if published.fixed_input_size and published.input_size[-1] != size:
+    if published.fixed_input_size and tuple(published.input_size[-2:]) != height_width(size):
         options["img_size"] = size
     if model.weights == "DEFAULT":
         return _pretrained(timm, model.name, published, options)
@@ -78,11 +79,11 @@ def _network(model: ModelConfig, published: Any, n_outputs: int, dropout: float)
     return network
 
 
-def _size_error(model: ModelConfig, size: int, error: Exception) -> ConfigError:
+def _size_error(model: ModelConfig, size: Size, error: Exception) -> ConfigError:
     return ConfigError(
         [
-            f"model.image_size: {model.name} can't take {size} pixels ({first_line(error)}); with null it has those that it "
-            "was made for"
+            f"model.image_size: {model.name} can't take {told(size)} pixels ({first_line(error)}); with null it has those that "
+            "it was made for"
         ]
     )
 
@@ -157,7 +158,7 @@ def _replace_head(network: nn.Module, output: str, model: ModelConfig, n_outputs
     setattr(network.get_submodule(parent), name, new)
 
 
-def _staged(network: nn.Module, output: str, size: int) -> StagedNetwork:
+def _staged(network: nn.Module, output: str, size: Size) -> StagedNetwork:
     """Cut as finely as the network allows, the pooling of its head apart from the classifier."""
     holder = output.rpartition(".")[0]
     for opened in ([holder], []) if holder else ([],):

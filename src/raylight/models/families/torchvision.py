@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from raylight.config.rules.pretrained import STATISTICS, model_input, torchvision_models
+from raylight.config.rules.shapes import height_width, told
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError
 from raylight.models.families.convnet import dense_layers
@@ -52,16 +53,20 @@ def _random_network(model: ModelConfig) -> nn.Module:
             "transform_input": (shown.mean, shown.std) == STATISTICS["imagenet"],
         }
     elif model.name.startswith("vit_"):
+        if not isinstance(shown.size, int):
+            raise ConfigError(
+                [f"model.image_size: {model.name} takes square images, not {told(shown.size)} pixels; give one number"]
+            )
         options = {"image_size": shown.size}
     elif model.name.startswith("maxvit_"):
-        options = {"input_size": (shown.size, shown.size)}
+        options = {"input_size": height_width(shown.size)}
     try:
         network: nn.Module = models.get_model(model.name, weights=None, **options)
     except (AssertionError, ValueError, RuntimeError) as error:
         raise ConfigError(
             [
-                f"model.image_size: {model.name} can't take {shown.size} pixels ({error}); with null it has those that it "
-                "was made for"
+                f"model.image_size: {model.name} can't take {told(shown.size)} pixels ({error}); with null it has those that "
+                "it was made for"
             ]
         ) from error
     return network

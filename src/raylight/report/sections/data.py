@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from raylight.config.rules.shapes import height_width
 from raylight.report.facts import SPLITS, RunFacts
 from raylight.report.images import (
     SAMPLE,
@@ -79,7 +80,7 @@ def _sizes(facts: RunFacts) -> dict[str, Any]:
         "megapixels": (float(area.min()), float(np.median(area)), float(area.max())),
         "modes": Counter(usable.column("mode")).most_common(),
         "kinds": Counter(Path(path).suffix.lower() or "none" for path in usable.column("path")).most_common(),
-        "input": facts.preprocessing.size,
+        "input": height_width(facts.preprocessing.size)[::-1],
         "across": [(tick, round(560 * tick / across[-1])) for tick in across],
         "up": [(tick, round(300 - 300 * tick / up[-1])) for tick in up],
         "dots": dots,

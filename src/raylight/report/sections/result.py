@@ -8,6 +8,7 @@ import numpy as np
 
 from raylight.config.rules.metric_names import LOWER_IS_BETTER, METRICS
 from raylight.config.rules.recipe import recipe_of
+from raylight.config.rules.shapes import height_width
 from raylight.errors import RunError
 from raylight.evaluation import intervals
 from raylight.evaluation.bootstrap import n_units
@@ -226,7 +227,7 @@ def images(facts: RunFacts, network: StagedNetwork | None) -> dict[str, Any]:
         "n_errors": len(facts.test) - facts.right,
         "n": len(facts.test),
         "resize": facts.preprocessing.resize,
-        "size": facts.preprocessing.size,
+        "size": height_width(facts.preprocessing.size)[::-1],
     }
 
 
