@@ -11,7 +11,7 @@ From Python::
     raylight.compare([run, raylight.load("outputs/xray-cnn5/2026-01-31_12-00-00-ab12cd")])
 """
 
-from raylight.api import Comparison, Run, audit, compare, load, train
+from raylight.api import Comparison, Run, audit, compare, load, rank, train
 
 __version__ = "0.1.0"
-__all__ = ["Comparison", "Run", "audit", "compare", "load", "train"]
+__all__ = ["Comparison", "Run", "audit", "compare", "load", "rank", "train"]

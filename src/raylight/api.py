@@ -1,4 +1,4 @@
-"""Raylight called from Python: train, load a run, compare runs, audit images.
+"""Raylight called from Python: train, load a run, compare runs, audit images, rank networks.
 
 The same composing, checking and stages as the commands, but errors are raised (``RaylightError``, with the same text), nothing
 ends the process, and nothing is printed unless asked.
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from raylight.comparison.study import Study
     from raylight.config.schema import RunConfig
     from raylight.evaluation.metrics import Estimate
+    from raylight.pipeline.probing.ranking import Ranking
     from raylight.runs.run_dir import RunDir
 
 PathLike = str | Path
@@ -222,3 +223,22 @@ def audit(target: PathLike, *settings: str) -> "Audit":
     from raylight.auditing.commands import audit_of
 
     return audit_of(str(target), settings)
+
+
+def rank(*settings: str, progress: bool = False) -> "Ranking":
+    """Rank pretrained networks on images by a linear head on their features, as ``raylight rank SETTING=VALUE ...`` does.
+
+    Args:
+        settings: such as ``"data.root=PATH"`` and ``"models=resnet18,mobilenet_v2"``.
+        progress: show bars and messages.
+
+    Raises:
+        RaylightError: the settings, the images or the weights can't be used.
+    """
+    import sys
+
+    from raylight.pipeline.probing.rank import ranked
+    from raylight.runs.console import messages_on
+
+    with messages_on(sys.stdout if progress else None):
+        return ranked(settings, "auto" if progress else "off")

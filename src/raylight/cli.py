@@ -83,6 +83,27 @@ def audit(
 
 
 @app.command()
+def rank(
+    settings: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH | data=NAME [models=A,B] [SETTING=VALUE]...",
+            help="Images, and networks of torchvision or timm; without models= all whose weights are at hand, those of "
+            "model.weights=FOLDER among them. NAME:random has random weights.",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder for ranking.csv and ranking.json.")] = None,
+) -> None:
+    """Rank pretrained networks by a linear head on their features, before any is trained; no test image is looked at.
+
+    Exit codes: 0 all were ranked, 1 some can't be (they are named), 2 the images, networks or settings can't be used.
+    """
+    from raylight.pipeline.probing.rank import rank_networks
+
+    _guarded(lambda: rank_networks(settings, out), folder=out)
+
+
+@app.command()
 def labels(
     target: Annotated[
         str,

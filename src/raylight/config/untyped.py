@@ -70,7 +70,7 @@ def _network(weights: str) -> tuple[str, str] | None:
             name for name in PRETRAINED if (weights_in(place, name) if place.is_dir() else place.name.startswith(name))
         ]
         return (fits[0], f"model={fits[0]}: pretrained, with {weights}; model=NAME takes another.") if fits else None
-    cache = _torch_cache()
+    cache = torch_cache()
     here = next((name for name in PRETRAINED if weights_in(cache, name)), None)
     if here:
         return here, f"model={here}: pretrained, its weights are in {cache}; model=NAME takes another."
@@ -83,7 +83,7 @@ def _network(weights: str) -> tuple[str, str] | None:
     return PRETRAINED[0], f"model={PRETRAINED[0]}: pretrained, its weights come from {PLACE}; model=NAME takes another."
 
 
-def _torch_cache() -> Path:
+def torch_cache() -> Path:
     """Where torch keeps what it has downloaded, see ``torch.hub.get_dir``; importing torch would take a second."""
     home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     return Path(os.environ.get("TORCH_HOME", f"{home}/torch")).expanduser() / "hub" / "checkpoints"

@@ -132,15 +132,7 @@ def build_learner(
     )
     task = Task(len(names), positive, OwnMetrics(config.metrics, len(names), positive))
     classifier = Classifier(network, images.preprocessing, plan, task, settings.channels_last, config.seed)
-    store = FeatureStore(
-        folder=Path(config.finetune.cache_dir or cache_dir).expanduser() / "features",
-        images_key=images.key,
-        network=network,
-        preprocessing=images.preprocessing,
-        precision=settings.inference_precision,
-        threads=settings.threads,
-        on_progress=on_progress,
-    )
+    store = feature_store(config, images, network, settings, cache_dir, on_progress)
     augmenter = build_augmenter(config.augment.transforms, config.seed)
     if augmenter and (told := views_told(phases)):
         log.info("%s", told)
@@ -158,6 +150,35 @@ def build_learner(
         ),
     )
     return Learner(network, classifier, settings, phases, store, loaders, chosen)
+
+
+def feature_store(
+    config: RunConfig,
+    images: Images,
+    network: StagedNetwork,
+    settings: CpuSettings,
+    cache_dir: Path,
+    on_progress: Callable[[int, int], None],
+) -> FeatureStore:
+    """Where what frozen stages give is kept, for all runs with the same stages and images.
+
+    Args:
+        config: says where, if not in the cache.
+        images: that enter the network.
+        network: its frozen stages.
+        settings: of the processor.
+        cache_dir: where features are kept unless ``finetune.cache_dir`` says otherwise.
+        on_progress: told how many images' features are done.
+    """
+    return FeatureStore(
+        folder=Path(config.finetune.cache_dir or cache_dir).expanduser() / "features",
+        images_key=images.key,
+        network=network,
+        preprocessing=images.preprocessing,
+        precision=settings.inference_precision,
+        threads=settings.threads,
+        on_progress=on_progress,
+    )
 
 
 def _cpu_settings(
