@@ -1,7 +1,7 @@
 """``raylight rank``: which pretrained network to take, before any of them is trained.
 
 Each image but those of test is judged by a linear model on a network's features that never saw it
-(``evaluation.leave_one_out``). A race (``race``) stops networks that can't win on subsets. The features are kept, so that later
+(``leave_one_out``). A race (``race``) stops networks that can't win on subsets. The features are kept, so that later
 runs, ``raylight labels`` and ``raylight more`` have them.
 """
 
@@ -138,7 +138,7 @@ class _Looks:
 
     def raced(self, entrants: dict[int, _Entrant]) -> dict[int, "Standing"]:
         """The race of those that can be probed."""
-        from raylight.evaluation.leave_one_out import leave_one_out
+        from raylight.pipeline.probing.leave_one_out import leave_one_out
         from raylight.pipeline.probing.race import race
 
         numbers, groups = list(entrants), self.images.groups

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge, RidgeCV
 
-from raylight.evaluation.leave_one_out import RATIOS, leave_one_out
+from raylight.pipeline.probing.leave_one_out import RATIOS, leave_one_out
 
 
 def clouds(n: int, d: int, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
