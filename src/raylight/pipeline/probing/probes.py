@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from jaxtyping import Bool, Float, Int64
 
 from raylight.config.rules.recipe import recipe_of
@@ -25,6 +24,7 @@ from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.pipeline.images import Images, decoded, indexed
 from raylight.pipeline.learner import feature_store, processor_as_it_was
+from raylight.process import use_torch_threads
 from raylight.runs.run_dir import RunDir
 from raylight.training import features
 from raylight.training.features import FeatureStore
@@ -112,7 +112,6 @@ def probed_images(configs: Sequence[RunConfig], *, with_test: bool) -> Iterator[
         processor_as_it_was(first.trainer.accelerator),
         _without_lines_of(features.__name__),
     ):
-        torch.set_flush_denormal(True)
         keep_freed_memory()
         run = RunDir(Path(folder))
         index = indexed(first, cache_dir)
@@ -163,7 +162,7 @@ def probe_of(config: RunConfig, images: ProbedImages, number: int, on_progress: 
     network = build_network(config.model, len(shown.index.class_names))
     (phase,) = plan_phases(network, recipe_of(config), 1, config.model.last_blocks_from)
     settings = choose_settings(config.trainer)
-    torch.set_num_threads(settings.threads)
+    use_torch_threads(settings.threads)
     cache_dir = Path(config.cache_dir).expanduser()
     store = feature_store(config, shown, network, settings, cache_dir, on_progress)
     return Probe(network, phase.input_stage, shown.source.samples(images.part), store)
