@@ -50,6 +50,7 @@ def worsening(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Wors
         "logger.name": "none",
         "report.enabled": False,
         "report.plots": False,
+        "decision.unknown": 0.3,
     }
     for key, value in changes.items():
         OmegaConf.update(config, key, value)

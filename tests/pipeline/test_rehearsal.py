@@ -123,6 +123,10 @@ def test_what_is_handed_over_need_not_be_typed() -> None:
             ["augment.batch=[mixup]", "finetune.phases=[{train_from:head}]"],
             "augment.batch: mixes pictures, and finetune=scratch trains from features that frozen layers gave once",
         ),
+        (
+            ["model._target_=tests.pipeline.crossed.Crossed", "allowed_targets=[tests]", "decision.unknown=0.1"],
+            "decision.unknown: looks at what enters the classifier head, and Crossed can't be cut in front of it",
+        ),
         (["model=own"], "model._target_: not set; name the class of your network"),
         (["model=cnn2", "model._target_=torchvision.models.SqueezeNet"], "model.family=convnet has no class of yours"),
         (

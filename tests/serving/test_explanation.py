@@ -92,8 +92,8 @@ def test_a_run_that_abstains_gives_no_class_and_shows_the_evidence_for_the_most_
     facts = json.loads((copied_run / "preprocessing.json").read_text())
     (copied_run / "preprocessing.json").write_text(json.dumps(facts | {"abstain": None}))
     served_run = ServedRun.open(copied_run)
-    assert served_run.answer(content)["predicted"] is None
+    assert (served_run.answer(content)["predicted"], served_run.answer(content)["refused"]) == (None, "not sure")
     assert set(served_run.answer(content)["probabilities"]) == {"left", "right"}
     explained = served_run.explain(content)
-    assert explained.predicted is None
+    assert explained.refused == "not sure"
     assert explained.heat is not None

@@ -147,4 +147,4 @@ def test_a_run_that_abstains_leaves_out_what_it_is_not_sure_of(
         assert sum(row["predicted"] == "" for row in given.values()) == unanswered
         for row in given.values():
             unsure = abstain is None or max(float(row["p_left"]), float(row["p_right"])) < limit
-            assert (row["predicted"] == "") == unsure
+            assert (row["predicted"] == "", row["refused"]) == (unsure, "not sure" if unsure else "")

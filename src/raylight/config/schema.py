@@ -316,6 +316,9 @@ class DecisionConfig:
     abstain: Annotated[float | None, Range(0.5, 0.9999)] = None
     """Answer only where so large a share of the answers is right, with 95 % confidence by validation; 0.99 takes 299 validation
     images at least. ``null``: every image is answered."""
+    unknown: Annotated[float | None, Range(0.001, 0.5)] = None
+    """Refuse images that are unlike all training images; at most this share of images like validation's is refused with them.
+    ``null``: every image is given a class."""
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """The chosen checkpoint judged on test, once, and all that is written about it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,12 @@ from raylight.data.samples import Samples
 from raylight.data.splits.leakage import shared_with_training
 from raylight.evaluation.bootstrap import drawn
 from raylight.evaluation.calibration import apply_temperature, calibrated
+from raylight.evaluation.intervals import proportion
 from raylight.evaluation.predictions import Predictions, decide, write_csv
 from raylight.machine import peak_memory_gb
 from raylight.models.build import class_probabilities
+from raylight.models.familiarity import FILE as FAMILIARITY
+from raylight.models.familiarity import MOST, fewest, fit
 from raylight.pipeline.costs import Costs
 from raylight.pipeline.images import Images
 from raylight.pipeline.learner import Learner
@@ -80,8 +84,11 @@ def judge(config: RunConfig, record: Record, images: Images, learner: Learner, f
         "images": len(images.index),
         "peak_memory_gb": peak_memory_gb(),
     }
+    unknown = (
+        learn_familiar(run, config.decision.unknown, images, learner, finished) if config.decision.unknown else None
+    )
     shared = shared_with_training(images.index, config.data.group_duplicates)
-    circumstances = Circumstances(cost, shared, images.index.split_warnings)
+    circumstances = Circumstances(cost, shared, images.index.split_warnings, unknown)
     results = write_results(config, run, predictions, images.preprocessing.to_dict(), selection, circumstances)
     if config.report.shortcuts:
         status.enter("looking for shortcuts")
@@ -110,15 +117,7 @@ def _predict_held_out(images: Images, learner: Learner, finished: FinishedTraini
 def _predict(images: Images, learner: Learner, epoch: int, parts: Mapping[str, Samples]) -> Predictions:
     """Probabilities by the network as it is, which an epoch left, through the inference engine."""
     stage = phase_at(learner.phases, epoch).input_stage
-    engine = _engine(images, learner, stage)
-
-    def outputs(samples: Samples) -> Float[np.ndarray, "image output"]:
-        inputs = learner.store.features(samples, stage, None) if stage else samples
-        logits = np.empty((len(inputs), *engine.output_shape(inputs.store.shape[1:])), np.float32)
-        for positions, store, rows in inputs.blocks(np.arange(len(inputs))):
-            engine.run_into(logits, positions, store, rows)
-        return logits
-
+    outputs = _outputs(images, learner, stage, None)
     index = images.index
     tables = {split: index.in_split(split) for split in parts}
     logits = [outputs(samples) for samples in parts.values() if len(samples)]
@@ -131,6 +130,55 @@ def _predict(images: Images, learner: Learner, epoch: int, parts: Mapping[str, S
         positive_class=index.positive_class,
         groups=[group for table in tables.values() for group in table.column("group")],
     )
+
+
+def _outputs(
+    images: Images, learner: Learner, start: int, stop: int | None
+) -> Callable[[Samples], Float[np.ndarray, "image ..."]]:
+    """What the stages from ``start`` to ``stop`` make of samples; cached features enter where ``start`` isn't the first."""
+    engine = _engine(images, learner, start, stop)
+
+    def of(samples: Samples) -> Float[np.ndarray, "image ..."]:
+        inputs = learner.store.features(samples, start, None) if start else samples
+        found = np.empty((len(inputs), *engine.output_shape(inputs.store.shape[1:])), np.float32)
+        for positions, store, rows in inputs.blocks(np.arange(len(inputs))):
+            engine.run_into(found, positions, store, rows)
+        return found
+
+    return of
+
+
+def learn_familiar(
+    run: RunDir, refused: float, images: Images, learner: Learner, finished: FinishedTraining
+) -> dict[str, Any]:
+    """Which images are like those that the network has learnt from: ``familiarity.safetensors``, and what test says of it."""
+    stage = phase_at(learner.phases, finished.best_epoch).input_stage
+    head = learner.network.head_start
+
+    def features(samples: Samples) -> Float[np.ndarray, "image ..."]:
+        if stage == head:
+            cached = learner.store.features(samples, head, None)
+            return np.concatenate([store[rows] for _, store, rows in cached.blocks(np.arange(len(cached)))])
+        return _outputs(images, learner, stage, head)(samples)
+
+    train, val, test = images.of("train"), images.of("val"), images.of_test(finished)
+    known, held_out = features(train), features(val)
+    found = fit(known[drawn(len(known), MOST)], held_out, refused)
+    told = {"allowed": refused, "val_n": len(held_out), "val_needed": fewest(refused)}
+    if found is None:
+        log.warning(
+            "decision.unknown=%g takes %d validation images, there are %d: no image is refused as unlike the others; raise "
+            "data.val_fraction or decision.unknown.",
+            *(refused, fewest(refused), len(held_out)),
+        )
+        return told
+    found.write(run / FAMILIARITY)
+    strange = ~found.familiar(features(test))
+    groups = images.index.in_split("test").column("group")
+    numbers = None if all(group is None for group in groups) else np.unique(groups.astype(str), return_inverse=True)[1]
+    low, high = proportion(strange, numbers)
+    told |= {"limit": found.limit, "neighbours": found.neighbours}
+    return told | {"test_refused": {"value": float(strange.mean()), "low": low, "high": high, "n": len(strange)}}
 
 
 def find_shortcuts(
@@ -168,12 +216,12 @@ def _pixels(samples: Samples, chosen: Int64[np.ndarray, " chosen"]) -> UInt8[np.
     return np.concatenate([store[rows] for _, store, rows in samples.blocks(chosen)])
 
 
-def _engine(images: Images, learner: Learner, start: int) -> InferenceEngine:
+def _engine(images: Images, learner: Learner, start: int, stop: int | None = None) -> InferenceEngine:
     settings = learner.settings
     return InferenceEngine(
         learner.network,
         start,
-        None,
+        stop,
         images.preprocessing,
         precision=settings.inference_precision,
         threads=settings.threads,

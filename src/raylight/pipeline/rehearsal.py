@@ -5,7 +5,7 @@ them. Leaves out what depends on the images (``pipeline.images``).
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,19 @@ LONGEST_SCHEDULE = 1000
 _found: dict[str, list[str]] = {}
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What a run wants of its network besides classes.
+
+    Attributes:
+        mixing: pictures are mixed, so that each step sees all layers.
+        features: what enters the classifier head, for ``decision.unknown``.
+    """
+
+    mixing: bool
+    features: bool
+
+
 def rehearsal_problems(config: RunConfig) -> list[str]:
     """Every problem that building and using the network, the optimizer, the schedule and the transforms brings up.
 
@@ -44,9 +57,10 @@ def rehearsal_problems(config: RunConfig) -> list[str]:
     """
     finetune, epochs = recipe_of(config), config.trainer.max_epochs
     sizes = config.trainer.batch_size, config.trainer.num_workers
+    wanted = Wanted(bool(config.augment.batch), config.decision.unknown is not None)
     return [
         *_share_problems(config.data),
-        *_once(_network_problems, config.model, finetune, epochs, bool(config.augment.batch), *sizes),
+        *_once(_network_problems, config.model, finetune, epochs, wanted, *sizes),
         *_once(_try_loss, config.loss, bool(config.augment.batch)),
         *_once(_try_mixing, config.augment, config.model, config.seed),
         *_once(_try_companions, config.callbacks, config.logger, config.metrics),
@@ -87,7 +101,7 @@ def _share_problems(data: DataConfig) -> Iterator[str]:
 
 
 def _network_problems(
-    model: ModelConfig, finetune: FinetuneConfig, epochs: int, mixes: bool, batch_size: int, processes: int
+    model: ModelConfig, finetune: FinetuneConfig, epochs: int, wanted: "Wanted", batch_size: int, processes: int
 ) -> Iterator[str]:
     """Of a network for two classes and the phases of its training; published weights are downloaded if they aren't here yet."""
     from raylight.models.build import build_network
@@ -98,6 +112,11 @@ def _network_problems(
     except WeightsError as error:
         yield str(error)
         return
+    if wanted.features and not (network.sequential and network.head_start):
+        yield (
+            f"decision.unknown: looks at what enters the classifier head, and {model.name} can't be cut in front of it; leave "
+            "it out, or give the network stages (docs/extending.md)"
+        )
     phases = plan_phases(network, finetune, epochs, model.last_blocks_from)
     alone = batch_size < 2 * processes  # some process gets one image at a time
     if alone and any(phase.batch_norm and not _trains_on_one(network, phase.boundary, model) for phase in phases):
@@ -106,7 +125,7 @@ def _network_problems(
             f"{model.name} that train need more at {told(model_input(model).size)} pixels; use {2 * processes} or more, or a "
             "larger model.image_size"
         )
-    if mixes and any(phase.input_stage for phase in phases):
+    if wanted.mixing and any(phase.input_stage for phase in phases):
         yield (
             f"augment.batch: mixes pictures, and finetune={finetune.name} trains from features that frozen layers gave once; "
             "use finetune=full, or compute them anew in each step with finetune.cache=false, or leave augment.batch empty"

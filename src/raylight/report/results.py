@@ -63,11 +63,13 @@ class Circumstances:
         costs: seconds of each stage and the like, written under ``cost``.
         shared: test images whose patient or picture training has met; metrics are also given without them.
         split_warnings: where a split's size isn't what the settings ask for.
+        unknown: what ``decision.unknown`` came to, if it was asked for.
     """
 
     costs: Mapping[str, Any] = field(default_factory=dict)
     shared: Sequence[SharedFile] = ()
     split_warnings: Sequence[str] = ()
+    unknown: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ def write_results(
             **as_json(val_estimates, "val/"),
             **as_json(unshared, "test_unshared/"),
             "decision": _decision_json(decision),
+            **({"unknown": dict(circumstances.unknown)} if circumstances.unknown else {}),
             **({"abstention": answered.as_json()} if answered else {}),
             **_clinical_json(judged_test, curve),
             "provenance": _provenance(judged_test, selection, len(val) > 0),

@@ -25,7 +25,7 @@ from raylight.runs.console import progress_bar
 from raylight.runs.looks import counted
 from raylight.runs.run_dir import STATUS_FILE, RunDir
 from raylight.serving.labelled_images import LabelledImages, foreign_images, own_test_images, parse_classes
-from raylight.serving.predictor import Predictor, UnusableRunError
+from raylight.serving.predictor import UNLIKE, Predictor, UnusableRunError
 from raylight.storage.remote import AnyPath
 
 SAME = 1e-6
@@ -115,7 +115,7 @@ def evaluated(
     predictor = Predictor.open(run)
     own = _own_estimates(predictor.run)
     images = own_test_images(predictor) if data is None else foreign_images(predictor, data, names)
-    predictions, rejected = _predict(predictor, images)
+    predictions, rejected, strange = _predict(predictor, images)
     if rejected and data is None:
         raise DataError(_moved(images.root, rejected, len(images.paths)))
     for path, reason in rejected:
@@ -125,6 +125,11 @@ def evaluated(
     notes = list(images.notes)
     if rejected:
         notes.append(f"{len(rejected)} of {len(images.paths)} files can't be used and were left out.")
+    if strange is not None:
+        notes.append(
+            f"{strange} of {len(predictions)} images are unlike all that the run has learnt from; `raylight predict` gives "
+            "them no class, and the metrics count them."
+        )
     if data is None:
         notes.append(counted(predictor.run, "evaluate"))
     try:
@@ -143,8 +148,9 @@ def shift(new: Estimate, own: Estimate) -> Shift:
     return Shift(new.value - own.value, recovered(own, new, correlation=0.0))
 
 
-def _predict(predictor: Predictor, images: LabelledImages) -> tuple[Predictions, list[tuple[str, str]]]:
-    """Predictions of the usable files, and path and reason of the others."""
+def _predict(predictor: Predictor, images: LabelledImages) -> tuple[Predictions, list[tuple[str, str]], int | None]:
+    """Predictions of the usable files, path and reason of the others, and how many are unlike all that was learnt, if asked."""
+    strange = 0
     rejected: list[tuple[str, str]] = []
     kept: list[int] = []
     probabilities = [np.zeros((0, len(predictor.class_names)))]
@@ -152,6 +158,7 @@ def _predict(predictor: Predictor, images: LabelledImages) -> tuple[Predictions,
     with progress_bar("evaluating", "auto") as on_progress:
         for block in predictor.predict_files([images.root / path for path in images.paths], images.digests):
             probabilities.append(block.probabilities)
+            strange += block.refused.count(UNLIKE)
             kept += block.positions[block.ok].tolist()
             bad = [
                 (position, reason) for position, reason in zip(block.positions, block.reasons, strict=True) if reason
@@ -168,7 +175,7 @@ def _predict(predictor: Predictor, images: LabelledImages) -> tuple[Predictions,
         positive_class=predictor.positive_class,
         groups=[images.groups[i] for i in kept],
     )
-    return predictions, rejected
+    return predictions, rejected, strange if predictor.familiarity is not None else None
 
 
 def _own_estimates(run: RunDir) -> dict[str, Estimate]:

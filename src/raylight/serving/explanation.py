@@ -25,16 +25,18 @@ class Explanation:
     """What a run predicts for a picture, and by what.
 
     Attributes:
-        predicted: the class; None where the run isn't sure enough to answer.
+        predicted: the class.
+        refused: why it isn't given (``Predictor.refusals``), else None.
         probabilities: calibrated, by class, the highest first.
         positive: the class that the threshold is for; None with more than two classes.
         threshold: ``positive`` is predicted where its probability is greater; None predicts the most probable class.
         picture: what the network was shown, enlarged, as a data URI.
-        heat: the same under its Grad-CAM heat for ``predicted``, else the most probable class; None where there is none.
+        heat: the same under its Grad-CAM heat for ``predicted``; None where there is none.
         no_heat: why not, else None.
     """
 
-    predicted: str | None
+    predicted: str
+    refused: str | None
     probabilities: Mapping[str, float]
     positive: str | None
     threshold: float | None
@@ -76,17 +78,17 @@ class ServedRun:
         """
         predictor = self.predictor
         pixels = decode_image(content, predictor.preprocessing.decode_spec)
-        probabilities, given = self._predicted(pixels)
+        probabilities, given, refused = self._predicted(pixels)
         names = predictor.class_names
         view = decode_image(content, predictor.preprocessing.decode_spec.at(VIEW))
         heat = no_heat = None
         try:
-            shown = names.index(next(iter(probabilities))) if given is None else given
-            heat = jpeg(overlaid(view, heat_of(predictor.network, predictor.preprocessing, pixels, shown)))
+            heat = jpeg(overlaid(view, heat_of(predictor.network, predictor.preprocessing, pixels, given)))
         except RunError as error:  # a network without a feature map
             no_heat = str(error)
         return Explanation(
-            predicted=None if given is None else names[given],
+            predicted=names[given],
+            refused=refused,
             probabilities=probabilities,
             positive=predictor.positive_class if len(names) == 2 else None,
             threshold=predictor.threshold,
@@ -101,22 +103,23 @@ class ServedRun:
         Raises:
             BadImageError: it isn't a usable image.
         """
-        probabilities, given = self._predicted(decode_image(content, self.predictor.preprocessing.decode_spec))
+        probabilities, given, refused = self._predicted(decode_image(content, self.predictor.preprocessing.decode_spec))
         return {
             "run": self.predictor.run.path.name,
-            "predicted": None if given is None else self.predictor.class_names[given],
+            "predicted": None if refused else self.predictor.class_names[given],
+            **({"refused": refused} if self.predictor.refuses else {}),
             "probabilities": dict(probabilities),
             "positive": self.predictor.positive_class if len(self.predictor.class_names) == 2 else None,
             "threshold": self.predictor.threshold,
         }
 
-    def _predicted(self, pixels: UInt8[np.ndarray, "height width 3"]) -> tuple[Mapping[str, float], int | None]:
-        """Calibrated probabilities by class, the highest first, and the class that is predicted, None where it isn't sure."""
+    def _predicted(self, pixels: UInt8[np.ndarray, "height width 3"]) -> tuple[Mapping[str, float], int, str | None]:
+        """Calibrated probabilities by class, the highest first, the class by the threshold, and why it isn't given."""
         (row,) = probabilities = self.predictor.probabilities(pixels[None])
         names = self.predictor.class_names
         ranked = {names[k]: float(row[k]) for k in np.argsort(-row, kind="stable")}
-        sure = bool(self.predictor.answers(probabilities)[0])
-        return ranked, int(self.predictor.decide(probabilities)[0]) if sure else None
+        refused = self.predictor.refusals(pixels[None], probabilities)[0]
+        return ranked, int(self.predictor.decide(probabilities)[0]), refused
 
     @cached_property
     def accuracy(self) -> Measured | None:

@@ -18,25 +18,22 @@ from jaxtyping import Float
 
 from raylight.data.names import is_image, single_line
 from raylight.data.sources.ignored import IgnoredEntry, group_ignored, not_an_image
-from raylight.serving.predictor import Predictor
+from raylight.serving.predictor import NOT_SURE, UNLIKE, Predictor
 from raylight.storage.atomic import appearing_whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NOT_SURE = "not sure"
-"""On a terminal, for an image that isn't answered."""
-
-Row = tuple[Path, str, Float[np.ndarray, " class"]]
-"""An image, the class that it is given (empty where the run isn't sure enough), and the probability of each class."""
+Row = tuple[Path, str, Float[np.ndarray, " class"], str]
+"""An image, the class that it is given, each class's probability, and why it is given none; class or reason is empty."""
 
 
 def predict_images(run: Path, images: Sequence[Path], out: Path | None) -> int:
     """Predict files and folders (with all that is below them).
 
-    The columns are path, predicted, and ``p_<class>`` for each class, calibrated; of a run with ``decision.abstain``, predicted
-    is empty where it isn't sure enough. On a terminal they are printed as a
-    table, elsewhere as CSV; with ``out`` they are written there as CSV, whole or not at all.
+    The columns are path, predicted, and ``p_<class>`` for each class, calibrated; of a run with ``decision.abstain`` or
+    ``decision.unknown``, predicted is empty where no class is given, and a last column ``refused`` says why. On a terminal
+    they are printed as a table, elsewhere as CSV; with ``out`` they are written there as CSV, whole or not at all.
 
     Args:
         run: a finished run's folder.
@@ -58,12 +55,16 @@ def predict_images(run: Path, images: Sequence[Path], out: Path | None) -> int:
     for path, problem in found.problems:
         sys.stderr.write(f"{single_line(path)}: {problem}\n")
     failed = len(found.problems)
-    with _destination(out, predictor.class_names) as write:
+    unlike = 0
+    with _destination(out, predictor) as write:
         for rows, failures in _predicted(predictor, found.files):
             for path, reason in failures:
                 sys.stderr.write(f"{single_line(path)}: {reason}\n")
             failed += len(failures)
+            unlike += sum(refused == UNLIKE for *_, refused in rows)
             write(rows)
+    if unlike:
+        sys.stderr.write(f"{unlike} of {len(found.files)} images are unlike all that the run has learnt from.\n")
     if out is not None:
         predicted = len(found.files) - (failed - len(found.problems))
         sys.stdout.write(f"{predicted} predicted, {failed} failed: {single_line(out)}\n")
@@ -74,8 +75,8 @@ def predictions_of(run: Path, images: Sequence[Path]) -> "pd.DataFrame":
     """Predict files and folders, as ``predict_images`` does, into a table.
 
     Returns:
-        A row per file: path, predicted (None where the run isn't sure enough), ``p_<class>`` of each class, and reason; of a
-        file that can't be used the reason alone.
+        A row per file: path, predicted (None where no class is given), ``p_<class>`` of each class, and reason why
+        none is given; of a file that can't be used the reason alone.
         Arguments that lead nowhere come first, files in their order.
 
     Raises:
@@ -88,7 +89,7 @@ def predictions_of(run: Path, images: Sequence[Path]) -> "pd.DataFrame":
     columns = ["path", "predicted", *(f"p_{name}" for name in predictor.class_names), "reason"]
     told: dict[Path, list[Any]] = {}
     for rows, failures in _predicted(predictor, found.files):
-        told |= {path: [predicted or None, *probabilities.tolist(), None] for path, predicted, probabilities in rows}
+        told |= {path: [given or None, *row.tolist(), refused or None] for path, given, row, refused in rows}
         told |= {path: [None] * (len(columns) - 2) + [reason] for path, reason in failures}
     lost = [[str(path), *[None] * (len(columns) - 2), problem] for path, problem in found.problems]
     return pd.DataFrame([*lost, *([str(path), *told[path]] for path in found.files)], columns=columns)
@@ -97,14 +98,14 @@ def predictions_of(run: Path, images: Sequence[Path]) -> "pd.DataFrame":
 def _predicted(predictor: Predictor, files: Sequence[Path]) -> Iterator[tuple[list[Row], list[tuple[Path, str]]]]:
     """Rows, and path and reason of each file that can't be used, block by block, in order."""
     for block in predictor.predict_files(files):
-        given, sure = predictor.decide(block.probabilities), predictor.answers(block.probabilities)
-        good = iter(zip(given, sure, block.probabilities, strict=True))
+        good = iter(zip(predictor.decide(block.probabilities), block.probabilities, block.refused, strict=True))
         rows: list[Row] = []
         failures: list[tuple[Path, str]] = []
         for position, reason in zip(block.positions, block.reasons, strict=True):
             if reason is None:
-                decided, answered, probabilities = next(good)
-                rows.append((files[position], predictor.class_names[decided] if answered else "", probabilities))
+                decided, probabilities, refused = next(good)
+                given = "" if refused else predictor.class_names[decided]
+                rows.append((files[position], given, probabilities, refused or ""))
             else:
                 failures.append((files[position], reason))
         yield rows, failures
@@ -160,7 +161,7 @@ def _images_below(folder: Path, problems: list[tuple[Path, str]], ignored: list[
 
 
 @contextmanager
-def _destination(out: Path | None, class_names: Sequence[str]) -> Iterator[Callable[[Sequence[Row]], None]]:
+def _destination(out: Path | None, predictor: Predictor) -> Iterator[Callable[[Sequence[Row]], None]]:
     """Where rows go: a file, a table on a terminal, or CSV into whatever standard output is."""
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -168,26 +169,26 @@ def _destination(out: Path | None, class_names: Sequence[str]) -> Iterator[Calla
             appearing_whole(out) as temporary,
             temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
         ):
-            yield _csv_rows(file, class_names)
+            yield _csv_rows(file, predictor.class_names, predictor.refuses)
     elif sys.stdout.isatty():
-        yield _table_rows(class_names)
+        yield _table_rows(predictor.class_names)
     else:
         if hasattr(sys.stdout, "reconfigure"):
             # File names on Linux are bytes, and needn't be valid UTF-8.
             sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-        yield _csv_rows(sys.stdout, class_names)
+        yield _csv_rows(sys.stdout, predictor.class_names, predictor.refuses)
 
 
-def _csv_rows(file: IO[str], class_names: Sequence[str]) -> Callable[[Sequence[Row]], None]:
+def _csv_rows(file: IO[str], class_names: Sequence[str], refuses: bool) -> Callable[[Sequence[Row]], None]:
     plain = csv.writer(file, lineterminator="\n")
     # Before Python 3.13 the writer leaves a carriage return bare, and readers end the row there.
     quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    plain.writerow(["path", "predicted", *(f"p_{name}" for name in class_names)])
+    plain.writerow(["path", "predicted", *(f"p_{name}" for name in class_names), *(["refused"] if refuses else [])])
 
     def write(rows: Sequence[Row]) -> None:
-        for path, predicted, probabilities in rows:
+        for path, predicted, probabilities, refused in rows:
             writer = quoted if "\r" in str(path) else plain
-            writer.writerow([str(path), predicted, *map(repr, probabilities.tolist())])
+            writer.writerow([str(path), predicted, *map(repr, probabilities.tolist()), *([refused] if refuses else [])])
         file.flush()
 
     return write
@@ -199,7 +200,7 @@ def _table_rows(class_names: Sequence[str]) -> Callable[[Sequence[Row]], None]:
     from rich.table import Table
     from rich.text import Text
 
-    console, widest = Console(), max(map(len, (*class_names, "predicted", NOT_SURE)))
+    console, widest = Console(), max(map(len, (*class_names, "predicted", NOT_SURE, UNLIKE)))
     headed = False
 
     def write(rows: Sequence[Row]) -> None:
@@ -211,8 +212,8 @@ def _table_rows(class_names: Sequence[str]) -> Callable[[Sequence[Row]], None]:
         for name in class_names:
             table.add_column(Text(f"p_{name}"), width=max(len(name) + 2, 6), justify="right", no_wrap=True)
         table.add_column("path", overflow="fold")
-        for path, predicted, probabilities in rows:
-            table.add_row(Text(predicted or NOT_SURE), *(f"{p:.4f}" for p in probabilities), Text(single_line(path)))
+        for path, predicted, probabilities, refused in rows:
+            table.add_row(Text(predicted or refused), *(f"{p:.4f}" for p in probabilities), Text(single_line(path)))
         console.print(table)
         headed = True
 

@@ -8,6 +8,7 @@ and the same inference engine as the run's own testing. Leaves out what is done 
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from raylight.evaluation.calibration import apply_temperature
 from raylight.evaluation.predictions import decide
 from raylight.machine import usable_cpus
 from raylight.models.build import build_network, class_probabilities
+from raylight.models.familiarity import FILE as FAMILIARITY
+from raylight.models.familiarity import Familiarity
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.runs.run_dir import RunDir, state_of
@@ -38,6 +41,10 @@ class UnusableRunError(RunError):
     exit_code = 2
 
 
+NOT_SURE, UNLIKE = "not sure", "unlike"
+"""Why an image is given no class: too low a confidence, or unlike all that the run has learnt from."""
+
+
 @dataclass(frozen=True, eq=False)
 class PredictedBlock:
     """What became of some of the files.
@@ -47,12 +54,15 @@ class PredictedBlock:
         probabilities: calibrated, of those that are ``ok``, in the order of ``positions``.
         ok: whether the file is a usable image.
         reasons: why not, else ``None``.
+        refused: why a usable image is given no class (``Predictor.refusals``), else ``None``; in the order of
+            ``probabilities``.
     """
 
     positions: Int64[np.ndarray, " file"]
     probabilities: Float[np.ndarray, "good class"]
     ok: Bool[np.ndarray, " file"]
     reasons: tuple[str | None, ...]
+    refused: tuple[str | None, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +80,8 @@ class Predictor:
         threshold: on the positive class's probability; ``None`` takes the most probable class.
         abstains: whether the run promised to answer only where it is sure enough (``decision.abstain``).
         confidence: answers at least this sure are given, where it abstains; ``None`` gives none.
+        familiarity: which images are like those that the network has learnt from; ``None`` where the run doesn't ask
+            (``decision.unknown``).
         precision: that the engine computes in, ``bf16`` or ``fp32``.
         engine: runs the whole network.
     """
@@ -84,6 +96,7 @@ class Predictor:
     threshold: float | None
     abstains: bool
     confidence: float | None
+    familiarity: Familiarity | None
     precision: str
     engine: InferenceEngine
 
@@ -116,6 +129,7 @@ class Predictor:
                 f"{folder / 'preprocessing.json'} doesn't describe a model ({type(error).__name__}: {error}); "
                 "the run is damaged."
             ) from error
+        familiarity = _familiarity(folder)
         network = _trained_network(folder, config, len(class_names))
         precision = precision or _precision(config)
         engine = InferenceEngine(network, 0, None, preprocessing, precision=precision, threads=usable_cpus())
@@ -130,6 +144,7 @@ class Predictor:
             threshold=threshold,
             abstains="abstain" in facts,
             confidence=confidence,
+            familiarity=familiarity,
             precision=precision,
             engine=engine,
         )
@@ -153,11 +168,33 @@ class Predictor:
         """The class that each image is given, as a position in ``class_names``, by the run's threshold."""
         return decide(probabilities, self.positive, self.threshold).astype(np.int64)
 
-    def answers(self, probabilities: Float[np.ndarray, "image class"]) -> Bool[np.ndarray, " image"]:
-        """Whether each image is answered: all where the run doesn't abstain, else those that it is sure enough of."""
-        if not self.abstains:
-            return np.ones(len(probabilities), dtype=bool)
-        return answers(probabilities, self.positive, self.threshold, self.confidence)
+    @property
+    def refuses(self) -> bool:
+        """Whether some images may be given no class."""
+        return self.abstains or self.familiarity is not None
+
+    def refusals(
+        self, pixels: UInt8[np.ndarray, "image height width 3"], probabilities: Float[np.ndarray, "image class"]
+    ) -> tuple[str | None, ...]:
+        """Why each image is given no class: ``UNLIKE`` or ``NOT_SURE``, else ``None``.
+
+        Args:
+            pixels: decoded images of the model's size.
+            probabilities: of the same images.
+        """
+        n = len(probabilities)
+        known, sure = np.ones(n, dtype=bool), np.ones(n, dtype=bool)
+        if self.familiarity is not None and n:
+            known = self.familiarity.familiar(self._body(pixels))
+        if self.abstains:
+            sure = answers(probabilities, self.positive, self.threshold, self.confidence)
+        return tuple(None if k and s else NOT_SURE if k else UNLIKE for k, s in zip(known, sure, strict=True))
+
+    @cached_property
+    def _body(self) -> InferenceEngine:
+        """Runs the network as far as its head."""
+        head, threads = self.network.head_start, usable_cpus()
+        return InferenceEngine(self.network, 0, head, self.preprocessing, precision=self.precision, threads=threads)
 
     def predict_files(
         self, paths: Sequence[AnyPath | str], digests: Sequence[str] | None = None
@@ -171,7 +208,9 @@ class Predictor:
             digests: SHA-256 that each file's content should have; ``None`` takes whatever is there.
         """
         for block in decode_files(paths, self.preprocessing.decode_spec, digests=digests):
-            yield PredictedBlock(block.positions, self.probabilities(block.pixels), block.ok, block.reasons)
+            probabilities = self.probabilities(block.pixels)
+            refused = self.refusals(block.pixels, probabilities)
+            yield PredictedBlock(block.positions, probabilities, block.ok, block.reasons, refused)
 
     def test_images(self) -> Index:
         """The run's own test images, as it indexed them; whether they are still there isn't looked at.
@@ -260,3 +299,10 @@ def _precision(config: RunConfig) -> str:
             "Probabilities may differ in the second digit."
         )
     return "fp32"
+
+
+def _familiarity(run: RunDir) -> Familiarity | None:
+    try:
+        return Familiarity.read(run / FAMILIARITY) if (run / FAMILIARITY).is_file() else None
+    except (OSError, ValueError) as error:
+        raise UnusableRunError(str(error)) from error

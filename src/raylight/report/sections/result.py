@@ -158,6 +158,7 @@ def result(facts: RunFacts) -> dict[str, Any]:
         else None,
         "subgroups": read_subgroups(facts.run),
         "resolution": _resolution(facts),
+        "unknown": facts.metrics.get("unknown"),
         "abstention": facts.metrics.get("abstention"),
         "plotted": facts.config.report.plots,
         "before": before,
