@@ -4,6 +4,7 @@ from scipy.optimize import brute
 
 from raylight.errors import RunError
 from raylight.evaluation.calibration import (
+    _candidates,
     apply_temperature,
     calibrated,
     choose_threshold,
@@ -309,3 +310,10 @@ def test_the_default_of_reliability_is_ten_bins_of_equal_width():
     assert bins.claimed == pytest.approx([0.1495, 0.25, 0.525, 0.999])
     for i, (hits, n) in enumerate([(1, 2), (0, 1), (1, 2), (1, 1)]):
         assert (bins.low[i], bins.high[i]) == wilson(hits, n)
+
+
+def test_candidates_lie_halfway_between_probabilities_and_once_below_and_above_all():
+    found = _candidates(np.array([0.2, 0.6, 0.6, 0.8]), np.array([False, True, False, True]))
+    assert found.thresholds == pytest.approx([0.1, 0.4, 0.7, 0.9])
+    counts = [found.tp.tolist(), found.fp.tolist(), found.fn.tolist(), found.tn.tolist()]
+    assert counts == [[2, 2, 1, 0], [2, 1, 0, 0], [0, 0, 1, 2], [0, 1, 2, 2]]

@@ -6,7 +6,15 @@ from torch import nn
 
 from raylight.config.schema import ModelConfig
 from raylight.models.build import build_network
-from raylight.models.stages import StagedNetwork, find_stages, flat_stages, split_blocks, split_head, whole
+from raylight.models.stages import (
+    StagedNetwork,
+    _SpatialMean,
+    find_stages,
+    flat_stages,
+    split_blocks,
+    split_head,
+    whole,
+)
 
 SMALL = [
     "mnasnet0_5",
@@ -302,3 +310,8 @@ def test_a_transformer_that_does_more_after_its_blocks_stays_whole() -> None:
     assert split_blocks(network, 16) is None
     assert torch.equal(network(images), expected)
     assert network.global_pool == "avg"
+
+
+def test_pooling_that_is_added_is_the_mean_over_height_and_width() -> None:
+    values = torch.arange(24.0).reshape(1, 2, 3, 4)
+    assert _SpatialMean()(values).tolist() == [[5.5, 17.5]]

@@ -117,7 +117,8 @@ def test_frozen_layers_do_not_change(tmp_path: Path) -> None:
     assert any(parameter.grad is not None for parameter in net.parameters())
 
 
-def test_rows_that_are_there_are_not_computed_again(tmp_path: Path) -> None:
+def test_rows_that_are_there_are_not_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "raylight")
     net, data = network(), images()
     computed: list[int] = []
 
@@ -140,6 +141,8 @@ def test_rows_that_are_there_are_not_computed_again(tmp_path: Path) -> None:
     assert np.array_equal(whole.store[whole.rows[:12]], first.store[first.rows])
     features(data)
     assert computed == [12, 12]
+    told = [line for line in caplog.messages if line.startswith("Computed the frozen layers below ")]
+    assert [line.partition(" for ")[2].partition(":")[0] for line in told] == ["12 images, once and for all"] * 2
 
 
 def test_a_damaged_store_is_computed_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -80,3 +80,13 @@ def test_mixed_batches_train_alike_after_a_stop(tmp_path: Path) -> None:
     losses = {name: [row["val/loss"] for row in history(tmp_path / name)] for name in ("whole", "stopped", "plain")}
     assert losses["whole"] == losses["stopped"]
     assert losses["whole"] != losses["plain"]
+
+
+def test_seeds_and_epochs_start_torchs_generator_each_at_its_own_place(tmp_path: Path) -> None:
+    starts = []
+    for seed, epochs in ((1, 1), (1, 2), (2, 1)):
+        learner = classifier()
+        learner.seed = seed
+        trained(tmp_path / f"{seed}-{epochs}", learner, batch_size=20, max_epochs=epochs)
+        starts.append(torch.initial_seed())
+    assert starts == [1_000_003, 1_000_004, 2_000_006]

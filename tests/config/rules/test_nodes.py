@@ -11,8 +11,9 @@ from raylight.config.rules.nodes import (
     network_node,
     parameters_of,
     said,
+    word_problems,
 )
-from raylight.config.schema import ModelConfig
+from raylight.config.schema import ModelConfig, RunConfig
 from raylight.errors import ConfigError, DataError
 
 
@@ -71,3 +72,13 @@ def test_arguments_are_plain_lists_and_mappings() -> None:
     built = build_node("model", {"_target_": HERE, "width": 1, "settings": [1, {"a": [2]}]})
     assert built.settings == [1, {"a": [2]}]
     assert (type(built.settings), type(built.settings[1]), type(built.settings[1]["a"])) == (list, dict, list)
+
+
+def test_words_in_lists_of_nodes_stand_for_one_or_are_named() -> None:
+    run = RunConfig()
+    run.augment.batch = ["mixup", {"_target_": "torchvision.transforms.v2.CutMix"}, "cutmixx"]
+    run.logger.also = ["tensorboard", 3]
+    assert list(word_problems(run)) == [
+        "logger.also[1]: 3 is not one of tensorboard, nor a node with a _target_",
+        "augment.batch[2]: 'cutmixx' is not one of mixup, cutmix, nor a node with a _target_; did you mean 'cutmix'?",
+    ]

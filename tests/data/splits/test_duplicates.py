@@ -185,3 +185,10 @@ def test_groups_are_remembered_few_at_a_time_and_copied() -> None:
     other = indexes[5].with_column("sha256", ["x", "y", "z"])
     assert duplicate_groups(other).tolist() == [0, 0, 1]
     assert make_index(["a"] * 3).thumbnails.shape == other.thumbnails.shape
+
+
+def test_detail_is_of_length_one_from_its_least_root_mean_square_on() -> None:
+    """Of four pixels: 2 is above sqrt(4) / 2, where the root mean square is 2 and not half of it."""
+    above, below = np.array([[2.1, -2.1, 2.1, -2.1]]), np.array([[1.9, -1.9, 1.9, -1.9]])
+    assert duplicates._unit(above, 2.0).tolist() == [[0.5, -0.5, 0.5, -0.5]]
+    assert not duplicates._unit(below, 2.0).any()
