@@ -73,7 +73,7 @@ def audit(
     settings: DataSettings = None,
     out: Annotated[Path | None, typer.Option(help="Write audit.json and audit.html into this folder.")] = None,
 ) -> None:
-    """Look for what makes results untrustworthy: in a data set before training, or in what a run's network goes by.
+    """Look for what makes results untrustworthy: in a data set before training, or in what a run's network relies on.
 
     Exit codes: 0 clean, 1 there are findings, 2 the data or the run can't be used.
     """

@@ -1,4 +1,4 @@
-"""The errors that are a user's to mend. Each message names the thing, the value, what was expected, the remedy."""
+"""Errors for users. Each message names the thing, the value, what was expected, and the remedy."""
 
 import difflib
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""How Raylight came onto this machine, a checkout or an installed package, and what its commands are there."""
+"""Whether Raylight is a checkout or an installed package, and its commands in either case."""
 
 import importlib.util
 import shlex

@@ -1,4 +1,4 @@
-"""What this process may use of the machine: processors, as containers limit them, and how it keeps memory.
+"""The processors that this process may use, as containers limit them, and how it keeps memory.
 
 Covers Linux control groups (versions 1 and 2) and processor affinity; on other systems the machine's figures.
 Leaves the choice of precision, threads and memory format to the trainer's measurements.
@@ -49,7 +49,7 @@ def keep_freed_memory() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """Let the system have what this process has freed and kept: after work that needed more than what follows."""
+    """Return freed memory to the system: after work that needed more than what follows."""
     if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
 

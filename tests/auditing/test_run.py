@@ -1,4 +1,4 @@
-"""An audit of a run: what its network goes by."""
+"""An audit of a run: what its network relies on."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.auditing.test_commands import Command
 
 
-def test_a_run_is_asked_what_it_goes_by(raylight: Command, copied_run: Path) -> None:
+def test_a_run_is_asked_what_it_relies_on(raylight: Command, copied_run: Path) -> None:
     before = (copied_run / "metrics.json").read_bytes()
 
     done = raylight("audit", copied_run)

@@ -68,6 +68,6 @@ def test_a_run_tells_what_its_result_rests_on(train: Callable[..., CompletedProc
     for words in (
         "Without what training has met",
         "can be predicted without looking at the picture",
-        "What it goes by",
+        "What it relies on",
     ):
         assert words in page

@@ -85,8 +85,8 @@ def test_impossible_combinations_are_named() -> None:
 def test_processes_that_could_never_work_are_named() -> None:
     (problem,) = problems("trainer=ddp", "trainer.batch_size=1")
     assert problem == (
-        "trainer.batch_size: 1 images a step leave some of trainer.num_workers=2 processes without any; it needs at least one "
-        "each"
+        "trainer.batch_size: 1 images per step leave some of trainer.num_workers=2 processes without any; it needs at least "
+        "one each"
     )
     (problem,) = problems("trainer=ddp", "trainer.num_workers=9999", "trainer.batch_size=9999")
     assert problem.startswith("trainer.num_workers: 9999 processes on ")
@@ -318,7 +318,7 @@ def test_the_mode_of_a_metric_is_that_of_its_best_value(metric: str) -> None:
         (
             {"launcher": "processes", "num_workers": 3, "batch_size": 2},
             "",
-            "trainer.batch_size: 2 images a step leave some",
+            "trainer.batch_size: 2 images per step leave some",
         ),
         ({"launcher": "processes", "num_workers": 3, "batch_size": 3}, "", None),
     ],

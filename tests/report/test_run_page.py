@@ -36,7 +36,7 @@ def test_the_page_tells_what_the_folder_holds(finished):
     assert "Accuracy is 15 points higher on training images" in summary
     cost = page.section("cost")
     assert "1 min 15 s from the first file" in cost
-    assert "32 training images a second within the 3 epochs" in cost
+    assert "32 training images per second within the 3 epochs" in cost
     assert "1.2 GB of memory" in cost
     provenance = page.section("provenance")
     assert f"python train.py --config-path {finished.run.path} --config-name config" in provenance
@@ -134,7 +134,7 @@ def test_the_report_tells_of_leakage_audit_and_shortcuts(finished: FinishedRun) 
 
     assert "couldn&#39;t be made" not in page
     assert "couldn't be made" not in page
-    for words in ("Without what training has met", "patient &lt;p7&gt;", "The label shows.", "What it goes by",
+    for words in ("Without what training has met", "patient &lt;p7&gt;", "The label shows.", "What it relies on",
                   "What lies outside gives it away.", "30 % of the evidence."):  # fmt: skip
         assert words in page
     assert any("that training has met; without them accuracy is" in note for note in caveats_of(RunFacts(run)))

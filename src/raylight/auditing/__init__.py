@@ -1,1 +1,1 @@
-"""What is wrong with a data set, and what a network goes by: files, metadata baseline, labels, shortcuts."""
+"""Audits of data sets (files, metadata baseline, labels) and of what a network relies on (shortcuts)."""

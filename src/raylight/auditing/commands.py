@@ -1,4 +1,4 @@
-"""``raylight audit``: what is wrong with a data set, or, of a run, what its network goes by.
+"""``raylight audit``: what is wrong with a data set, or what a run's network relies on.
 
 The target is a folder of images, an option of ``conf/data`` (``data=xray``), or a run folder. Leaves out the checks
 themselves (``dataset``, ``shortcuts``).

@@ -86,7 +86,7 @@ def audit_index(index: Index, name: str, cache_dir: Path, cameras: bool = True, 
         index: all files, with thumbnails; ``split`` as shipped or as cut.
         name: of the data set.
         cache_dir: where audits are remembered, in ``audit/``.
-        cameras: read the files' headers for the camera, too: some 10,000 files a second.
+        cameras: read the files' headers for the camera, too: some 10,000 files per second.
         workers: files whose headers are read at a time.
     """
     began = time.perf_counter()

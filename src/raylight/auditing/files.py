@@ -1,7 +1,7 @@
-"""What a data set's files say against it: the findings of an audit, and the checks that need no statistics.
+"""The checks of a data set's files that need no statistics, as findings of an audit.
 
 Covers unusable and odd files, copies, label conflicts, patients on both sides of a split, and class balance. All of
-it is read off the index, which has decoded every file once, at full strictness; nothing is decoded again. Leaves out
+it comes from the index, which has decoded every file once, at full strictness; nothing is decoded again. Leaves out
 what the label can be guessed from (``metadata``, ``metadata_baseline``) and the page (``page``).
 """
 
@@ -48,9 +48,9 @@ SUFFIXES = {
 _FORMAT_OF = {suffix: name for name, suffixes in SUFFIXES.items() for suffix in suffixes}
 _HANDLING = {
     "CMYK": ("warning", "CMYK (for print); turned into RGB without a colour profile, so colours may differ"),
-    "I": ("warning", "16 bits a channel; the upper 8 are kept"),
-    "I;16": ("warning", "16 bits a channel; the upper 8 are kept"),
-    "I;16B": ("warning", "16 bits a channel; the upper 8 are kept"),
+    "I": ("warning", "16 bits per channel; the upper 8 are kept"),
+    "I;16": ("warning", "16 bits per channel; the upper 8 are kept"),
+    "I;16B": ("warning", "16 bits per channel; the upper 8 are kept"),
     "RGBA": ("note", "partly transparent; laid on white"),
     "LA": ("note", "partly transparent; laid on white"),
     "PA": ("note", "partly transparent; laid on white"),

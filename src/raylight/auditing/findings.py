@@ -8,7 +8,7 @@ from raylight.data.index import Index
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about the data that a careful person would want to know.
+    """A property of the data that may matter for the results.
 
     Attributes:
         kind: its name for programs, such as ``duplicates_across_splits``.

@@ -1,7 +1,7 @@
-"""What is known of an image without looking at what it shows: its file, its size, how bright it is.
+"""Metadata of images, for a baseline that never sees the picture: size, format, bytes, brightness, camera.
 
-Facts come off the index and its thumbnails; the camera's maker alone is read from the files' headers. What the label
-can be guessed from these facts is ``report.give_away``'s to say.
+They come from the index and its thumbnails; only the camera is read from the files' headers. Leaves out how well they predict
+the label (``metadata_baseline``).
 """
 
 import io
@@ -26,7 +26,7 @@ MAKER_TAGS = (0x010F, 0x0110, 0x0131)
 
 @dataclass(frozen=True, eq=False)
 class SideFacts:
-    """A table with a row a usable file.
+    """A table with a row per usable file.
 
     Attributes:
         names: of the columns.
@@ -79,7 +79,7 @@ def side_facts(index: Index, makers: Sequence[str] | None = None) -> SideFacts:
 def read_makers(root: AnyPath, paths: Sequence[str], workers: int) -> tuple[str, ...]:
     """Camera or scanner of each file, by its EXIF notes; nothing where it has none.
 
-    Only the beginnings of files are read: some 10,000 a second.
+    Only the beginnings of files are read: some 10,000 per second.
     """
     with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
         warnings.simplefilter("ignore")  # for all threads; what Pillow thinks of a file, decoding has said already

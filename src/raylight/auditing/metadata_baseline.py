@@ -1,8 +1,8 @@
-"""Can the label be predicted without looking at the picture? From size, format, bytes, brightness and the like alone.
+"""The metadata baseline: how well size, format, bytes, brightness and the like predict the label, without the picture.
 
-A forest is fitted to these facts and asked about files that it wasn't fitted on, in five folds that keep patients and
-copies together. Where its balanced accuracy is above chance, so can a network's be, without having learnt anything of
-what the pictures show. Leaves out how the facts are gathered (``auditing.metadata``).
+A forest is fitted to these facts and evaluated on files that it wasn't fitted on, in five folds that keep patients and
+duplicates together. Where its balanced accuracy is above chance, a network may be, too, without having learnt anything from
+the content of the pictures. Leaves out how the facts are gathered (``auditing.metadata``).
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from raylight.machine import usable_cpus
 
 FOLDS = 5
 SAMPLE = 1500
-"""Images that are enough to ask this of, drawn at random; their interval is five points wide at worst."""
+"""Maximum number of images, drawn at random; the interval is then at most five percentage points wide."""
 
 FEWEST = 10
 """Independent images of each class below which nothing is said."""

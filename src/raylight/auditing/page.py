@@ -1,4 +1,4 @@
-"""``audit.html`` and ``audit.json``: an audit as people and as programs read it.
+"""``audit.html`` and ``audit.json``: an audit for people and for programs.
 
 Leaves out the checks and what they mean (``dataset``); the looks are in ``templates/audit.html``.
 """

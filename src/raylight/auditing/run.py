@@ -1,4 +1,4 @@
-"""``raylight audit RUN``: what a run's network goes by, from the run's folder and the images that it was made of."""
+"""``raylight audit RUN``: what a run's network relies on, from the run's folder and its images."""
 
 import sys
 from pathlib import Path
@@ -20,14 +20,14 @@ from raylight.storage.atomic import check_output
 
 
 def audit_run(run: Path, out: Path | None) -> int:
-    """Check a run's network for shortcuts; print the result, write ``shortcuts.json`` and renew the report.
+    """Check a run's network for shortcuts; print the result, write ``shortcuts.json`` and rewrite the report.
 
     Args:
         run: a finished run's folder.
-        out: folder for ``shortcuts.json``; None writes into the run's, and renews its ``report.html``.
+        out: folder for ``shortcuts.json``; None writes into the run's, and rewrites its ``report.html``.
 
     Returns:
-        0 where the network needs what it ought to look at, 1 where it may do without.
+        0 if the network needs the content of the images, 1 if it may do without.
 
     Raises:
         UnusableRunError: the run hasn't finished or has no test images.

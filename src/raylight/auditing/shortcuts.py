@@ -1,10 +1,10 @@
-"""What does a network go by? Its accuracy on test images that have lost what it ought to look at.
+"""Shortcuts: the accuracy of a network on test images without the content that it should rely on.
 
-The network isn't trained anew: it is shown its own test images with the centre black, with only the border left, and
-at 8 x 8 pixels. Beside it, a plain model that sees nothing but how often each grey occurs, fitted on the training
-images. Where these still do clearly better than chance, the result may rest on something other than what the pictures
-show: the hospital's marks, the border, the exposure. Grad-CAM adds how much of the evidence came from the border.
-Leaves out where the pixels come from, and the page (``report.run_page``).
+The network isn't retrained. Its test images are shown to it with a black centre, with only the border left, and at 8 x 8
+pixels. In addition, a plain model that sees only the grey histogram is fitted on the training images. Where these are clearly
+better than chance, the result may rest on something other than the content of the images: a hospital's marks, the border, the
+exposure. Grad-CAM adds which share of the evidence lies in the border. Leaves out where the pixels come from, and the page
+(``report.run_page``).
 """
 
 from collections.abc import Callable, Mapping
@@ -37,10 +37,10 @@ BINS = 32
 """Bars of the grey histogram."""
 
 HEATS = 200
-"""Images whose Grad-CAM is looked at, at most."""
+"""Maximum number of images for Grad-CAM."""
 
 IMAGES = 1000
-"""Test images, and training images, that are looked at, at most."""
+"""Maximum number of test images, and of training images."""
 
 FILE = "shortcuts.json"
 
@@ -115,7 +115,7 @@ def check_shortcuts(
     network: StagedNetwork | None,
     preprocessing: Preprocessing,
 ) -> Shortcuts:
-    """Show a network what is left of its test images.
+    """Measure a network on reduced versions of its test images.
 
     Args:
         predict: the class that it gives each image, by its own threshold.
@@ -165,7 +165,9 @@ def shortcut_lines(found: Shortcuts) -> list[str]:
         for check in (found.real, *found.checks)
     ]
     sentences = [check.sentence for check in found.checks]
-    heading = f"What the network goes by ({found.real.n} test images; the commonest class is {percent(found.chance)} of them):"
+    heading = (
+        f"What the network relies on ({found.real.n} test images, {percent(found.chance)} of the commonest class):"
+    )
     return [heading, *rows, *sentences, *([found.note] if found.note else [])]
 
 

@@ -1,6 +1,6 @@
 """Recipes: configurations without their seed, each with the runs that repeat it.
 
-Covers which runs are of one recipe, what tells recipes apart, and what a recipe's runs say of each image. Leaves out reading
+Covers which runs are of one recipe, how recipes differ, and what a recipe's runs predict for each image. Leaves out reading
 runs (``replicates``) and whether one recipe is better than another (``study``).
 """
 
@@ -25,7 +25,6 @@ OWN_TO_A_RUN = (
     "trainer.precision",
     "trainer.channels_last",
     "trainer.threads",
-    "trainer.pieces",
     "trainer.progress",
     "decode",
     "ray",
@@ -41,7 +40,7 @@ OWN_TO_A_RUN = (
 
 @dataclass(frozen=True)
 class ImageOpinion:
-    """What the runs of a recipe say of one image, on average.
+    """What the runs of a recipe predict for one image, on average.
 
     Attributes:
         label: its class.

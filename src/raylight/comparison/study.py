@@ -201,7 +201,7 @@ def _check_labels(replicates: Sequence[Replicate], names: Sequence[str]) -> None
 
 
 def _notes(study: Study) -> Iterator[str]:
-    """What a reader must know of the numbers."""
+    """What a reader must know about the numbers."""
     designs = {pair.design for pair in study.pairs}
     what = "cross-validation" if study.joined else "run"
     if len(study.recipes) == 1 and len(study.replicates) > 1:

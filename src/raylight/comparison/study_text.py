@@ -53,7 +53,7 @@ def sides(pair: Pair) -> tuple[tuple[Recipe, Recipe, tuple[str, ...]], ...]:
 
 
 def verdict(pair: Pair) -> str:
-    """What a pair's accuracy says, in a sentence."""
+    """The difference of a pair's accuracy, in a sentence."""
     difference, p = pair.differences["accuracy"], pair.corrected["accuracy"]
     better, worse = (pair.second, pair.first) if difference.value > 0 else (pair.first, pair.second)
     if difference.value == 0:

@@ -68,7 +68,7 @@ def _known() -> frozenset[str]:
 
 @functools.cache
 def _schema() -> Container:
-    """A config to try values on, one after the other; making one takes long."""
+    """A config on which values are tried, one after the other; creating one is slow."""
     schema: Container = OmegaConf.structured(RunConfig)
     return schema
 
@@ -271,7 +271,7 @@ def _process_problems(run: RunConfig) -> Iterator[str]:
         )
     if trainer.batch_size < workers:
         yield (
-            f"trainer.batch_size: {trainer.batch_size} images a step leave some of trainer.num_workers={workers} processes "
+            f"trainer.batch_size: {trainer.batch_size} images per step leave some of trainer.num_workers={workers} processes "
             "without any; it needs at least one each"
         )
     if trainer.precision == "16" and trainer.accelerator == "cpu":

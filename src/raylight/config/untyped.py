@@ -1,4 +1,4 @@
-"""What a command line leaves open and the images decide: how they are read, and which network learns from them.
+"""Defaults that depend on the data: how images are read, and which network is trained, where the command line doesn't say.
 
 The choice is added to the command line, so that ``--cfg job`` shows it and typing it overrides it. Leaves alone: the demo,
 whose drawings a small network learns in seconds; published experiments, runs to resume and whole configs.
@@ -16,10 +16,10 @@ from raylight.config.rules.pretrained import weights_in
 PRETRAINED = ("mobilenet_v2", "resnet18")
 """Networks whose published weights are looked for, the one with the better results first (``experiments/recipes``)."""
 SMALL = "cnn5"
-"""What learns from random weights where none are to be had."""
+"""The network that is trained from random weights where no pretrained ones are available."""
 PLACE = "https://download.pytorch.org/models/"
 PATIENCE = 5.0
-"""Seconds in which that place has to answer."""
+"""Seconds to wait for that server."""
 
 _WHOLE = ("experiment", "run", "resume")
 _KINDS = {".parquet": "parquet", ".tar": "tar"}

@@ -1,1 +1,1 @@
-"""Networks run fast on a processor without gradients, and the settings measured for it."""
+"""Fast inference on the processor, and the processor settings that are measured for training."""

@@ -1,6 +1,6 @@
-"""A convolution as oneDNN runs it fastest: with what follows it, and with its weights already in the kernel's order.
+"""A convolution in oneDNN's fastest form: fused with the operations that follow, its weights in the kernel's own order.
 
-How a network is searched for them is left to ``fusing``.
+Leaves out finding convolutions in a network (``fusing``).
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Activation:
 class FusedConvolution(nn.Module):
     """A convolution followed by an optional residual sum and an optional activation, in one call.
 
-    ``torch.ops.mkldnn`` are the operators that torch's own compiler puts in for the same purpose.
+    ``torch.ops.mkldnn`` are the operators that torch's own compiler uses for this.
 
     Args:
         conv: zero-padded, by numbers.
@@ -53,13 +53,13 @@ class FusedConvolution(nn.Module):
         return self.groups > 1 and self.groups == self.weight.shape[0]
 
     def read_pixels(self, mean: Float[Tensor, "1 3 1 1"], std: Float[Tensor, "1 3 1 1"]) -> tuple[int, int]:
-        """Take inputs x whose normalised values are (x - mean) / std, with their padding already around them.
+        """Fold normalisation into the weights: inputs are then pixels x, already padded, instead of (x - mean) / std.
 
         Returns:
-            The padding that it no longer does itself: rows above and below, columns left and right.
+            The padding that inputs must have: rows above and below, columns left and right.
         """
         self.weight = round_to(self.weight / std, self.dtype).float()
-        # By the rounded weights: so their error is around the mean colour and not around zero.
+        # From the rounded weights, so that their error is relative to the mean colour, not to zero.
         offset = (self.weight.double() * mean.double()).sum((1, 2, 3)).float()
         self.bias = -offset if self.bias is None else self.bias - offset
         (above, left), self.padding = self.padding, [0, 0]
@@ -68,7 +68,7 @@ class FusedConvolution(nn.Module):
         return above, left
 
     def pack(self, piece: int) -> None:
-        """Bring the weights into their type and into the kernel's order for pieces of a size; once, at the end."""
+        """Convert the weights to their type, and to the kernel's order for a size of micro-batches; once, at the end."""
         self.weight = torch.ops.mkldnn._reorder_convolution_weight(
             round_to(self.weight, self.dtype).contiguous(memory_format=torch.channels_last),
             self.padding,
@@ -97,11 +97,11 @@ class FusedConvolution(nn.Module):
 
 
 def round_to(weight: Float[Tensor, "out in height width"], dtype: torch.dtype) -> Float[Tensor, "out in height width"]:
-    """Round weights to bfloat16 such that the sum over each kernel stays right.
+    """Round weights to bfloat16 while preserving the sum over each kernel.
 
-    Neighbouring pixels are nearly alike, so what matters most of a kernel is its sum; rounding each weight to the
-    nearest leaves the sum's error to chance. Here up to three weights of a kernel move a step to mend it. That
-    halves the error that rounding MobileNetV2's weights causes.
+    Neighbouring pixels are similar, so that a kernel's sum matters most; rounding each weight to the nearest value leaves the
+    error of the sum to chance. Here up to three weights per kernel are rounded the other way to correct it, which halves the
+    error of MobileNetV2's outputs.
     """
     if dtype != torch.bfloat16 or weight.shape[2:].numel() == 1:
         return weight.to(dtype)

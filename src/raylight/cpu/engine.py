@@ -1,13 +1,12 @@
-"""Runs the frozen part of a network, or a whole one, as fast as the processor goes, without gradients.
+"""Runs the frozen part of a network, or a whole one, without gradients, as fast as the processor allows.
 
-The network is rewritten once (``program``) and then fed in pieces of a batch, by one thread a core that each compute with
-a single thread: pieces stay in the cores' caches, and no thread waits for another. What to run and where results are
-kept is left to others.
+The network is rewritten once (``program``). Its input is then processed in micro-batches by one thread per core, each of which
+computes alone: micro-batches fit into the cores' caches, and no thread waits for another. Leaves out what to run, and where
+results are kept.
 
-Results: float32, and within rounding of the network's own in eval mode. In fp32 that is 1e-4 of the outputs' deviation;
-in bf16 the larger rounding of the activations stays, a few hundredths of the deviation. Convolutions treat the images of
-a piece apart, yet other piece sizes may sum in another order: an image's result can differ in the last digits with the
-number of images given.
+Results are float32, and equal to those of the network in eval mode up to rounding: 1e-4 of the outputs' standard deviation in
+fp32, a few hundredths of it in bf16. The images of a micro-batch don't influence each other, but sizes differ in the order of
+summation, so that the last digits of an image's result may depend on the number of images.
 """
 
 import copy
@@ -54,7 +53,7 @@ class InferenceEngine:
     """
 
     piece = 16
-    """Images that a worker takes at once. Stages with large activations split them further."""
+    """Images that a thread computes at once. Stages with large activations split them further."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
-"""Finds in a network what can be computed together, and puts it together; the results stay the same.
+"""Fuses operations of a network without changing its results.
 
-BatchNorm is folded into the convolution before it; activations and residual sums become part of the convolution that
-feeds them. Works on ``torch.fx`` graphs; a stage that can't be traced stays as it is. Types, weights' order and pieces of
-a batch are left to ``program``.
+BatchNorm is folded into the convolution before it; activations and residual sums become part of the convolution before
+them. Works on ``torch.fx`` graphs; a stage that can't be traced stays as it is. Leaves out types, the order of weights and
+micro-batches (``program``).
 """
 
 import operator
@@ -77,7 +77,7 @@ _TRACING = threading.Lock()
 
 
 class _Tracer(fx.Tracer):
-    """Looks into every module but torch's own and those that were found untraceable."""
+    """Traces into every module except torch's own and those that can't be traced."""
 
     def __init__(self, whole: set[nn.Module]) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class _Tracer(fx.Tracer):
 
 
 def _open_norms(chain: nn.Module) -> None:
-    """Part the BatchNorm and the activation that timm keeps in one module; each can be fused then."""
+    """Separate the BatchNorm and the activation that timm combines in one module, so that each can be fused."""
     for parent in list(chain.modules()):
         for name, norm in list(parent.named_children()):
             if isinstance(norm, nn.BatchNorm2d) and type(norm).__name__ == "BatchNormAct2d":

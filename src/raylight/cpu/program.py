@@ -1,6 +1,6 @@
-"""A network rewritten for the processor: what is read, in which types, and in pieces of which size.
+"""A network rewritten for the processor: how its input is read, the type of each operation, and the size of micro-batches.
 
-Threads and memory maps are left to ``inference``.
+Leaves out threads (``engine``).
 """
 
 import copy
@@ -102,7 +102,7 @@ def _entry(graph: fx.GraphModule) -> fx.Node:
 
 
 def _first_convolution(graph: fx.GraphModule) -> tuple[fx.Node, FusedConvolution] | None:
-    """The convolution that alone takes what enters."""
+    """The convolution that is the only user of the input."""
     node = only_user(_entry(graph))
     conv = module_of(graph, node)
     if node is None or len(node.args) > 1 or not isinstance(conv, FusedConvolution):
@@ -114,7 +114,7 @@ _TAIL = (nn.Linear, nn.Flatten, nn.AdaptiveAvgPool2d, nn.ReLU, nn.Hardswish, nn.
 
 
 def _set_types(graph: fx.GraphModule, dtype: torch.dtype, *, begins_with_pixels: bool) -> torch.dtype:
-    """Bring everything but a lead and a tail into a type; returns the type of what enters."""
+    """Convert all but the first and last layers to a type; returns the type of the input."""
     tail, before_tail = list[fx.Node](), _output(graph)
     while isinstance(module_of(graph, before_tail), _TAIL):
         tail.append(before_tail)
@@ -179,7 +179,7 @@ def _normalised(preprocessing: Preprocessing, dtype: torch.dtype) -> Read:
 
 
 def _centred_pixels(graph: fx.GraphModule, preprocessing: Preprocessing) -> Read | None:
-    """Let the first convolution read pixels minus 128, which even bfloat16 holds exactly.
+    """Let the first convolution take pixels minus 128, which even bfloat16 represents exactly.
 
     Normalisation moves into its weights and bias; its zero padding becomes a border of the mean colour, which is what
     zero was before normalisation.
@@ -232,7 +232,7 @@ def _sections(graph: fx.GraphModule, piece: int, dtype: torch.dtype) -> tuple[Se
 
 
 def _numbers(node: fx.Node) -> int:
-    """How many numbers one image's value holds; 0 for what isn't a tensor."""
+    """Number of elements of a node's value for one image; 0 if it isn't a tensor."""
     meta = node.meta.get("tensor_meta")
     return math.prod(meta.shape) if isinstance(meta, TensorMetadata) else 0
 

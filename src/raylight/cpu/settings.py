@@ -78,7 +78,7 @@ class CpuSettings:
 
 @dataclass(frozen=True)
 class Work:
-    """What a training will do all along, to be timed.
+    """A sample of a training's work, to be timed.
 
     Attributes:
         network: copied before it is run.

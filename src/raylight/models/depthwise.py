@@ -11,7 +11,7 @@ thread with AVX-512; a step of MobileNetV2 took 1490 ms):
 - Global pooling's gradient is the same at all places of the feature map, and torch lays it out contiguously; all that meets
   it mixes two memory formats, 27 ms.
 
-Forward passes are torch's own, as is everything in float32 or on a GPU. The inference engine is ``inference``.
+Forward passes are torch's own, as is everything in float32 or on a GPU. Leaves out the inference engine (``cpu.engine``).
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Where in an image a network found what it decided by: Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391).
+"""Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): which parts of an image a network's decision rests on.
 
 Covers the heat of one class over each image, and how much of it lies at the border. A heat map says where evidence
 came from, not that it was the right evidence. Drawing it is left to the pages.
@@ -21,7 +21,7 @@ def grad_cam(
     images: Float[Tensor, "batch 3 height width"],
     classes: Int[np.ndarray, " batch"] | None = None,
 ) -> Float[np.ndarray, "batch height width"]:
-    """The share that each part of an image had in a class's logit, by the last feature map before the head.
+    """How much each part of an image contributes to a class's logit, by the last feature map before the head.
 
     Only the stages above that map are differentiated, so frozen layers cost no more than a prediction. The network
     and its parameters' gradients are left as they were.

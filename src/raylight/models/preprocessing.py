@@ -1,4 +1,4 @@
-"""What happens to a decoded image before the network sees it; travels with the model as ``preprocessing.json``.
+"""Preprocessing of decoded images; stored with the model as ``preprocessing.json``.
 
 Decoding and resizing are described here but done by ``data.decode``; augmentation isn't part of it.
 """

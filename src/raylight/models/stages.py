@@ -1,7 +1,7 @@
 """A network as an ordered list of named stages, so that any part of it can run alone.
 
 Freezing, cached features and the inference engine all cut a network between two stages; this is the one place that
-knows where those cuts may lie. How a network is built (``convnet``, ``backbones``) is left out.
+knows where those cuts may lie. Leaves out how a network is built (``models.families``).
 """
 
 import re
@@ -21,15 +21,15 @@ from raylight.models.depthwise import keep_format
 class StagedNetwork(nn.Module):
     """Runs all of a network's stages, or those from one position to another.
 
-    The network keeps its own parameter names, below ``network.``. Stages are looked up in it by name; pieces that have
-    no parameters and that a network's own forward only calls as functions (pooling, flattening) are added as stages.
+    The network keeps its own parameter names, below ``network.``. Stages are looked up in it by name; operations
+    that a network's forward only calls as functions (pooling, flattening) are added as stages without parameters.
 
     Args:
         network: holds all parameters.
-        stage_names: each stage's path inside ``network``, or its name in ``pieces``, in running order.
+        stage_names: each stage's path inside ``network``, or its name in ``added``, in running order.
         head_start: position of the first stage of the classifier head; what lies below can be kept when the classes
             change.
-        pieces: stages without parameters that ``network`` doesn't hold.
+        added: stages without parameters that ``network`` doesn't hold.
         sequential: False when the network couldn't be cut; then ``stage_names`` is ``("network",)``.
 
     Attributes:
@@ -41,7 +41,7 @@ class StagedNetwork(nn.Module):
         network: nn.Module,
         stage_names: Sequence[str],
         head_start: int,
-        pieces: dict[str, nn.Module] | None = None,
+        added: dict[str, nn.Module] | None = None,
         *,
         sequential: bool = True,
     ) -> None:
@@ -51,14 +51,14 @@ class StagedNetwork(nn.Module):
         self.head_start = head_start
         self.sequential = sequential
         self.frozen_below = 0
-        self._pieces = dict(pieces or {})
+        self._added = dict(added or {})
 
     def stage(self, position: int) -> nn.Module:
         """The module at a position."""
         name = self.stage_names[position]
         if not self.sequential:
             return self.network
-        return self._pieces[name] if name in self._pieces else self.network.get_submodule(name)
+        return self._added[name] if name in self._added else self.network.get_submodule(name)
 
     def position(self, name: str) -> int:
         """Position of a stage.
@@ -152,7 +152,7 @@ def find_stages(
 ) -> tuple[tuple[str, ...], dict[str, nn.Module]] | None:
     """Find the order of modules that computes what a network's own forward computes.
 
-    Tries the modules in the order of their definition, with the pieces that torchvision's classifiers call as functions
+    Tries the modules in the order of their definition, with the operations that torchvision's classifiers call as functions
     (ReLU, pooling, flattening) put in where a classifier would have them, and takes the first chain whose output on
     random images equals the network's, bit for bit.
 
@@ -164,12 +164,12 @@ def find_stages(
         named: the stages in their order, where it is known.
 
     Returns:
-        The stages' names and the added pieces by name; None when no chain was found.
+        The stages' names and the added stages by name; None when no chain was found.
     """
     names = list(named) or [name for name in flat_stages(network, opened=opened) if not _is_unused(network, name)]
     top = [name.split(".")[0] for name in names]
     cuts = [position for position in range(1, len(names)) if top[position] != top[position - 1]] + [len(names)]
-    pieces: list[dict[str, nn.Module]] = [
+    candidates: list[dict[str, nn.Module]] = [
         {},
         {"flatten": nn.Flatten()},
         {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()},
@@ -183,7 +183,7 @@ def find_stages(
         trunk = _run(network, {}, names[: near_head[0]], images)
         if trunk is None:
             return None
-        for added, cut in product(pieces, near_head):
+        for added, cut in product(candidates, near_head):
             chain = [*names[near_head[0] : cut], *added, *names[cut:]]
             result = _run(network, added, chain, trunk.clone())  # some stages work in place
             if result is not None and torch.equal(result, expected):
@@ -281,10 +281,10 @@ def _is_unused(network: nn.Module, name: str) -> bool:
     return name.lower().startswith("aux")
 
 
-def _run(network: nn.Module, pieces: dict[str, nn.Module], names: Sequence[str], values: Tensor) -> Tensor | None:
+def _run(network: nn.Module, added: dict[str, nn.Module], names: Sequence[str], values: Tensor) -> Tensor | None:
     for name in names:
         try:
-            values = (pieces[name] if name in pieces else network.get_submodule(name))(values)
+            values = (added[name] if name in added else network.get_submodule(name))(values)
         except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError, AttributeError):
             return None  # shapes don't fit: this is not the order in which the network runs
     return values

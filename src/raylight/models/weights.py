@@ -1,6 +1,6 @@
 """Reading weights from a file or from torchvision, and putting them into a network whose head may differ.
 
-Weights are never made up: what is missing, damaged or doesn't fit is an error that names the ways out.
+Weights are never replaced silently: missing, damaged or unfitting ones are an error that names the remedies.
 """
 
 import http.client

@@ -1,4 +1,4 @@
-"""More epochs for a run: what ``raylight resume RUN trainer.max_epochs=N`` makes of its settings.
+"""More epochs for a run: the settings after ``raylight resume RUN trainer.max_epochs=N``.
 
 Epochs that are done stay as they are, and the others are trained as in a run of N epochs from the start; where those done
 would have been others there (a schedule that falls over all epochs, phases that are shares of them), the log says so.

@@ -178,7 +178,7 @@ def streaming(config: RunConfig, images: Images) -> AbstractContextManager[None]
 
 
 def audited(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> None:
-    """Say what is wrong with the data before anything is learnt from it; what the index knows is enough for that."""
+    """Audit the data before training, from the index alone, and log the findings."""
     from raylight.auditing.dataset import TOLD_AT_ONCE, audit_index, audit_lines
 
     audit = audit_index(index, config.data.name, cache_dir, cameras=False)
@@ -208,7 +208,7 @@ def _write_rejected(run: RunDir, index: Index) -> None:
 
 
 def _check_unchanged(run: RunDir, index: Index) -> None:
-    """Refuses to go on with a run on other images than those it began with."""
+    """Refuses to resume a run whose images have changed."""
     from raylight.data.index import Index
     from raylight.training.callbacks.checkpoints import LAST
 

@@ -1,4 +1,4 @@
-"""The chosen checkpoint judged on test, once, and all that is written about it."""
+"""Evaluating the chosen checkpoint on test, once, and writing the results."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -189,7 +189,7 @@ def find_shortcuts(
     predictions: Predictions,
     results: Results,
 ) -> list[str]:
-    """What the chosen network goes by, from the decoded images: ``shortcuts.json``, and the same in a few lines."""
+    """Check the chosen network for shortcuts: writes ``shortcuts.json``; returns lines for the log."""
     engine = _engine(images, learner, 0)
     judged = calibrated(predictions.subset("test"), results.temperature)
     threshold = results.decision.threshold if results.decision else None

@@ -1,4 +1,4 @@
-"""What learns: the network, how the processor runs it, its batches and its cached features."""
+"""What a training consists of: the network, processor settings, batches and cached features."""
 
 import logging
 from collections.abc import Callable, Iterator

@@ -1,7 +1,7 @@
-"""What a checked config names is built and used once, on dummies: what would fail in training fails before any work.
+"""A dry run: all that a checked config names is built and used once, on dummy data, so that errors show before any work.
 
-A network's name, weights and stages, an optimizer's or a transform's arguments can only be judged by the classes that take
-them. Leaves out what depends on the images (``pipeline.images``).
+Only the classes themselves can check a network's name, weights and stages, or the arguments of an optimizer or
+transform. Leaves out what depends on the images (``pipeline.images``).
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What a reader of a run's result should bear in mind, a sentence each."""
+"""Caveats of a run's result, a sentence each."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from raylight.report.facts import RunFacts, chosen_row
 
 
 def caveats_of(facts: RunFacts) -> list[str]:
-    """What a careful reader would ask about this result, in sentences; may be empty."""
+    """The caveats of a run's result; may be empty."""
     notes = []
     test, accuracy = facts.test, facts.measured()["accuracy"]
     if accuracy.low is not None and accuracy.high is not None:

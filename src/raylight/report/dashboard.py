@@ -1,6 +1,6 @@
-"""What a dashboard is told of a finished run: the result and its cost, figures, predictions with pictures, artifacts.
+"""What a dashboard gets of a finished run: the result and its cost, figures, predictions with pictures, artifacts.
 
-Leaves out how it is told (``runs.tracking``), curves by epoch (Lightning's) and the run's own page (``run_page``).
+Leaves out how it is sent (``runs.tracking``), curves by epoch (Lightning's) and the run's own page (``run_page``).
 """
 
 from collections import Counter
@@ -33,10 +33,10 @@ def show_result(
     selection: Selection,
     checkpoint: Path,
 ) -> None:
-    """Tell a dashboard how a run ended.
+    """Send a run's result to its dashboard.
 
     Args:
-        tracker: told nothing more where it has no dashboard.
+        tracker: does nothing if it has no dashboard.
         run: the run's folder, with results.
         network: the chosen one.
         results: as written.
@@ -118,7 +118,7 @@ def _confusion_chart(
 
 
 def sample_rows(facts: RunFacts, network: StagedNetwork | None, each: int = 8) -> list[list[Any]]:
-    """A row an image, as ``COLUMNS``: pictures are pixels, None where the file can't be read or there is no heat.
+    """A row per image, with the columns ``COLUMNS``; pictures are arrays of pixels, None if the file can't be read.
 
     Args:
         facts: of a run with results.
@@ -143,7 +143,7 @@ def sample_rows(facts: RunFacts, network: StagedNetwork | None, each: int = 8) -
 
 
 def cost_summary(facts: RunFacts) -> dict[str, float]:
-    """What a run cost, flat: parameters, seconds of each stage, training images a second, memory."""
+    """What a run cost, as flat numbers: parameters, seconds of each stage, training images per second, memory."""
     found: dict[str, float | None] = {
         "cost/parameters": parameters_of(facts.run),
         "cost/images_per_second": facts.images_per_second,

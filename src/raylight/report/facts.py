@@ -1,7 +1,7 @@
-"""What a run's folder says of the run, read once for its pages: ``report.html`` and ``model_card.md``.
+"""The contents of a run's folder, for its pages: ``report.html`` and ``model_card.md``.
 
-Each fact is read when it is first asked for, so that a broken file costs only what is told from it. Leaves out how
-facts are shown, and the pictures.
+Each file is read when it is first needed, so that a broken one affects only what depends on it. Leaves out how facts
+are shown, and the pictures.
 """
 
 import json
@@ -164,7 +164,7 @@ class RunFacts:
 
     @property
     def images_per_second(self) -> float | None:
-        """Training images a second within the epochs, validation included; None where no time was taken."""
+        """Training images per second of the epochs, validation included; None without recorded times."""
         seconds = sum(row.get("seconds", 0.0) for row in self.history)
         return self.total("train") * len(self.history) / seconds if seconds else None
 
@@ -175,7 +175,7 @@ class RunFacts:
 
     @cached_property
     def history(self) -> list[dict[str, float]]:
-        """A row an epoch."""
+        """A row per epoch."""
         return read_history(self.run)
 
     @cached_property

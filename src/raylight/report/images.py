@@ -1,4 +1,4 @@
-"""The pictures of a run's report: which images to show, their pixels, and where the network looked.
+"""The pictures of a run's report: which images to show, their pixels, and Grad-CAM.
 
 Pixels come from the original files, decoded the way the network gets them, only larger; a file that has gone or
 changed since the run is left out and counted. Leaves out how a page lays them out.
@@ -139,7 +139,7 @@ def sample_paths(index: Index, per_class: int, classes: Iterable[str], seed: int
 def telling_images(
     test: Predictions, threshold: float | None, each: int = 6, seed: int = 0
 ) -> dict[str, Int64[np.ndarray, " image"]]:
-    """Positions of the images that tell most about a network; none is named twice.
+    """Positions of the most informative images, each at most once.
 
     Args:
         test: predictions, all of known class.
@@ -223,7 +223,7 @@ def heat_of(
 def overlaid(
     pixels: UInt8[np.ndarray, "height width 3"], heat: Float[np.ndarray, "rows columns"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A picture, greyed and dimmed, under its heat: violet where there is little, yellow where there is most.
+    """A grey picture with its heat map on top, from violet (little) to yellow (most).
 
     Args:
         pixels: the picture.

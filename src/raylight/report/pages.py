@@ -1,6 +1,6 @@
-"""What the pages of sweeps and comparisons share: rendering, numbers as people write them, accuracy against cost.
+"""Shared by the pages of sweeps and comparisons: rendering, formatting of numbers, accuracy against cost.
 
-Leaves out what is on a page (``comparison``) and the page of a single run (``run_page``).
+Leaves out the contents of a page (``comparison``) and the page of a single run (``run_page``).
 """
 
 import math

@@ -74,7 +74,7 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class Results:
-    """What a run found out.
+    """The results of a run.
 
     Attributes:
         test: every test metric with its interval.
@@ -266,7 +266,7 @@ def _provenance(test: Predictions, selection: Selection, has_val: bool) -> dict[
 
 
 def _lines(estimates: Mapping[str, Estimate], test: Predictions, selection: Selection) -> tuple[str, ...]:
-    """The result as it is read aloud."""
+    """The result in a few lines, for the terminal."""
     main = ("accuracy", "balanced_accuracy", "recall", "specificity", "f1", "auroc", "ece")
     shown = [*main, *(name for name in estimates if name not in METRICS)]
     heading = (

@@ -90,7 +90,7 @@ def render_report(facts: RunFacts, network: StagedNetwork | None = None) -> str:
         Section("data", "The data", lambda: data(facts)),
         Section("training", "Training", lambda: training(facts)),
         Section("result", "The result", lambda: result(facts)),
-        *([Section("shortcuts", "What it goes by", lambda: shortcuts(facts))] if facts.shortcuts_known else []),
+        *([Section("shortcuts", "What it relies on", lambda: shortcuts(facts))] if facts.shortcuts_known else []),
         Section("images", "The images", lambda: images(facts, network)),
         Section("cost", "Cost", lambda: _cost(facts)),
         Section("provenance", "Provenance", lambda: _provenance(facts)),

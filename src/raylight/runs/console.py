@@ -1,4 +1,4 @@
-"""What Raylight says on the terminal: one plain line per message, and how far a stage is."""
+"""What Raylight prints: a plain line per message, and the progress of a stage."""
 
 import contextlib
 import logging
@@ -11,7 +11,7 @@ log = logging.getLogger("raylight")
 
 
 def log_to(stream: TextIO) -> None:
-    """Show our messages on a stream from now on; the libraries' chatter stays where it is.
+    """Show our messages on a stream from now on; other libraries' messages aren't affected.
 
     Args:
         stream: standard output for a command whose messages are its result, else standard error. The first one stays.

@@ -1,4 +1,4 @@
-"""What a run ran on and with: versions, processor, threads, git. No environment variables: they hold secrets."""
+"""The environment of a run: versions, processor, threads, git. No environment variables, since they hold secrets."""
 
 import platform
 import subprocess

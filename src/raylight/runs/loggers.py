@@ -1,6 +1,6 @@
 """Loggers beside W&B: TensorBoard, any of Lightning's, a user's own; several at once.
 
-Each gets every epoch's metrics, the config, and the result with its intervals at the end. What one of them can't be told is
+Each gets every epoch's metrics, the config, and the result with its intervals at the end. A logger's error is
 logged and doesn't fail the run, whose folder holds everything. W&B has a module of its own (``tracking``).
 """
 

@@ -1,8 +1,8 @@
-"""What would make work on a Ray cluster hang or go wrong, looked for before the work begins.
+"""Checks of a Ray cluster before any work, which would otherwise hang or go wrong.
 
-Covers nodes with other versions or none of this program, nodes that don't see the files, clusters without a CPU, and
-object stores too small for a decoded image. Leaves a local session's shared memory to :mod:`raylight.runs.ray_session`
-and the places of training processes to the training room.
+Covers nodes with other versions of this program or none, nodes that don't see the files, clusters without a CPU, and
+object stores too small for a decoded image. Leaves out the shared memory of a local session
+(:mod:`raylight.runs.ray_session`) and room for training processes (``training.distributed``).
 """
 
 import platform
@@ -15,13 +15,13 @@ PATIENCE: Final = 60.0
 """Seconds that a node may take to start a worker and answer."""
 
 BLOCKS_A_CPU: Final = 4
-"""Blocks that an object store must hold for each CPU of its node: one in the making, one waiting, as much in reserve."""
+"""Blocks that an object store must hold for each CPU of its node: one in work, one waiting, two in reserve."""
 
 DECIDING: Final = (
     *("raylight", "ray", "numpy", "pillow", "pyarrow", "simplejpeg", "cykooz-resizer"),
     *("pillow-heif", "pydicom", "python-gdcm", "pylibjpeg-openjpeg"),
 )
-"""Packages whose version decides whether work can be handed to a node, and what pixels it makes."""
+"""Packages whose versions decide whether a node can run a task, and which pixels it gives."""
 
 
 def check_versions() -> None:

@@ -1,7 +1,7 @@
-"""One Ray session a process: started when something needs it, quiet, and gone afterwards.
+"""One Ray session per process: started when it is needed, silent, and stopped afterwards.
 
-Covers a local session with a store of known size, and joining a running cluster. Leaves what runs in the
-session to those who open it.
+Covers a local session with an object store of known size, and joining a running cluster. Leaves out what runs in the
+session.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ _PATIENCE: Final = 5.0
 """Seconds to wait for a cluster's address to answer."""
 
 _ITS_VARIABLES: Final = dict.fromkeys(("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "PYTHONBREAKPOINT"))
-"""What starting a session sets in this process's environment, taken back at its end."""
+"""Environment variables that starting a session sets; they are restored at its end."""
 
 _QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
@@ -52,7 +52,7 @@ def ray_session(config: RayConfig, cpus: int | None = None, *, ends_later: bool 
     Args:
         config: address and size of the object store.
         cpus: tasks at a time in a local session; ``None`` takes every processor that this process may use.
-        ends_later: the session ends beside what the caller does next, which saves a second; the next one waits for it.
+        ends_later: the session ends in a thread while the caller goes on, which saves a second; the next session waits for it.
 
     Raises:
         RaylightError: no cluster answers at the address, it or one of its nodes runs other versions, or the store has
@@ -162,7 +162,7 @@ def _join(address: str) -> None:
 
 
 def _knock(address: str) -> None:
-    """Raises ``OSError`` where nothing listens at host:port; Ray itself would try for minutes."""
+    """Raises ``OSError`` if nothing listens at host:port; Ray itself would retry for minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdigit() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
@@ -170,7 +170,7 @@ def _knock(address: str) -> None:
 
 @contextlib.contextmanager
 def _signals_left_alone() -> Iterator[None]:
-    """Keeps the process's own answer to SIGTERM, which Ray replaces with one that exits without saving."""
+    """Keeps the process's own handler of SIGTERM, which Ray replaces with one that exits without saving."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

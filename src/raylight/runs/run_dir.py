@@ -1,7 +1,7 @@
 """The run folder: who owns it, how files get into it, and what its status says.
 
 A run folder is claimed exclusively, so that simultaneous jobs never share one. Every file appears whole under its
-name or not at all. What the files mean is the business of the rooms that write them.
+name or not at all. Leaves out what the files mean.
 """
 
 import contextlib
@@ -262,7 +262,7 @@ def _removal(error: Exception, folder: Path) -> str | None:
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that says once that it can't be written, instead of a traceback a line."""
+    """A log file that reports once that it can't be written, instead of a traceback per line."""
 
     silent = False
 
@@ -290,14 +290,14 @@ def _logged_to(path: Path) -> Iterator[logging.Logger]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes the unfinished files of a process that was killed; the folder is held, so nobody is writing them."""
+    """Removes the unfinished files of a killed process; the folder is locked, so nobody is writing them."""
     for place in (folder, *(folder / name for name in FOLDERS)):
         for unfinished in place.glob(".*.tmp"):
             unfinished.unlink(missing_ok=True)
 
 
 def _sync_names(folder: Path) -> None:
-    """Makes which files there are survive a power failure; what is in them does already.
+    """Makes the folder's list of files survive a power failure; their contents do already.
 
     Needed once a run has ended: earlier, a file that is still the one before is as good, as resuming begins with it.
     """

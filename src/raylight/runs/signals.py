@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as one exception, so that a run saves and says how it ended."""
+"""Ctrl-C and SIGTERM as one exception, so that a run can save its state and record how it ended."""
 
 import contextlib
 import os
@@ -23,13 +23,13 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """How a process answers signals within ``stopping_politely``."""
+    """The signal handlers of ``stopping_politely``."""
 
     def __init__(self) -> None:
         self._asked = False
 
     def end_at_once(self) -> None:
-        """From now on the first signal, too, ends the process: nothing is left to be saved."""
+        """From now on the first signal ends the process, too: nothing is left to be saved."""
         self._asked = True
 
     def stop(self, signum: int, frame: Any) -> None:

@@ -1,6 +1,6 @@
-"""The folder of a sweep: which run folders it holds, and which of them was which job.
+"""The folder of a sweep: its run folders, and which job each of them belongs to.
 
-Leaves out what the runs found out (``comparison.sweep.table``).
+Leaves out the results (``comparison.sweep.table``).
 """
 
 from collections.abc import Iterator, Sequence

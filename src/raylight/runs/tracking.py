@@ -1,4 +1,4 @@
-"""Weights & Biases: one run a job, finished however the job ends.
+"""Weights & Biases: one run per job, finished however the job ends.
 
 Covers starting and finishing, and what is logged besides the metrics that Lightning logs: plots, tables with
 pictures, the summary with intervals, artifacts. Without W&B (logger=csv, none) nothing here imports it.
@@ -199,7 +199,7 @@ def tracking(
 
 
 def check_tracking(logger: LoggerConfig) -> None:
-    """Whether W&B accepts its environment variables and, where it is used online, lets us in, before there is any work to lose.
+    """Check W&B's environment variables and, if it is used online, the login, before any work that could be lost.
 
     Raises:
         ConfigError: naming those that it refuses, the server that can't be reached, or what the account lacks.
@@ -225,7 +225,7 @@ def check_tracking(logger: LoggerConfig) -> None:
 
 
 def _check_server(url: str) -> None:
-    """Whether anything answers, by way of the system's proxies; what it answers doesn't matter, nor its certificate.
+    """Check that a server answers, through the system's proxies, whatever its answer and its certificate.
 
     Raises:
         ConfigError: nothing does.
@@ -248,7 +248,7 @@ def _check_server(url: str) -> None:
 
 
 def _check_login(url: str) -> None:
-    """Whether the server lets us in; on a terminal W&B asks for a key where it has none.
+    """Check that the server accepts the login; on a terminal W&B asks for a key if it has none.
 
     Raises:
         ConfigError: it doesn't, or there is no key.
@@ -270,10 +270,10 @@ def _check_login(url: str) -> None:
 
 
 def _begun(**arguments: Any) -> Any:
-    """``wandb.init``, whose troubles with the network or the account are the user's to mend.
+    """``wandb.init``; trouble with the network or the account becomes an error for the user.
 
     Raises:
-        RaylightError: W&B can't be reached, or doesn't let us in.
+        RaylightError: W&B can't be reached, or refuses the login.
     """
     import wandb
 
@@ -297,7 +297,7 @@ def _scratch() -> Path:
 
 
 def _run_id(path: Path) -> str:
-    """The W&B run of a run folder: made up once, so that a resumed run goes on in the same one."""
+    """The id of a run folder's W&B run: generated once, so that a resumed run continues the same one."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, os.urandom(6).hex().encode())

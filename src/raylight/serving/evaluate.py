@@ -47,7 +47,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was judged, on which images, and the result.
+    """The evaluation of a run on some images.
 
     Attributes:
         predictor: of the run.
@@ -202,7 +202,7 @@ def _moved(root: AnyPath, rejected: Sequence[tuple[str, str]], total: int) -> st
 
 
 def _agreement(estimates: Mapping[str, Estimate], own: Mapping[str, Estimate]) -> list[str]:
-    """Whether a second look gives the run's own numbers."""
+    """Whether the numbers are those of the run's own test."""
     apart = {
         LABELS[name]: abs(estimates[name].value - own[name].value)
         for name in estimates
@@ -220,7 +220,7 @@ def _agreement(estimates: Mapping[str, Estimate], own: Mapping[str, Estimate]) -
 
 
 def _summary(shifts: Mapping[str, Shift]) -> list[str]:
-    """What has become of accuracy and calibration, in words."""
+    """How accuracy and calibration differ from the run's own test, a sentence each."""
     sentences = []
     for name, better in (("accuracy", "higher"), ("ece", "lower")):
         change = shifts.get(name)

@@ -1,4 +1,4 @@
-"""What a run predicts for one picture: class, probabilities, threshold, and Grad-CAM; and which test images make fair examples.
+"""A run's prediction for one picture: class, probabilities, threshold and Grad-CAM; and test images as examples.
 
 Leaves out the page (``app``) and many pictures at once (``predict``).
 """
@@ -22,7 +22,7 @@ from raylight.serving.predictor import Predictor
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a run predicts for a picture, and by what.
+    """A run's prediction for a picture, explained.
 
     Attributes:
         predicted: the class.
@@ -47,7 +47,7 @@ class Explanation:
 
 @dataclass(frozen=True, eq=False)
 class ServedRun:
-    """A run that is asked about pictures.
+    """A run that predicts single pictures.
 
     Attributes:
         predictor: its network.

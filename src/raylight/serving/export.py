@@ -63,7 +63,7 @@ class ServedNetwork(nn.Module):
         """Probabilities of each class, float32."""
         values = images.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift
         claimed = torch.log_softmax(class_logits(self.network(values)), dim=1)
-        # As in report.calibration: what a network's own softmax can't tell from 0 is the smallest float32.
+        # As in evaluation.calibration: the smallest probability is the smallest normal float32.
         claimed = claimed.clamp(min=math.log(torch.finfo(torch.float32).tiny))
         return torch.softmax(claimed / self.temperature, dim=1)
 
@@ -158,7 +158,7 @@ def _require(modules: tuple[str, ...], format: str) -> None:  # noqa: A002
 
 
 def _metadata(predictor: Predictor) -> dict[str, str]:
-    """What a user of the file must know besides its numbers; JSON values."""
+    """What a user of the file must know besides its weights, as JSON values."""
     facts = {
         "class_names": list(predictor.class_names),
         "positive_class": predictor.positive_class,
@@ -195,7 +195,7 @@ def _check_images(predictor: Predictor) -> tuple[UInt8[np.ndarray, "image height
 
 
 def _silent() -> Any:
-    """Exporters narrate; what matters of it comes back as an exception."""
+    """Exporters print a lot; errors are raised."""
     import contextlib
     import io
     import warnings

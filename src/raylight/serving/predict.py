@@ -1,7 +1,7 @@
 """``raylight predict``: the class of images, one line each, however many there are.
 
 Blocks go from the decoder through the network to the table and are forgotten, so that memory stays flat. What can't be
-read is named with its reason and skipped. Metrics need labels and are ``evaluate``'s business.
+read is named with its reason and skipped. Leaves out metrics, which need labels (``evaluate``).
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""A trained network as it comes out of its run folder: from pixels or files to calibrated probabilities.
+"""A trained network, loaded from its run folder: from pixels or files to calibrated probabilities.
 
 Covers opening a run without its data, its pretrained weights or its cache, and predicting through the same decoder
 and the same inference engine as the run's own testing. Leaves out what is done with the predictions (``predict``,
@@ -47,7 +47,7 @@ NOT_SURE, UNLIKE = "not sure", "unlike"
 
 @dataclass(frozen=True, eq=False)
 class PredictedBlock:
-    """What became of some of the files.
+    """The result for some of the files.
 
     Attributes:
         positions: places of these files among all that were asked for, counted from 0.
@@ -234,7 +234,7 @@ def load_run_config(run: RunDir) -> RunConfig:
 
 
 def read_index(run: RunDir) -> Index:
-    """Which images a run was made of.
+    """The index of a run's images.
 
     Raises:
         UnusableRunError: ``index.parquet`` is missing or damaged.

@@ -1,1 +1,1 @@
-"""From a network and batches to a trained classifier: the loop, its metrics, the machine's settings."""
+"""Training: the LightningModule, losses, phases, cached features, the trainer, distributed training."""

@@ -1,7 +1,7 @@
-"""Outputs of frozen stages, computed once an image (or augmented view) and kept like the decoded images are.
+"""Outputs of frozen stages, computed once per image (or augmented view) and cached like decoded images.
 
-A store holds one row for each row of the image cache, and says which rows are done, so that splits, seeds and runs
-share what any of them computed. What is above the freeze boundary isn't handled here.
+A store holds one row for each row of the image cache, and which of them have been computed, so that splits, seeds and runs
+share them. Leaves out the layers above the freeze boundary.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What a training process tells the driver, and the result of all: plain values, importing nothing heavy."""
+"""Messages from training processes to the driver, and the result of training: plain values, importing nothing heavy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class FinishedTraining:
 
 @dataclass(frozen=True)
 class LogLine:
-    """Something for the driver's log."""
+    """A record for the driver's log."""
 
     logger: str
     level: int

@@ -136,7 +136,7 @@ class Classifier(pl.LightningModule):
         return self._step(self._mixed(batch, batch_idx), "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Remember a validation batch's outputs."""
+        """Keep a validation batch's outputs."""
         self._step(batch, "val")
 
     def _mixed(self, batch: Batch, number: int) -> Batch:

@@ -53,7 +53,7 @@ class Place:
 
     Attributes:
         accelerator: ``cpu`` or ``gpu``.
-        devices: training processes on this machine, one a GPU.
+        devices: training processes on this machine, one per GPU.
         strategy: how processes exchange gradients.
         plugins: the environment that tells a process its rank.
         callbacks: that this place needs, such as Ray's reports.
@@ -99,7 +99,7 @@ class Training:
 
 
 class History(Checkpoint):
-    """Writes ``history.csv``, a row an epoch, and a line an epoch to the log.
+    """Writes ``history.csv``, a row per epoch, and a line per epoch to the log.
 
     A ``Checkpoint`` by its base class, because those run last, when the module has logged the whole epoch.
     """
@@ -243,7 +243,7 @@ def fit(
 
 
 def _quieten() -> None:
-    """Keep Lightning to what a user can act on; importing it has set its loggers to tell everything."""
+    """Silence Lightning's messages that a user can't act on."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
         logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)

@@ -1,6 +1,6 @@
-"""Which configuration of a sweep validation chooses, and how much that flatters it.
+"""Which configuration of a sweep validation chooses, and the selection bias of its result.
 
-Test takes no part: its numbers are for the one that was chosen. Leaves out the table (``table``).
+Test isn't used: its numbers are for the one that was chosen. Leaves out the table (``table``).
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from raylight.evaluation.selection import selection_optimism
 from raylight.report.facts import RunFacts
 
 FEWEST = 10
-"""Validation images that all configurations must share for the flattery to be estimated."""
+"""Validation images that all configurations must share for the selection bias to be estimated."""
 
 
 @dataclass(frozen=True)

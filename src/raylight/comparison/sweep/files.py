@@ -59,7 +59,7 @@ def write_sweep(table: SweepTable) -> dict[str, Path]:
 
 
 def flat_rows(table: SweepTable) -> list[dict[str, Any]]:
-    """The table in full, a flat row a configuration, None where there is no value."""
+    """The whole table, a flat row per configuration, None where there is no value."""
     rows = []
     for row in table.rows:
         flat: dict[str, Any] = {"configuration": row.label}

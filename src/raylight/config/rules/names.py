@@ -1,6 +1,6 @@
 """Names that leave the config: for folders, and for W&B's projects, tags and artifacts, each with rules of its own.
 
-What the user only names is refused where it can't be used; what is made of several names is made to fit.
+A name that the user chose is refused where it can't be used; one that is composed of several is made to fit.
 """
 
 import hashlib

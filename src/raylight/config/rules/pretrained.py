@@ -1,6 +1,6 @@
-"""What a network's weights want to be shown: size, crop, interpolation, mean and standard deviation.
+"""The preprocessing that belongs to a network's weights: size, crop, interpolation, mean and standard deviation.
 
-Each of them comes from the first that knows it: the setting that the user typed; the run whose weights are taken;
+Each of them comes from the first of these that specifies it: the setting that the user typed; the run whose weights are taken;
 torchvision's or timm's published weights of the architecture; the plain values of a small network. Nothing heavy is imported,
 but torchvision and timm for their own classifiers.
 """
@@ -38,7 +38,7 @@ CROP_RATIO = 8 / 7
 
 @dataclass(frozen=True)
 class ModelInput:
-    """What a network is shown.
+    """The input of a network.
 
     Attributes:
         size: height and width, in pixels; one number where they are alike.
@@ -71,7 +71,7 @@ class ModelInput:
 
 
 def model_input(model: ModelConfig) -> ModelInput:
-    """What a model's network is shown.
+    """The input of a model's network.
 
     Args:
         model: its settings; each that is null comes from the weights.

@@ -1,4 +1,4 @@
-"""Which code a config may name, so that somebody else's config can be run without running somebody else's code.
+"""The allow-list: which code a config may name, so that other people's configs can't run other people's code.
 
 A ``_target_`` node of a trusted package may build what its place is for (an optimizer, a network, ...), nothing else: the same
 packages hold functions that run commands or load pickles. Further packages are named by ``allowed_targets``, which

@@ -153,8 +153,8 @@ def _staged(network: nn.Module, output: str | None, model: ModelConfig, size: Si
         except ValueError:  # the output layer is no part of what runs in sequence
             found = None
         if found is not None:
-            names, pieces = found
-            return StagedNetwork(network, names, _place(names, output), pieces)
+            names, added = found
+            return StagedNetwork(network, names, _place(names, output), added)
         if (staged := split_head(network, output, size)) is not None:
             return staged
     return StagedNetwork(network, ["network"], 0, sequential=False)
@@ -175,8 +175,8 @@ def _as_named(network: nn.Module, named: list[str], output: str | None, size: Si
                 "modules on the way, in their order, or leave it empty"
             ]
         )
-    names, pieces = found
-    return StagedNetwork(network, names, _place(names, str(output)), pieces)
+    names, added = found
+    return StagedNetwork(network, names, _place(names, str(output)), added)
 
 
 def _place(names: Sequence[str], output: str) -> int:

@@ -163,9 +163,9 @@ def _staged(network: nn.Module, output: str, size: Size) -> StagedNetwork:
     holder = output.rpartition(".")[0]
     for opened in ([holder], []) if holder else ([],):
         if (found := find_stages(network, output, size, opened)) is not None:
-            names, pieces = found
+            names, added = found
             start = next((i for i, name in enumerate(names) if f"{name}.".startswith(f"{output}.")), len(names) - 1)
-            return StagedNetwork(network, names, start, pieces)
+            return StagedNetwork(network, names, start, added)
     return (
         split_blocks(network, size)
         or split_head(network, output, size)

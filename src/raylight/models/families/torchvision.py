@@ -125,7 +125,7 @@ def _staged(network: nn.Module, head: str, model: ModelConfig) -> StagedNetwork:
     probe = model_input(model).size if model.name.startswith(("vit_", "maxvit_")) else _PROBE_SIZE
     found = find_stages(network, head, probe)
     if found is not None:
-        names, pieces = found
+        names, added = found
         start = next(i for i, name in enumerate(names) if name == head or name.startswith(f"{head}."))
-        return StagedNetwork(network, names, start, pieces)
+        return StagedNetwork(network, names, start, added)
     return split_head(network, head, probe) or StagedNetwork(network, ["network"], 0, sequential=False)

@@ -1,6 +1,6 @@
-"""Checkpoints that are whole or not there, and that a run finds again wherever its folder lies.
+"""Checkpoints that are written atomically, and that a run finds again after its folder has moved.
 
-Leaves out when one is written and which one is best: Lightning's ``ModelCheckpoint`` decides that.
+Leaves out when one is written and which one is best (Lightning's ``ModelCheckpoint``).
 """
 
 import io

@@ -1,6 +1,6 @@
-"""Stopping a trial of a hyperparameter search that does worse than the others did at the same epoch.
+"""Pruning: stops a trial of a hyperparameter search that is worse than the others were at the same epoch.
 
-The sweeper puts the trial's address into the environment of its job; each epoch's monitored value is told to the study,
+The sweeper passes the trial's address in the environment of its job; each epoch's monitored value is reported to the study,
 and the median of the earlier trials decides. A pruned job ends as a stopped-early one does: with its best checkpoint and
 its result. Leaves out the search itself (``hydra_plugins.raylight_optuna_sweeper``).
 """

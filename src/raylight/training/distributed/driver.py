@@ -1,4 +1,4 @@
-"""The process that prepared a training and has the run folder, the log and the tracker: what arrives there from the others."""
+"""The process that prepared a training and owns the run folder, the log and the loggers: it receives what the others send."""
 
 import logging
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from raylight.training.messages import Ended, File, FinishedTraining, LogLine, M
 
 
 class Driver:
-    """What arrives from training processes, put where it belongs.
+    """Receives messages of training processes: logs them, tracks metrics, writes files.
 
     Args:
         run: the run folder.
@@ -23,7 +23,7 @@ class Driver:
         self.finished: FinishedTraining | None = None
 
     def receive(self, message: Message) -> None:
-        """Take a message.
+        """Handle a message.
 
         Raises:
             OSError: the disk is full or the run folder can't be written.

@@ -83,7 +83,7 @@ def fit_in_processes(training: Training, driver: Driver, resume_from: Path | Non
 
 
 def _listen(receivers: list[Connection], driver: Driver) -> None:
-    """Hand on what arrives until the first process has finished."""
+    """Pass messages to the driver until the first process has finished."""
     ended: dict[Connection, Ended] = {}
     deadline = None
     while driver.finished is None:
@@ -104,7 +104,7 @@ def _listen(receivers: list[Connection], driver: Driver) -> None:
                 driver.receive(message)
         failed = [end.error for end in ended.values() if end.error is not None]
         if failed:
-            # A process that loses another one fails, too; the lost one is the better reason.
+            # A process that loses another one fails, too; the loss itself is the better reason.
             deadline = deadline or time.monotonic() + _GRACE
             if time.monotonic() >= deadline or len(ended) == len(receivers):
                 raise failed[0]
@@ -134,7 +134,7 @@ class _Task:
 
 
 def _work(packed: bytes, task: _Task, sender: Connection) -> None:
-    """The life of a training process."""
+    """Runs in a training process."""
     for signum in (signal.SIGINT, signal.SIGTERM):  # a terminal or a scheduler sends them to all: the driver answers
         signal.signal(signum, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()
@@ -162,7 +162,7 @@ def _joined(task: _Task) -> Place:
 
 
 def _end_with_driver() -> None:
-    """Nobody would take the result of a process whose driver was killed."""
+    """Ends this process if its driver was killed, since nobody would receive the result."""
     driver = multiprocessing.parent_process()
     if driver is not None:
         driver.join()
@@ -170,7 +170,7 @@ def _end_with_driver() -> None:
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error itself where it survives the way to the driver, else its text."""
+    """The error itself if it can be pickled, else its text."""
     try:
         ForkingPickler.loads(ForkingPickler.dumps(error))
     except Exception:

@@ -20,7 +20,7 @@ from raylight.training.trainer import Training
 log = logging.getLogger(__name__)
 
 _PATIENCE = 0.5
-"""Seconds that the driver waits for messages before it looks whether Ray Train has given up."""
+"""Seconds that the driver waits for messages before it checks whether Ray Train has given up."""
 
 _SETTLED = 90.0
 """Seconds within which the processes of a session end whose driver was killed."""

@@ -1,6 +1,6 @@
-"""What runs beside the training workers in Ray's processes: an actor that starts them, and carries what they send.
+"""The actor in a Ray process that starts the training workers and passes on their messages.
 
-It imports nothing heavy before it must: each of Ray's processes imports anew what it is given to do.
+Imports nothing heavy at the top, since each of Ray's processes imports this module again.
 """
 
 import asyncio
@@ -109,7 +109,7 @@ def _work(config: dict[str, Any]) -> None:
 
 
 def _tells_of_failures(post: Any, allowed: int) -> Any:
-    """Ray Train's callback, in its controller, that lets the driver's log know of lost workers.
+    """A callback of Ray Train's controller that reports lost workers in the driver's log.
 
     Args:
         post: the actor for messages.
@@ -132,6 +132,6 @@ def _tells_of_failures(post: Any, allowed: int) -> Any:
 
 
 def _named(failures: Mapping[int, BaseException]) -> str:
-    """Which processes failed, and why; whoever lost its neighbour failed, too, in gloo, which is no news."""
+    """Which processes failed, and why; those that only lost their connection to another one (gloo) are left out."""
     lost = {rank: first_line(error) for rank, error in sorted(failures.items()) if "gloo" not in str(error)}
     return ", ".join(f"process {rank}: {reason.rstrip('.')}" for rank, reason in lost.items()) or "all processes"

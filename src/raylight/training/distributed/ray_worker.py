@@ -1,4 +1,4 @@
-"""The life of one training process in a worker of Ray Train.
+"""A training process in a worker of Ray Train.
 
 Checkpoints and everything else for the run folder go to the driver as whole files, through an actor on the driver's node, so
 that no storage needs to be shared; that is why Ray's own report callback, which wants one, is replaced by one that reports
@@ -40,7 +40,7 @@ class _DistantRun(RunDir):
 
 
 def work(post: Any, packed: list[Any], accelerator: str, threads: int) -> None:
-    """The life of a training process in a worker of Ray Train.
+    """Runs in a worker of Ray Train.
 
     Args:
         post: the actor for messages.

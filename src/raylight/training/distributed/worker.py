@@ -49,7 +49,7 @@ def take_part(
 
 
 def _unpacked(packed: bytes) -> Training:
-    """The training, once every process has it; where one lacks the images, all of them stop."""
+    """Unpacks the training; if one process can't see the images, all of them stop."""
     training, problem = None, None
     try:
         training = ForkingPickler.loads(packed)  # what our own driver sent, not a file that anybody could have made
