@@ -107,18 +107,25 @@ def rank(
 def labels(
     target: Annotated[
         str,
-        typer.Argument(metavar="SWEEP | PATH | data=NAME", help="The sweep of a cross-validation, or images."),
+        typer.Argument(
+            metavar="PATH | data=NAME | RUN | SWEEP",
+            help="Images, a run, whose images are judged, or a cross-validation's sweep.",
+        ),
     ],
-    settings: DataSettings = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SETTING=VALUE]...", help="Such as data.root=PATH model=resnet18 model.weights=FILE."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for label_errors.csv and label_errors.html.")] = None,
 ) -> None:
     """List labels that are probably wrong, judged by models that never saw the image.
 
+    Of images and runs by a linear head on a pretrained network's features, each image left out; of a sweep by its folds.
     Exit codes: 0 none is suspected, 1 some are, 2 the images or runs can't be used.
     """
-    from raylight.auditing.commands import audit_labels
+    from raylight.pipeline.probing.labels import list_suspects
 
-    _guarded(lambda: audit_labels(target, settings or [], out), folder=out)
+    _guarded(lambda: list_suspects(target, settings or [], out), folder=out)
 
 
 @app.command()

@@ -1,8 +1,9 @@
 """``raylight labels``: which labels are suspect, by confident learning (cleanlab) on out-of-fold predictions.
 
 Each image is judged by a model that hasn't learnt from it: the networks of a cross-validation (the folds of a sweep),
-or, of a folder of images, a plain model of their 32 x 32 thumbnails, which is good enough where classes differ at a
-glance, and says so where they don't. Suspects are listed with pictures; nothing is changed.
+a head on a pretrained network's features (``pipeline.probing.labels``), or, where there is no such network, a plain
+model of the 32 x 32 thumbnails, which is good enough where classes differ at a glance, and says so where they don't. Suspects
+are listed with pictures; nothing is changed.
 """
 
 import csv
@@ -179,14 +180,40 @@ def labels_of_data(index: Index, name: str) -> LabelErrors:
         )
         model.fit(features[~held], targets[~held])
         probabilities[np.ix_(held, model.classes_)] = model.predict_proba(features[held])
-    return LabelErrors(
+    return labels_by(
+        usable,
+        probabilities,
         name=name,
         judge="a plain model of the 32 x 32 thumbnails that never saw the image",
-        n=len(usable),
+        better="A pretrained network judges better: bring its weights and say model.weights=FILE. Or train a cross-validation "
+        "(data.folds=5 -m data.fold=0,1,2,3,4) and give its folder.",
+    )
+
+
+def labels_by(
+    images: Index, probabilities: Float[np.ndarray, "image class"], *, name: str, judge: str, better: str
+) -> LabelErrors:
+    """Suspects by given probabilities.
+
+    Args:
+        images: usable ones.
+        probabilities: of each, by a model that never saw it.
+        name: of the data.
+        judge: what gave the probabilities, in words.
+        better: what would judge better, in a sentence.
+
+    Raises:
+        ConfigError: cleanlab isn't installed.
+    """
+    targets = images.targets()
+    return LabelErrors(
+        name=name,
+        judge=judge,
+        n=len(images),
         accuracy=float((probabilities.argmax(axis=1) == targets).mean()),
-        better="Train a cross-validation (data.folds=5 -m data.fold=0,1,2,3,4) and give its folder.",
-        suspects=_suspects(list(usable.column("path")), targets, probabilities, index.class_names),
-        index=index,
+        better=better,
+        suspects=_suspects(list(images.column("path")), targets, probabilities, images.class_names),
+        index=images,
     )
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 from scipy.linalg import eigh
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
 RATIOS = tuple(10.0 ** (power / 2) for power in range(-8, 9))
 """Penalties that are tried, as multiples of the mean squared norm of the centred, scaled features of an image."""
@@ -87,6 +89,24 @@ def leave_one_out(
             best = LeftOut(truth - left_out, ratio, error)
     assert best is not None
     return best
+
+
+def probabilities_of(left_out: LeftOut, targets: Int64[np.ndarray, " image"]) -> Float[np.ndarray, "image class"]:
+    """Scores as probabilities: the softmax at the temperature with the least cross-entropy of the images' own classes.
+
+    Args:
+        left_out: verdicts.
+        targets: class number of each image, as it is labelled.
+    """
+
+    def surprise(log_temperature: float) -> float:
+        return -float(
+            log_softmax(left_out.scores / np.exp(log_temperature), axis=1)[np.arange(len(targets)), targets].mean()
+        )
+
+    found = minimize_scalar(surprise, bounds=(-7.0, 3.0), method="bounded")
+    probabilities: Float[np.ndarray, "image class"] = softmax(left_out.scores / np.exp(found.x), axis=1)
+    return probabilities
 
 
 def _principal(
