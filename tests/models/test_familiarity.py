@@ -7,7 +7,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
-from raylight.models.familiarity import Familiarity, distances, fewest, fit
+from raylight.models.familiarity import Familiarity, distances, fewest, fit, nearest
 
 
 def test_distances_are_those_to_the_kth_neighbour() -> None:
@@ -17,6 +17,15 @@ def test_distances_are_those_to_the_kth_neighbour() -> None:
     wanted, _ = NearestNeighbors(n_neighbors=7).fit(known).kneighbors(normalize(maps.mean(axis=(2, 3))))
     np.testing.assert_allclose(distances(known, maps, 7), wanted[:, -1], atol=1e-5)
     assert distances(known, maps[:0], 7).shape == (0,)
+
+
+def test_the_nearest_are_those_of_scikit_learn_in_order() -> None:
+    rng = np.random.default_rng(6)
+    known, features = rng.normal(size=(80, 8)), rng.normal(size=(20, 8))
+    wanted = (
+        NearestNeighbors(n_neighbors=3).fit(normalize(known)).kneighbors(normalize(features), return_distance=False)
+    )
+    assert nearest(known, features, 3).tolist() == wanted.tolist()
 
 
 def test_at_most_the_allowed_share_of_like_images_is_refused_on_average() -> None:

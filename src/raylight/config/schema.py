@@ -333,6 +333,8 @@ class ReportConfig:
     """Write the same figures as vector graphics for a paper, too."""
     gradcam: bool = True
     """Show where the network looked on the report's example images."""
+    neighbours: bool = True
+    """Show, beside each error in the report, the training images most alike to the network; not with ``data.feed=stream``."""
     shortcuts: bool = False
     """Test the network on images without their centre, their detail, ...: what does it go by? Costs some predictions."""
     subgroups: dict[str, list[Any]] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 
 from raylight.storage.atomic import write_atomically
 
@@ -125,6 +125,20 @@ def distances(
         nearest = np.partition(products, -neighbours, axis=1)[:, -neighbours]
         found.append(np.sqrt(np.maximum(2 - 2 * nearest, 0)))
     return np.concatenate(found)
+
+
+def nearest(
+    known: Float[np.ndarray, "image ..."], features: Float[np.ndarray, "other_image ..."], count: int
+) -> Int64[np.ndarray, "other_image count"]:
+    """Positions of the nearest known images, the nearest first, by the same distance.
+
+    Args:
+        known: features of ``count`` images or more, as they enter the head.
+        features: of other images.
+        count: how many.
+    """
+    order: Int64[np.ndarray, "other_image count"] = np.argsort(-(_unit(features) @ _unit(known).T), axis=1)[:, :count]
+    return order
 
 
 def _unit(features: Float[np.ndarray, "image ..."]) -> Float[np.ndarray, "image feature"]:

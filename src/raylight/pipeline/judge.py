@@ -22,11 +22,13 @@ from raylight.evaluation.predictions import Predictions, decide, write_csv
 from raylight.machine import peak_memory_gb
 from raylight.models.build import class_probabilities
 from raylight.models.familiarity import FILE as FAMILIARITY
-from raylight.models.familiarity import MOST, fewest, fit
+from raylight.models.familiarity import MOST, fewest, fit, nearest
 from raylight.pipeline.costs import Costs
 from raylight.pipeline.images import Images
 from raylight.pipeline.learner import Learner
 from raylight.report.dashboard import show_result
+from raylight.report.facts import RunFacts
+from raylight.report.images import NEIGHBOURS_FILE, NEIGHBOURS_SHOWN, telling_images
 from raylight.report.results import HELD_OUT_FILE, Circumstances, Results, Selection, write_results
 from raylight.report.run_page import write_report
 from raylight.report.subgroups import write_subgroups
@@ -90,6 +92,13 @@ def judge(config: RunConfig, record: Record, images: Images, learner: Learner, f
     shared = shared_with_training(images.index, config.data.group_duplicates)
     circumstances = Circumstances(cost, shared, images.index.split_warnings, unknown)
     results = write_results(config, run, predictions, images.preprocessing.to_dict(), selection, circumstances)
+    if (
+        config.report.neighbours
+        and config.report.enabled
+        and config.data.feed == "cache"
+        and learner.network.head_start
+    ):
+        _write_neighbours(run, images, learner, finished, results)
     if config.report.shortcuts:
         status.enter("looking for shortcuts")
         for line in find_shortcuts(run, images, learner, finished, predictions, results):
@@ -152,15 +161,7 @@ def learn_familiar(
     run: RunDir, refused: float, images: Images, learner: Learner, finished: FinishedTraining
 ) -> dict[str, Any]:
     """Which images are like those that the network has learnt from: ``familiarity.safetensors``, and what test says of it."""
-    stage = phase_at(learner.phases, finished.best_epoch).input_stage
-    head = learner.network.head_start
-
-    def features(samples: Samples) -> Float[np.ndarray, "image ..."]:
-        if stage == head:
-            cached = learner.store.features(samples, head, None)
-            return np.concatenate([store[rows] for _, store, rows in cached.blocks(np.arange(len(cached)))])
-        return _outputs(images, learner, stage, head)(samples)
-
+    features = _entering_head(images, learner, finished)
     train, val, test = images.of("train"), images.of("val"), images.of_test(finished)
     known, held_out = features(train), features(val)
     found = fit(known[drawn(len(known), MOST)], held_out, refused)
@@ -179,6 +180,43 @@ def learn_familiar(
     low, high = proportion(strange, numbers)
     told |= {"limit": found.limit, "neighbours": found.neighbours}
     return told | {"test_refused": {"value": float(strange.mean()), "low": low, "high": high, "n": len(strange)}}
+
+
+def _entering_head(
+    images: Images, learner: Learner, finished: FinishedTraining
+) -> Callable[[Samples], Float[np.ndarray, "image ..."]]:
+    """What enters the classifier head of the chosen network, of samples; cached where nothing below it has been trained."""
+    stage = phase_at(learner.phases, finished.best_epoch).input_stage
+    head = learner.network.head_start
+    if stage != head:
+        return _outputs(images, learner, stage, head)
+
+    def cached(samples: Samples) -> Float[np.ndarray, "image ..."]:
+        found = learner.store.features(samples, head, None)
+        return np.concatenate([store[rows] for _, store, rows in found.blocks(np.arange(len(found)))])
+
+    return cached
+
+
+def _write_neighbours(
+    run: RunDir, images: Images, learner: Learner, finished: FinishedTraining, results: Results
+) -> None:
+    """``neighbours.json``: of each error that the report shows, the training images that are most alike to the network."""
+    judged = RunFacts(run).test
+    threshold = results.decision.threshold if results.decision else None
+    errors = telling_images(judged, threshold)["errors"]
+    if not len(errors):
+        return
+    features = _entering_head(images, learner, finished)
+    test, train = images.of_test(finished), images.index.in_split("train")
+    place = {path: position for position, path in enumerate(images.index.in_split("test").column("path"))}
+    asked = np.array([place[judged.paths[i]] for i in errors], np.int64)
+    paths, labels = train.column("path"), train.column("label")
+    near = nearest(features(images.of("train")), features(test)[asked], min(NEIGHBOURS_SHOWN, len(train)))
+    run.write_json(
+        NEIGHBOURS_FILE,
+        {judged.paths[i]: [[paths[k], labels[k]] for k in row] for i, row in zip(errors, near, strict=True)},
+    )
 
 
 def find_shortcuts(

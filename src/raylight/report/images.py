@@ -36,6 +36,12 @@ SAMPLE = 160
 """Height and width of a sample of the data, in pixels."""
 
 
+NEIGHBOURS_FILE = "neighbours.json"
+"""Of test images, path and class of the training images that are most alike to the network."""
+
+NEIGHBOURS_SHOWN = 3
+
+
 @dataclass(frozen=True, eq=False)
 class Example:
     """A test image and what became of it.

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from raylight.evaluation.predictions import read_csv
 from raylight.report.facts import RunFacts
+from raylight.report.images import telling_images
 from raylight.report.run_page import write_report
 from raylight.report.sections.result import result
 from tests.report.page_reader import Page
@@ -74,3 +75,15 @@ def test_what_so_many_test_images_can_tell_is_said(finished):
     said = result(facts)["resolution"]
     assert said.startswith(f"16 test images measure an accuracy of {facts.right / 16:.2f} to ±")
     assert said in html.unescape(write_report(finished.run).read_text(encoding="utf-8"))
+
+
+def test_the_training_images_most_alike_stand_beside_an_error(finished):
+    facts = RunFacts(finished.run)
+    position = telling_images(facts.test, facts.threshold)["errors"][0]
+    path, near = facts.test.paths[position], facts.index.in_split("train").column("path")[:2]
+    finished.run.write_json("neighbours.json", {path: [[near[0], "cat"], [near[1], "dog"], ["gone.png", "dog"]]})
+    page = write_report(finished.run).read_text(encoding="utf-8")
+    assert page.count("most alike in training:") == 1
+    assert html.unescape(page).count(f'alt="{near[0]}: cat"') == 1
+    assert "gone.png: dog" not in page
+    assert "1 picture can" in page

@@ -18,10 +18,13 @@ from raylight.evaluation.sample_size import resolution
 from raylight.models.stages import StagedNetwork
 from raylight.report.facts import RunFacts, chosen_row
 from raylight.report.images import (
+    NEIGHBOURS_FILE,
+    SAMPLE,
     Example,
     OriginalFiles,
     chart,
     examples,
+    jpeg,
     telling_images,
 )
 from raylight.report.sections.data import ROWS
@@ -215,6 +218,7 @@ def images(facts: RunFacts, network: StagedNetwork | None) -> dict[str, Any]:
     def shown(name: str) -> list[Example]:
         return examples(facts.test, facts.threshold, chosen[name], files, network, facts.preprocessing)
 
+    neighbours = facts.run.read_json(NEIGHBOURS_FILE) if (facts.run / NEIGHBOURS_FILE).is_file() else {}
     try:
         found = {name: shown(name) for name, _, _ in kinds}
     except RunError as error:
@@ -223,6 +227,12 @@ def images(facts: RunFacts, network: StagedNetwork | None) -> dict[str, Any]:
         found = {name: shown(name) for name, _, _ in kinds}
     return {
         "kinds": [(title, words, found[name]) for name, title, words in kinds],
+        "neighbours": {
+            path: [
+                (jpeg(view), label, near) for near, label in rows if (view := files.pixels(near, SAMPLE)) is not None
+            ]
+            for path, rows in neighbours.items()
+        },
         "missing": files.missing_words,
         "no_heat": no_heat,
         "n_errors": len(facts.test) - facts.right,
