@@ -139,6 +139,9 @@ def evaluate(
         str | None,
         typer.Option(metavar="THEIRS=OWN,...", help="Classes of --data that the run calls otherwise: cats=cat."),
     ] = None,
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="More images from where --data comes from; they sharpen its accuracy.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write metrics.json and predictions.csv into this folder.")] = None,
 ) -> None:
     """Measure a run again, from its folder alone.
@@ -147,7 +150,7 @@ def evaluate(
     """
     from raylight.serving.evaluate import evaluate_run
 
-    _guarded(lambda: evaluate_run(run, data, classes, out), folder=out)
+    _guarded(lambda: evaluate_run(run, data, classes, out, unlabelled), folder=out)
 
 
 @app.command()

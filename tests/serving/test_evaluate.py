@@ -219,3 +219,23 @@ def test_where_no_file_can_be_used_each_is_named_with_its_reason(
     for label in ("left", "right"):
         assert f"{label}/cut.png: not a whole image of an accepted format" in done.stderr
     assert "None of the 2 images in" in done.stderr
+
+
+def test_unlabelled_images_sharpen_the_accuracy_of_a_new_site(raylight: Command, run: Path, tmp_path: Path) -> None:
+    for name in ("left", "right"):
+        draw(tmp_path / "few", name, 4, 9)
+        draw(tmp_path / "many", name, 20, 10)
+    (tmp_path / "many" / "left" / "broken.png").write_bytes(b"nothing")
+    out = tmp_path / "out"
+    done = raylight("evaluate", run, "--data", tmp_path / "few", "--unlabelled", tmp_path / "many", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "broken.png: " in done.stderr
+    assert "With 40 unlabelled images, accuracy " in done.stdout
+    powered = json.loads((out / "metrics.json").read_text())["prediction_powered"]
+    assert (powered["n_labelled"], powered["n_unlabelled"]) == (8, 40)
+    assert powered["alone"] == json.loads((out / "metrics.json").read_text())["test/accuracy"]["value"]
+    refused = raylight("evaluate", run, "--unlabelled", tmp_path / "many")
+    assert (refused.exit_code, "--unlabelled: are images from where those of --data" in refused.stderr) == (2, True)
+    (tmp_path / "empty").mkdir()
+    refused = raylight("evaluate", run, "--data", tmp_path / "few", "--unlabelled", tmp_path / "empty")
+    assert (refused.exit_code, "has 0 usable images" in refused.stderr) == (2, True)

@@ -6,7 +6,7 @@ The network, the temperature and the threshold are the run's; nothing is fitted 
 import hashlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from raylight.config.rules.metric_names import LABELS, reported
 from raylight.data.names import single_line
 from raylight.errors import ConfigError, DataError, RunError
 from raylight.evaluation.caveats import caveat_sentences
+from raylight.evaluation.clinical.prediction_powered import PoweredAccuracy, powered_accuracy
 from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.evaluation.differences.paired import recovered
 from raylight.evaluation.intervals import Interval
@@ -25,6 +26,7 @@ from raylight.runs.console import progress_bar
 from raylight.runs.looks import counted
 from raylight.runs.run_dir import STATUS_FILE, RunDir
 from raylight.serving.labelled_images import LabelledImages, foreign_images, own_test_images, parse_classes
+from raylight.serving.predict import find_files
 from raylight.serving.predictor import UNLIKE, Predictor, UnusableRunError
 from raylight.storage.remote import AnyPath
 
@@ -58,6 +60,7 @@ class Outcome:
         own: each metric of the run's own test.
         shifts: from ``own`` to ``estimates``; empty where the images are the run's own.
         notes: what a reader must know of the numbers.
+        powered: the accuracy that unlabelled images sharpen, where there are some.
     """
 
     predictor: Predictor
@@ -68,9 +71,12 @@ class Outcome:
     own: Mapping[str, Estimate]
     shifts: Mapping[str, Shift]
     notes: tuple[str, ...]
+    powered: PoweredAccuracy | None = None
 
 
-def evaluate_run(run: Path, data: str | None, classes: str | None, out: Path | None) -> int:
+def evaluate_run(
+    run: Path, data: str | None, classes: str | None, out: Path | None, unlabelled: Path | None = None
+) -> int:
     """Evaluate a run and print each metric with its interval; beside another folder's, the run's own and the shift.
 
     Args:
@@ -79,6 +85,7 @@ def evaluate_run(run: Path, data: str | None, classes: str | None, out: Path | N
             test split, that alone is judged, else all of it. ``None`` takes the run's own test images from where they were.
         classes: the run's names for classes that the data spells otherwise: ``cats=cat,dogs=dog``.
         out: folder for ``metrics.json`` and ``predictions.csv``; not a run's own.
+        unlabelled: folder with further images from where ``data`` comes from, which sharpen the estimate of its accuracy.
 
     Returns:
         0. Files of ``data`` that can't be used are named and left out.
@@ -88,7 +95,15 @@ def evaluate_run(run: Path, data: str | None, classes: str | None, out: Path | N
     """
     if out is not None and (out / STATUS_FILE).exists():
         raise ConfigError([f"--out: {out} is a run folder, whose own results would be lost; name another folder"])
-    outcome = evaluated(run, data, classes, lambda path, why: sys.stderr.write(f"{single_line(path)}: {why}\n"))
+    if unlabelled is not None and data is None:
+        raise ConfigError(["--unlabelled: are images from where those of --data come from, which isn't given"])
+
+    def tell(path: str, why: str) -> None:
+        sys.stderr.write(f"{single_line(path)}: {why}\n")
+
+    outcome = evaluated(run, data, classes, tell)
+    if unlabelled is not None:
+        outcome = _with_unlabelled(outcome, unlabelled, tell)
     _print(outcome)
     if out is not None:
         _write(outcome, out)
@@ -141,6 +156,27 @@ def evaluated(
     shifts = {} if data is None else {name: shift(one, own[name]) for name, one in estimates.items() if name in own}
     notes += _agreement(estimates, own) if data is None else _summary(shifts)
     return Outcome(predictor, images, predictions, rejected, estimates, own, shifts, tuple(notes))
+
+
+def _with_unlabelled(outcome: Outcome, folder: Path, on_rejected: Callable[[str, str], object]) -> Outcome:
+    """The outcome with the accuracy that unlabelled images of the same kind sharpen."""
+    predictor, found = outcome.predictor, find_files([folder])
+    for path, problem in found.problems:
+        on_rejected(str(path), problem)
+    confidences = [np.zeros(0)]
+    for block in predictor.predict_files(found.files):
+        for position, reason in zip(block.positions, block.reasons, strict=True):
+            if reason is not None:
+                on_rejected(str(found.files[position]), reason)
+        given = predictor.decide(block.probabilities)
+        confidences.append(block.probabilities[np.arange(len(given)), given])
+    labelled = outcome.predictions.labelled(predictor.threshold)
+    sure = labelled.probabilities[np.arange(len(labelled.labels)), labelled.predicted]
+    unlabelled = np.concatenate(confidences)
+    if min(len(sure), len(unlabelled)) < 2:
+        raise DataError(f"--unlabelled: {folder} has {len(unlabelled)} usable images; two at least are needed.")
+    powered = powered_accuracy(labelled.predicted == labelled.labels, sure, unlabelled)
+    return replace(outcome, powered=powered, notes=(*outcome.notes, powered.sentence()))
 
 
 def shift(new: Estimate, own: Estimate) -> Shift:
@@ -290,6 +326,7 @@ def _write(outcome: Outcome, out: Path) -> None:
                 f"shift/{name}": {"value": change.value, "low": change.interval.low, "high": change.interval.high}
                 for name, change in outcome.shifts.items()
             },
+            **({"prediction_powered": asdict(outcome.powered)} if outcome.powered else {}),
             "provenance": {
                 "run": str(outcome.predictor.run.path.absolute()),
                 "data": str(outcome.images.root),

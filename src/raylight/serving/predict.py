@@ -49,7 +49,7 @@ def predict_images(run: Path, images: Sequence[Path], out: Path | None) -> int:
         OSError: ``out`` can't be written.
     """
     predictor = Predictor.open(run)
-    found = _find(images)
+    found = find_files(images)
     for kind in group_ignored(found.ignored, ()):
         sys.stderr.write(f"{single_line(kind.sentence)}\n")
     for path, problem in found.problems:
@@ -85,7 +85,7 @@ def predictions_of(run: Path, images: Sequence[Path]) -> "pd.DataFrame":
     import pandas as pd
 
     predictor = Predictor.open(run)
-    found = _find(images)
+    found = find_files(images)
     columns = ["path", "predicted", *(f"p_{name}" for name in predictor.class_names), "reason"]
     told: dict[Path, list[Any]] = {}
     for rows, failures in _predicted(predictor, found.files):
@@ -112,12 +112,12 @@ def _predicted(predictor: Predictor, files: Sequence[Path]) -> Iterator[tuple[li
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What the arguments lead to.
+class FoundFiles:
+    """What paths lead to.
 
     Attributes:
         files: to predict, in order.
-        problems: path and reason of each argument that leads nowhere.
+        problems: path and reason of each path that leads nowhere.
         ignored: files below folders that don't look like images.
     """
 
@@ -126,7 +126,8 @@ class _Found:
     ignored: list[IgnoredEntry]
 
 
-def _find(images: Sequence[Path]) -> _Found:
+def find_files(images: Sequence[Path]) -> FoundFiles:
+    """The files among paths, and the images below those that are folders."""
     files: list[Path] = []
     problems: list[tuple[Path, str]] = []
     ignored: list[IgnoredEntry] = []
@@ -140,7 +141,7 @@ def _find(images: Sequence[Path]) -> _Found:
             files.append(path)
         else:
             problems.append((path, "there is no such file or folder"))
-    return _Found(files, problems, ignored)
+    return FoundFiles(files, problems, ignored)
 
 
 def _images_below(folder: Path, problems: list[tuple[Path, str]], ignored: list[IgnoredEntry]) -> Iterator[Path]:
