@@ -15,6 +15,7 @@ from raylight.comparison.cells import SHOWN
 from raylight.comparison.recipes import Recipe
 from raylight.comparison.study import Study, study_of
 from raylight.comparison.study_text import latex, markdown, print_study, runs_word, sides, verdict
+from raylight.comparison.subgroups import SubgroupDifference, subgroup_differences, subgroup_sentences
 from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER, METRICS
 from raylight.errors import ConfigError
 from raylight.report.images import SAMPLE, OriginalFiles, jpeg
@@ -67,6 +68,8 @@ def compare_runs(runs: Sequence[Path], out: Path | None) -> int:
     except OSError as error:
         raise ConfigError([f"--out {out}: it can't be written ({error.strerror}); name another folder"]) from error
     print_study(study)
+    for sentence in subgroup_sentences(subgroup_differences(study)):
+        print(sentence)  # noqa: T201 - the command's result
     for path in files.values():
         print(path)  # noqa: T201 - the command's result
     return 0
@@ -90,6 +93,7 @@ def write_study(study: Study, out: Path) -> dict[str, Path]:
         (pair, *(_pictures(winner, loser, keys, files) for winner, loser, keys in sides(pair)))
         for pair in study.pairs[:PICTURED_PAIRS]
     ]
+    differences = subgroup_differences(study)
     page = render(
         "comparison.html",
         study=study,
@@ -104,6 +108,7 @@ def write_study(study: Study, out: Path) -> dict[str, Path]:
         finite=math.isfinite,
         verdict=verdict,
         runs_word=runs_word(study),
+        of_subgroups=list(subgroup_sentences(differences)),
         data=first.config.data.name,
         medical=first.config.data.medical,
     )
@@ -114,8 +119,26 @@ def write_study(study: Study, out: Path) -> dict[str, Path]:
         "comparison.tex": latex(study),
         "comparison.html": page,
     }
+    if differences:
+        contents["subgroups.csv"] = _table([_subgroup_row(one) for pair in differences for one in pair])
     return {
         name: write_atomically(out / name, text.encode("utf-8", "surrogateescape")) for name, text in contents.items()
+    }
+
+
+def _subgroup_row(one: SubgroupDifference) -> dict[str, Any]:
+    difference = one.difference
+    return {
+        "first": one.pair.first.name,
+        "second": one.pair.second.name,
+        "column": one.column,
+        "subgroup": one.name,
+        "n": one.n,
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "p": difference.p_value,
+        "p_corrected": "" if math.isnan(one.corrected) else one.corrected,
     }
 
 

@@ -1,0 +1,81 @@
+"""Two runs compared in each subgroup of their test images, where the first one's settings name subgroups.
+
+Leaves out which subgroup an image belongs to (``data.splits.subgroups``), and recipes of several runs.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from raylight.comparison.study import Pair, Study
+from raylight.data.splits.subgroups import subgroups_of
+from raylight.evaluation.clinical.subgroups import FEWEST
+from raylight.evaluation.differences.paired import SIGNIFICANT, Difference, holm, proportion_difference
+
+
+@dataclass(frozen=True)
+class SubgroupDifference:
+    """How much more accurate the second run is in one subgroup.
+
+    Attributes:
+        pair: the runs.
+        column: that makes the subgroup.
+        name: value, or range of values, of the column.
+        n: images that both were tested on.
+        difference: of accuracy, second minus first.
+        corrected: its p-value, corrected for the number of subgroups of the pair (Holm); NaN where the subgroup is too small.
+    """
+
+    pair: Pair
+    column: str
+    name: str
+    n: int
+    difference: Difference
+    corrected: float
+
+
+def subgroup_differences(study: Study) -> list[list[SubgroupDifference]]:
+    """Each pair of single runs in each subgroup that ``report.subgroups`` of the pair's first run names; a list per pair.
+
+    Raises:
+        DataError: its index has no such column any more.
+    """
+    return [found for pair in study.pairs if pair.design == "networks" and (found := _of_pair(pair))]
+
+
+def _of_pair(pair: Pair) -> list[SubgroupDifference]:
+    facts, opinions = pair.first.facts, (pair.first.opinions, pair.second.opinions)
+    if not facts.config.report.subgroups:
+        return []
+    keys = [key for key in opinions[0] if key in opinions[1]]
+    right = [np.array([of[key].most_are_right for key in keys], dtype=bool) for of in opinions]
+    place = {path: i for i, path in enumerate(facts.index.column("path"))}
+    rows = facts.index.select(np.array([place[pair.first.paths[key]] for key in keys], np.int64))
+    named = rows.column("group")
+    groups = np.unique([str(i if group is None else group) for i, group in enumerate(named)], return_inverse=True)[1]
+    found = []
+    for column, names in subgroups_of(rows, facts.config.report.subgroups).items():
+        for name in sorted({name for name in names if name is not None}):
+            inside = np.array([one == name for one in names], dtype=bool)
+            units = groups[inside] if len(np.unique(groups)) < len(groups) else None
+            difference = proportion_difference(right[0][inside], right[1][inside], units)
+            p_value = difference.p_value if len(np.unique(groups[inside])) >= FEWEST else np.nan
+            found.append(SubgroupDifference(pair, column, name, int(inside.sum()), difference, p_value))
+    return [replace(one, corrected=p) for one, p in zip(found, holm([one.corrected for one in found]), strict=True)]
+
+
+def subgroup_sentences(pairs: Sequence[Sequence[SubgroupDifference]]) -> Iterator[str]:
+    """Of each pair, the subgroup in which the second run falls most behind the first; none where it does nowhere."""
+    for differences in pairs:
+        judged = [one for one in differences if not np.isnan(one.corrected)]
+        worst = min(judged, key=lambda one: one.difference.value, default=None)
+        if worst is None or worst.difference.value >= 0:
+            continue
+        pair = worst.pair
+        chance = "more than chance explains" if worst.corrected < SIGNIFICANT else "which chance may explain"
+        yield (
+            f"In the subgroup {worst.column} {worst.name} ({worst.n} images), {pair.second.name} is "
+            f"{-100 * worst.difference.value:.1f} percentage points less accurate than {pair.first.name}, {chance} "
+            f"(p = {worst.corrected:.3g}, corrected for the number of subgroups)."
+        )
