@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint pytest fuzz soak reproduce bench bench-transfer gallery coverage mutation preprocessing constraints clean
+.PHONY: help train test lint pytest docs fuzz soak reproduce bench bench-transfer gallery coverage mutation preprocessing constraints clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -34,6 +34,10 @@ fuzz: $(VENV)/ready-dev  ## Break 20,000 images and decode them (ARGS="--inputs 
 
 soak: $(VENV)/ready-dev  ## Kill random runs, sweeps and cache builds and resume them (ARGS="--minutes 10 --seed 1 --table")
 	$(BIN)/python -m experiments.reliability.soak $(ARGS)
+
+docs: $(VENV)/ready  ## Build the guides and the reference into site/
+	$(UV) --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 reproduce: $(VENV)/ready  ## Run every published system (PHOTOS=DIR FILMS=DIR ARGS="--seeds 1,2,3 --weights DIR")
 	$(BIN)/python experiments/published/reproduce.py --photos $(PHOTOS) --films $(FILMS) $(ARGS)

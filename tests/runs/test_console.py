@@ -68,3 +68,18 @@ def test_messages_are_shown_within_a_context_and_the_logger_is_left_as_it_was(ou
         ours.warning("nowhere")
     assert stream.getvalue() == "within\n"
     assert (ours.level, ours.propagate, list(ours.handlers)) == before
+
+
+def test_a_bar_ends_with_its_work_though_its_stage_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning clears all that is drawn when its own bar begins, and one of ours that was still there broke the run."""
+    from rich import get_console
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    with progress_bar("frozen layers", "auto", closing_line=False) as on_progress:
+        for total in (2, 3):
+            on_progress(1, total)
+            assert len(get_console()._live_stack) == 1
+            on_progress(total, total)
+            assert get_console()._live_stack == []
+        on_progress(1, 2)
+    assert get_console()._live_stack == []

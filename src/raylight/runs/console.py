@@ -68,16 +68,27 @@ def progress_bar(label: str, mode: str, closing_line: bool = True) -> Iterator[C
     if shows_bars(mode):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, transient=True) as bar:
-            task = bar.add_task(label, total=None, visible=False)
+        bar: Progress | None = None
 
-            def on_progress(done: int, total: int) -> None:
-                nonlocal last
-                last = (done, total)
-                bar.update(task, completed=done, total=total, visible=True)
+        def on_progress(done: int, total: int) -> None:
+            """Draw from the first call to the last: Lightning's bar, which may come between, clears all that is drawn."""
+            nonlocal last, bar
+            last = (done, total)
+            if bar is None:
+                columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+                bar = Progress(*columns, transient=True)
+                bar.add_task(label, total=total)
+                bar.start()
+            bar.update(bar.task_ids[0], completed=done, total=total)
+            if done >= total:
+                bar.stop()
+                bar = None
 
+        try:
             yield on_progress
+        finally:
+            if bar is not None:
+                bar.stop()
     else:
 
         def on_progress(done: int, total: int) -> None:

@@ -1,0 +1,145 @@
+"""Every command, Python block and notebook cell of ``docs/`` runs (those of ``extending.md``: ``tests/open``).
+
+The commands of a guide run in their order, in one folder; PATH, TABLE and PHOTO are a small data set, RUN a finished run, and SWEEP
+is what the guide's last sweep printed. Training is cut short by settings added at the end. What needs a cluster is composed alone.
+"""
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from tests.forked import ROOT, last_line, run_forked
+
+DOCS = ROOT / "docs"
+GUIDES = [path for path in sorted(DOCS.glob("*.md")) if path.name != "extending.md"]
+CUT = ("trainer.threads=1", "trainer.batch_size=8", "decode=threads", "logger=none", "report.plots=false", "seed=1")
+CUT += ("report.gradcam=false", "trainer.precision='32'")
+ELSEWHERE = ("ray.address=", "hydra/launcher=submitit")
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def blocks(guide: Path, kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", guide.read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state dict in the place of a downloaded one."""
+    import torchvision
+
+    file = tmp_path_factory.mktemp("weights") / "mobilenet_v2.pt"
+    torch.manual_seed(0)
+    torch.save(torchvision.models.mobilenet_v2().state_dict(), file)
+    return file
+
+
+def settings(words: list[str], weights: Path) -> list[str]:
+    """A training command's own settings and those that cut it short."""
+    if any(word.startswith(ELSEWHERE) for word in words):
+        return [*(word.partition(",")[0] for word in words if word != "-m"), "--cfg", "job"]
+    if {"--cfg", "--help"} & {*words}:
+        return words
+    names = {word.partition("=")[0] for word in words}
+    added = [word for word in CUT if word.partition("=")[0] not in names]
+    pretrained = "model=mobilenet_v2" in words or "model" not in names
+    added += [f"model.weights={weights}"] if pretrained else []
+    added += [] if "model.image_size" in names else ["model.image_size=32"]
+    added += [] if {"trainer.max_epochs", "finetune"} & names else ["trainer.max_epochs=2"]
+    return [*words, *added, "data.limit=20"]
+
+
+@pytest.mark.parametrize("guide", [guide for guide in GUIDES if blocks(guide, "sh")], ids=lambda guide: guide.stem)
+def test_the_commands_of_a_guide_run(
+    guide: Path,
+    run: Path,
+    images: Path,
+    weights: Path,
+    train: Callable[..., Any],
+    raylight: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = tmp_path / "table.csv"
+    files = sorted(path for path in images.rglob("*.*") if path.stem != "broken")
+    rows = (f"{path.relative_to(images)},{path.parent.name}" for path in files)
+    table.write_text("path,label\n" + "\n".join(rows))
+    names = {"PATH": images, "TABLE": table, "PHOTO": files[0], "SWEEP": tmp_path}
+    for command in [line for block in blocks(guide, "sh") for line in block.splitlines()]:
+        runs = iter((tmp_path / "RUN-1", tmp_path / "RUN-2"))
+        words = shlex.split(command)[1:]
+        for place, word in enumerate(words):
+            if word == "RUN":
+                words[place] = str(shutil.copytree(run, next(runs), dirs_exist_ok=True))
+            for name, path in names.items():
+                words[place] = (
+                    words[place].replace(name, str(path)) if re.search(rf"\b{name}\b", word) else words[place]
+                )
+        if words[0] == "train":
+            done = train(*settings(words[1:], weights), cwd=tmp_path)
+            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+            names["SWEEP"] = last_line(done) if "-m" in words else names["SWEEP"]
+        else:
+            used = raylight(*words)
+            assert used.exit_code in ((0, 1) if words[0] in ("audit", "labels") else (0,)), f"{command}\n{used.output}"
+            assert used.output.strip()
+
+
+@pytest.mark.parametrize("guide", [guide for guide in GUIDES if blocks(guide, "python")], ids=lambda guide: guide.stem)
+def test_the_python_of_a_guide_runs(guide: Path, tmp_path: Path) -> None:
+    printed = run_python("\n".join(blocks(guide, "python")), tmp_path)
+    assert {"first_run": "n = ", "comparing": "| model=cnn5 | 1 |"}[guide.stem] in printed
+
+
+def run_python(text: str, folder: Path) -> str:
+    """What a program prints, run in a folder and a process of its own."""
+    import os
+
+    script = folder / "program.py"
+    script.write_text(text)
+    done = run_forked(script, [], folder, os.environ, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_notebook_runs_and_is_stored_as_it_ran(tmp_path: Path) -> None:
+    (notebook,) = DOCS.glob("*.ipynb")
+    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert any("| model=cnn5 | 1 |" in "".join(output.get("text", ())) for output in outputs)
+    program = "\n".join("".join(cell["source"]) for cell in cells)
+    assert "trainer.max_epochs=8" in program
+    printed = run_python(program.replace("trainer.max_epochs=8", "trainer.max_epochs=1"), tmp_path)
+    assert "36 test images." in printed
+    assert "| model=cnn5 | 1 |" in printed
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    pages = re.findall(r"\w+\.md", (ROOT / "mkdocs.yml").read_text())
+    assert {*pages} == {path.name for path in DOCS.glob("*.md")}
+
+
+def test_what_the_reference_names_is_there() -> None:
+    import importlib
+
+    for name in re.findall(r"^::: (\S+)$", (DOCS / "reference.md").read_text(), re.MULTILINE):
+        assert importlib.import_module(name).__doc__
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    """Building them with ``mkdocs build --strict`` (``make docs``) checks more, and needs the extra ``docs``."""
+    for page in DOCS.glob("*.md"):
+        for place in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+            assert (DOCS / place).exists(), f"{page.name}: {place}"
+    assert yaml.safe_load((ROOT / "mkdocs.yml").read_text())["docs_dir"] == "docs"
