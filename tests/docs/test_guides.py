@@ -1,7 +1,8 @@
 """Every command, Python block and notebook cell of ``docs/`` runs (those of ``extending.md``: ``tests/open``).
 
-The commands of a guide run in their order, in one folder; PATH, TABLE and PHOTO are a small data set, RUN a finished run, and SWEEP
-is what the guide's last sweep printed. Training is cut short by settings added at the end. What needs a cluster is composed alone.
+The commands of a guide run in their order, in one folder; PATH, TABLE and PHOTO are a small data set, RUN a finished
+run, and SWEEP is what the guide's last sweep printed. Training is cut short by settings added at the end. What needs a
+cluster is composed alone.
 """
 
 import json
