@@ -151,6 +151,9 @@ def ensure_home() -> None:
     if home != "~" and os.access(home, os.W_OK | os.X_OK):
         os.environ.setdefault("HOME", home)
         return
+    if not hasattr(os, "getuid"):  # Windows, whose temporary folder is the user's own
+        os.environ["HOME"] = tempfile.gettempdir()
+        return
     folder = Path(tempfile.gettempdir(), f"raylight-home-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():

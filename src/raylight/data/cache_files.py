@@ -133,7 +133,7 @@ def _decode_all(
             reasons |= {digests[row]: why for row, why in zip(block_rows, block.reasons, strict=True) if why}
             unsynced += int(block.ok.sum()) * spec.image_bytes
             if unsynced >= _SYNC_EVERY:
-                os.fdatasync(output.fileno())
+                getattr(os, "fdatasync", os.fsync)(output.fileno())  # macOS and Windows have the latter alone
                 unsynced = 0
             done += len(block.positions) if attempt == 0 else 0
             on_progress(done, len(digests))

@@ -88,8 +88,13 @@ def sync_all() -> None:
 
 
 def sync(path: Path) -> None:
-    """Makes a file's content, or a folder's list of names, survive a power failure."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Makes a file's content, or a folder's list of names, survive a power failure.
+
+    Windows syncs no folders, and files only where they are open for writing.
+    """
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:

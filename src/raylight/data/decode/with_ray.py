@@ -114,7 +114,9 @@ class _OpenFile:
     """Ray's ID of the node whose process will read the file."""
 
     def descriptor(self) -> int | None:
-        """Opens the file for writing; ``None`` if this machine can't reach it."""
+        """Opens the file for writing; ``None`` if this machine can't reach it, or can't write at a place (Windows)."""
+        if not hasattr(os, "pwrite"):
+            return None
         try:
             return os.open(self.name, os.O_WRONLY)
         except OSError:
