@@ -147,3 +147,20 @@ def test_a_pattern_that_fits_no_option_and_several_values_without_a_sweep_are_on
     assert problems("-m", "optimizer=glob(ad*)") == []
     (several,) = problems("model=cnn2,cnn3")
     assert "names several values; sweep over them with -m" in several
+
+
+def test_help_lists_every_group_from_few_copies_of_the_options(
+    start: Main, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from hydra._internal.config_loader_impl import CachingConfigRepository, ConfigLoaderImpl
+
+    made: list[object] = []
+    copying, parsing = CachingConfigRepository.__init__, ConfigLoaderImpl._parse_overrides_and_create_caching_repo
+    monkeypatch.setattr(CachingConfigRepository, "__init__", lambda *args: made.append(args) or copying(*args))
+    assert start("--help")[0] == 0
+    said = capfd.readouterr().out
+    for folder in (path for path in CONF.iterdir() if path.is_dir()):
+        options = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        assert f"{folder.name}: {options}" in said
+    assert len(made) <= 3  # it was a hundred
+    assert ConfigLoaderImpl._parse_overrides_and_create_caching_repo is parsing

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,30 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any], rehearse: Rehears
         except ConfigError as error:
             print(error, file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
             return error.exit_code
-    with contextlib.chdir(start):
+    with contextlib.chdir(start), options_copied_once() if arguments.help else contextlib.nullcontext():
         return _launched(conf_dir, run_job, start)
+
+
+@contextlib.contextmanager
+def options_copied_once() -> Iterator[None]:
+    """Let Hydra list its groups from one copy of all options: 1.3 copies them for each group, most of what ``--help`` takes."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    loaders: Any = ConfigLoaderImpl
+    copied = loaders._parse_overrides_and_create_caching_repo
+    made: dict[tuple[str | None, ...], Any] = {}
+
+    def once(loader: Any, config_name: str | None, overrides: list[str]) -> Any:
+        key = (config_name, *overrides)
+        if key not in made:
+            made[key] = copied(loader, config_name, overrides)
+        return made[key]
+
+    loaders._parse_overrides_and_create_caching_repo = once
+    try:
+        yield
+    finally:
+        loaders._parse_overrides_and_create_caching_repo = copied
 
 
 def _launched(conf_dir: Path, run_job: Callable[[DictConfig], Any], start: Path) -> int:
