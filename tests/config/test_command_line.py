@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from raylight.config.command_line import arranged, read_override, with_own_options
+from raylight.config.command_line import arranged, read_override
 from raylight.errors import ConfigError
 
 
@@ -43,10 +43,10 @@ def test_flags_may_stand_anywhere() -> None:
 
 def test_a_class_named_for_the_model_brings_the_option_for_it() -> None:
     target = "+model._target_=my_package.nets.Tiny"
-    assert with_own_options(["-m", target, "seed=1,2"]) == ["-m", target, "seed=1,2", "model=own"]
-    assert with_own_options(["loss._target_=a.B", "model=cnn2"])[2:] == ["loss=own"]
+    assert arranged(["-m", target, "seed=1,2"]) == ["-m", target, "seed=1,2", "model=own"]
+    assert arranged(["loss._target_=a.B", "model=cnn2"])[2:] == ["loss=own"]
     for left in ([target, "model=mine"], ["--config-path", "RUN", target], ["model=cnn2"]):
-        assert with_own_options(left) == left
+        assert arranged(left) == left
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,16 @@ def test_mistakes_are_named_on_stderr_with_exit_code_2(start: Main, capfd: pytes
     assert "modle: there is no such setting; did you mean 'model'?" in output.err
 
 
+def test_a_class_named_for_the_model_brings_its_option_into_what_is_shown(
+    start: Main, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, _ = start("--cfg", "job", "--package", "model", "+model._target_=torchvision.models.MobileNetV2")
+    output = capfd.readouterr()
+    assert code == 0
+    assert "family: own" in output.out
+    assert "_target_: torchvision.models.MobileNetV2" in output.out
+
+
 def test_relative_paths_are_meant_from_where_the_command_was_started(start: Main, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     _, (config,) = start("data=folder", "data.root=photos")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from raylight.config.quoting import quoted
 from raylight.config.schema import DataConfig, RunConfig
 from raylight.errors import ConfigError
-from raylight.installation import OPTION_FILES
 from raylight.machine import usable_cpus
 from raylight.runs.run_dir import STATUS_FILE
 
@@ -154,6 +153,8 @@ def settings(target: str, overrides: Sequence[str]) -> RunConfig:
     Raises:
         ConfigError: there is no such folder, option or setting; all mistakes are listed.
     """
+    from raylight.config.launch import composed, load_config
+
     name, is_option, _ = target.partition("=")
     if Path(target).expanduser().is_dir():
         is_option = ""
@@ -168,18 +169,7 @@ def settings(target: str, overrides: Sequence[str]) -> RunConfig:
         raise ConfigError([f"{text}: an audit takes settings of the data only (data.NAME=VALUE)" for text in foreign])
     folder = Path(target).expanduser()
     chosen = [target] if is_option else ["data=folder", f"data.root={quoted(str(folder.resolve()))}"]
-    config = _composed([*chosen, *overrides, *WITHOUT_TRAINING])
+    config = load_config(composed([*chosen, *overrides, *WITHOUT_TRAINING])[0])
     if not is_option and config.data.name == "folder":
         return replace(config, data=replace(config.data, name=folder.resolve().name))
     return config
-
-
-def _composed(arguments: list[str]) -> RunConfig:
-    from hydra import compose, initialize_config_dir
-
-    from raylight.config.launch import checked_arguments, load_config, register_schema
-
-    register_schema()
-    checked = checked_arguments(OPTION_FILES, arguments)
-    with initialize_config_dir(str(OPTION_FILES), version_base="1.3"):
-        return load_config(compose("train", overrides=checked))

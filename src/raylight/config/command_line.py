@@ -17,10 +17,13 @@ _ALONE = ("run", "multirun", "cfg", "info", "shell_completion")
 
 
 def arranged(arguments: list[str]) -> list[str]:
-    """The same command with its flags first, which is how Hydra's parser wants it.
+    """The same command with its flags first, which is how Hydra's parser wants it, and with the option files that it implies.
 
     Args:
         arguments: what follows ``train.py``.
+
+    Returns:
+        The arguments; with ``model=own`` (``loss=own``) where a class is named but no model (loss).
 
     Raises:
         ConfigError: there is no such flag, a flag's value is missing or wrong, or two exclude each other.
@@ -44,20 +47,12 @@ def arranged(arguments: list[str]) -> list[str]:
     if len(together) > 1:
         raise ConfigError([f"{together[0]}: can't be asked for together with {together[1]}; choose one"])
     overrides = [*parsed.overrides, *left]
-    return [*(argument for argument in arguments if argument not in overrides), *overrides]
-
-
-def with_own_options(arguments: list[str]) -> list[str]:
-    """The same command with ``model=own`` (``loss=own``) where a class is named, but no model (loss).
-
-    Args:
-        arguments: what follows ``train.py``, flags first.
-    """
-    keys = {argument.partition("=")[0].lstrip("+") for argument in arguments}
-    if any(argument.startswith(("--config-", "-cp", "-cn")) for argument in arguments):
-        return arguments
-    missing = [group for group in ("model", "loss") if f"{group}._target_" in keys and group not in keys]
-    return [*arguments, *(f"{group}=own" for group in missing)]
+    flags = [argument for argument in arguments if argument not in overrides]
+    if any(flag.startswith(("--config-", "-cp", "-cn")) for flag in flags):
+        return [*flags, *overrides]
+    keys = {text.partition("=")[0].lstrip("+") for text in overrides}
+    own = [f"{group}=own" for group in ("model", "loss") if f"{group}._target_" in keys and group not in keys]
+    return [*flags, *overrides, *own]
 
 
 def read_override(text: str, *, multirun: bool) -> tuple[Any, str | None]:

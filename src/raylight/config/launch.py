@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from raylight.config.check import completed, config_problems, inside_free_node, known_keys
-from raylight.config.command_line import arranged, read_override, with_own_options
+from raylight.config.command_line import arranged, read_override
 from raylight.config.overrides import all_groups, compositions, override_problems
 from raylight.config.paths import with_absolute_paths
 from raylight.config.resume import resumed_arguments, start_of
@@ -26,7 +26,7 @@ from raylight.config.schema import RunConfig
 from raylight.config.untyped import with_choices
 from raylight.errors import ConfigError, first_line
 from raylight.imports import few_collections
-from raylight.installation import TRAIN
+from raylight.installation import OPTION_FILES, TRAIN
 from raylight.process import ensure_home, set_variables, shorten_waits
 
 Rehearsal = Callable[[RunConfig], Sequence[str]]
@@ -218,7 +218,6 @@ def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal 
     from hydra.core.override_parser.types import Override
     from hydra.errors import HydraException
 
-    arguments = with_own_options(arguments)
     parsed = get_args_parser().parse_args(arguments)
     config_dir = str(Path(parsed.config_path).resolve()) if parsed.config_path else str(conf_dir)
     config_name = parsed.config_name or "train"
@@ -274,6 +273,31 @@ def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal 
     if problems:
         raise ConfigError(problems)
     return [rewritten.get(text, text) for text in arguments]
+
+
+def composed(arguments: list[str], rehearse: Rehearsal = lambda _: ()) -> tuple[DictConfig, Path, list[str]]:
+    """Check and compose a command line outside of ``train.py``.
+
+    Args:
+        arguments: what would follow ``train.py``.
+        rehearse: builds what a checked config names.
+
+    Returns:
+        The config, the folder of its run, and the arguments as checked.
+
+    Raises:
+        ConfigError: listing every problem.
+    """
+    from hydra import compose, initialize_config_dir
+
+    register_schema()
+    checked = checked_arguments(OPTION_FILES, arguments, rehearse)
+    with initialize_config_dir(str(OPTION_FILES), version_base="1.3"):
+        config = compose("train", overrides=checked, return_hydra_config=True)
+        folder = Path(config.hydra.run.dir).absolute()
+    with open_dict(config):
+        del config["hydra"]
+    return config, folder, checked
 
 
 def load_config(config: DictConfig, *, weights_needed: bool = True) -> RunConfig:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raylight.config.command_line import arranged
-from raylight.config.launch import checked_arguments, register_schema
+from raylight.config.launch import composed
 from raylight.config.paths import with_absolute_paths
 from raylight.config.untyped import with_choices
 from raylight.errors import ConfigError, RunError
-from raylight.installation import OPTION_FILES, TRAIN, join_project
+from raylight.installation import TRAIN, join_project
 from raylight.process import shorten_waits
 
 
@@ -28,9 +28,6 @@ def train_here(settings: Sequence[str], *, progress: bool | None) -> Path:
         RaylightError: the data, the weights or the training can't be used.
         KeyboardInterrupt: the run was interrupted; ``raylight resume`` goes on with it.
     """
-    from hydra import compose, initialize_config_dir
-    from omegaconf import open_dict
-
     from raylight.pipeline.job import run_here
     from raylight.pipeline.rehearsal import rehearsal_problems
     from raylight.runs.console import in_notebook, messages_on
@@ -41,17 +38,11 @@ def train_here(settings: Sequence[str], *, progress: bool | None) -> Path:
         raise ConfigError([f"{flags[0]}: a call takes settings only; a sweep is a loop over calls, or {TRAIN} -m ..."])
     shorten_waits()
     join_project()
-    register_schema()
     shown = in_notebook() if progress is None else progress
     typed, said = with_choices(arranged([*settings]))
     if not shown and not any(text.startswith("trainer.progress=") for text in typed):
         typed.append("trainer.progress=off")
-    checked = checked_arguments(OPTION_FILES, typed, rehearsal_problems)
-    with initialize_config_dir(str(OPTION_FILES), version_base="1.3"):
-        config = compose("train", overrides=checked, return_hydra_config=True)
-        folder = Path(config.hydra.run.dir).absolute()
-    with open_dict(config):
-        del config["hydra"]
+    config, folder, checked = composed(typed, rehearsal_problems)
     with messages_on(sys.stdout if shown else None):
         for sentence in said if shown else ():
             sys.stdout.write(f"{sentence}\n")
