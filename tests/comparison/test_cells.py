@@ -1,10 +1,12 @@
 """How values, intervals and differences are written."""
 
+import io
 import math
 
 import pytest
+from rich.console import Console
 
-from raylight.comparison.cells import cell, difference_words, markdown_head, markdown_row, words
+from raylight.comparison.cells import TextTable, cell, difference_words, words
 from raylight.evaluation.differences.paired import Difference
 from raylight.evaluation.differences.random_effects import spread
 
@@ -20,11 +22,11 @@ def test_a_metric_has_its_deviation_where_there_are_several_runs() -> None:
 
 
 def test_a_cell_holds_the_interval_and_what_a_third_run_would_make_of_it() -> None:
-    assert cell(spread("mcc", [value(0.5)]), " / ") == "0.500 / 0.400 to 0.600"
+    assert cell(spread("mcc", [value(0.5)])) == "0.500\n0.400 to 0.600"
     two = spread("mcc", [value(0.49), value(0.51)])
     assert two.worth_another is not None
     third = f"{two.worth_another.low:.3f} to {two.worth_another.high:.3f}"
-    assert cell(two, "|").split("|")[2:] == ["with a third:", third]
+    assert cell(two).splitlines()[2:] == ["with a third:", third]
 
 
 @pytest.mark.parametrize(
@@ -40,5 +42,14 @@ def test_a_difference_is_signed(difference: tuple[float, float, float], text: st
 
 
 def test_a_bar_in_a_name_does_not_end_its_cell() -> None:
-    assert markdown_head(["a", "b"]) == ["| a | b |", "| --- | --- |"]
-    assert markdown_row(["x|y", "1"]) == r"| x\|y | 1 |"
+    table = TextTable("", ["a", "b"], [["x|y", "1"], ["z", "2\n1 to 3"]], [None, "bold"])
+    assert table.markdown() == ["| a | b |", "| --- | --- |", r"| x\|y | 1 |", "| **z** | 2<br>1 to 3 |"]
+
+
+def test_a_table_on_the_terminal_takes_no_name_for_markup() -> None:
+    console = Console(file=io.StringIO(), width=60)
+    console.print(TextTable("Sweep [red]", ["model", "runs"], [["[32,64]", "1\n2"]]).terminal())
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert "Sweep [red]" in shown
+    assert "[32,64]" in shown

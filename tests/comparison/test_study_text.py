@@ -43,6 +43,6 @@ def test_markdown_has_a_row_for_each_recipe_and_pair(two: tuple[Path, Path]) -> 
     study = study_of(two)
     lines = markdown(study).splitlines()
     rows = [line for line in lines if line.startswith(("| small", "| tiny"))]
-    assert [row.split(" | ")[1] for row in rows] == ["1", "1", "8"]  # runs of each, then images of one alone
-    assert rows[-1].startswith("| small model.name=small → tiny model.name=tiny | 8 | 1 | -0.175 (")
+    assert [row.split(" | ")[1] for row in rows] == ["1", "1", "30"]  # runs of each, then images that both get right
+    assert rows[-1].startswith("| small model.name=small → tiny model.name=tiny | 30 | 8 | 1 | 1 | -0.175 (")
     assert f"- {verdict(study.pairs[0])}" in lines

@@ -3,8 +3,6 @@
 Leaves out what the numbers are (``study``) and how they are put in words (``study_text``).
 """
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from raylight.errors import ConfigError
 from raylight.report.images import SAMPLE, OriginalFiles, jpeg
 from raylight.report.pages import Costed, draw_costs, render
 from raylight.storage.atomic import write_atomically
+from raylight.storage.tables import csv_text
 
 PICTURES = 12
 """Images shown of each side of a pair."""
@@ -113,14 +112,14 @@ def write_study(study: Study, out: Path) -> dict[str, Path]:
         medical=first.config.data.medical,
     )
     contents = {
-        "comparison.csv": _table(table_rows(study)),
-        "disagreements.csv": _table(_image_rows(study)),
+        "comparison.csv": csv_text(table_rows(study)),
+        "disagreements.csv": csv_text(_image_rows(study)),
         "comparison.md": markdown(study),
         "comparison.tex": latex(study),
         "comparison.html": page,
     }
     if differences:
-        contents["subgroups.csv"] = _table([_subgroup_row(one) for pair in differences for one in pair])
+        contents["subgroups.csv"] = csv_text([_subgroup_row(one) for pair in differences for one in pair])
     return {
         name: write_atomically(out / name, text.encode("utf-8", "surrogateescape")) for name, text in contents.items()
     }
@@ -230,14 +229,3 @@ def _image_rows(study: Study) -> list[dict[str, Any]]:
             row[f"{recipe.name}: probability"] = None if one is None else one.probability
         rows.append(row)
     return rows
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            empty = {name for name, v in row.items() if v is None or (isinstance(v, float) and math.isnan(v))}
-            writer.writerow({name: "" if name in empty else value for name, value in row.items()})
-    return text.getvalue()

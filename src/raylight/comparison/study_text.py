@@ -5,17 +5,12 @@ Leaves out the page and the tables for other programs (``study_files``).
 
 import math
 import sys
-from typing import TYPE_CHECKING
 
-from raylight.comparison.cells import SHOWN, cell, difference_words, markdown_head, markdown_row
+from raylight.comparison.cells import SHOWN, TextTable, cell, difference_words, metric_heads
 from raylight.comparison.recipes import Recipe
 from raylight.comparison.study import Pair, Study
-from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER
 from raylight.data.names import single_line
-from raylight.report.pages import count, latex_table, p_value, seconds
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from raylight.report.pages import count, p_value, seconds
 
 NAMED = 12
 """Images named of each side of a single pair."""
@@ -26,9 +21,9 @@ def print_study(study: Study) -> None:
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
-    console.print(_recipes_table(study))
+    console.print(_recipes_table(study).terminal())
     if study.pairs:
-        console.print(_pairs_table(study))
+        console.print(_pairs_table(study).terminal())
     for pair in study.pairs:
         console.print(verdict(pair), markup=False)
     if len(study.pairs) == 1:
@@ -88,95 +83,50 @@ def runs_word(study: Study) -> str:
 
 def markdown(study: Study) -> str:
     """The comparison in Markdown."""
-    head = ["recipe", runs_word(study), *(LABELS[name] for name in SHOWN), "parameters", "training"]
-    lines = ["# Comparison", "", f"{study.images} test images.", "", *markdown_head(head)]
-    for one in study.recipes:
-        cells = [cell(one.metrics[name], "<br>") for name in SHOWN]
-        lines.append(
-            markdown_row([one.name, str(len(one.replicates)), *cells, count(one.parameters), seconds(one.seconds)])
-        )
+    lines = ["# Comparison", "", f"{study.images} test images.", "", *_recipes_table(study).markdown()]
     if study.pairs:
-        head = ["pair (second minus first)", "only first right", "only second right", "difference of accuracy"]
-        lines += ["", *markdown_head([*head, "p", "p corrected"])]
-        for pair in study.pairs:
-            _, first, second, _, *rest = _pair_cells(pair)
-            lines.append(markdown_row([f"{pair.first.name} → {pair.second.name}", first, second, *rest]))
-        lines += ["", *(f"- {verdict(pair)}" for pair in study.pairs)]
+        lines += ["", *_pairs_table(study).markdown(), "", *(f"- {verdict(pair)}" for pair in study.pairs)]
     return "\n".join([*lines, "", *(f"{note}\n" for note in study.notes)]).rstrip() + "\n"
 
 
 def latex(study: Study) -> str:
     """The recipes and the pairs for LaTeX."""
-    head = ["recipe", runs_word(study), *(LABELS[name] for name in SHOWN), "parameters", "training"]
-    rows = [
-        [
-            *(one.name, str(len(one.replicates)), *(cell(one.metrics[name], ", ") for name in SHOWN)),
-            *(count(one.parameters), seconds(one.seconds)),
-        ]
-        for one in study.recipes
-    ]
-    tables = [latex_table(head, rows, f"Results on {study.images} test images, with 95 % intervals.")]
+    tables = [_recipes_table(study).latex(f"Results on {study.images} test images, with 95 % intervals.")]
     if study.pairs:
-        head = [
-            "second minus first",
-            "only first right",
-            "only second right",
-            "difference of accuracy",
-            "p",
-            "p corrected",
-        ]
-        rows = []
-        for pair in study.pairs:
-            _, first, second, _, *rest = _pair_cells(pair)
-            rows.append([f"{pair.first.name} → {pair.second.name}", first, second, *rest])
-        tables.append(latex_table(head, rows, "Differences with 95 % intervals; p-values corrected by Holm's method."))
+        caption = "Differences with 95 % intervals; p-values corrected by Holm's method."
+        tables.append(_pairs_table(study).latex(caption))
     return "\n".join(tables)
 
 
-def _recipes_table(study: Study) -> "Table":
-    from rich.markup import escape
-    from rich.table import Table
-
+def _recipes_table(study: Study) -> TextTable:
     recipes = len(study.recipes)
-    title = f"{recipes} recipe{'s' * (recipes > 1)}, {len(study.replicates)} {runs_word(study)}, {study.images} images"
-    table = Table(title=title, title_justify="left")
-    table.add_column("recipe", overflow="fold")
-    for name in (
-        runs_word(study),
-        *(LABELS[name] + " ↓" * (name in LOWER_IS_BETTER) for name in SHOWN),
-        "parameters",
-        "training",
-    ):
-        table.add_column(name, justify="right")
-    for one in study.recipes:
-        cells = [cell(one.metrics[name], "\n") for name in SHOWN]
-        table.add_row(escape(one.name), str(len(one.replicates)), *cells, count(one.parameters), seconds(one.seconds))
-    return table
+    return TextTable(
+        f"{recipes} recipe{'s' * (recipes > 1)}, {len(study.replicates)} {runs_word(study)}, {study.images} images",
+        ["recipe", runs_word(study), *metric_heads(), "parameters", "training"],
+        [
+            [
+                *(one.name, str(len(one.replicates)), *(cell(one.metrics[name]) for name in SHOWN)),
+                *(count(one.parameters), seconds(one.seconds)),
+            ]
+            for one in study.recipes
+        ],
+    )
 
 
-def _pairs_table(study: Study) -> "Table":
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title="Pairs: the second minus the first", title_justify="left")
-    for name in ("first", "second"):
-        table.add_column(name, overflow="fold")
-    for name in ("both right", "only first", "only second", "neither", "difference of accuracy", "p", "p corrected"):
-        table.add_column(name, justify="right")
+def _pairs_table(study: Study) -> TextTable:
+    head = ["second minus first", "both right", "only first", "only second", "neither", "difference of accuracy"]
+    rows = []
     for pair in study.pairs:
-        table.add_row(escape(pair.first.name), escape(pair.second.name), *_pair_cells(pair))
-    return table
-
-
-def _pair_cells(pair: Pair) -> list[str]:
-    accuracy = pair.differences["accuracy"]
-    counts = (pair.both, len(pair.only_first), len(pair.only_second), pair.neither)
-    return [
-        *(str(number) if pair.shared else "–" for number in counts),
-        difference_words(accuracy),
-        p_value(accuracy.p_value),
-        p_value(pair.corrected["accuracy"]),
-    ]
+        accuracy = pair.differences["accuracy"]
+        counts = (pair.both, len(pair.only_first), len(pair.only_second), pair.neither)
+        rows.append(
+            [
+                f"{pair.first.name} → {pair.second.name}",
+                *(str(number) if pair.shared else "–" for number in counts),
+                *(difference_words(accuracy), p_value(accuracy.p_value), p_value(pair.corrected["accuracy"])),
+            ]
+        )
+    return TextTable("Pairs: the second minus the first", [*head, "p", "p corrected"], rows)
 
 
 def _equals(p: float) -> str:

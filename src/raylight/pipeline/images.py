@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -16,6 +14,7 @@ from raylight.imports import imported_meanwhile
 from raylight.installation import TRAIN
 from raylight.runs.console import progress_bar
 from raylight.runs.run_dir import RunDir
+from raylight.storage.tables import csv_text
 
 if TYPE_CHECKING:
     from raylight.data.cache import ImageCache
@@ -190,13 +189,10 @@ def audited(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> No
 def _write_rejected(run: RunDir, index: Index) -> None:
     from raylight.data.names import single_line
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "reason"])
-    writer.writerows(index.rejected())
-    writer.writerows((item.path, f"ignored: {item.reason}") for item in index.ignored)
-    run.write_text("rejected.csv", text.getvalue())
     rejected = index.rejected()
+    reasons = [*rejected, *((item.path, f"ignored: {item.reason}") for item in index.ignored)]
+    rows = [{"path": path, "reason": reason} for path, reason in reasons]
+    run.write_text("rejected.csv", csv_text(rows, ("path", "reason")))
     if rejected:
         log.warning("%d of %d files can't be used (rejected.csv):", len(rejected), len(index))
         for path, reason in rejected[:5]:

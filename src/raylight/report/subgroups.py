@@ -1,7 +1,6 @@
 """A run's test result by subgroup: ``subgroups.csv``, and what is said of it."""
 
 import csv
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ from raylight.evaluation.differences.paired import SIGNIFICANT
 from raylight.evaluation.predictions import Predictions
 from raylight.report.facts import RunFacts
 from raylight.runs.run_dir import RunDir
+from raylight.storage.tables import csv_text
 
 FILE = "subgroups.csv"
 
@@ -68,15 +68,13 @@ def read_subgroups(run: RunDir) -> list[dict[str, str]]:
 
 
 def _table(found: Sequence[Subgroup]) -> str:
-    text = io.StringIO()
     gaps = ("accuracy", "recall", "specificity")
     names = [
         *("column", "subgroup", "n", "positives"),
         *(f"{metric}{part}" for metric in SHOWN for part in ("", "_low", "_high")),
         *(f"{metric}_gap{part}" for metric in gaps for part in ("", "_low", "_high", "_p", "_p_corrected")),
     ]
-    table = csv.DictWriter(text, names, lineterminator="\n")
-    table.writeheader()
+    rows = []
     for one in found:
         row: dict[str, object] = {"column": one.column, "subgroup": one.name, "n": one.n, "positives": one.positives}
         for metric, estimate in one.estimates.items():
@@ -84,8 +82,5 @@ def _table(found: Sequence[Subgroup]) -> str:
         for metric, gap in one.gap.items():
             row |= {f"{metric}_gap": gap.value, f"{metric}_gap_low": gap.low, f"{metric}_gap_high": gap.high}
             row |= {f"{metric}_gap_p": gap.p_value, f"{metric}_gap_p_corrected": one.corrected[metric]}
-        missing = [
-            name for name, value in row.items() if value is None or (isinstance(value, float) and np.isnan(value))
-        ]
-        table.writerow(row | dict.fromkeys(missing, ""))
-    return text.getvalue()
+        rows.append(row)
+    return csv_text(rows, names)

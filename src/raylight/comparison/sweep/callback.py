@@ -39,12 +39,12 @@ class SweepTableCallback(Callback):
         from rich.console import Console
         from rich.padding import Padding
 
-        from raylight.comparison.sweep.files import failures, terminal, write_sweep
+        from raylight.comparison.sweep.files import failures, text_table, write_sweep
 
         files = write_sweep(table)
         width = None if sys.stdout.isatty() else 160
         console = Console(width=width, highlight=False, soft_wrap=False)
-        console.print(terminal(table))
+        console.print(text_table(table).terminal())
         for row in table.rows:
             for text in failures(table, row):
                 console.print(f"{row.label} {text}", style="red", markup=False)

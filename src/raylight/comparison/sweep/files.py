@@ -3,22 +3,18 @@
 Leaves out what the numbers are (``table``).
 """
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from raylight.comparison.cells import SHOWN, cell, markdown_head, markdown_row, words
+from raylight.comparison.cells import SHOWN, TextTable, cell, metric_heads, words
 from raylight.comparison.sweep.choice import validation
 from raylight.comparison.sweep.rows import Job, Row
 from raylight.comparison.sweep.table import SweepTable
 from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER
-from raylight.report.pages import Costed, count, decimal, draw_costs, latex_table, render, seconds
+from raylight.report.pages import Costed, count, decimal, draw_costs, render, seconds
 from raylight.storage.atomic import write_atomically
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from raylight.storage.tables import csv_text
 
 
 def write_sweep(table: SweepTable) -> dict[str, Path]:
@@ -27,11 +23,6 @@ def write_sweep(table: SweepTable) -> dict[str, Path]:
     Returns:
         The files by kind: csv, md, html.
     """
-    text = io.StringIO()
-    rows = flat_rows(table)
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: "" if value is None else value for name, value in row.items()} for row in rows)
     points = [
         Costed(
             row.label, accuracy.mean, accuracy.low, accuracy.high, row.training_seconds, row.parameters, accuracy.values
@@ -51,7 +42,12 @@ def write_sweep(table: SweepTable) -> dict[str, Path]:
         job_name=job_name,
         medical=_medical(table),
     )
-    contents = {"csv": text.getvalue(), "md": markdown(table), "tex": latex(table), "html": page}
+    contents = {
+        "csv": csv_text(flat_rows(table)),
+        "md": markdown(table),
+        "tex": text_table(table).latex(f"Sweep {table.folder.name}, with 95 % intervals."),
+        "html": page,
+    }
     return {
         kind: write_atomically(table.folder / f"comparison.{kind}", content.encode("utf-8", "surrogateescape"))
         for kind, content in contents.items()
@@ -103,25 +99,23 @@ def jobs_words(row: Row) -> str:
     return f"{row.finished}" if row.finished == len(row.jobs) else f"{row.finished} of {len(row.jobs)}"
 
 
-def _cells(table: SweepTable, row: Row, line_break: str) -> list[str]:
-    """What stands in a row behind its label, in the order of ``_columns``."""
-    chosen = [words(validation(row, table.choice.by))] if table.choice else []
-    measured = [cell(row.metrics[name], line_break) for name in SHOWN]
-    return [jobs_words(row), *chosen, *measured, count(row.parameters), seconds(row.training_seconds), _memory(row)]
-
-
-def _columns(table: SweepTable, lower_is_better: str = "") -> list[str]:
-    """The headings of ``_cells``, with a mark on metrics whose best value is 0."""
-    metrics = [LABELS[name] + (lower_is_better if name in LOWER_IS_BETTER else "") for name in SHOWN]
-    return ["runs", *([table.choice.by] if table.choice else []), *metrics, "parameters", "training", "memory"]
+def text_table(table: SweepTable) -> TextTable:
+    """A row per configuration; the one that validation chooses is bold, one without a result red."""
+    rows, styles = [], []
+    for row in table.rows:
+        chosen = [words(validation(row, table.choice.by))] if table.choice else []
+        measured = [cell(row.metrics[name]) for name in SHOWN]
+        costs = [count(row.parameters), seconds(row.training_seconds), _memory(row)]
+        rows.append([row.label, jobs_words(row), *chosen, *measured, *costs])
+        styles.append("red" if not row.finished else "bold" if table.choice and row is table.choice.row else None)
+    by = [table.choice.by] if table.choice else []
+    head = ["configuration", "runs", *by, *metric_heads(), "parameters", "training", "memory"]
+    return TextTable(f"Sweep {table.folder.name}", head, rows, styles)
 
 
 def markdown(table: SweepTable) -> str:
-    """The table in Markdown; the configuration that validation chooses is bold."""
-    lines = [f"# {table.folder.name}", "", *markdown_head(["configuration", *_columns(table)])]
-    for row in table.rows:
-        label = f"**{row.label}**" if table.choice and row is table.choice.row else row.label
-        lines.append(markdown_row([label, *_cells(table, row, "<br>")]))
+    """The table in Markdown, and why jobs have no result."""
+    lines = [f"# {table.folder.name}", "", *text_table(table).markdown()]
     if table.fixed:
         lines += ["", "For all: " + ", ".join(f"`{name}={value}`" for name, value in table.fixed.items()) + "."]
     for row in table.rows:
@@ -129,29 +123,6 @@ def markdown(table: SweepTable) -> str:
             f"{'' if lines[-1].startswith('- ') else chr(10)}- **{row.label}** {text}" for text in failures(table, row)
         ]
     return "\n".join([*lines, "", *(line for note in table.notes for line in (note, "")), ""]).rstrip() + "\n"
-
-
-def latex(table: SweepTable) -> str:
-    """The table for LaTeX."""
-    rows = [[row.label, *_cells(table, row, ", ")] for row in table.rows]
-    return latex_table(["configuration", *_columns(table)], rows, f"Sweep {table.folder.name}, with 95 % intervals.")
-
-
-def terminal(table: SweepTable) -> "Table":
-    """The table for Rich."""
-    from rich.table import Table
-
-    drawn = Table(title=f"Sweep {table.folder.name}", title_justify="left", show_lines=True)
-    drawn.add_column(
-        "configuration", min_width=min(40, max(len(word) for row in table.rows for word in row.label.split()))
-    )
-    for heading in _columns(table, " ↓"):
-        drawn.add_column(heading, justify="right")
-    for row in table.rows:
-        chosen = table.choice is not None and row is table.choice.row
-        style = "red" if not row.finished else "bold" if chosen else None
-        drawn.add_row(_plain(row.label), *_cells(table, row, "\n"), style=style)
-    return drawn
 
 
 def summary(table: SweepTable) -> Mapping[str, float]:
@@ -173,8 +144,3 @@ def _medical(table: SweepTable) -> bool:
 
 def _memory(row: Row) -> str:
     return "–" if row.memory_gb is None else f"{decimal(row.memory_gb, 2)} GB"
-
-
-def _plain(text: str) -> str:
-    """Text without meaning for Rich: ``[32,64]`` is a list, no style."""
-    return text.replace("[", "\\[")
