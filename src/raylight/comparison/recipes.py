@@ -194,18 +194,26 @@ def _identity(facts: RunFacts) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(leaves(facts.settings)))
 
 
+def _is_own_to_a_run(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in OWN_TO_A_RUN)
+
+
 def _names(firsts: Sequence[RunFacts]) -> list[str]:
-    """What tells recipes apart: the overrides that differ, else the model, with the folder's name where that isn't enough."""
-    chosen = [
-        [text.lstrip("+") for text in overrides_of(one.run) or () if text.lstrip("+").partition("=")[0] not in REPEATS]
-        for one in firsts
-    ]
+    """What tells recipes apart: the overrides that differ, else the model, with the folder's name where that isn't enough.
+
+    Weights, which are a path, are left out where the rest tells the recipes apart.
+    """
+    typed = [[text.lstrip("+") for text in overrides_of(one.run) or ()] for one in firsts]
+    chosen = [[text for text in texts if not _is_own_to_a_run(text.partition("=")[0])] for texts in typed]
     shared = set(chosen[0]).intersection(*chosen[1:])
-    names = []
+    parts = []
     for one, overrides in zip(firsts, chosen, strict=True):
         differing = [text for text in overrides if text not in shared]
         model = [] if any(text.startswith("model=") for text in differing) else [one.config.model.name]
-        names.append(" ".join(model + differing))
+        parts.append(model + differing)
+    names = [" ".join(text for text in words if not text.startswith("model.weights=")) for words in parts]
+    if len(set(names)) < len(names):
+        names = [" ".join(words) for words in parts]
     times = Counter(names)
     return [
         name if times[name] == 1 else f"{name} ({one.run.path.name})" for name, one in zip(names, firsts, strict=True)
