@@ -104,6 +104,30 @@ def rank(
 
 
 @app.command()
+def more(
+    target: Annotated[
+        str,
+        typer.Argument(metavar="PATH | data=NAME | RUN", help="Images, or a run, whose images and network are taken."),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SETTING=VALUE]...", help="Such as data.root=PATH model=resnet18 model.weights=FILE."),
+    ] = None,
+    accuracy: Annotated[
+        float | None, typer.Option(help="That is wanted, 0 to 1: how many images does it take?")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for more.json and more.png.")] = None,
+) -> None:
+    """Say what more images would bring, by the learning curve of a head on a pretrained network's features.
+
+    Exit codes: 0 told, 2 the images, the network or the settings can't be used.
+    """
+    from raylight.pipeline.probing.more import tell_more
+
+    _guarded(lambda: tell_more(target, settings or [], accuracy, out), folder=out)
+
+
+@app.command()
 def labels(
     target: Annotated[
         str,

@@ -263,6 +263,9 @@ class TrainerConfig:
     """``min`` or ``max``."""
     patience: Annotated[int | None, Range(1, 10**6)] = None
     """Stop after this many epochs without improvement; ``null`` never stops early."""
+    max_minutes: Annotated[float | None, Range(1e-3, 10**6)] = None
+    """Minutes of training at most, over all sessions of a run: it stops when another epoch wouldn't fit in, or within one that
+    takes longer; decoding, testing and the report come on top. ``null`` sets no limit. Schedules aren't shortened."""
     gradient_clip: Annotated[float | None, Range(1e-9, 1e9)] = None
     """Largest gradient norm; ``null`` doesn't clip."""
     averaging: Annotated[str, Literal["none", "ema", "swa"]] = "none"

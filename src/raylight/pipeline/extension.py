@@ -69,9 +69,9 @@ def extended(config: RunConfig, epochs: int, done: int, *, finished: bool) -> tu
     if finished and done < planned:
         raise ConfigError(
             [
-                f"{EPOCHS}: training stopped early, after epoch {done} of {planned} (trainer.patience, or a search's pruning), "
-                f"and would have with {epochs} epochs, too. For another run: {TRAIN} --config-path RUN --config-name config "
-                f"trainer.patience=null {EPOCHS}={epochs}"
+                f"{EPOCHS}: training stopped early, after epoch {done} of {planned} (trainer.patience, trainer.max_minutes, "
+                f"or a search's pruning), and would have with {epochs} epochs, too. For another run: {TRAIN} --config-path RUN "
+                f"--config-name config trainer.patience=null trainer.max_minutes=null {EPOCHS}={epochs}"
             ]
         )
     told = [f"{EPOCHS}: {planned} before, {epochs} now; {done} are done."]

@@ -79,7 +79,9 @@ def judge(config: RunConfig, record: Record, images: Images, learner: Learner, f
     costs.lap("testing")
 
     status.enter("reporting")
-    selection = Selection(finished.monitor, finished.monitor_value, finished.best_epoch, finished.epochs)
+    selection = Selection(
+        finished.monitor, finished.monitor_value, finished.best_epoch, finished.epochs, finished.stopped_by
+    )
     cost = {
         "seconds": costs.seconds,
         "waiting_share": finished.waiting_share,

@@ -47,12 +47,14 @@ class Selection:
         value: its value at the chosen epoch.
         epoch: the chosen epoch, counted from 0 as in ``history.csv``.
         epochs: how many were trained.
+        stopped_by: the setting that ended training before its last epoch, where ``trainer.max_minutes`` did.
     """
 
     monitor: str
     value: float
     epoch: int
     epochs: int
+    stopped_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -261,6 +263,7 @@ def _provenance(test: Predictions, selection: Selection, has_val: bool) -> dict[
         "selected_value": selection.value,
         "selected_epoch": selection.epoch,
         "epochs_trained": selection.epochs,
+        "stopped_by": selection.stopped_by,
         "threshold_and_temperature_from": "val" if has_val else None,
     }
 

@@ -35,6 +35,7 @@ from raylight.training.callbacks.averaging import AveragedWeights
 from raylight.training.callbacks.checkpoints import LAST, MovableCheckpoint, WholeFiles
 from raylight.training.callbacks.own import build_callbacks
 from raylight.training.callbacks.pruning import TRIAL_VARIABLE, pruning_callbacks
+from raylight.training.callbacks.time_budget import SETTING, TimeBudget
 from raylight.training.loaders import EpochLoaders
 from raylight.training.messages import FinishedTraining
 from raylight.training.module import Classifier
@@ -197,6 +198,9 @@ def fit(
         callbacks.append(LearningRateMonitor("epoch"))
     if config.patience is not None:
         callbacks.append(EarlyStopping(monitor, patience=config.patience, mode=mode, check_finite=False))
+    budget = TimeBudget(config.max_minutes) if config.max_minutes is not None else None
+    if budget:
+        callbacks.append(budget)
     if bars:
         callbacks.append(RichProgressBar())
     _quieten()
@@ -239,6 +243,7 @@ def fit(
         epochs=trainer.current_epoch,
         seconds=seconds,
         waiting_share=min(1.0, loaders.clock.waited / seconds) if seconds else 0.0,
+        stopped_by=SETTING if budget and budget.stopped else None,
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge, RidgeCV
 
-from raylight.pipeline.probing.leave_one_out import RATIOS, leave_one_out
+from raylight.pipeline.probing.leave_one_out import RATIOS, head_of, leave_one_out, probabilities_of
 
 
 def clouds(n: int, d: int, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -57,3 +57,26 @@ def test_features_that_never_vary_do_no_harm_and_one_group_is_refused() -> None:
     np.testing.assert_allclose(leave_one_out(features, targets, 2).scores, same.scores, atol=1e-8)
     with pytest.raises(ValueError, match="all images are of one group"):
         leave_one_out(features, targets, 2, np.zeros(20, int))
+
+
+@pytest.mark.parametrize(("n", "d", "n_classes"), [(40, 6, 2), (30, 50, 3)])
+def test_a_head_for_other_images_is_scikit_learns(n: int, d: int, n_classes: int) -> None:
+    features, targets = clouds(n, d, n_classes)
+    scaled = (features - features.mean(0)) / features.std(0)
+    others = np.random.default_rng(1).normal(5, 10, (7, d))
+    alpha = leave_one_out(features, targets, n_classes).penalty * (scaled**2).sum() / n
+    wanted = Ridge(alpha=alpha).fit(scaled, np.eye(n_classes)[targets])
+    given = head_of(features, targets, n_classes)(others)
+    np.testing.assert_allclose(given, wanted.predict((others - features.mean(0)) / features.std(0)), atol=1e-9)
+
+
+def test_probabilities_are_the_softmax_at_the_best_temperature() -> None:
+    features, targets = clouds(60, 80, 3)
+    found = leave_one_out(features, targets, 3)
+    probabilities = probabilities_of(found, targets)
+    np.testing.assert_allclose(probabilities.sum(1), 1)
+    losses = [
+        -np.log(np.exp(found.scores / t)[np.arange(60), targets] / np.exp(found.scores / t).sum(1)).mean()
+        for t in np.geomspace(0.01, 10, 400)
+    ]
+    assert -np.log(probabilities[np.arange(60), targets]).mean() <= min(losses) + 1e-6

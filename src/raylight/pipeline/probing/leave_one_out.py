@@ -5,7 +5,9 @@ residuals of a left-out set S are (I - H_SS)^-1 (Y - H Y)_S (Allen 1974; Cook an
 penalties and all images, where refitting takes one each. Not here: how features are had.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -61,15 +63,62 @@ def leave_one_out(
         >>> leave_one_out(features, np.repeat([0, 1], 3), 2).scores.argmax(axis=1).tolist()
         [0, 0, 0, 1, 1, 1]
     """
-    n = len(targets)
+    return _solved(_Decomposed.of(features), targets, n_classes, groups)
+
+
+def head_of(
+    features: Float[np.ndarray, "image feature"],
+    targets: Int64[np.ndarray, " image"],
+    n_classes: int,
+    groups: Int64[np.ndarray, " image"] | None = None,
+) -> Callable[[Float[np.ndarray, "other feature"]], Float[np.ndarray, "other class"]]:
+    """A head that learnt from all images, with the penalty of ``leave_one_out``: features of other images to their scores.
+
+    Args:
+        features: as for ``leave_one_out``.
+        targets: likewise.
+        n_classes: likewise.
+        groups: likewise.
+
+    Raises:
+        ValueError: all images are of one group.
+    """
+    parts = _Decomposed.of(features)
+    ratio = _solved(parts, targets, n_classes, groups).penalty
+    truth = np.eye(n_classes)[targets]
+    shrunk = parts.basis.T @ truth / (parts.squares + ratio * parts.squares.sum() / len(targets))[:, None]
+    weight = parts.scaled.T @ (parts.basis @ shrunk) / parts.scale[:, None]
+    return lambda others: (others - parts.mean) @ weight + truth.mean(axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Decomposed:
+    """Centred and scaled features with their left singular vectors."""
+
+    mean: Float[np.ndarray, " feature"]
+    scale: Float[np.ndarray, " feature"]
+    scaled: Float[np.ndarray, "image feature"]
+    basis: Float[np.ndarray, "image component"]
+    squares: Float[np.ndarray, " component"]
+
+    @classmethod
+    def of(cls, features: Float[np.ndarray, "image feature"]) -> Self:
+        scaled = features.astype(np.float64)
+        mean = scaled.mean(axis=0)
+        scaled -= mean
+        scale = scaled.std(axis=0)
+        scale[scale < _NEVER_VARIES] = 1.0
+        scaled /= scale
+        return cls(mean, scale, scaled, *_principal(scaled))
+
+
+def _solved(
+    parts: _Decomposed, targets: Int64[np.ndarray, " image"], n_classes: int, groups: Int64[np.ndarray, " image"] | None
+) -> LeftOut:
+    n, basis, squares = len(targets), parts.basis, parts.squares
     together = _of_several(groups)
     if n < 2 or any(len(members) == n for members in together):
         raise ValueError("all images are of one group: nothing is left to learn from")
-    wide = features.astype(np.float64)
-    wide -= wide.mean(axis=0)
-    scale = wide.std(axis=0)
-    wide /= np.where(scale < _NEVER_VARIES, 1.0, scale)
-    basis, squares = _principal(wide)
     weighted = basis**2
     truth = np.eye(n_classes)[targets]
     mean = truth.mean(axis=0)
