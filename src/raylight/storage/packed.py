@@ -76,6 +76,17 @@ class SourcePath:
         """
         return _built(self.node)
 
+    def remember(self, table: Any) -> None:
+        """Take sizes and times from a table of the source that has been read, instead of reading it again.
+
+        Args:
+            table: of ``entries()``, with a column ``key``.
+        """
+        _LISTED.pop(self.node, None)
+        while len(_LISTED) >= LISTED:
+            del _LISTED[next(iter(_LISTED))]
+        _LISTED[self.node] = _statuses(table)
+
     def stat(self) -> FileStatus:
         """Kind, size and time.
 
@@ -150,10 +161,19 @@ def _built(node: str) -> Any:
         raise DataError(f"data.source: {target}: {type(error).__name__}: {first_line(error)}") from error
 
 
-@functools.lru_cache(maxsize=4)
+LISTED = 4
+"""Sources whose lists of images a process keeps."""
+_LISTED: dict[str, dict[str, FileStatus]] = {}
+
+
 def _listed(node: str) -> dict[str, FileStatus]:
+    if node not in _LISTED:
+        SourcePath(node).remember(_built(node).entries())
+    return _LISTED[node]
+
+
+def _statuses(table: Any) -> dict[str, FileStatus]:
     """Size and time of each image, where the source's table has the columns ``bytes`` and ``modified``."""
-    table = _built(node).entries()
     columns = [
         table.column(name).to_pylist() if name in table.column_names else [default] * table.num_rows
         for name, default in (("bytes", NO_SIZE), ("modified", NO_TIME))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from raylight.config.rules.targets import ALLOWING
@@ -10,6 +11,7 @@ from raylight.data.index import build_index
 from raylight.data.sources.source import find_images
 from raylight.errors import DataError
 from tests.config.test_check import problems
+from tests.data.packed.own import Drawn
 
 TARGET = "tests.data.packed.own.Drawn"
 
@@ -32,6 +34,21 @@ def test_a_source_of_ones_own_is_indexed_like_files(tmp_path: Path) -> None:
     assert by_path["square/6"] == ("p1", "test")
     assert index.rejected() == [("square/5", "can't be read: Drawn.read: KeyError: 'square/5'")]
     assert index.column("metadata")[list(index.column("path")).index("square/6")] == '{"age": 36}'
+
+
+def test_a_source_is_asked_once_for_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    entries = Drawn.entries
+
+    def counted(self: Drawn) -> pa.Table:
+        asked.append("once")
+        return entries(self)
+
+    monkeypatch.setattr(Drawn, "entries", counted)
+    found = find_images(config(count=14), tmp_path)
+    assert (found.root / found.files[0].path).is_file()
+    assert len(build_index(found, tmp_path, workers=2)) == 14
+    assert asked == ["once"]
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,7 @@ def _of_source(data: DataConfig, known: Collection[str]) -> LayoutMatch:
         group = None if row.get("group") in (None, "") else printable(str(row["group"]))
         metadata = json.dumps(further, default=str) if further else None
         files.append(SourceFile(row["key"], row["label"], group, row["split"], metadata))
+    root.remember(table)
     found = LayoutMatch(root, "source", files, [])
     if not found.is_data_set(known):
         raise DataError(
