@@ -1,4 +1,4 @@
-"""Tables as CSV text."""
+"""Tables as CSV."""
 
 import csv
 import io
@@ -8,12 +8,12 @@ from raylight.storage.tables import csv_text
 
 
 def test_what_is_missing_is_empty_and_columns_keep_their_order() -> None:
-    rows = [{"path": 'a,"b"\n.png', "value": math.nan}, {"path": "ä", "other": 0.5, "value": None}]
+    rows = [{"path": 'a,"b"\n.png', "value": math.nan}, {"path": "ä\rb", "other": 0.5, "value": None}]
     text = csv_text(rows)
     assert text.startswith("path,value,other\n")
-    assert list(csv.DictReader(io.StringIO(text))) == [
+    assert list(csv.DictReader(io.StringIO(text, newline=""))) == [
         {"path": 'a,"b"\n.png', "value": "", "other": ""},
-        {"path": "ä", "value": "", "other": "0.5"},
+        {"path": "ä\rb", "value": "", "other": "0.5"},
     ]
 
 

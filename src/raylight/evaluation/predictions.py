@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from raylight.errors import RunError
 from raylight.storage.atomic import appearing_whole
+from raylight.storage.tables import csv_rows
 
 UNKNOWN = -1
 """Label of an unlabelled image."""
@@ -207,18 +208,15 @@ def write_csv(predictions: Predictions, path: Path, threshold: float | None = No
         appearing_whole(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        plain = csv.writer(file, lineterminator="\n")
-        # Before Python 3.13 the writer leaves a carriage return bare, and the reader ends the row there.
-        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        plain.writerow(header)
+        write = csv_rows(file)
+        write(header)
         labels, predicted = predictions.labels.tolist(), predictions.predicted(threshold).tolist()
         for i, numbers in enumerate(predictions.probabilities.astype(np.float64).tolist()):
-            name = predictions.paths[i]
             label = "" if labels[i] == UNKNOWN else names[labels[i]]
-            row = [name, predictions.splits[i], label, names[predicted[i]], *map(repr, numbers)]
+            row = [predictions.paths[i], predictions.splits[i], label, names[predicted[i]], *map(repr, numbers)]
             if groups is not None:
                 row.append(groups[i] or "")
-            (quoted if "\r" in name else plain).writerow(row)
+            write(row)
 
 
 def read_csv(path: Path, positive_class: str | None = None) -> Predictions:

@@ -4,7 +4,6 @@ Blocks go from the decoder through the network to the table and are forgotten, s
 read is named with its reason and skipped. Leaves out metrics, which need labels (``evaluate``).
 """
 
-import csv
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from raylight.data.names import is_image, single_line
 from raylight.data.sources.ignored import IgnoredEntry, group_ignored, not_an_image
 from raylight.serving.predictor import NOT_SURE, UNLIKE, Predictor
 from raylight.storage.atomic import appearing_whole
+from raylight.storage.tables import csv_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,15 +181,12 @@ def _destination(out: Path | None, predictor: Predictor) -> Iterator[Callable[[S
 
 
 def _csv_rows(file: IO[str], class_names: Sequence[str], refuses: bool) -> Callable[[Sequence[Row]], None]:
-    plain = csv.writer(file, lineterminator="\n")
-    # Before Python 3.13 the writer leaves a carriage return bare, and readers end the row there.
-    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    plain.writerow(["path", "predicted", *(f"p_{name}" for name in class_names), *(["refused"] if refuses else [])])
+    write_row = csv_rows(file)
+    write_row(["path", "predicted", *(f"p_{name}" for name in class_names), *(["refused"] if refuses else [])])
 
     def write(rows: Sequence[Row]) -> None:
         for path, predicted, probabilities, refused in rows:
-            writer = quoted if "\r" in str(path) else plain
-            writer.writerow([str(path), predicted, *map(repr, probabilities.tolist()), *([refused] if refuses else [])])
+            write_row([str(path), predicted, *map(repr, probabilities.tolist()), *([refused] if refuses else [])])
         file.flush()
 
     return write

@@ -1,9 +1,27 @@
-"""Tables as CSV text."""
+"""Tables as CSV."""
 
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import IO
+
+
+def csv_rows(file: IO[str]) -> Callable[[Iterable[object]], None]:
+    """A function that writes a row of cells into a file.
+
+    Before Python 3.13 the standard writer leaves a carriage return bare, and readers end the row there; a row with one is
+    quoted throughout.
+    """
+    plain = csv.writer(file, lineterminator="\n")
+    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(row: Iterable[object]) -> None:
+        cells = list(row)
+        writer = quoted if any(isinstance(cell, str) and "\r" in cell for cell in cells) else plain
+        writer.writerow(cells)
+
+    return write
 
 
 def csv_text(rows: Sequence[Mapping[str, object]], names: Sequence[str] = ()) -> str:
@@ -20,9 +38,9 @@ def csv_text(rows: Sequence[Mapping[str, object]], names: Sequence[str] = ()) ->
     if not columns:
         return ""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
+    write = csv_rows(text)
+    write(columns)
     for row in rows:
-        empty = [name for name, value in row.items() if isinstance(value, float) and math.isnan(value)]
-        writer.writerow({**row, **dict.fromkeys(empty)})
+        cells = [row.get(name) for name in columns]
+        write("" if cell is None or (isinstance(cell, float) and math.isnan(cell)) else cell for cell in cells)
     return text.getvalue()
