@@ -17,7 +17,7 @@ RUN pip install --no-cache-dir -c constraints.txt --no-deps torch torchvision --
 
 # A user without rights; with another one (docker run --user) HOME is made among the temporary files.
 RUN useradd --create-home --uid 1000 raylight && mkdir /work && chown raylight:raylight /work
-USER raylight
+USER 1000
 WORKDIR /work
 ENV PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0
 EXPOSE 7860
