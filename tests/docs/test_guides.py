@@ -22,7 +22,7 @@ from tests.forked import ROOT, last_line, run_forked
 DOCS = ROOT / "docs"
 GUIDES = [path for path in sorted(DOCS.glob("*.md")) if path.name != "extending.md"]
 CUT = ("trainer.threads=1", "trainer.batch_size=8", "decode=threads", "logger=none", "report.plots=false", "seed=1")
-CUT += ("report.gradcam=false", "trainer.precision='32'")
+CUT += ("report.enabled=false", "trainer.precision='32'", "trainer.limit_batches=2")
 ELSEWHERE = ("ray.address=", "hydra/launcher=submitit")
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -54,7 +54,7 @@ def settings(words: list[str], weights: Path) -> list[str]:
     pretrained = "model=mobilenet_v2" in words or "model" not in names
     added += [f"model.weights={weights}"] if pretrained else []
     added += [] if "model.image_size" in names else ["model.image_size=32"]
-    added += [] if {"trainer.max_epochs", "finetune"} & names else ["trainer.max_epochs=2"]
+    added += [] if {"trainer.max_epochs", "finetune"} & names else ["trainer.max_epochs=1"]
     return [*words, *added, "data.limit=20"]
 
 
