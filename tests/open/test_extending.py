@@ -2,9 +2,12 @@
 
 import ast
 import csv
+import itertools
 import json
 import re
+import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,8 +89,14 @@ def test_a_run_is_used_where_its_package_is_trusted(
     project = runs[0].parents[3]
     folders = iter(map(str, runs))
     arguments = [next(folders) if part == "RUN" else part for part in command]
+    arguments += ["--out", str(tmp_path / "comparison")] if command[0] == "compare" else []
     used = installed(*arguments, cwd=project, **TRUST)
     assert used.returncode == 0, used.stdout + used.stderr
+    if command[0] == "compare":
+        rows = {row["metric"]: row for row in csv.DictReader((tmp_path / "comparison" / "comparison.csv").open())}
+        values = [json.loads((run / "metrics.json").read_text())["test/confidence"]["value"] for run in runs]
+        assert abs(float(rows["confidence"]["difference"])) == pytest.approx(abs(values[1] - values[0]), abs=1e-6)
+        assert 0 < float(rows["confidence"]["p_value"]) <= 1
     if command[0] == "evaluate":
         assert "The same numbers as in the run's metrics.json." in used.stdout + used.stderr
         assert "confidence" in used.stdout
@@ -95,6 +104,20 @@ def test_a_run_is_used_where_its_package_is_trusted(
         assert refused.returncode == 2
         assert "'my_package.nets.Tiny' is not from a trusted package" in refused.stderr
         assert "RAYLIGHT_ALLOWED_TARGETS=my_package" in refused.stderr
+
+
+def test_a_run_is_served_where_its_package_is_trusted(installed: Installed, runs: list[Path]) -> None:
+    project = runs[0].parents[3]
+    with installed.start("serve", str(runs[0]), "--port", "0", cwd=project, **TRUST) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        told = next(line for line in itertools.chain(process.stdout, process.stderr) if "http://" in line)
+        try:
+            with urllib.request.urlopen(re.findall(r"http://[\w.:]+", told)[0], timeout=60) as page:
+                assert b"Tiny" in page.read()
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0
 
 
 def test_pictures_are_predicted(installed: Installed, runs: list[Path], tmp_path: Path) -> None:

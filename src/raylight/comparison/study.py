@@ -6,6 +6,8 @@ Leaves out reading runs (``replicates``, ``recipes``), the statistics (``evaluat
 """
 
 import itertools
+import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +16,15 @@ from typing import Literal
 from raylight.comparison.recipes import Recipe, listed, recipes_of
 from raylight.comparison.replicates import IncomparableError, Replicate, held_folds, runs_at
 from raylight.config.rules.decision_rule import parse_rule
+from raylight.errors import ConfigError
 from raylight.evaluation.caveats import caveat_sentences
+from raylight.evaluation.definitions.own import OwnMetrics
+from raylight.evaluation.differences.own import own_differences
 from raylight.evaluation.differences.paired import Difference, compare, holm
 from raylight.evaluation.differences.random_effects import compare_by_split, compare_recipes
+from raylight.evaluation.intervals import UNDEFINED
+
+log = logging.getLogger("raylight")
 
 EXAMPLES = 3
 """Images named when labels differ."""
@@ -111,10 +119,11 @@ def study_of(paths: Sequence[Path]) -> Study:
 def _pairs(recipes: Sequence[Recipe]) -> list[Pair]:
     couples = list(itertools.combinations(recipes, 2))
     found = [_compared(first, second) for first, second in couples]
-    names = list(found[0][1]) if found else []
-    corrected = {name: holm([differences[name].p_value for _, differences, _ in found]) for name in names}
+    names = dict.fromkeys(name for _, differences, _ in found for name in differences)
+    untested = Difference(math.nan, *UNDEFINED, math.nan)
+    corrected = {name: holm([differences.get(name, untested).p_value for _, differences, _ in found]) for name in names}
     return [
-        _pair(first, second, design, differences, {name: corrected[name][i] for name in names}, left_out)
+        _pair(first, second, design, differences, {name: corrected[name][i] for name in differences}, left_out)
         for i, ((first, second), (design, differences, left_out)) in enumerate(zip(couples, found, strict=True))
     ]
 
@@ -126,7 +135,8 @@ def _compared(first: Recipe, second: Recipe) -> tuple[Design, Mapping[str, Diffe
     if len({images for some in tested for images in some}) == 1:
         if len(one) == len(other) == 1:
             thresholds = one[0].threshold, other[0].threshold
-            return "networks", compare(one[0].predictions, other[0].predictions, thresholds).differences, 0
+            differences = compare(one[0].predictions, other[0].predictions, thresholds).differences
+            return "networks", {**differences, **_own_differences(first, second)}, 0
         return "recipes", compare_recipes(one, other), 0
     partners, free = [], list(range(len(other)))
     for i, images in enumerate(tested[0]):
@@ -136,10 +146,23 @@ def _compared(first: Recipe, second: Recipe) -> tuple[Design, Mapping[str, Diffe
     if len(partners) < 2:
         return "unpaired", compare_recipes(one, other), 0
     share = sum(len(one[i].predictions) / max(first.replicates[i].facts.total("train"), 1) for i, _ in partners)
-    differences = compare_by_split(
-        [one[i] for i, _ in partners], [other[j] for _, j in partners], share / len(partners)
-    )
-    return "splits", differences, len(one) + len(other) - 2 * len(partners)
+    by_split = compare_by_split([one[i] for i, _ in partners], [other[j] for _, j in partners], share / len(partners))
+    return "splits", by_split, len(one) + len(other) - 2 * len(partners)
+
+
+def _own_differences(first: Recipe, second: Recipe) -> Mapping[str, Difference]:
+    """In the metrics of a user's that both runs name alike; none where their code may not be run here, which is said."""
+    one, other = (recipe.replicates[0].facts.config.metrics for recipe in (first, second))
+    nodes = {name: node for name, node in one.items() if other.get(name) == node}
+    if not nodes:
+        return {}
+    these, those = (recipe.judged[0].predictions for recipe in (first, second))
+    try:
+        metrics = OwnMetrics(nodes, len(these.class_names), these.positive)
+    except ConfigError as error:
+        log.info("Without differences in %s, since: %s", ", ".join(nodes), "; ".join(error.problems))
+        return {}
+    return own_differences(these, those, metrics)
 
 
 def _pair(

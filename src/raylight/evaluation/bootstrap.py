@@ -5,7 +5,7 @@ such weights (``definitions.weighted``), intervals from formulas (``intervals``)
 ``differences``).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,15 +13,18 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from threadpoolctl import threadpool_limits
 
-from raylight.evaluation.definitions.weighted import WeightedMetrics
 from raylight.evaluation.intervals import UNDEFINED, Interval, Z
 
 CHUNK_ELEMENTS = 1 << 19
 """Weights per chunk: 2 MB of float32, which fit into the caches of a core."""
 
 
+Weighted = Callable[[Float[np.ndarray, "resample image"]], Mapping[str, Float[np.ndarray, " resample"]]]
+"""Gives all metrics of one model on resamples: how often each image is in each."""
+
+
 def bootstrap(
-    models: Sequence[WeightedMetrics],
+    models: Sequence[Weighted],
     n: int,
     groups: Int[np.ndarray, " image"] | None,
     n_resamples: int,

@@ -193,11 +193,11 @@ def _by_swapping(
         if name in DECISION_METRICS:
             moves = [each[name] - value for each in one_sided]
             low, high = value - np.hypot(value - low, min(moves)), value + np.hypot(high - value, max(moves))
-        found[name] = Difference(value, *_within(name, _agreeing(value, low, high, p_value)), p_value)
+        found[name] = Difference(value, *_within(name, agreeing(value, low, high, p_value)), p_value)
     return found
 
 
-def _agreeing(value: float, low: float, high: float, p_value: float) -> Interval:
+def agreeing(value: float, low: float, high: float, p_value: float) -> Interval:
     """Adjusts the interval to exclude 0 if and only if the swap test rejects it."""
     if p_value >= SIGNIFICANT:
         return Interval(min(low, 0.0), max(high, 0.0))

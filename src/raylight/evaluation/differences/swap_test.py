@@ -39,7 +39,7 @@ def swapped_differences(
     parts = []
     # One thread: these products are small, and waking every core for each of them is slower.
     with threadpool_limits(1, "blas"):
-        for kept in _random_swaps(len(first.labels), first.groups, n_swaps, seed):
+        for kept in random_swaps(len(first.labels), first.groups, n_swaps, seed):
             one, other = both(np.hstack([kept, 1 - kept])), both(np.hstack([1 - kept, kept]))
             parts.append({name: other[name] - one[name] for name in one})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -77,7 +77,7 @@ def _stacked(first: LabelledPredictions, second: LabelledPredictions) -> Weighte
     return WeightedMetrics(outputs, ranks)
 
 
-def _random_swaps(
+def random_swaps(
     n: int, groups: Int[np.ndarray, " image"] | None, n_swaps: int, seed: int
 ) -> Iterator[Float[np.ndarray, "swap image"]]:
     """Chunks of rows: 1 where an image keeps its outputs, 0 where they are swapped."""
