@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from raylight.data.index import Index
-from raylight.serving.explanation import ServedRun, examples
+from raylight.serving.explanation import ServedRun, example_images
 from tests.trained_run import move_images
 
 
@@ -20,7 +20,7 @@ def test_examples_are_test_images_that_are_still_there(
     run: Path, copied_run: Path, images: Path, tmp_path: Path
 ) -> None:
     served_run = ServedRun.open(run)
-    found, fewer = examples([served_run])
+    found, fewer = example_images([served_run])
     assert (len(found), fewer) == (12, None)
     test = served_run.predictor.test_images()
     truth = dict(zip(test.column("path"), test.column("label"), strict=True))
@@ -31,7 +31,7 @@ def test_examples_are_test_images_that_are_still_there(
     (moved / found[0].path).unlink()
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(moved / found[1].path)
     move_images(copied_run, moved)
-    left, fewer = examples([ServedRun.open(copied_run)])
+    left, fewer = example_images([ServedRun.open(copied_run)])
     assert [image.path for image in left] == [image.path for image in found[2:]]
     assert fewer is not None
     assert "2 pictures can't be shown" in fewer
@@ -46,7 +46,7 @@ def test_what_one_run_was_tested_on_and_another_trained_on_is_no_example(run: Pa
     position = index.table.column_names.index("split")
     table = index.table.set_column(position, index.table.schema.field("split"), [other])
     replace(index, table=table).write(copied_run / "index.parquet")
-    found, fewer = examples([ServedRun.open(run), ServedRun.open(copied_run)])
+    found, fewer = example_images([ServedRun.open(run), ServedRun.open(copied_run)])
     assert found == []
     assert fewer is not None
     assert fewer.startswith("No image is in the test split of every run")

@@ -29,7 +29,7 @@ from raylight.errors import BadImageError, ConfigError, RaylightError
 from raylight.report.images import SAMPLE, jpeg
 from raylight.report.templating import page_templates
 from raylight.runs.signals import Stopped, stopping_politely
-from raylight.serving.explanation import Explanation, LabelledImage, ServedRun, examples
+from raylight.serving.explanation import Explanation, LabelledImage, ServedRun, example_images
 from raylight.serving.predictor import UnusableRunError
 
 log = logging.getLogger("raylight")
@@ -92,7 +92,7 @@ def page(runs: Sequence[ServedRun], max_mb: float, hosts: Sequence[str] | None) 
         hosts: names that the page answers to; None allows any.
     """
     try:
-        found, fewer = examples(runs)
+        found, fewer = example_images(runs)
     except UnusableRunError as error:  # the examples alone need the run's index
         found, fewer = [], str(error)
     thumbnails = [(image.label, _thumbnail(runs[0], image)) for image in found]

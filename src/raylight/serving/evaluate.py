@@ -48,7 +48,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Evaluation:
     """The evaluation of a run on some images.
 
     Attributes:
@@ -112,7 +112,7 @@ def evaluate_run(
 
 def evaluated(
     run: Path, data: str | None, classes: str | None, on_rejected: Callable[[str, str], object] = lambda *_: None
-) -> Outcome:
+) -> Evaluation:
     """Evaluate a run, as ``evaluate_run`` does, without printing.
 
     Args:
@@ -155,10 +155,10 @@ def evaluated(
     estimates = evaluate(predictions, predictor.threshold, own=further)
     shifts = {} if data is None else {name: shift(one, own[name]) for name, one in estimates.items() if name in own}
     notes += _agreement(estimates, own) if data is None else _summary(shifts)
-    return Outcome(predictor, images, predictions, rejected, estimates, own, shifts, tuple(notes))
+    return Evaluation(predictor, images, predictions, rejected, estimates, own, shifts, tuple(notes))
 
 
-def _with_unlabelled(outcome: Outcome, folder: Path, on_rejected: Callable[[str, str], object]) -> Outcome:
+def _with_unlabelled(outcome: Evaluation, folder: Path, on_rejected: Callable[[str, str], object]) -> Evaluation:
     """The outcome with the accuracy that unlabelled images of the same kind sharpen."""
     predictor, found = outcome.predictor, find_files([folder])
     for path, problem in found.problems:
@@ -272,7 +272,7 @@ def _summary(shifts: Mapping[str, Shift]) -> list[str]:
     return sentences
 
 
-def _print(outcome: Outcome) -> None:
+def _print(outcome: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -312,7 +312,7 @@ def _bounds(low: float, high: float, sign: str = "") -> str:
     return "-" if np.isnan(low) else f"{low:{sign}.3f} to {high:{sign}.3f}"
 
 
-def _write(outcome: Outcome, out: Path) -> None:
+def _write(outcome: Evaluation, out: Path) -> None:
     """Write ``predictions.csv`` and ``metrics.json``, laid out like a run's own; each appears whole."""
     out.mkdir(parents=True, exist_ok=True)
     write_csv(outcome.predictions, out / "predictions.csv", outcome.predictor.threshold)

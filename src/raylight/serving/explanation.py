@@ -155,7 +155,7 @@ class LabelledImage:
     content: bytes
 
 
-def examples(runs: Sequence[ServedRun], most: int = 12, seed: int = 0) -> tuple[list[LabelledImage], str | None]:
+def example_images(runs: Sequence[ServedRun], most: int = 12, seed: int = 0) -> tuple[list[LabelledImage], str | None]:
     """Test images that none of the runs has learnt from, drawn at random, all classes in turn.
 
     Args:

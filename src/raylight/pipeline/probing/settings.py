@@ -9,14 +9,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from raylight.config import launch
 from raylight.config.command_line import arranged
-from raylight.config.launch import checked_arguments, load_config, register_schema
+from raylight.config.launch import load_config
 from raylight.config.paths import with_absolute_paths
 from raylight.config.quoting import quoted
 from raylight.config.schema import RunConfig
 from raylight.config.untyped import with_choices
 from raylight.errors import ConfigError
-from raylight.installation import OPTION_FILES
 from raylight.pipeline.probing.networks import Candidate
 
 PROBE = ("finetune=probe", "finetune.requires_weights=false", "logger=none", "trainer.batch_size=1")
@@ -55,13 +55,8 @@ def composed(settings: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: listing every problem.
     """
-    from hydra import compose, initialize_config_dir
-
-    register_schema()
-    typed, _ = with_choices(arranged([*settings]))
-    checked = checked_arguments(OPTION_FILES, typed)
-    with initialize_config_dir(str(OPTION_FILES), version_base="1.3"):
-        return with_absolute_paths(compose("train", overrides=checked), Path.cwd())
+    config, *_ = launch.composed(with_choices(arranged([*settings]))[0])
+    return with_absolute_paths(config, Path.cwd())
 
 
 def probe_configs(settings: Sequence[str], candidates: Sequence[Candidate]) -> list[RunConfig]:
