@@ -175,6 +175,7 @@ def _drawn(found: More, path: Path) -> Path:
     ax.plot(along, middle, color=BLUE)
     ax.plot(sizes, [1 - error for error in found.curve.errors], "o", color=INK)
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.set_xlabel("images to learn from")
     ax.set_ylabel("accuracy")
     set_title(ax, "Accuracy by number of images, with its 95 % interval")
