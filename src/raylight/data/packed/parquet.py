@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raylight.data.packed.protocol import COLUMNS, split_of
+from raylight.data.packed.protocol import COLUMNS, local, split_of
 from raylight.errors import DataError, did_you_mean
 
 _LABELS = ("label", "labels", "class", "target")
@@ -34,7 +34,7 @@ class Parquet:
     """
 
     def __init__(self, root: str, image: str | None = None, label: str | None = None, group: str | None = None) -> None:
-        self.root = Path(root).expanduser()
+        self.root = local(root)
         self.image, self.label, self.group = image, label, group
         self._lock = threading.Lock()
         self._rows = functools.lru_cache(maxsize=_KEPT)(self._row_group)

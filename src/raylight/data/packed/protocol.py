@@ -5,10 +5,12 @@ A source is built from its ``_target_`` node in each process that reads (Ray's w
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
+from raylight.config.uris import is_uri
 from raylight.data.names import SPLITS
 from raylight.errors import DataError
 
@@ -71,6 +73,20 @@ def checked_rows(table: Any, target: str) -> Iterator[dict[str, Any]]:
             )
         seen.add(str(key))
         yield {**row, "key": str(key), "label": str(label), "split": SPLITS[str(split).casefold()] if split else None}
+
+
+def local(root: str) -> Path:
+    """The folder or file of this machine that a source reads.
+
+    Raises:
+        DataError: it is the URI of another place, where only folders of images are read.
+    """
+    if is_uri(root):
+        raise DataError(
+            f"data.root={root}: Parquet files and tar archives are read from folders of this machine alone; copy them here, or "
+            "mount the bucket. Folders of images are read where they are: data=folder"
+        )
+    return Path(root).expanduser()
 
 
 def split_of(name: str) -> str | None:

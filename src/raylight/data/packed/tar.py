@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from raylight.data.names import is_image
-from raylight.data.packed.protocol import split_of
+from raylight.data.packed.protocol import local, split_of
 from raylight.errors import DataError, first_line
 
 _NOTES = ("cls", "json", "txt")
@@ -40,7 +40,7 @@ class TarShards:
     """
 
     def __init__(self, root: str, classes: Sequence[str] = (), label: str = "label", group: str | None = None) -> None:
-        self.root = Path(root).expanduser()
+        self.root = local(root)
         self.classes, self.label, self.group = tuple(classes), label, group
 
     def entries(self) -> pa.Table:
