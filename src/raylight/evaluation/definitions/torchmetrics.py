@@ -100,24 +100,12 @@ def metric_collection(n_classes: int, positive: int, prefix: str | None = None) 
     """
     meanings = _binary() if n_classes == 2 else _multiclass(n_classes)
     metrics = {name: meanings[name] for name in METRICS}
-    if n_classes == 2:
-        return ClassificationMetrics(
-            metrics,
-            positive,
-            prefix=prefix,
-            compute_groups=[
-                ["accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1"],
-                ["auroc", "average_precision"],
-            ],
-        )
+    counted = ["balanced_accuracy", "precision", "recall", "specificity", "f1"]
     return ClassificationMetrics(
         metrics,
-        None,
+        positive if n_classes == 2 else None,
         prefix=prefix,
-        compute_groups=[
-            ["balanced_accuracy", "precision", "recall", "specificity", "f1"],
-            ["auroc", "average_precision"],
-        ],
+        compute_groups=[["accuracy", *counted] if n_classes == 2 else counted, ["auroc", "average_precision"]],
     )
 
 
@@ -184,54 +172,47 @@ class Specificity(BinaryStatScores):
         return tn / (tn + fp)
 
 
-class BinaryMatthews(BinaryMatthewsCorrCoef):
+class _Matthews(Metric):
     """Matthews correlation: NaN where only one class occurs, 0 where only one is predicted.
 
     The second is the usual convention, and scikit-learn's; torchmetrics' own depends on the class balance.
     """
 
-    def compute(self) -> Tensor:
+    def compute(self) -> Any:
         """The value over all batches."""
-        return _matthews(self.confmat, super().compute)
+        counts: Any = self.confmat
+        if (counts.sum(dim=1) > 0).sum() < 2:
+            return torch.tensor(NAN, device=counts.device)
+        if (counts.sum(dim=0) > 0).sum() < 2:
+            return torch.tensor(0.0, device=counts.device)
+        return super().compute()  # type: ignore[safe-super]  # of the metric beside it
 
 
-class MulticlassMatthews(MulticlassMatthewsCorrCoef):
-    """Matthews correlation: NaN where only one class occurs, 0 where only one is predicted."""
+class BinaryMatthews(_Matthews, BinaryMatthewsCorrCoef):
+    """Matthews correlation of two classes."""
 
-    def compute(self) -> Tensor:
+
+class MulticlassMatthews(_Matthews, MulticlassMatthewsCorrCoef):
+    """Matthews correlation of several classes."""
+
+
+class _OfBothClasses(Metric):
+    """NaN where only one class occurs (torchmetrics' own gives 0)."""
+
+    def compute(self) -> Any:
         """The value over all batches."""
-        return _matthews(self.confmat, super().compute)
-
-
-def _matthews(counts: Tensor, compute: Any) -> Tensor:
-    if (counts.sum(dim=1) > 0).sum() < 2:
-        return torch.tensor(NAN, device=counts.device)
-    if (counts.sum(dim=0) > 0).sum() < 2:
-        return torch.tensor(0.0, device=counts.device)
-    value: Tensor = compute()
-    return value
-
-
-class AUROC(BinaryAUROC):
-    """Area under the ROC curve; NaN where only one class occurs (torchmetrics' own gives 0)."""
-
-    def compute(self) -> Tensor:  # type: ignore[override]
-        """The value over all batches."""
-        targets = dim_zero_cat(self.target)
+        targets = dim_zero_cat(self.target)  # type: ignore[arg-type]  # a list of batches, or all of them
         if targets.min() == targets.max():
             return torch.tensor(NAN, device=targets.device)
-        return super().compute()
+        return super().compute()  # type: ignore[safe-super]  # of the metric beside it
 
 
-class AveragePrecision(BinaryAveragePrecision):
-    """Average precision; NaN where only one class occurs."""
+class AUROC(_OfBothClasses, BinaryAUROC):
+    """Area under the ROC curve."""
 
-    def compute(self) -> Tensor:  # type: ignore[override]
-        """The value over all batches."""
-        targets = dim_zero_cat(self.target)
-        if targets.min() == targets.max():
-            return torch.tensor(NAN, device=targets.device)
-        return super().compute()
+
+class AveragePrecision(_OfBothClasses, BinaryAveragePrecision):
+    """Average precision."""
 
 
 class MacroAUROC(MulticlassAUROC):
