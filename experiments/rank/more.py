@@ -71,7 +71,7 @@ def main() -> None:
         if not asked.made.is_dir():
             write_digits(asked.made)
         made = features_of([f"data.root={asked.made}", "data=folder"], "resnet18", asked.weights)
-        for row in rows("digits, resnet18", made, (200, 400), (800, 1400)):
+        for row in rows("digits, resnet18", made, (400,), (800, 1400)):
             print(row, flush=True)
 
 

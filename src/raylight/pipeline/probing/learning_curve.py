@@ -19,7 +19,7 @@ PARTS = (8, 4, 2)
 """Into how many parts the images are cut; a head learns from one part at a time."""
 REPEATS = 4
 """Cuts at random into each number of parts."""
-LEAST, LEAST_PER_CLASS = 8, 2
+LEAST, LEAST_PER_CLASS = 8, 4
 """Images that a head learns from at least, in all and on average of each class."""
 EXPONENTS = (0.1, 1.0)
 """Smallest and largest exponent of the power law that is thought possible, all in between equally."""
@@ -67,7 +67,7 @@ def least_images(n_classes: int) -> int:
     """Images that a curve takes: of less, eighths are no set to learn from.
 
     >>> least_images(2), least_images(60)
-    (64, 960)
+    (64, 1920)
     """
     return max(PARTS) * max(LEAST, LEAST_PER_CLASS * n_classes)
 
