@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from raylight.config.command_line import arranged
 from raylight.config.launch import checked_arguments, register_schema
+from raylight.config.untyped import with_choices
 from raylight.errors import ConfigError
 from tests.forked import ROOT
 
@@ -12,7 +14,8 @@ def problems(*overrides: str, rehearse: Callable[..., Any] | None = None) -> lis
     """What is wrong with it; ``rehearse`` also builds what the config names."""
     register_schema()
     try:
-        checked_arguments(ROOT / "conf", list(overrides), *([rehearse] if rehearse else []))
+        typed, _ = with_choices(arranged(list(overrides)))
+        checked_arguments(ROOT / "conf", typed, *([rehearse] if rehearse else []))
     except ConfigError as error:
         return list(error.problems)
     return []

@@ -175,7 +175,8 @@ def test_temperature_and_threshold_are_validations_and_test_is_judged_with_them(
     names = "\n".join(sorted(test.paths)).encode()
     assert written["provenance"] == {
         "test_files_sha256": hashlib.sha256(names).hexdigest(), "test_files": 120, "selected_by": "val/auroc",
-        "selected_value": 0.75, "selected_epoch": 3, "epochs_trained": 9, "threshold_and_temperature_from": "val",
+        "selected_value": 0.75, "selected_epoch": 3, "epochs_trained": 9,
+        "threshold_and_temperature_from": "val", "stopped_by": None,
     }  # fmt: skip
     assert written["cost"] == {"peak_memory_gb": 1.5}
     told = run.read_json("preprocessing.json")
