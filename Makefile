@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint pytest docs fuzz soak reproduce bench bench-transfer gallery coverage mutation preprocessing constraints clean
+.PHONY: help train test lint pytest long docs fuzz soak reproduce bench bench-transfer gallery coverage mutation preprocessing constraints clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ lint: $(VENV)/ready-dev
 
 pytest: $(VENV)/ready-dev
 	$(BIN)/pytest $(ARGS)
+
+long: $(VENV)/ready-dev  ## The tests that make test leaves out since each takes half a minute
+	$(BIN)/pytest -m long $(ARGS)
 
 fuzz: $(VENV)/ready-dev  ## Break 20,000 images and decode them (ARGS="--inputs 20000 --seed 1 --table")
 	$(BIN)/python -m experiments.reliability.fuzz $(ARGS)

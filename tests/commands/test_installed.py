@@ -76,10 +76,13 @@ def test_a_project_begins_with_an_experiment_of_its_own(installed: Installed, ph
         arguments = shlex.split(command.replace(" data.root=PATH", ""))[1:]
         if "data=folder" in arguments:
             arguments.append(f"data.root='{photos}'")
+            shown = installed(*arguments, "--cfg", "job", cwd=project)  # what trains on photos is tried above
+            assert "_target_: my_package.nets.Tiny" in shown.stdout, shown.stderr
+            continue
         done = installed(*arguments, *QUICK[1:], "data.limit=12", cwd=project)
         assert done.returncode == 0, done.stdout + done.stderr
         runs.append(Path(done.stdout.splitlines()[-1]))
-    assert [run.parent.name for run in runs] == ["demo-tiny", "sweeps", "folder-tiny"]
+    assert [run.parent.name for run in runs] == ["demo-tiny", "sweeps"]
     assert len([*(project / runs[1]).glob("*/metrics.json")]) == 2
     assert after.splitlines() == ["export RAYLIGHT_ALLOWED_TARGETS=my_package", "raylight evaluate RUN"]
     measured = installed("evaluate", str(runs[0]), cwd=project, RAYLIGHT_ALLOWED_TARGETS="my_package")

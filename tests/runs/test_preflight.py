@@ -126,6 +126,7 @@ def test_a_node_lost_while_decoding(joined: Any, second: Any, files: list[Path],
     assert with_ray == fill(tmp_path / "threads", files, THREADS)
 
 
+@pytest.mark.long  # Ray takes half a minute to believe it
 def test_a_node_lost_while_handing_over_pixels(joined: Any, second: Any, files: list[Path]) -> None:
     removal = when_at_work(second, lambda _: joined.remove_node(second, allow_graceful=False))
     by_ray = {}

@@ -189,7 +189,9 @@ def test_ray_workers_learn_what_one_process_does_though_one_is_killed(alone: Run
     assert [log.count(f"epoch {epoch}/4") for epoch in (1, 2, 3)] == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("averaging", "launcher"), [("swa", "processes"), ("ema", "ray")])
+@pytest.mark.parametrize(
+    ("averaging", "launcher"), [("swa", "processes"), pytest.param("ema", "ray", marks=pytest.mark.long)]
+)
 def test_processes_average_the_weights_that_one_does(averaging: str, launcher: str, tmp_path: Path) -> None:
     """Judged, saved and shipped: in two phases, the second of which begins a new average."""
     falling = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3}
