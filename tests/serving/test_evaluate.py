@@ -16,6 +16,7 @@ from raylight.data.index import Index
 from raylight.evaluation.intervals import wilson
 from raylight.evaluation.metrics import Estimate
 from raylight.serving.evaluate import shift
+from tests.serving.test_predictor import edit_config
 from tests.trained_run import draw, move_images
 
 Command = Callable[..., Result]
@@ -239,3 +240,25 @@ def test_unlabelled_images_sharpen_the_accuracy_of_a_new_site(raylight: Command,
     (tmp_path / "empty").mkdir()
     refused = raylight("evaluate", run, "--data", tmp_path / "few", "--unlabelled", tmp_path / "empty")
     assert (refused.exit_code, "has 0 usable images" in refused.stderr) == (2, True)
+
+
+def test_subgroups_that_the_run_asks_for_are_judged_as_far_as_the_table_has_them(
+    raylight: Command, copied_run: Path, tmp_path: Path
+) -> None:
+    edit_config(copied_run, "report.subgroups", {"sex": [], "site": []})
+    rows = ["path,label,sex"]
+    for name in ("left", "right"):
+        rows += [f"{p.relative_to(tmp_path)},{name},{'FM'[i % 2]}" for i, p in enumerate(draw(tmp_path, name, 44, 9))]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    done = raylight("evaluate", copied_run, "--data", tmp_path / "t.csv", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "Without subgroups by site: no table says that of these images." in done.stdout
+    with (tmp_path / "out" / "subgroups.csv").open(newline="") as file:
+        women, men = csv.DictReader(file)
+    assert [(row["subgroup"], row["n"], row["positives"]) for row in (women, men)] == [
+        ("F", "44", "22"),
+        ("M", "44", "22"),
+    ]
+    whole = metrics(tmp_path / "out")["test/accuracy"]["value"]
+    assert (float(women["accuracy"]) + float(men["accuracy"])) / 2 == pytest.approx(whole)
+    assert float(women["accuracy_gap"]) == pytest.approx(float(women["accuracy"]) - float(men["accuracy"]))

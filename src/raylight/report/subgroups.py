@@ -35,7 +35,7 @@ def write_subgroups(run: RunDir) -> list[str]:
     place = {path: i for i, path in enumerate(facts.index.column("path"))}
     rows = facts.index.select(np.array([place[path] for path in facts.test.paths], np.int64))
     found = subgroup_results(facts.test, facts.threshold, subgroups_of(rows, columns))
-    run.write_text(FILE, _table(found))
+    run.write_text(FILE, subgroup_table(found))
     return sentences(found, facts.test)
 
 
@@ -67,7 +67,8 @@ def read_subgroups(run: RunDir) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _table(found: Sequence[Subgroup]) -> str:
+def subgroup_table(found: Sequence[Subgroup]) -> str:
+    """The content of ``subgroups.csv``."""
     gaps = ("accuracy", "recall", "specificity")
     names = [
         *("column", "subgroup", "n", "positives"),

@@ -3,28 +3,28 @@
 The network, the temperature and the threshold are the run's; nothing is fitted here. Which images: ``labelled_images``.
 """
 
-import hashlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from raylight.config.rules.metric_names import LABELS, reported
 from raylight.data.names import single_line
+from raylight.data.splits.subgroups import subgroups_of_metadata
 from raylight.errors import ConfigError, DataError, RunError
-from raylight.evaluation.caveats import caveat_sentences
-from raylight.evaluation.clinical.prediction_powered import PoweredAccuracy, powered_accuracy
+from raylight.evaluation.clinical.prediction_powered import powered_accuracy
+from raylight.evaluation.clinical.subgroups import Subgroup, subgroup_results
 from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.evaluation.differences.paired import recovered
-from raylight.evaluation.intervals import Interval
-from raylight.evaluation.metrics import Estimate, as_json, evaluate, from_json
-from raylight.evaluation.predictions import Predictions, write_csv
+from raylight.evaluation.metrics import Estimate, evaluate, from_json
+from raylight.evaluation.predictions import Predictions
+from raylight.report.subgroups import sentences
 from raylight.runs.console import progress_bar
 from raylight.runs.looks import counted
 from raylight.runs.run_dir import STATUS_FILE, RunDir
+from raylight.serving.evaluation import Evaluation, Shift, print_evaluation, write_evaluation
 from raylight.serving.labelled_images import LabelledImages, foreign_images, own_test_images, parse_classes
 from raylight.serving.predict import find_files
 from raylight.serving.predictor import UNLIKE, Predictor, UnusableRunError
@@ -32,46 +32,6 @@ from raylight.storage.remote import AnyPath
 
 SAME = 1e-6
 """Largest difference of a metric that counts as none; piecewise sums round in the seventh digit."""
-
-
-@dataclass(frozen=True)
-class Shift:
-    """How much a metric differs from the run's own test.
-
-    Attributes:
-        value: new minus own.
-        interval: 95 %, of two independent samples.
-    """
-
-    value: float
-    interval: Interval
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The evaluation of a run on some images.
-
-    Attributes:
-        predictor: of the run.
-        images: that were to be judged.
-        predictions: of those that can be used.
-        rejected: path and reason of the others.
-        estimates: each metric of ``predictions``.
-        own: each metric of the run's own test.
-        shifts: from ``own`` to ``estimates``; empty where the images are the run's own.
-        notes: what a reader must know of the numbers.
-        powered: the accuracy that unlabelled images sharpen, where there are some.
-    """
-
-    predictor: Predictor
-    images: LabelledImages
-    predictions: Predictions
-    rejected: Sequence[tuple[str, str]]
-    estimates: Mapping[str, Estimate]
-    own: Mapping[str, Estimate]
-    shifts: Mapping[str, Shift]
-    notes: tuple[str, ...]
-    powered: PoweredAccuracy | None = None
 
 
 def evaluate_run(
@@ -104,9 +64,9 @@ def evaluate_run(
     outcome = evaluated(run, data, classes, tell)
     if unlabelled is not None:
         outcome = _with_unlabelled(outcome, unlabelled, tell)
-    _print(outcome)
+    print_evaluation(outcome)
     if out is not None:
-        _write(outcome, out)
+        write_evaluation(outcome, out)
     return 0
 
 
@@ -155,7 +115,27 @@ def evaluated(
     estimates = evaluate(predictions, predictor.threshold, own=further)
     shifts = {} if data is None else {name: shift(one, own[name]) for name, one in estimates.items() if name in own}
     notes += _agreement(estimates, own) if data is None else _summary(shifts)
-    return Evaluation(predictor, images, predictions, rejected, estimates, own, shifts, tuple(notes))
+    subgroups, said = _subgroups(predictor, images, predictions)
+    notes += said
+    return Evaluation(
+        predictor, images, predictions, rejected, estimates, own, shifts, tuple(notes), subgroups=subgroups
+    )
+
+
+def _subgroups(
+    predictor: Predictor, images: LabelledImages, predictions: Predictions
+) -> tuple[tuple[Subgroup, ...], list[str]]:
+    """The subgroups that the run's settings name, as far as the images' table has them, and what is said of them."""
+    columns = predictor.config.report.subgroups
+    if not columns:
+        return (), []
+    told = dict(zip(images.paths, images.metadata, strict=True))
+    membership, missing = subgroups_of_metadata([told[path] for path in predictions.paths], columns)
+    found = subgroup_results(predictions, predictor.threshold, membership)
+    said = sentences(found, predictions)
+    if missing:
+        said.append(f"Without subgroups by {', '.join(missing)}: no table says that of these images.")
+    return tuple(found), said
 
 
 def _with_unlabelled(outcome: Evaluation, folder: Path, on_rejected: Callable[[str, str], object]) -> Evaluation:
@@ -270,71 +250,3 @@ def _summary(shifts: Mapping[str, Shift]) -> list[str]:
             f"(95 % interval {change.interval.low:+.3f} to {change.interval.high:+.3f})."
         )
     return sentences
-
-
-def _print(outcome: Evaluation) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False, markup=False, emoji=False)
-    console.print(
-        f"{outcome.predictor.run.path}: {len(outcome.predictions)} images in {outcome.images.root}", soft_wrap=True
-    )
-    table: Any = Table(box=None, pad_edge=False)
-    table.add_column("metric")
-    for heading in ("value", "95 % interval", "n"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    if outcome.shifts:
-        for heading in ("run's own test", "shift", "95 % interval"):
-            table.add_column(heading, justify="right", no_wrap=True)
-    for name, estimate in outcome.estimates.items():
-        mark = " *" if estimate.caveat else ""
-        row = [LABELS[name], _number(estimate.value), _bounds(estimate.low, estimate.high), f"{estimate.n}{mark}"]
-        if outcome.shifts:
-            change = outcome.shifts.get(name)
-            row += (
-                [_number(outcome.own[name].value), _number(change.value, "+"), _bounds(*change.interval, "+")]
-                if change
-                else ["-", "-", "-"]
-            )
-        table.add_row(*row)
-    console.print(table)
-    caveats = caveat_sentences({name: one.caveat for name, one in outcome.estimates.items()})
-    for note in (*(f"* {sentence}" for sentence in caveats), *outcome.notes):
-        console.print(note, soft_wrap=True)
-
-
-def _number(value: float, sign: str = "") -> str:
-    return "-" if np.isnan(value) else f"{value:{sign}.3f}"
-
-
-def _bounds(low: float, high: float, sign: str = "") -> str:
-    return "-" if np.isnan(low) else f"{low:{sign}.3f} to {high:{sign}.3f}"
-
-
-def _write(outcome: Evaluation, out: Path) -> None:
-    """Write ``predictions.csv`` and ``metrics.json``, laid out like a run's own; each appears whole."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_csv(outcome.predictions, out / "predictions.csv", outcome.predictor.threshold)
-    names = "\n".join(sorted(outcome.predictions.paths)).encode("utf-8", "surrogateescape")
-    RunDir(out).write_json(
-        "metrics.json",
-        {
-            **as_json(outcome.estimates, "test/"),
-            **as_json(outcome.own, "run_test/"),
-            **{
-                f"shift/{name}": {"value": change.value, "low": change.interval.low, "high": change.interval.high}
-                for name, change in outcome.shifts.items()
-            },
-            **({"prediction_powered": asdict(outcome.powered)} if outcome.powered else {}),
-            "provenance": {
-                "run": str(outcome.predictor.run.path.absolute()),
-                "data": str(outcome.images.root),
-                "test_files": len(outcome.predictions),
-                "test_files_sha256": hashlib.sha256(names).hexdigest(),
-                "precision": outcome.predictor.precision,
-                "notes": list(outcome.images.notes),
-                "rejected": [{"path": path, "reason": reason} for path, reason in outcome.rejected],
-            },
-        },
-    )

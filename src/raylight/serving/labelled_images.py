@@ -42,6 +42,7 @@ class LabelledImages:
         groups: patient of each file; ``None`` where nobody says.
         digests: SHA-256 that each file should have; ``None`` takes whatever is there.
         notes: what was chosen and left out, a sentence each.
+        metadata: what else the data says of each file, as JSON.
     """
 
     root: AnyPath
@@ -50,6 +51,7 @@ class LabelledImages:
     groups: tuple[str | None, ...]
     digests: tuple[str, ...] | None
     notes: tuple[str, ...]
+    metadata: tuple[str | None, ...]
 
 
 def own_test_images(predictor: Predictor) -> LabelledImages:
@@ -74,6 +76,7 @@ def own_test_images(predictor: Predictor) -> LabelledImages:
         groups=tuple(index.column("group")),
         digests=tuple(index.column("sha256")),
         notes=(),
+        metadata=tuple(index.column("metadata")),
     )
 
 
@@ -147,6 +150,7 @@ def foreign_images(predictor: Predictor, data: str, classes: Mapping[str, str]) 
         groups=tuple(file.group for file in files),
         digests=None,
         notes=tuple(notes),
+        metadata=tuple(file.metadata for file in files),
     )
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from raylight.data.index import INDEX_SCHEMA, Index
 from raylight.data.scan import no_thumbnails
-from raylight.data.splits.subgroups import subgroups_of
+from raylight.data.splits.subgroups import subgroups_of, subgroups_of_metadata
 from raylight.errors import DataError
 
 
@@ -47,6 +47,13 @@ def test_columns_of_every_index_can_be_used() -> None:
         index([{"mode": "L", "width": 900}, {"mode": "RGB", "width": 2000}]), {"mode": [], "width": [1000]}
     )
     assert found == {"mode": ["L", "RGB"], "width": ["below 1000", "1000 and above"]}
+
+
+def test_tables_of_other_images_say_what_they_have() -> None:
+    texts = [json.dumps({"sex": "F", "age": 30}), None, json.dumps({"sex": "M"})]
+    found, missing = subgroups_of_metadata(texts, {"sex": [], "age": [40], "site": []})
+    assert found == {"sex": ["F", None, "M"], "age": ["below 40", None, None]}
+    assert missing == ["site"]
 
 
 @pytest.mark.parametrize(

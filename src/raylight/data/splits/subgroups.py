@@ -41,6 +41,27 @@ def subgroups_of(index: Index, columns: Mapping[str, Sequence[Any]]) -> dict[str
     return {name: _names(name, _values(index, name), edges) for name, edges in columns.items()}
 
 
+def subgroups_of_metadata(
+    metadata: Sequence[str | None], columns: Mapping[str, Sequence[Any]]
+) -> tuple[dict[str, list[str | None]], list[str]]:
+    """The subgroup of each image by what its table says of it, as ``subgroups_of`` has it.
+
+    Args:
+        metadata: JSON objects, as in the index.
+        columns: edges by column name.
+
+    Returns:
+        The names by column, and the columns that no image has.
+
+    Raises:
+        DataError: edges or values that aren't numbers, or too many subgroups.
+    """
+    rows = [json.loads(text) if text else {} for text in metadata]
+    there = {name: edges for name, edges in columns.items() if any(name in row for row in rows)}
+    found = {name: _names(name, [row.get(name) for row in rows], edges) for name, edges in there.items()}
+    return found, [name for name in columns if name not in there]
+
+
 def _values(index: Index, name: str) -> list[object]:
     rows = [json.loads(text) if text else {} for text in index.column("metadata")]
     known = {column for row in rows for column in row}
