@@ -29,7 +29,7 @@ lint: $(VENV)/ready-dev
 pytest: $(VENV)/ready-dev
 	$(BIN)/pytest $(ARGS)
 
-long: $(VENV)/ready-dev  ## The tests that make test leaves out since each takes half a minute
+long: $(VENV)/ready-dev  ## The tests that make test leaves out, since each takes ten to thirty seconds
 	$(BIN)/pytest -m long $(ARGS)
 
 fuzz: $(VENV)/ready-dev  ## Break 20,000 images and decode them (ARGS="--inputs 20000 --seed 1 --table")

@@ -111,6 +111,7 @@ def test_what_is_not_a_sweep_is_not_resumed(train: Train, tmp_path: Path) -> Non
     assert "resume: 'elsewhere' is not the folder of a sweep" in done.stderr
 
 
+@pytest.mark.long
 def test_jobs_in_other_processes_get_the_same_table_and_exit_code(train: Train, tmp_path: Path) -> None:
     done = train("-m", "hydra/launcher=submitit_local", "trainer.batch_size=8,500", "logger=csv", *SHORT, cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr

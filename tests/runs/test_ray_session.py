@@ -59,6 +59,7 @@ assert len(set(addresses)) == 2, "the second must not take over a session that e
 """
 
 
+@pytest.mark.long
 def test_a_session_that_ends_later_holds_up_the_next_one_and_nobody_else(tmp_path: Path) -> None:
     marked = os.environ | {"RAYLIGHT_TEST_MARK": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", TWO_IN_A_ROW], env=marked, capture_output=True, text=True)

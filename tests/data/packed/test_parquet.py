@@ -109,7 +109,7 @@ def test_what_is_unchanged_is_not_read_again(root: Path, tmp_path: Path, monkeyp
     assert reads == []
 
 
-@pytest.mark.parametrize("engine", ["threads", "ray"])
+@pytest.mark.parametrize("engine", ["threads", pytest.param("ray", marks=pytest.mark.long)])
 def test_cached_images_are_those_of_the_rows(root: Path, tmp_path: Path, engine: str) -> None:
     index = index_of(config(root), tmp_path / "cache")
     ray = RayConfig(object_store_gb=0.2)
