@@ -25,7 +25,7 @@ def test_the_nearest_are_those_of_scikit_learn_in_order() -> None:
     wanted = (
         NearestNeighbors(n_neighbors=3).fit(normalize(known)).kneighbors(normalize(features), return_distance=False)
     )
-    assert nearest(known, features, 3).tolist() == wanted.tolist()
+    assert nearest([known[:30], known[30:31], known[31:]], features, 3).tolist() == wanted.tolist()
 
 
 def test_at_most_the_allowed_share_of_like_images_is_refused_on_average() -> None:

@@ -10,8 +10,10 @@ import numpy as np
 
 from raylight.comparison.study import Pair, Study
 from raylight.data.splits.subgroups import subgroups_of
+from raylight.evaluation.bootstrap import n_units
 from raylight.evaluation.clinical.subgroups import FEWEST
 from raylight.evaluation.differences.paired import SIGNIFICANT, Difference, holm, proportion_difference
+from raylight.evaluation.predictions import group_numbers
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,14 @@ def _of_pair(pair: Pair) -> list[SubgroupDifference]:
     right = [np.array([of[key].most_are_right for key in keys], dtype=bool) for of in opinions]
     place = {path: i for i, path in enumerate(facts.index.column("path"))}
     rows = facts.index.select(np.array([place[pair.first.paths[key]] for key in keys], np.int64))
-    named = rows.column("group")
-    groups = np.unique([str(i if group is None else group) for i, group in enumerate(named)], return_inverse=True)[1]
+    groups = group_numbers(rows.column("group"))
     found = []
     for column, names in subgroups_of(rows, facts.config.report.subgroups).items():
         for name in sorted({name for name in names if name is not None}):
             inside = np.array([one == name for one in names], dtype=bool)
-            units = groups[inside] if len(np.unique(groups)) < len(groups) else None
+            units = None if groups is None else groups[inside]
             difference = proportion_difference(right[0][inside], right[1][inside], units)
-            p_value = difference.p_value if len(np.unique(groups[inside])) >= FEWEST else np.nan
+            p_value = difference.p_value if n_units(units, int(inside.sum())) >= FEWEST else np.nan
             found.append(SubgroupDifference(pair, column, name, int(inside.sum()), difference, p_value))
     return [replace(one, corrected=p) for one, p in zip(found, holm([one.corrected for one in found]), strict=True)]
 

@@ -164,10 +164,9 @@ def choose_confidence(labelled: LabelledPredictions, threshold: float | None, ta
     np.maximum.at(enters, units, sure)
     np.maximum.at(fails, units[~right], sure[~right])
     levels = np.unique(sure)[::-1]
-    answered = np.array([int((enters >= level).sum()) for level in levels])
-    mistakes = np.array([int((fails >= level).sum()) for level in levels])
+    answered, mistakes = (n - np.searchsorted(np.sort(of_group), levels) for of_group in (enters, fails))
     needed = smallest_number(target, 0, RISK)
-    starts = [k for k in TOLERATED if smallest_number(target, k, RISK / (TOLERATED.index(k) + 1)) <= n]
+    starts = [k for i, k in enumerate(TOLERATED) if smallest_number(target, k, RISK / (i + 1)) <= n]
     accepted: int | None = None
     for k in starts:
         level = RISK / len(starts)

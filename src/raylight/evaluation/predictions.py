@@ -5,7 +5,7 @@ Not here: everything that is computed from predictions (metrics, calibration, pl
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -97,16 +97,8 @@ class Predictions:
             images.probabilities.astype(np.float64),
             images.predicted(threshold),
             images.positive,
-            images._group_numbers(),
+            group_numbers(images.groups),
         )
-
-    def _group_numbers(self) -> Int[np.ndarray, " image"] | None:
-        """A number for each group; an image of none has its own. ``None`` where no group has two images."""
-        if self.groups is None:
-            return None
-        seen: dict[object, int] = {}
-        numbers = [seen.setdefault(i if group is None else group, len(seen)) for i, group in enumerate(self.groups)]
-        return None if len(seen) == len(numbers) else np.array(numbers, np.int64)
 
     def where(self, mask: Bool[np.ndarray, " image"]) -> "Predictions":
         """The images for which ``mask`` is true, in the same order."""
@@ -155,6 +147,20 @@ class LabelledPredictions:
         if self.n_classes == 2:
             return self.probabilities[:, self.positive], self.labels == self.positive
         return self.probabilities.max(axis=1), self.probabilities.argmax(axis=1) == self.labels
+
+
+def group_numbers(groups: Iterable[str | None] | None) -> Int[np.ndarray, " image"] | None:
+    """A number for each group; an image of none has its own. ``None`` where no group has two images.
+
+    Example:
+        >>> group_numbers(["a", None, "a", None]), group_numbers(["a", None, "b"])
+        (array([0, 1, 0, 2]), None)
+    """
+    if groups is None:
+        return None
+    seen: dict[object, int] = {}
+    numbers = [seen.setdefault(i if group is None else group, len(seen)) for i, group in enumerate(groups)]
+    return None if len(seen) == len(numbers) else np.array(numbers, np.int64)
 
 
 def decide(

@@ -7,6 +7,7 @@ neighbors", ICML 2022). ``experiments/unknown`` compares it with the Mahalanobis
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def fit(
     if rank > len(val):
         return None
     # Rounded as they are kept, so that a reader computes the same distances.
-    kept = _unit(train).astype(np.float16).astype(np.float32)
+    kept = unit(train).astype(np.float16).astype(np.float32)
     neighbours = max(1, min(NEIGHBOURS, len(kept) // NEIGHBOURS))
     return Familiarity(kept, neighbours, float(np.sort(distances(kept, val, neighbours))[rank - 1]))
 
@@ -121,28 +122,38 @@ def distances(
         return np.zeros(0, np.float32)
     found = []
     for block in np.array_split(features, max(1, len(features) // 256)):
-        products = _unit(block) @ known.T
+        products = unit(block) @ known.T
         nearest = np.partition(products, -neighbours, axis=1)[:, -neighbours]
         found.append(np.sqrt(np.maximum(2 - 2 * nearest, 0)))
     return np.concatenate(found)
 
 
 def nearest(
-    known: Float[np.ndarray, "image ..."], features: Float[np.ndarray, "other_image ..."], count: int
+    known: Iterable[Float[np.ndarray, "image ..."]], features: Float[np.ndarray, "other_image ..."], count: int
 ) -> Int64[np.ndarray, "other_image count"]:
     """Positions of the nearest known images, the nearest first, by the same distance.
 
     Args:
-        known: features of ``count`` images or more, as they enter the head.
+        known: features of the known images, as they enter the head, block by block, so that they needn't fit into memory.
         features: of other images.
-        count: how many.
+        count: how many; as many as there are known ones, if these are fewer.
     """
-    order: Int64[np.ndarray, "other_image count"] = np.argsort(-(_unit(features) @ _unit(known).T), axis=1)[:, :count]
-    return order
+    asked, seen = unit(features), 0
+    products: Float[np.ndarray, "other_image found"] = np.zeros((len(asked), 0), np.float32)
+    positions: Int64[np.ndarray, "other_image found"] = np.zeros((len(asked), 0), np.int64)
+    for block in known:
+        new = np.broadcast_to(seen + np.arange(len(block)), (len(asked), len(block)))
+        products = np.concatenate([products, asked @ unit(block).T], axis=1)
+        positions = np.concatenate([positions, new], axis=1)
+        seen += len(block)
+        best = np.argsort(-products, axis=1, kind="stable")[:, :count]
+        products, positions = np.take_along_axis(products, best, 1), np.take_along_axis(positions, best, 1)
+    return positions
 
 
-def _unit(features: Float[np.ndarray, "image ..."]) -> Float[np.ndarray, "image feature"]:
+def unit(features: Float[np.ndarray, "image ..."]) -> Float[np.ndarray, "image feature"]:
+    """Features scaled to length 1; those with a height and a width are averaged over both first."""
     flat = features.reshape(len(features), features.shape[1], -1).mean(axis=2, dtype=np.float32)
     lengths = np.linalg.norm(flat, axis=1, keepdims=True)
-    unit: Float[np.ndarray, "image feature"] = flat / np.maximum(lengths, 1e-12)
-    return unit
+    scaled: Float[np.ndarray, "image feature"] = flat / np.maximum(lengths, 1e-12)
+    return scaled

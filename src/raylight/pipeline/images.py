@@ -101,11 +101,12 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
 
 def resolution_of(index: Index) -> str:
     """What the test images can tell, in a sentence; of grouped images, each group counts once."""
+    from raylight.evaluation.bootstrap import n_units
+    from raylight.evaluation.predictions import group_numbers
     from raylight.evaluation.sample_size import resolution
 
     groups = index.in_split("test").column("group")
-    named = {group for group in groups if group is not None}
-    n = len(named) + sum(group is None for group in groups)
+    n = n_units(group_numbers(groups), len(groups))
     return resolution(n).sentence("images" if n == len(groups) else "groups of images")
 
 

@@ -1,7 +1,7 @@
 """Evaluating the chosen checkpoint on test, once, and writing the results."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,11 @@ from raylight.data.splits.leakage import shared_with_training
 from raylight.evaluation.bootstrap import drawn
 from raylight.evaluation.calibration import apply_temperature, calibrated
 from raylight.evaluation.intervals import proportion
-from raylight.evaluation.predictions import Predictions, decide, write_csv
+from raylight.evaluation.predictions import Predictions, decide, group_numbers, write_csv
 from raylight.machine import peak_memory_gb
 from raylight.models.build import class_probabilities
 from raylight.models.familiarity import FILE as FAMILIARITY
-from raylight.models.familiarity import MOST, fewest, fit, nearest
+from raylight.models.familiarity import MOST, fewest, fit, nearest, unit
 from raylight.pipeline.costs import Costs
 from raylight.pipeline.images import Images
 from raylight.pipeline.learner import Learner
@@ -40,6 +40,9 @@ from raylight.training.messages import FinishedTraining
 from raylight.training.phases import phase_at
 
 log = logging.getLogger("raylight")
+
+BLOCK = 256
+"""Images whose features are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,15 @@ def _predict_held_out(images: Images, learner: Learner, finished: FinishedTraini
 def _predict(images: Images, learner: Learner, epoch: int, parts: Mapping[str, Samples]) -> Predictions:
     """Probabilities by the network as it is, which an epoch left, through the inference engine."""
     stage = phase_at(learner.phases, epoch).input_stage
-    outputs = _outputs(images, learner, stage, None)
+    engine = _engine(images, learner, stage)
+
+    def outputs(samples: Samples) -> Float[np.ndarray, "image output"]:
+        inputs = learner.store.features(samples, stage, None) if stage else samples
+        logits = np.empty((len(inputs), *engine.output_shape(inputs.store.shape[1:])), np.float32)
+        for positions, store, rows in inputs.blocks(np.arange(len(inputs))):
+            engine.run_into(logits, positions, store, rows)
+        return logits
+
     index = images.index
     tables = {split: index.in_split(split) for split in parts}
     logits = [outputs(samples) for samples in parts.values() if len(samples)]
@@ -143,30 +154,17 @@ def _predict(images: Images, learner: Learner, epoch: int, parts: Mapping[str, S
     )
 
 
-def _outputs(
-    images: Images, learner: Learner, start: int, stop: int | None
-) -> Callable[[Samples], Float[np.ndarray, "image ..."]]:
-    """What the stages from ``start`` to ``stop`` make of samples; cached features enter where ``start`` isn't the first."""
-    engine = _engine(images, learner, start, stop)
-
-    def of(samples: Samples) -> Float[np.ndarray, "image ..."]:
-        inputs = learner.store.features(samples, start, None) if start else samples
-        found = np.empty((len(inputs), *engine.output_shape(inputs.store.shape[1:])), np.float32)
-        for positions, store, rows in inputs.blocks(np.arange(len(inputs))):
-            engine.run_into(found, positions, store, rows)
-        return found
-
-    return of
-
-
 def learn_familiar(
     run: RunDir, refused: float, images: Images, learner: Learner, finished: FinishedTraining
 ) -> dict[str, Any]:
     """Which images are like those that the network has learnt from: ``familiarity.safetensors``, and what test says of it."""
     features = _entering_head(images, learner, finished)
     train, val, test = images.of("train"), images.of("val"), images.of_test(finished)
-    known, held_out = features(train), features(val)
-    found = fit(known[drawn(len(known), MOST)], held_out, refused)
+    known, held_out = (
+        np.concatenate([unit(block) for block in features(part, chosen)])
+        for part, chosen in ((train, drawn(len(train), MOST)), (val, np.arange(len(val))))
+    )
+    found = fit(known, held_out, refused)
     told = {"allowed": refused, "val_n": len(held_out), "val_needed": fewest(refused)}
     if found is None:
         log.warning(
@@ -176,28 +174,26 @@ def learn_familiar(
         )
         return told
     found.write(run / FAMILIARITY)
-    strange = ~found.familiar(features(test))
-    groups = images.index.in_split("test").column("group")
-    numbers = None if all(group is None for group in groups) else np.unique(groups.astype(str), return_inverse=True)[1]
-    low, high = proportion(strange, numbers)
+    strange = ~np.concatenate([found.familiar(block) for block in features(test, np.arange(len(test)))])
+    low, high = proportion(strange, group_numbers(images.index.in_split("test").column("group")))
     told |= {"limit": found.limit, "neighbours": found.neighbours}
     return told | {"test_refused": {"value": float(strange.mean()), "low": low, "high": high, "n": len(strange)}}
 
 
 def _entering_head(
     images: Images, learner: Learner, finished: FinishedTraining
-) -> Callable[[Samples], Float[np.ndarray, "image ..."]]:
-    """What enters the classifier head of the chosen network, of samples; cached where nothing below it has been trained."""
+) -> Callable[[Samples, Int64[np.ndarray, " chosen"]], Iterator[Float[np.ndarray, "block ..."]]]:
+    """What enters the classifier head of the chosen network, of some samples, in blocks that fit into memory."""
     stage = phase_at(learner.phases, finished.best_epoch).input_stage
     head = learner.network.head_start
-    if stage != head:
-        return _outputs(images, learner, stage, head)
+    engine = None if stage == head else _engine(images, learner, stage, head)
 
-    def cached(samples: Samples) -> Float[np.ndarray, "image ..."]:
-        found = learner.store.features(samples, head, None)
-        return np.concatenate([store[rows] for _, store, rows in found.blocks(np.arange(len(found)))])
+    def of(samples: Samples, chosen: Int64[np.ndarray, " chosen"]) -> Iterator[Float[np.ndarray, "block ..."]]:
+        inputs = learner.store.features(samples, stage, None) if stage else samples
+        for _, store, rows in inputs.blocks(chosen, BLOCK):
+            yield store[rows] if engine is None else engine(store[rows])
 
-    return cached
+    return of
 
 
 def _write_neighbours(
@@ -214,7 +210,8 @@ def _write_neighbours(
     place = {path: position for position, path in enumerate(images.index.in_split("test").column("path"))}
     asked = np.array([place[judged.paths[i]] for i in errors], np.int64)
     paths, labels = train.column("path"), train.column("label")
-    near = nearest(features(images.of("train")), features(test)[asked], min(NEIGHBOURS_SHOWN, len(train)))
+    wanted = np.concatenate(list(features(test, asked)))
+    near = nearest(features(images.of("train"), np.arange(len(train))), wanted, NEIGHBOURS_SHOWN)
     run.write_json(
         NEIGHBOURS_FILE,
         {judged.paths[i]: [[paths[k], labels[k]] for k in row] for i, row in zip(errors, near, strict=True)},

@@ -27,7 +27,6 @@ from raylight.evaluation.clinical.recalibration import recalibration
 from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
-from raylight.report.figures.clinical import draw_clinical
 from raylight.report.figures.plots import Evaluated, draw_plots
 from raylight.runs.looks import note_test
 from raylight.runs.run_dir import RunDir
@@ -173,12 +172,10 @@ def write_results(
     )
     plots: Mapping[str, Path] = {}
     if config.report.plots:
-        before_and_how = (test, temperature) if temperature != 1.0 else (None, None)
-        evaluated = Evaluated(judged_test, estimates, threshold, *before_and_how)
+        uncalibrated, scaled_by = (test, temperature) if temperature != 1.0 else (None, None)
+        evaluated = Evaluated(judged_test, estimates, threshold, uncalibrated, scaled_by, curve)
         vector = config.report.vector
         plots = draw_plots(run.folder("plots"), read_history(run), evaluated, selection.epoch, vector)
-        if curve is not None:
-            plots = {**plots, **draw_clinical(run / "plots", curve, judged_test, threshold, vector)}
     return Results(
         test=estimates,
         val=val_estimates,

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from raylight.evaluation.clinical.net_benefit import decision_curve
+from raylight.evaluation.metrics import evaluate
 from raylight.evaluation.predictions import read_csv
-from raylight.report.figures.clinical import decision_curve_figure, draw_clinical, probabilities_figure
+from raylight.report.figures.clinical import decision_curve_figure, probabilities_figure
+from raylight.report.figures.plots import Evaluated, draw_plots
 from raylight.report.run_page import write_report
 from tests.finished_run import FinishedRun
 from tests.report.figures.test_plots import sample, words
@@ -35,7 +37,9 @@ def test_each_class_has_its_own_histogram() -> None:
 
 def test_files_are_written_by_name(tmp_path) -> None:
     test = sample(40, ["cat", "dog"])
-    files = draw_clinical(tmp_path, decision_curve(test.labelled(), n_resamples=20), test, None)
+    curve = decision_curve(test.labelled(), n_resamples=20)
+    drawn = draw_plots(tmp_path, [], Evaluated(test, evaluate(test, n_resamples=20), curve=curve))
+    files = {name: path for name, path in drawn.items() if name in ("decision_curve", "probabilities")}
     assert files == {name: tmp_path / f"{name}.png" for name in ("decision_curve", "probabilities")}
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in files.values())
 

@@ -11,10 +11,11 @@ from jaxtyping import Bool, Int
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from raylight.evaluation.differences.paired import Difference, holm
-from raylight.evaluation.intervals import UNDEFINED, Z, effective_size
+from raylight.evaluation.bootstrap import n_units
+from raylight.evaluation.differences.paired import Difference, holm, recovered
+from raylight.evaluation.intervals import UNDEFINED, Interval, Z, effective_size
 from raylight.evaluation.metrics import Estimate, evaluate
-from raylight.evaluation.predictions import Predictions
+from raylight.evaluation.predictions import Predictions, group_numbers
 
 FEWEST = 20
 """Images (or groups of images) that a subgroup needs to be judged."""
@@ -116,8 +117,7 @@ def _subgroup(
 
 
 def _units(predictions: Predictions) -> int:
-    groups = predictions.labelled().groups if len(predictions) else None
-    return len(predictions) if groups is None else len(np.unique(groups))
+    return n_units(group_numbers(predictions.groups), len(predictions))
 
 
 def independent_difference(
@@ -149,14 +149,13 @@ def independent_difference(
     sizes = [effective_size(right, of_group) for right, of_group in zip(rights, groups, strict=True)]
     value = shares[1] - shares[0]
 
-    def bounds(z: float) -> tuple[float, float]:
-        first, second = (
-            proportion_confint(share * size, size, 2 * norm.sf(z), "wilson")
-            for share, size in zip(shares, sizes, strict=True)
-        )
-        below = np.hypot(shares[1] - second[0], first[1] - shares[0])
-        above = np.hypot(second[1] - shares[1], shares[0] - first[0])
-        return float(value - below), float(value + above)
+    def bounds(z: float) -> Interval:
+        def wilson(share: float, size: float) -> Estimate:
+            low, high = proportion_confint(share * size, size, 2 * norm.sf(z), "wilson")
+            return Estimate(share, float(low), float(high), round(size), "wilson")
+
+        first, second = map(wilson, shares, sizes)
+        return recovered(first, second, correlation=0.0)
 
     p_value = 1.0
     if value:

@@ -79,17 +79,10 @@ def labels_of_features(config: RunConfig) -> LabelErrors:
     Raises:
         RaylightError: the images or the network can't be used.
     """
-    import numpy as np
-
     from raylight.pipeline.probing.leave_one_out import leave_one_out, probabilities_of
-    from raylight.pipeline.probing.probes import probe_of, probed_images
-    from raylight.runs.console import progress_bar
+    from raylight.pipeline.probing.probes import features_of_all
 
-    with (
-        probed_images([config], with_test=True) as images,
-        progress_bar("features", config.trainer.progress) as on_progress,
-    ):
-        features = probe_of(config, images, 0, on_progress).features(np.arange(len(images.part)))
+    images, features = features_of_all(config, with_test=True)
     targets = images.targets
     try:
         left_out = leave_one_out(features, targets, len(images.part.class_names), images.groups)

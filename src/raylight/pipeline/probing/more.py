@@ -133,17 +133,10 @@ def more_of(config: RunConfig, accuracy: float | None) -> More:
     Raises:
         RaylightError: the images or the network can't be used.
     """
-    import numpy as np
-
     from raylight.pipeline.probing.learning_curve import learning_curve
-    from raylight.pipeline.probing.probes import probe_of, probed_images
-    from raylight.runs.console import progress_bar
+    from raylight.pipeline.probing.probes import features_of_all
 
-    with (
-        probed_images([config], with_test=False) as images,
-        progress_bar("features", config.trainer.progress) as on_progress,
-    ):
-        features = probe_of(config, images, 0, on_progress).features(np.arange(len(images.part)))
+    images, features = features_of_all(config, with_test=False)
     try:
         curve = learning_curve(features, images.targets, len(images.part.class_names), images.groups)
     except ValueError as error:

@@ -25,6 +25,7 @@ from raylight.models.stages import StagedNetwork
 from raylight.pipeline.images import Images, decoded, indexed
 from raylight.pipeline.learner import feature_store, processor_as_it_was
 from raylight.process import use_torch_threads
+from raylight.runs.console import progress_bar
 from raylight.runs.run_dir import RunDir
 from raylight.training import features
 from raylight.training.features import FeatureStore
@@ -166,3 +167,20 @@ def probe_of(config: RunConfig, images: ProbedImages, number: int, on_progress: 
     cache_dir = Path(config.cache_dir).expanduser()
     store = feature_store(config, shown, network, settings, cache_dir, on_progress)
     return Probe(network, phase.input_stage, shown.source.samples(images.part), store)
+
+
+def features_of_all(config: RunConfig, *, with_test: bool) -> tuple[ProbedImages, Float[np.ndarray, "image feature"]]:
+    """The images of a probe and their features, with a bar of progress.
+
+    Args:
+        config: with ``finetune=probe``.
+        with_test: whether the test images are among them.
+
+    Raises:
+        RaylightError: the images or the network can't be used.
+    """
+    with (
+        probed_images([config], with_test=with_test) as images,
+        progress_bar("features", config.trainer.progress) as on_progress,
+    ):
+        return images, probe_of(config, images, 0, on_progress).features(np.arange(len(images.part)))

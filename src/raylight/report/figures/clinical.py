@@ -1,6 +1,5 @@
 """Figures for decisions in practice, of two classes: net benefit by threshold, and the probabilities of each class."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +13,8 @@ from raylight.report.figures.style import (
     INK,
     SKY,
     VERMILLION,
+    legend_inside_or_below,
     panel,
-    save_all,
     set_title,
     shorten,
 )
@@ -23,21 +22,6 @@ from raylight.report.figures.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-def draw_clinical(
-    folder: Path, curve: DecisionCurve, predictions: Predictions, threshold: float | None, vector: str = "none"
-) -> dict[str, Path]:
-    """Write ``decision_curve.png`` and ``probabilities.png`` into an existing folder, and as ``pdf`` or ``svg``.
-
-    Returns:
-        The PNG of each figure, by name.
-    """
-    figures = {
-        "decision_curve": decision_curve_figure(curve, predictions, threshold),
-        "probabilities": probabilities_figure(predictions, threshold),
-    }
-    return save_all(figures, folder, vector)
 
 
 def decision_curve_figure(curve: DecisionCurve, predictions: Predictions, threshold: float | None = None) -> "Figure":
@@ -64,7 +48,7 @@ def decision_curve_figure(curve: DecisionCurve, predictions: Predictions, thresh
     ax.set_xlabel(f"probability of {name} from which on one acts", fontsize=13, color=INK, parse_math=False)
     ax.set_ylabel("net benefit per image", fontsize=13, color=INK)
     set_title(ax, "Decision curve")
-    ax.legend(loc="upper right", framealpha=0.9, edgecolor="none", fontsize=11, labelcolor=INK)
+    legend_inside_or_below(ax, predictions.labelled(), "upper right")
     return figure
 
 

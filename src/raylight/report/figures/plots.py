@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER, METRICS
+from raylight.evaluation.clinical.net_benefit import DecisionCurve
 from raylight.evaluation.metrics import Estimate, confusion_matrix
 from raylight.evaluation.predictions import Predictions
+from raylight.report.figures.clinical import decision_curve_figure, probabilities_figure
 from raylight.report.figures.curves import precision_recall_figure, reliability_figure, roc_figure
 from raylight.report.figures.style import (
     BLUE,
@@ -51,6 +53,7 @@ class Evaluated:
         threshold: decision threshold of ``test``; ``None`` stands for 0.5.
         uncalibrated: the same predictions before ``temperature``, shown beside them; ``None`` if none was fitted.
         temperature: that made ``test`` from ``uncalibrated``.
+        curve: the decision curve of ``test``; ``None`` with more than two classes.
     """
 
     test: Predictions
@@ -58,6 +61,7 @@ class Evaluated:
     threshold: float | None = None
     uncalibrated: Predictions | None = None
     temperature: float | None = None
+    curve: DecisionCurve | None = None
 
 
 def draw_plots(
@@ -74,8 +78,8 @@ def draw_plots(
 
     Returns:
         The PNG of each figure, by name: ``loss``, ``accuracy``, ``learning_rate`` (where history has them),
-        ``metrics``, ``confusion_matrix``, ``roc``, ``precision_recall``, ``reliability``. A curve that can't
-        be drawn because only one class occurs is left out.
+        ``metrics``, ``confusion_matrix``, ``roc``, ``precision_recall``, ``reliability``; of two classes ``decision_curve``
+        and ``probabilities``. A curve that can't be drawn because only one class occurs is left out.
     """
     test, estimates, threshold = evaluated.test, evaluated.estimates, evaluated.threshold
     figures = training_figures(history, best_epoch)
@@ -85,6 +89,9 @@ def draw_plots(
         figures["roc"] = roc_figure(test, estimates, threshold)
         figures["precision_recall"] = precision_recall_figure(test, estimates, threshold)
     figures["reliability"] = reliability_figure(test, estimates, evaluated.uncalibrated, evaluated.temperature)
+    if evaluated.curve is not None:
+        figures["decision_curve"] = decision_curve_figure(evaluated.curve, test, threshold)
+        figures["probabilities"] = probabilities_figure(test, threshold)
     folder.mkdir(parents=True, exist_ok=True)
     return save_all(figures, folder, vector)
 
