@@ -48,7 +48,7 @@ def decision_curve_figure(curve: DecisionCurve, predictions: Predictions, thresh
     ax.set_xlabel(f"probability of {name} from which on one acts", fontsize=13, color=INK, parse_math=False)
     ax.set_ylabel("net benefit per image", fontsize=13, color=INK)
     set_title(ax, "Decision curve")
-    legend_inside_or_below(ax, predictions.labelled(), "upper right")
+    legend_inside_or_below(ax, predictions.labelled(), "best")
     return figure
 
 
