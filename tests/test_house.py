@@ -1,7 +1,10 @@
 """The house: rooms of at most ten files, files of one story, a test file for each, and a README that shows what is there."""
 
 import ast
+import importlib
+import operator
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,12 @@ WITHOUT_OWN_TEST = {
     "training.distributed.ray_worker": "runs in Ray's processes; test_launch trains, stops and kills them",
 }
 """Modules that only a test of a whole command can try, with the reason."""
+
+DOCUMENTED = ("api", "data", "evaluation", "models", "training")
+"""Rooms whose public functions say what they take and return; ruff's pydoclint rules hold what they raise."""
+
+UNDOCUMENTED = ("api", "data", "evaluation", "models", "training")
+"""Of these, the ones that aren't documented in full yet."""
 
 
 def name_of(file: Path) -> str:
@@ -52,6 +61,47 @@ def parameters(file: Path) -> dict[str, int]:
 def test_no_function_takes_more_than_six_parameters() -> None:
     """More belong into a value with a name."""
     assert [name for file in FILES for name, count in parameters(file).items() if count > PARAMETERS] == []
+
+
+def public_functions(file: Path) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """The path of the class, empty outside of one, and the function; for each public function and method."""
+    scopes: list[tuple[str, ast.Module | ast.ClassDef]] = [("", ast.parse(file.read_text()))]
+    for path, scope in scopes:
+        for node in scope.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                scopes.append((f"{path}.{node.name}".lstrip("."), node))
+            elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                yield path, node
+
+
+def overrides(module: str, path: str, name: str) -> bool:
+    """Whether a method takes the place of one of a base class, whose documentation then holds."""
+    if not path:
+        return False
+    owner = operator.attrgetter(path)(importlib.import_module(f"raylight.{module}"))
+    return any(hasattr(base, name) for base in owner.__mro__[1:])
+
+
+def in_rooms(rooms: Sequence[str]) -> list[Path]:
+    return [file for file in FILES if name_of(file).split(".")[0] in rooms]
+
+
+@pytest.mark.parametrize("file", in_rooms([room for room in DOCUMENTED if room not in UNDOCUMENTED]), ids=name_of)
+def test_public_functions_document_what_they_take_and_return(file: Path) -> None:
+    lacking = []
+    for path, function in public_functions(file):
+        arguments = function.args
+        listed = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+        names = [each.arg for each in listed if each is not None and each.arg not in ("self", "cls")]
+        doc = ast.get_docstring(function) or ""
+        described = re.search(r"^Args:\n((?:[ \n].*\n?)+)", doc, re.MULTILINE)
+        missing = [name for name in names if not described or f"\n    {name}: " not in f"\n{described[1]}"]
+        nothing = function.returns is None or ast.unparse(function.returns) == "None"
+        if not nothing and not re.search(r"^(Returns|Yields):$", doc, re.MULTILINE):
+            missing.append("Returns")
+        if len(names) > 1 and missing and not overrides(name_of(file), path, function.name):
+            lacking.append(f"{path}.{function.name}: {', '.join(missing)}")
+    assert lacking == []
 
 
 def test_process_wide_state_is_changed_in_one_place() -> None:
