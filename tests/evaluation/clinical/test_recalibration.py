@@ -40,6 +40,26 @@ def test_the_intercept_makes_the_mean_probability_the_frequency() -> None:
     assert found.intercept_interval.low < 0.8 < found.intercept_interval.high
 
 
+def test_one_confident_error_among_certain_answers_has_the_intercept_that_makes_the_mean_right() -> None:
+    """Reweighted least squares alone ends at 2e15 here, without a finite interval."""
+    probabilities, truth = np.repeat([1e-9, 0.003, 1 - 1e-9], [20, 1, 19]), np.repeat([0, 1, 1], [20, 1, 19])
+    found = recalibration(labelled(probabilities, truth))
+    assert found is not None
+    logits = logit(np.clip(probabilities, 1e-6, 1 - 1e-6))
+    wanted = brentq(lambda shift: expit(logits + shift).mean() - truth.mean(), -50, 50)
+    assert found.intercept == pytest.approx(wanted, abs=1e-3)
+    fitted = expit(logits + wanted)
+    width = 1.95996 / (fitted * (1 - fitted)).sum() ** 0.5
+    assert found.intercept_interval == pytest.approx((wanted - width, wanted + width), abs=1e-2)
+
+
+@pytest.mark.filterwarnings("error")
+def test_certain_answers_that_are_all_right_have_an_intercept_of_nought() -> None:
+    found = recalibration(labelled(np.repeat([0.0, 1.0], 10), np.repeat([0, 1], 10), np.arange(20) // 2))
+    assert found is not None
+    assert found.intercept == pytest.approx(0, abs=1e-6)
+
+
 def test_probabilities_that_are_right_have_slope_one_and_intercept_nought() -> None:
     probabilities, truth = drawn(20_000, 1.0, 0.0)
     found = recalibration(labelled(probabilities, truth))

@@ -1,5 +1,7 @@
 """The figures for decisions draw the numbers they are given, and the results file and the page tell them."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -55,3 +57,14 @@ def test_the_run_folder_and_the_page_have_them(finished: FinishedRun) -> None:
     page = write_report(finished.run).read_text(encoding="utf-8")
     assert f"Calibration intercept {found['recalibration']['intercept']['value']:+.2f}" in page
     assert "net benefit" in page
+
+
+def test_a_calibration_slope_without_an_interval_leaves_the_page_whole(finished: FinishedRun) -> None:
+    found = finished.run.read_json("metrics.json")
+    found["recalibration"]["slope"] = {"value": None, "low": None, "high": None, "n": 60}
+    found["recalibration"]["intercept"] = {"value": 0.5, "low": None, "high": None, "n": 60}
+    finished.run.write_text("metrics.json", json.dumps(found))
+    page = write_report(finished.run).read_text(encoding="utf-8")
+    assert "no calibration slope can be given" in page
+    assert "Calibration intercept +0.50 (no interval can be given);" in " ".join(page.split())
+    assert "couldn't be made" not in page

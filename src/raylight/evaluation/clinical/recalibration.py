@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from raylight.evaluation.intervals import UNDEFINED, Interval
 from raylight.evaluation.predictions import LabelledPredictions
@@ -93,12 +93,23 @@ def _fit(
     offset: Float[np.ndarray, " image"] | None,
     groups: Int[np.ndarray, " image"] | None,
 ) -> tuple[float, Interval]:
-    """The first coefficient of a logistic regression, with its interval."""
-    import statsmodels.api as sm
+    """The first coefficient of a logistic regression, with its interval.
 
+    BFGS comes first: of probabilities close to 0 and 1 the steps of iteratively reweighted least squares overshoot.
+    """
+    import statsmodels.api as sm
+    from scipy.optimize import minimize
+
+    base = np.zeros(len(truth)) if offset is None else offset
+
+    def loss(coefficients: Float[np.ndarray, " column"]) -> tuple[float, Float[np.ndarray, " column"]]:
+        scores = base + columns @ coefficients
+        return float((np.logaddexp(0, scores) - truth * scores).sum()), columns.T @ (expit(scores) - truth)
+
+    start = minimize(loss, np.zeros(columns.shape[1]), jac=True, method="BFGS").x
     model = sm.GLM(truth, columns, family=sm.families.Binomial(), offset=offset)
     robust = {} if groups is None else {"cov_type": "cluster", "cov_kwds": {"groups": groups}}
-    fit = model.fit(**robust)
+    fit = model.fit(start_params=start, **robust)
     low, high = fit.conf_int()[0]
     return float(fit.params[0]), Interval(float(low), float(high))
 
