@@ -132,7 +132,7 @@ def test_a_random_transform_depends_on_seed_epoch_and_image_alone(name: str) -> 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_what_works_on_no_single_picture_is_refused(name: str) -> None:
     with pytest.raises(
-        ConfigError, match=rf"augment\.transforms\[0\]: torchvision\.transforms\.v2\.{name} fails on a picture"
+        ConfigError, match=rf"augment\.transforms\[0\]: torchvision\.transforms\.v2\.{name} fails on an image"
     ):
         check_augmentation(REFUSED[name], 1, SIZE)
 
@@ -190,7 +190,7 @@ class TorchsNoise(nn.Module):
 def test_a_users_transform_that_cannot_be_repeated_is_named(kind: type[nn.Module]) -> None:
     own: dict[str, object] = {"_target_": f"{__name__}.{kind.__name__}"}
     with pytest.raises(
-        ConfigError, match=rf"transforms\[1\]: tests.*\.{kind.__name__} makes two pictures of the same seed"
+        ConfigError, match=rf"transforms\[1\]: tests.*\.{kind.__name__} gives different results for the same seed"
     ):
         check_augmentation([node("RandomHorizontalFlip"), own], 1, SIZE)
 
@@ -209,5 +209,5 @@ def test_a_users_transform_that_draws_with_torch_is_repeated() -> None:
     [([node("Resize", size=[9, 9])], r"torch\.uint8\[3, 9, 9\]"), ([FLOATS], r"torch\.float32\[3, 24, 24\]")],
 )
 def test_what_makes_no_picture_for_the_network_is_refused(nodes: list[dict[str, object]], made: str) -> None:
-    with pytest.raises(ConfigError, match=rf"make a {made} of a picture torch\.uint8\[3, 24, 24\]"):
+    with pytest.raises(ConfigError, match=rf"return {made} for an image torch\.uint8\[3, 24, 24\]"):
         check_augmentation(nodes, 1, SIZE)

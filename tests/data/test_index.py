@@ -74,7 +74,7 @@ def test_inks_and_transparency_of_12_bits_are_noted_though_they_look_white(root:
     opaque = np.stack([grey << 4] * 3 + [np.full_like(grey, 65535)], axis=2)
     (root / "b" / "twelve, opaque.png").write_bytes(png_of_16_bits(opaque))
     (root / "b" / "white.png").write_bytes(png_of_16_bits(np.full((32, 32, 4), 65535)))
-    assert build(root).noted() == [
+    assert build(root).notes() == [
         (f"b/twelve, {name}", f"nearly {looks}: only the lower 12 of its 16 bits are used")
         for name, looks in (
             ("alpha.png", "white"),
@@ -97,7 +97,7 @@ def test_what_is_odd_about_a_good_file_is_noted(root: Path) -> None:
     (root / "b" / "sixteen bits, colour.png").write_bytes(png_of_16_bits(np.stack([grey << 8] * 3, axis=2)))
     Image.new("RGB", (32, 32), (9, 9, 9)).save(root / "b" / "eight bits, dark.png")
     first = "only the first of its frames or pages is used"
-    assert build(root).noted() == [
+    assert build(root).notes() == [
         ("a/moving.gif", first),
         ("a/moving.png", first),
         ("a/moving.webp", first),

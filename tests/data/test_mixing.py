@@ -78,10 +78,10 @@ def test_one_of_the_users_own_may_keep_whole_classes() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (node(what="small"), r"Own gives no images float32\[4, 3, 8, 8\] of images of that shape"),
-        (node(what="columns"), r"Own gives no classes int64\[batch\], nor shares"),
+        (node(what="small"), r"Own must return images of the shape and type it is given"),
+        (node(what="columns"), r"Own must return targets int64\[batch\], or proportions"),
         (node(what="one"), r"augment.batch\[0\]: .*Own fails on a batch: too many values to unpack"),
-        (node("Counting"), "Counting makes two batches of the same seed, epoch and batch"),
+        (node("Counting"), "Counting gives different results for the same seed, epoch and batch"),
         (node(wat=1), r"augment.batch\[0\]: .*Own: TypeError"),
     ],
 )

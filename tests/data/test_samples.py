@@ -52,14 +52,14 @@ def test_mapped_images_are_sent_by_name_and_their_absence_is_explained(tmp_path:
         pickle.loads(packed)
 
 
-def test_evened_samples_have_all_classes_equally_often_and_repetitions_keys_of_their_own() -> None:
+def test_class_balanced_samples_have_all_classes_equally_often_and_repetitions_keys_of_their_own() -> None:
     targets = np.array([0] * 900 + [2] * 100)
     samples = Samples(np.zeros((1000, 1), np.float32), np.arange(1000), targets, tuple(f"k{i}" for i in range(1000)))
-    drawn = samples.evened([1, 0])
+    drawn = samples.class_balanced([1, 0])
     assert len(drawn) == 1000
     assert abs(int((drawn.targets == 2).sum()) - 500) < 5 * 16  # five standard deviations of a fair coin
     assert np.array_equal(targets[drawn.rows], drawn.targets)
     assert len(set(drawn.keys)) == 1000
     assert {key.partition("/")[0] for key in drawn.keys} == {f"k{i}" for i in drawn.rows}
-    assert np.array_equal(samples.evened([1, 0]).rows, drawn.rows)
-    assert not np.array_equal(samples.evened([1, 1]).rows, drawn.rows)
+    assert np.array_equal(samples.class_balanced([1, 0]).rows, drawn.rows)
+    assert not np.array_equal(samples.class_balanced([1, 1]).rows, drawn.rows)

@@ -11,7 +11,7 @@ import torch
 
 from raylight.config.schema import DataConfig
 from raylight.data.augment import Augmenter
-from raylight.data.batches import Batches, Cut, Order, Shard
+from raylight.data.batches import Batches, Batching, Order, Shard
 from raylight.data.cache import cached_images
 from raylight.data.decode.blocks import Engine
 from raylight.data.decode.spec import DecodeSpec
@@ -46,10 +46,10 @@ def test_an_epoch_has_each_cached_image_once(index: Index, tmp_path: Path, buffe
     orders = []
     for epoch in (0, 1):
         order = Order(1, epoch, shuffle=True)
-        found = list(Batches(streamed(index, buffer), Cut(8), order, augmenter=augmenter))
+        found = list(Batches(streamed(index, buffer), Batching(8), order, augmenter=augmenter))
         expected = {
             int(at): image
-            for b in Batches(cached, Cut(8), order, augmenter=augmenter)
+            for b in Batches(cached, Batching(8), order, augmenter=augmenter)
             for at, image in zip(b.positions, b.inputs, strict=True)
         }
         positions = torch.cat([batch.positions for batch in found]).tolist()
@@ -65,8 +65,10 @@ def test_an_epoch_has_each_cached_image_once(index: Index, tmp_path: Path, buffe
 
 
 def test_processes_share_each_batch(index: Index) -> None:
-    whole = list(Batches(streamed(index, 5), Cut(8), Order(1, shuffle=True)))
-    parts = [list(Batches(streamed(index, 5), Cut(8, shard=Shard(rank, 2)), Order(1, shuffle=True))) for rank in (0, 1)]
+    whole = list(Batches(streamed(index, 5), Batching(8), Order(1, shuffle=True)))
+    parts = [
+        list(Batches(streamed(index, 5), Batching(8, shard=Shard(rank, 2)), Order(1, shuffle=True))) for rank in (0, 1)
+    ]
     for batch, first, second in zip(whole, *parts, strict=True):
         assert torch.equal(batch.inputs[0::2], first.inputs)
         assert torch.equal(batch.inputs[1::2], second.inputs)
@@ -84,7 +86,7 @@ def test_a_file_that_has_gone_stops_the_epoch(index: Index, tmp_path: Path) -> N
     moved = streamed(index, 0)
     gone = StreamedSamples(**{**moved.__dict__, "paths": (str(tmp_path / "gone.jpg"), *moved.paths[1:])})
     with pytest.raises(DataError, match=r"gone\.jpg: can't be read: No such file.*data\.feed=stream.*raylight resume"):
-        list(Batches(gone, Cut(8)))
+        list(Batches(gone, Batching(8)))
 
 
 def test_a_streamed_run_is_the_cached_run_and_keeps_no_image(

@@ -152,11 +152,11 @@ def test_what_is_handed_over_need_not_be_typed() -> None:
         (["augment.transforms=[{_target_:torchvision.transforms.v2.RandomErasing,p:2}]"], "augment.transforms[0]: "),
         (
             [f"augment.transforms=[{CROP % 1000}]"],
-            "augment.transforms[0]: torchvision.transforms.v2.RandomCrop fails on a picture: ",
+            "augment.transforms[0]: torchvision.transforms.v2.RandomCrop fails on an image: ",
         ),
         (
             [f"augment.transforms=[{CROP % 30}]"],
-            "augment.transforms: make a torch.uint8[3, 30, 30] of a picture torch.uint8[3, 64, 64]",
+            "augment.transforms: return torch.uint8[3, 30, 30] for an image torch.uint8[3, 64, 64]",
         ),
     ],
 )

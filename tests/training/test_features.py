@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 from raylight.config.schema import FinetuneConfig, LossConfig, ModelConfig, PhaseConfig
 from raylight.data.augment import Augmenter
-from raylight.data.batches import Batches, Cut, Order
+from raylight.data.batches import Batches, Batching, Order
 from raylight.data.samples import Samples
 from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
@@ -78,7 +78,7 @@ def losses(train_from: str, cache: bool, folder: Path, augmenter: Augmenter | No
     found = []
     for epoch in range(2):
         order = Order(1, epoch, shuffle=True)
-        for batch in Batches(inputs, Cut(8), order, augmenter=None if cache else augmenter):
+        for batch in Batches(inputs, Batching(8), order, augmenter=None if cache else augmenter):
             loss = torch.nn.functional.cross_entropy(classifier(batch.inputs), batch.targets)
             optimizer.zero_grad()
             loss.backward()
@@ -109,7 +109,7 @@ def test_frozen_layers_do_not_change(tmp_path: Path) -> None:
     classifier = Classifier(net, Preprocessing.from_config(MODEL), plan, Task(2, 1), channels_last=True, seed=1)
     optimizer = classifier.configure_optimizers()
     classifier.train()
-    for batch in Batches(images(), Cut(8)):
+    for batch in Batches(images(), Batching(8)):
         torch.nn.functional.cross_entropy(classifier(batch.inputs), batch.targets).backward()
         optimizer.step()
     after = net.state_between(0, net.head_start)

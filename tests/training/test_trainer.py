@@ -15,7 +15,7 @@ from torch.nn import functional as nnf
 
 from raylight.config.schema import FinetuneConfig, ModelConfig, TrainerConfig
 from raylight.cpu.settings import CpuSettings
-from raylight.data.batches import Batches, Cut, Order
+from raylight.data.batches import Batches, Batching, Order
 from raylight.errors import RunError
 from raylight.runs.run_dir import RunDir
 from raylight.training.module import Classifier
@@ -190,7 +190,7 @@ def test_the_history_has_each_epochs_number_phase_time_and_rate(tmp_path: Path) 
     assert sum(row["seconds"] for row in rows) < finished.seconds + 0.01
     assert watch.validations == 5
     for epoch, steps in enumerate(watch.positions):
-        expected = [batch.positions.tolist() for batch in Batches(TRAIN, Cut(7), Order(1, epoch, shuffle=True))]
+        expected = [batch.positions.tolist() for batch in Batches(TRAIN, Batching(7), Order(1, epoch, shuffle=True))]
         assert steps == expected
     assert len({str(steps) for steps in watch.positions}) == 5
     best = min(rows, key=lambda row: row["val/loss"])

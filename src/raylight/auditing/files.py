@@ -107,7 +107,7 @@ def _odd_files(index: Index) -> Iterator[Finding]:
             yield Finding(name, "warning", title, sentence, int(which.sum()), _each(paths[which]))
     yield from _odd_pictures(index, good)
     noted: dict[str, list[str]] = {}
-    for path, words in index.noted():
+    for path, words in index.notes():
         noted.setdefault(words, []).append(path)
     for words, some in noted.items():
         yield Finding("odd", "warning", "Odd files", f"{_files(len(some))}: {words}.", len(some), _each(some))

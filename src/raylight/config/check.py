@@ -20,7 +20,7 @@ from raylight.config.rules.metric_names import LOWER_IS_BETTER, METRICS
 from raylight.config.rules.names import name_problems
 from raylight.config.rules.pretrained import fill, model_input
 from raylight.config.rules.recipe import recipe_of
-from raylight.config.rules.shapes import height_width, smallest_image_size, told
+from raylight.config.rules.shapes import height_width, size_text, smallest_image_size
 from raylight.config.rules.targets import secret_problem, target_problems
 from raylight.config.schema import DataConfig, Range, RunConfig
 from raylight.config.uris import is_uri
@@ -214,7 +214,7 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
         yield "model.channels: empty; a convnet needs at least one block, for example [32, 64]"
     smallest, shown = smallest_image_size(model), model_input(model)
     if min(height_width(shown.size)) < smallest:
-        yield f"model.image_size: {told(shown.size)} is too small for {model.name}; it needs at least {smallest} pixels"
+        yield f"model.image_size: {size_text(shown.size)} is too small for {model.name}; it needs at least {smallest} pixels"
     if shown.resize == "pad" and shown.resize_size is not None:
         yield f"model.resize_size: {shown.resize_size}, but model.resize=pad resizes the longer side to the size; use null"
     elif shown.resize_size is not None and shown.resize_size < (cut := min(height_width(shown.size))):

@@ -1,8 +1,7 @@
 """Random augmentation per image, reproducible in any order and any thread.
 
-torchvision's transforms draw from torch's global generator. Here each image has a generator of its own, seeded by
-(seed, epoch, image): neither the order of images nor a prefetching thread changes an augmentation or the network's
-dropout.
+torchvision's transforms draw from torch's global generator. Here the generator is seeded per image, by (seed, epoch, image):
+neither the order of the images nor a prefetching thread changes an augmentation or the network's dropout.
 """
 
 import functools
@@ -16,18 +15,19 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from raylight.config.rules.nodes import build_node
 from raylight.config.rules.shapes import Size, height_width
 from raylight.errors import ConfigError, first_line
 
-_DRAWS = 8
-"""Pictures of one image on which each transform is tried; enough for those that act now and then."""
+_TRIALS = 8
+"""Times that the transforms are tried; enough for those that act with a probability."""
 
 
 class LocalGenerator(TorchFunctionMode):
     """Makes torch's random functions draw from a given generator.
 
-    Modes are per thread (torch.overrides.TorchFunctionMode), so other threads keep the global generator. So do draws that take
-    no generator, or that lie within another of torch's functions (dropout): ``check_augmentation`` finds them.
+    A mode holds per thread (torch.overrides.TorchFunctionMode), so other threads keep the global generator. So do functions
+    that accept no generator, or that draw inside another function of torch (dropout): ``check_augmentation`` finds them.
     """
 
     def __init__(self, generator: torch.Generator) -> None:
@@ -62,7 +62,7 @@ def _draws(func: Callable[..., Any]) -> bool:
 
 
 class Augmenter:
-    """Applies transforms to one image at a time, each image with a generator of its own.
+    """Applies transforms to one image at a time, with a generator seeded per image.
 
     Args:
         transforms: functions of uint8[3, height, width], applied in order; with none, images stay unchanged.
@@ -77,24 +77,33 @@ class Augmenter:
     def __bool__(self) -> bool:
         return bool(self.transforms)
 
-    def __call__(self, image: UInt8[Tensor, "3 height width"], key: str, turn: int) -> UInt8[Tensor, "3 height width"]:
+    def __call__(self, image: UInt8[Tensor, "3 height width"], key: str, epoch: int) -> UInt8[Tensor, "3 height width"]:
         """Augments an image.
 
         Args:
-            image: the pixels.
+            image: the pixels, 0 to 255.
             key: content hash of the image.
-            turn: epoch or view; each gives a different augmentation.
+            epoch: its number, or that of a view; each gives a different augmentation.
 
         Returns:
-            The augmented image; the same for the same seed, key and turn.
+            The augmented image; the same for the same seed, key and epoch.
         """
-        for changed in self.steps(image, key, turn):
+        for changed in self.steps(image, key, epoch):
             image = changed
         return image
 
-    def steps(self, image: UInt8[Tensor, "3 height width"], key: str, turn: int) -> Iterator[Any]:
-        """The picture as it is, and what each transform in turn makes of it."""
-        digest = hashlib.blake2b(f"{self.seed}/{turn}/{key}".encode(), digest_size=8).digest()
+    def steps(self, image: UInt8[Tensor, "3 height width"], key: str, epoch: int) -> Iterator[Any]:
+        """Augments an image step by step.
+
+        Args:
+            image: the pixels, 0 to 255.
+            key: content hash of the image.
+            epoch: its number, or that of a view.
+
+        Yields:
+            The image as it is, then the output of each transform.
+        """
+        digest = hashlib.blake2b(f"{self.seed}/{epoch}/{key}".encode(), digest_size=8).digest()
         self._generator.manual_seed(int.from_bytes(digest, "little"))
         yield image
         for transform in self.transforms:
@@ -109,15 +118,18 @@ def build_augmenter(nodes: Sequence[Any], seed: int) -> Augmenter:
     Args:
         nodes: ``_target_`` nodes, already checked.
         seed: the run's seed.
-    """
-    from hydra.utils import instantiate
 
-    # Plain lists: transforms such as RandomOrder index theirs with tensors.
-    return Augmenter([instantiate(node, _convert_="all") for node in nodes], seed)
+    Returns:
+        An augmenter that applies them in order.
+
+    Raises:
+        ConfigError: a transform can't be built.
+    """
+    return Augmenter([build_node(_key(position), node) for position, node in enumerate(nodes)], seed)
 
 
 def check_augmentation(nodes: Sequence[Any], seed: int, size: Size) -> None:
-    """Try the transforms on a drawn picture, each picture twice: what can't be repeated isn't trained with.
+    """Tries the transforms on a random image, twice each time, to see whether their results can be repeated.
 
     Args:
         nodes: ``_target_`` nodes, already checked.
@@ -125,55 +137,47 @@ def check_augmentation(nodes: Sequence[Any], seed: int, size: Size) -> None:
         size: height and width of the network's images, in pixels.
 
     Raises:
-        ConfigError: a transform fails, or gives another picture for the same seed, epoch and image; or what all of them make
-            isn't a picture of the same shape.
+        ConfigError: a transform can't be built, fails, or gives different images for the same seed, epoch and image; or the
+            result of all of them isn't an image of the same shape and type.
     """
-    for place, node in enumerate(nodes):
-        try:
-            build_augmenter([node], seed)
-        except Exception as error:  # whatever a class says of its arguments, within the pages that Hydra puts around it
-            cause = error.__cause__ or error
-            raise ConfigError(
-                [f"{_named(nodes, place)} can't be built: {type(cause).__name__}: {first_line(cause)}"]
-            ) from error
     augmenter = build_augmenter(nodes, seed)
-    picture = torch.randint(
+    image = torch.randint(
         0, 256, (3, *height_width(size)), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )
-    for turn in range(_DRAWS):
-        steps = augmenter.steps(picture.clone(), "try", turn), augmenter.steps(picture.clone(), "try", turn)
-        _check_step(nodes, picture, [_run(nodes, one) for one in steps])
+    for epoch in range(_TRIALS):
+        first, second = (_outputs(nodes, augmenter.steps(image.clone(), "trial", epoch)) for _ in range(2))
+        _check_outputs(nodes, image, first, second)
 
 
-def _run(nodes: Sequence[Any], steps: Iterator[Any]) -> list[Any]:
-    made: list[Any] = []
+def _outputs(nodes: Sequence[Any], steps: Iterator[Any]) -> list[Any]:
+    outputs: list[Any] = []
     try:
-        # Copies, since a transform may change what it was given.
-        made.extend(step.clone() if isinstance(step, Tensor) else step for step in steps)
-    except Exception as error:  # whatever a transform runs into
+        # Copies, since the next transform may work in place.
+        outputs.extend(step.clone() if isinstance(step, Tensor) else step for step in steps)
+    except Exception as error:  # a user's transform may fail in any way
         raise ConfigError(
-            [f"{_named(nodes, len(made) - 1)} fails on a picture: {type(error).__name__}: {first_line(error)}"]
+            [f"{_named(nodes, len(outputs) - 1)} fails on an image: {type(error).__name__}: {first_line(error)}"]
         ) from error
-    return made
+    return outputs
 
 
-def _check_step(nodes: Sequence[Any], picture: Tensor, twice: Sequence[Sequence[Any]]) -> None:
-    for place, (one, other) in enumerate(zip(*twice, strict=True)):
+def _check_outputs(nodes: Sequence[Any], image: Tensor, first: Sequence[Any], second: Sequence[Any]) -> None:
+    for position, (one, other) in enumerate(zip(first, second, strict=True)):
         if isinstance(one, Tensor) and not (isinstance(other, Tensor) and _equal(one, other)):
             raise ConfigError(
                 [
-                    f"{_named(nodes, place - 1)} makes two pictures of the same seed, epoch and image, so that no run could be "
-                    "repeated; draw with torch's functions (torch.rand, ...), which are seeded for each image, not with "
-                    "Python's random or numpy, and keep nothing from one image to the next"
+                    f"{_named(nodes, position - 1)} gives different results for the same seed, epoch and image, so that no run "
+                    "could be repeated; draw with torch's functions (torch.rand, ...), which are seeded per image, not with "
+                    "Python's random or numpy, and keep no state between images"
                 ]
             )
-    last = twice[0][-1]
-    if not isinstance(last, Tensor) or last.shape != picture.shape or last.dtype != picture.dtype:
-        what = f"{last.dtype}{list(last.shape)}" if isinstance(last, Tensor) else type(last).__name__
+    last = first[-1]
+    if not isinstance(last, Tensor) or last.shape != image.shape or last.dtype != image.dtype:
+        kind = f"{last.dtype}{list(last.shape)}" if isinstance(last, Tensor) else type(last).__name__
         raise ConfigError(
             [
-                f"augment.transforms: make a {what} of a picture {picture.dtype}{list(picture.shape)}, but must give one of "
-                "its shape and type; resizing and normalisation are the model's (model.image_size, model.normalize)"
+                f"augment.transforms: return {kind} for an image {image.dtype}{list(image.shape)}; shape and type must stay. "
+                "Resizing and normalisation belong to the model (model.image_size, model.normalize)"
             ]
         )
 
@@ -182,5 +186,9 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
-def _named(nodes: Sequence[Any], place: int) -> str:
-    return f"augment.transforms[{place}]: {nodes[place]['_target_']}"
+def _key(position: int) -> str:
+    return f"augment.transforms[{position}]"
+
+
+def _named(nodes: Sequence[Any], position: int) -> str:
+    return f"{_key(position)}: {nodes[position]['_target_']}"

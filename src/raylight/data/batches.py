@@ -1,4 +1,4 @@
-"""From the cache to batches: order, augmentation, and prefetching in a thread.
+"""From samples to batches: order, augmentation, and prefetching in a thread.
 
 A batch holds decoded images or, above a freeze boundary, cached features. Images stay uint8; they are normalised on the
 network's device.
@@ -22,7 +22,7 @@ from raylight.process import torch_threads, use_one_thread
 
 
 class Batch(NamedTuple):
-    """Images or features with their targets; empty where a small batch has no samples for this training process.
+    """Images or features with their targets; empty where a small batch has no sample for this training process.
 
     Attributes:
         inputs: uint8[batch, 3, height, width] in channels-last memory, or float features[batch, ...].
@@ -53,18 +53,18 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Cut:
-    """How samples are cut into batches.
+class Batching:
+    """How samples are divided into batches.
 
     Attributes:
         batch_size: samples per batch, over all training processes; the last batch of an epoch may be smaller.
-        least: a last batch of fewer samples is joined to the one before.
+        smallest: a last batch of fewer samples is merged into the one before.
         limit: maximum number of batches; ``None`` for all.
-        shard: the part of each batch to make.
+        shard: the part of each batch that this process takes.
     """
 
     batch_size: int
-    least: int = 1
+    smallest: int = 1
     limit: int | None = None
     shard: Shard = Shard()
 
@@ -74,8 +74,8 @@ class Order:
     """The order of an epoch's samples.
 
     Attributes:
-        seed: of the order.
-        epoch: its number; it determines order, augmentation and view.
+        seed: of the shuffling.
+        epoch: its number, from 0; it determines order, augmentation and view.
         shuffle: whether the order is random.
     """
 
@@ -84,8 +84,8 @@ class Order:
     shuffle: bool = False
 
 
-PREFETCHED = 4
-"""Batches that are prefetched at most."""
+MAX_PREFETCHED = 4
+"""Maximum number of prefetched batches."""
 
 
 @dataclass
@@ -94,8 +94,8 @@ class WaitClock:
 
     Attributes:
         waited: seconds spent waiting.
-        batches: batches received.
-        wall_start: when counting began, as ``time.perf_counter`` tells it.
+        batches: number of batches received.
+        wall_start: when counting began, by ``time.perf_counter``, in seconds.
     """
 
     waited: float = 0.0
@@ -112,9 +112,9 @@ class Batches:
 
     Args:
         samples: images or features.
-        cut: how they are cut into batches.
+        batching: how they are divided into batches.
         order: of the samples.
-        augmenter: applied to each image; ``None`` for no augmentation.
+        augmenter: applied per image; ``None`` for no augmentation.
         clock: measures the time spent waiting for batches.
         pin: put batches into page-locked memory, for a GPU.
     """
@@ -122,42 +122,42 @@ class Batches:
     def __init__(
         self,
         samples: Samples,
-        cut: Cut,
+        batching: Batching,
         order: Order = Order(),
         *,
         augmenter: Augmenter | None = None,
         clock: WaitClock | None = None,
         pin: bool = False,
     ) -> None:
-        self.samples, self.cut, self.order = samples, cut, order
+        self.samples, self.batching, self.order = samples, batching, order
         self.augmenter, self.clock, self.pin = augmenter, clock or WaitClock(), pin
 
     def __len__(self) -> int:
-        return self._n_batches if self.cut.limit is None else min(self._n_batches, self.cut.limit)
+        return self._n_batches if self.batching.limit is None else min(self._n_batches, self.batching.limit)
 
     @property
     def _n_batches(self) -> int:
-        full, rest = divmod(len(self.samples), self.cut.batch_size)
-        return full + (rest >= self.cut.least or full == 0) if rest else full
+        full, rest = divmod(len(self.samples), self.batching.batch_size)
+        return full + (rest >= self.batching.smallest or full == 0) if rest else full
 
     def __iter__(self) -> Iterator[Batch]:
-        order, size, shard = self.order, self.cut.batch_size, self.cut.shard
+        order, size, shard = self.order, self.batching.batch_size, self.batching.shard
         read = used = np.arange(len(self.samples))
         if order.shuffle:
             read = np.random.default_rng([order.seed, order.epoch]).permutation(len(self.samples))
             used = self.samples.usage_order(read, [order.seed, order.epoch])
         chunks = np.split(used, range(size, self._n_batches * size, size))
         own = [chunk[shard.rank :: shard.world_size] for chunk in chunks[: len(self)]]
-        pictures: Iterator[UInt8[np.ndarray, "height width 3"]] = iter(())
+        images: Iterator[UInt8[np.ndarray, "height width 3"]] = iter(())
         if own and self.samples.are_images:
-            pictures = self.samples.images(np.concatenate(own), read)
-        made = (self._batch(chunk, pictures) for chunk in own)
-        batches = (batch.pinned() if self.pin else batch for batch in made)
+            images = self.samples.images(np.concatenate(own), read)
+        unpinned = (self._batch(chunk, images) for chunk in own)
+        batches = (batch.pinned() if self.pin else batch for batch in unpinned)
         # Features take no time to load; a prefetching thread would cost more than it saves.
         yield from _prefetched(batches, self.clock) if self.samples.are_images else _timed(batches, self.clock)
 
     def _batch(
-        self, positions: Int64[np.ndarray, " batch"], pictures: Iterator[UInt8[np.ndarray, "height width 3"]]
+        self, positions: Int64[np.ndarray, " batch"], images: Iterator[UInt8[np.ndarray, "height width 3"]]
     ) -> Batch:
         samples = self.samples
         targets = torch.from_numpy(samples.targets[positions])
@@ -169,11 +169,11 @@ class Batches:
         height, width = samples.store.shape[1:3]
         inputs = torch.empty((len(positions), 3, height, width), dtype=torch.uint8, memory_format=torch.channels_last)
         pixels = inputs.permute(0, 2, 3, 1).numpy()
-        for place in range(len(positions)):
-            pixels[place] = next(pictures)
+        for row in range(len(positions)):
+            pixels[row] = next(images)
         if self.augmenter:
-            for place, position in enumerate(positions):
-                inputs[place] = self.augmenter(inputs[place], samples.keys[position], self.order.epoch)
+            for row, position in enumerate(positions):
+                inputs[row] = self.augmenter(inputs[row], samples.keys[position], self.order.epoch)
         return Batch(inputs, targets, torch.from_numpy(positions))
 
 
@@ -181,7 +181,7 @@ _END: Any = object()
 
 
 def _timed(source: Iterator[Batch], clock: WaitClock) -> Iterator[Batch]:
-    """Yields the items of a source; the time it takes to make them counts as waiting."""
+    """Yields the batches of a source; the time it takes to make them counts as waiting."""
     while True:
         begin = time.perf_counter()
         item = next(source, None)
@@ -193,8 +193,8 @@ def _timed(source: Iterator[Batch], clock: WaitClock) -> Iterator[Batch]:
 
 
 def _prefetched(source: Iterator[Batch], clock: WaitClock) -> Iterator[Batch]:
-    """Prefetches items of a source in a thread; its exceptions are raised here."""
-    ready: queue.Queue[Any] = queue.Queue(PREFETCHED)
+    """Prefetches batches of a source in a thread; its exceptions are raised here."""
+    ready: queue.Queue[Any] = queue.Queue(MAX_PREFETCHED)
     stopped = threading.Event()
 
     def put(item: Any) -> bool:

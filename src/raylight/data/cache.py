@@ -1,8 +1,8 @@
 """Decoded images on disk, memory-mapped: built once, shared by epochs, runs and sweeps.
 
-Covers finding, building and checking a cache. Its folder is ``<cache_dir>/images/<key>``; the key depends on the contents
-of the files, the image shape and the version of the decoding code, not on paths, labels or splits. A cache is built under
-a lock in a temporary folder, which is renamed once it is complete.
+Finds, builds and checks a cache. Its folder is ``<cache_dir>/images/<key>``; the key depends on the contents of the files,
+the image shape and the version of the decoding code, not on paths, labels or splits. A cache is built under a lock in a
+temporary folder, which is renamed once it is complete.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from raylight.storage.atomic import sync
 if TYPE_CHECKING:
     from raylight.data.samples import Samples
 
-_REMEDY = "Make room, or keep it elsewhere with cache_dir=FOLDER"
+_REMEDY = "Free disk space, or choose another folder with cache_dir=FOLDER"
 
 _log = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ class ImageCache:
     Attributes:
         folder: of the cache.
         pixels: read-only memory map; it doesn't count towards this process's own memory.
-        rows: row of each image, by SHA-256 of its file.
-        rejected: why a file has no row, by SHA-256.
+        rows: row of each image in ``pixels``, by SHA-256 of its file.
+        rejected: the reason why a file has no row, by SHA-256.
     """
 
     folder: Path
@@ -59,7 +59,7 @@ class ImageCache:
         return self.folder.name
 
     def samples(self, part: Index) -> "Samples":
-        """The images of a part of the index."""
+        """The images of a part of the index, such as a split; all of them must be in the cache."""
         from raylight.data.samples import Samples
 
         keys = tuple(part.column("sha256"))
@@ -85,6 +85,9 @@ def cached_images(
         cache_dir: parent folder of ``images``, where caches are kept.
         on_progress: called with the number of images decoded so far, and the total.
 
+    Returns:
+        The cache, with a row or a reason per distinct file content.
+
     Raises:
         DataError: the index has no usable file.
         RaylightError: the cache can't be written, or the disk is too small.
@@ -106,7 +109,7 @@ def cached_images(
             if fault:
                 _log.warning("Rebuilding the image cache %s: %s", folder, fault)
             _remove_leftovers(folder)
-            _check_room(folder, len(digests), spec)
+            _check_disk_space(folder, len(digests), spec)
             building = _building(folder)
             building.mkdir()
             try:
@@ -123,13 +126,16 @@ def cached_images(
 
 
 def cache_key(digests: Sequence[str], spec: DecodeSpec) -> str:
-    """Name of the cache of these contents at this shape: 32 hexadecimal digits.
+    """The name of an image cache.
 
     Args:
         digests: SHA-256 of each distinct file content, sorted.
         spec: shape of each image.
+
+    Returns:
+        32 hexadecimal digits, which differ wherever the pixels might.
     """
-    facts: list[Any] = [
+    inputs: list[Any] = [
         list(digests),
         spec.size,
         spec.shorter_side,
@@ -139,8 +145,8 @@ def cache_key(digests: Sequence[str], spec: DecodeSpec) -> str:
         RESIZER,
     ]
     if spec.resize == "pad":
-        facts.append(spec.fill)
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+        inputs.append(spec.fill)
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
 
 
 def _paths_by_content(index: Index) -> dict[str, list[str]]:
@@ -153,7 +159,7 @@ def _paths_by_content(index: Index) -> dict[str, list[str]]:
 
 
 def _find(folder: Path, digests: Sequence[str], spec: DecodeSpec) -> tuple[ImageCache | None, str | None]:
-    """The cache in a folder, if it is valid; else what is wrong with it, if it exists."""
+    """Returns the cache in a folder, if it is valid; else what is wrong with it, if it exists."""
     if not folder.is_dir():
         return None, None
     try:
@@ -165,11 +171,11 @@ def _find(folder: Path, digests: Sequence[str], spec: DecodeSpec) -> tuple[Image
     return cache, None
 
 
-def _check_room(folder: Path, images: int, spec: DecodeSpec) -> None:
-    needed, free = images * spec.image_bytes, shutil.disk_usage(folder.parent).free
+def _check_disk_space(folder: Path, n_images: int, spec: DecodeSpec) -> None:
+    needed, free = n_images * spec.image_bytes, shutil.disk_usage(folder.parent).free
     if free < needed:
         raise RaylightError(
-            f"{images:,} decoded images of {spec.height} x {spec.width} pixels need {needed:,} bytes in "
+            f"{n_images:,} decoded images of {spec.height} x {spec.width} pixels need {needed:,} bytes in "
             f"{folder.parent}, where {free:,} are free. {_REMEDY}"
         )
 
@@ -190,7 +196,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes the folder of this name, whose lock we hold, and what killed processes left of other caches."""
+    """Removes this damaged cache, whose lock is held, and what killed processes left of others."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(_building(folder), ignore_errors=True)
     for building in folder.parent.glob(".*.building"):

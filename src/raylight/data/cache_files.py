@@ -1,7 +1,7 @@
 """Writing, reading and checking the two files of an image cache.
 
     pixels.npy     uint8[image, height, width, 3], opened as a memory map
-    images.arrow   sha256, row in pixels.npy or the reason why there is none
+    images.arrow   sha256, and the row in pixels.npy or the reason why there is none
 
 Not here: names, locks and the decision to build (:mod:`raylight.data.cache`).
 """
@@ -43,7 +43,7 @@ def read_cache(
         spec: shape of each image.
 
     Returns:
-        The pixels, mapped read-only; the row of each image by SHA-256; why the others have none, by SHA-256.
+        The pixels, 0 to 255, mapped read-only; the row of each image, by SHA-256; the reason why a file has no row, by SHA-256.
 
     Raises:
         ValueError: the files are damaged or belong to other images.
@@ -78,12 +78,12 @@ def write_cache(
 ) -> None:
     """Decodes files and writes the two files of a cache, synced to disk.
 
-    Rows are in the order of the digests, whichever engine decodes them. The rows of bad images are filled with the last
+    Rows are in the order of the digests, whichever engine decodes them. The rows of rejected files are filled with the last
     images.
 
     Args:
         folder: an empty folder.
-        paths: paths of the files with each content, by SHA-256.
+        paths: paths of the files with the same content, by SHA-256; if one can't be read, the next is tried.
         spec: shape of each image.
         engine: what decodes.
         on_progress: called with the number of images decoded so far, and the total.
@@ -120,24 +120,23 @@ def _decode_all(
     reasons: dict[str, str] = {}
     done = unsynced = 0
     rows = np.arange(len(digests))
-    if str(next(iter(paths.values()))[0]).startswith(SCHEME):  # neighbours in a source are read at once
+    if str(next(iter(paths.values()))[0]).startswith(SCHEME):  # a source reads neighbours together
         rows = np.array(sorted(rows.tolist(), key=lambda row: str(paths[digests[row]][0])))
     for attempt in range(max(map(len, paths.values()))):
         wanted = [digests[row] for row in rows.tolist()]
-        places = [paths[digest][attempt] for digest in wanted]
         into = Destination(Path(output.name), offset, rows)
-        for block in decode_files(places, spec, engine, wanted, into):
+        for block in decode_files([paths[digest][attempt] for digest in wanted], spec, engine, wanted, into):
             block_rows = rows[block.positions]
             if not block.written:
                 _write_rows(output, block, block_rows[block.ok], offset)
-            reasons |= {digests[row]: why for row, why in zip(block_rows, block.reasons, strict=True) if why}
+            reasons |= {digests[row]: reason for row, reason in zip(block_rows, block.reasons, strict=True) if reason}
             unsynced += int(block.ok.sum()) * spec.image_bytes
             if unsynced >= _SYNC_EVERY:
-                getattr(os, "fdatasync", os.fsync)(output.fileno())  # macOS and Windows have the latter alone
+                getattr(os, "fdatasync", os.fsync)(output.fileno())  # macOS and Windows have no fdatasync
                 unsynced = 0
             done += len(block.positions) if attempt == 0 else 0
             on_progress(done, len(digests))
-        # A file that couldn't be read may have a copy that can.
+        # If a file couldn't be read, another one with the same content perhaps can.
         again = [
             digest
             for digest in wanted
@@ -152,9 +151,9 @@ def _decode_all(
 
 
 def _write_rows(output: BinaryIO, block: DecodedBlock, rows: Int64[np.ndarray, " good"], offset: int) -> None:
-    """Writes a block's images to their rows, adjacent ones in one go.
+    """Writes a block's images to their rows, adjacent rows with one call.
 
-    Not through a memory map: on a full disk a write raises, whereas touching a mapped page kills the process.
+    Not through a memory map: on a full disk, a write raises, whereas touching a mapped page kills the process.
     """
     if not len(rows):
         return
@@ -208,14 +207,20 @@ def _header(shape: tuple[int, ...]) -> bytes:
 
 
 def reserve(output: BinaryIO, size: int) -> None:
-    """Allocates the disk space of the whole file up front, where the system can, instead of failing near the end.
+    """Allocates the disk space of a whole file up front, where the system can, instead of failing near the end.
+
+    Args:
+        output: a file open for writing.
+        size: its final size, in bytes.
 
     Raises:
         OSError: the disk is too small.
     """
     try:
         os.posix_fallocate(output.fileno(), 0, size)
-    except (AttributeError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+    except AttributeError:  # not on macOS and Windows
+        output.truncate(size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
             raise
         output.truncate(size)

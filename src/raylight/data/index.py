@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 
 from raylight.config.schema import DataConfig
-from raylight.data.scan import FACTS, no_thumbnails, scan_files
+from raylight.data.scan import FACTS, blank_thumbnails, scan_files
 from raylight.data.sources.ignored import IgnoredEntry
 from raylight.data.sources.source import Source
 from raylight.errors import DataError
@@ -38,13 +38,14 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 """Columns of the index. ``path`` is relative to the root; ``group`` names the patient or object, where known; ``split`` is
-train, val, test or null; ``metadata`` is what else the data set says, as JSON; the others come from reading the file
+train, val, test or null; ``metadata`` holds the data set's further columns, as JSON; the others come from reading the file
 (``scan.FACTS``)."""
 
 GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue in a grey value (ITU-R BT.601)."""
 
-_WINDOW = 2048
+_BLOCK = 2048
+"""Thumbnails converted to grey at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ class Index:
         class_names: in alphabetical order; the position of a name is the class's number.
         positive_class: the class that recall, AUROC and others refer to.
         table: with the columns of ``INDEX_SCHEMA``.
-        thumbnails: RGB, zeros for bad files; empty in an index read from a run folder.
+        thumbnails: RGB, 0 to 255, black for bad files; empty in an index read from a run folder.
         ignored: files and folders of the root that aren't used; empty in an index read from a run folder.
         split_warnings: where a split's size isn't what the settings ask for; empty in an index read from a run folder.
     """
@@ -73,11 +74,19 @@ class Index:
         return int(self.table.num_rows)
 
     def column(self, name: str) -> Shaped[np.ndarray, " file"]:
-        """One column; text as objects, with ``None`` for null."""
+        """One column of the table; text as objects, with ``None`` for null."""
         return np.asarray(self.table.column(name).to_numpy(zero_copy_only=False))
 
     def with_column(self, name: str, values: Sequence[Any] | Shaped[np.ndarray, " file"]) -> "Index":
-        """The same index with other values in a column of ``INDEX_SCHEMA``."""
+        """A copy of the index with other values in one column.
+
+        Args:
+            name: a column of ``INDEX_SCHEMA``.
+            values: one per file; ``None`` for null.
+
+        Returns:
+            The copy; this index stays as it is.
+        """
         field = self.table.schema.field(name)
         column = pa.array(values, type=field.type, from_pandas=True)
         return replace(self, table=self.table.set_column(self.table.schema.get_field_index(name), field, column))
@@ -98,16 +107,16 @@ class Index:
     def grey_levels(self) -> tuple[Float[np.ndarray, " file"], Float[np.ndarray, " file"]]:
         """Mean and standard deviation of each thumbnail's grey values, 0 to 255; computed in blocks to save memory."""
         means, deviations = np.zeros(len(self.thumbnails)), np.zeros(len(self.thumbnails))
-        for start in range(0, len(self.thumbnails), _WINDOW):
-            block = slice(start, start + _WINDOW)
+        for start in range(0, len(self.thumbnails), _BLOCK):
+            block = slice(start, start + _BLOCK)
             grey = self.thumbnails[block].astype(np.float32) @ GREY
             means[block] = grey.mean(axis=(1, 2), dtype=np.float64)
             deviations[block] = grey.std(axis=(1, 2), dtype=np.float64)
         return means, deviations
 
     def in_split(self, split: str) -> "Index":
-        """The usable files of ``train``, ``val`` or ``test``, without their thumbnails, which would be copied."""
-        bare = replace(self, thumbnails=no_thumbnails(0))
+        """The usable files of ``train``, ``val`` or ``test``, without thumbnails, which would have to be copied."""
+        bare = replace(self, thumbnails=blank_thumbnails(0))
         return bare.select((self.column("status") == "ok") & (self.column("split") == split))
 
     def rejected(self) -> list[tuple[str, str]]:
@@ -115,28 +124,31 @@ class Index:
         bad = self.table.filter(pc.equal(self.table.column("status"), "bad"))
         return list(zip(bad.column("path").to_pylist(), bad.column("reason").to_pylist(), strict=True))
 
-    def noted(self) -> list[tuple[str, str]]:
+    def notes(self) -> list[tuple[str, str]]:
         """Path and note of each usable file with a peculiarity, such as an animation of which one frame is used."""
-        odd = self.table.filter(
+        peculiar = self.table.filter(
             pc.and_(pc.equal(self.table.column("status"), "ok"), self.table.column("note").is_valid())
         )
-        return list(zip(odd.column("path").to_pylist(), odd.column("note").to_pylist(), strict=True))
+        return list(zip(peculiar.column("path").to_pylist(), peculiar.column("note").to_pylist(), strict=True))
 
     def reject(self, reasons: Mapping[str, str]) -> "Index":
-        """Marks more files as bad.
+        """A copy of the index with more files marked as bad.
 
         Args:
-            reasons: by SHA-256 of the content.
+            reasons: why, by SHA-256 of the content.
+
+        Returns:
+            The copy, in which these files have no split.
         """
         if not reasons:
             return self
         hashes = self.column("sha256")
-        why = [reasons.get(sha, old) for sha, old in zip(hashes, self.column("reason"), strict=True)]
-        splits = [None if sha in reasons else old for sha, old in zip(hashes, self.column("split"), strict=True)]
-        hit = [sha in reasons for sha in hashes]
+        bad = [sha in reasons for sha in hashes]
+        all_reasons = [reasons.get(sha, old) for sha, old in zip(hashes, self.column("reason"), strict=True)]
+        splits = [None if is_bad else old for is_bad, old in zip(bad, self.column("split"), strict=True)]
         return (
-            self.with_column("status", np.where(hit, "bad", self.column("status")))
-            .with_column("reason", why)
+            self.with_column("status", np.where(bad, "bad", self.column("status")))
+            .with_column("reason", all_reasons)
             .with_column("split", splits)
         )
 
@@ -158,7 +170,13 @@ class Index:
 
     @classmethod
     def read(cls, path: Path) -> "Index":
-        """Reads what ``write`` wrote.
+        """Reads a file written by ``write``.
+
+        Args:
+            path: of the Parquet file.
+
+        Returns:
+            The index, without thumbnails.
 
         Raises:
             DataError: the file is missing, damaged, or not an index.
@@ -175,7 +193,7 @@ class Index:
                 tuple(about["class_names"]),
                 about["positive_class"],
                 table,
-                no_thumbnails(0),
+                blank_thumbnails(0),
             )
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise DataError(f"{path} isn't an index that Raylight wrote: {error}") from error
@@ -192,6 +210,9 @@ def build_index(
         workers: number of files read in parallel.
         on_progress: called with the number of files done since the last call.
 
+    Returns:
+        The index of all files, usable or not, with the splits that the data set ships.
+
     Raises:
         DataError: ``cache_dir`` can't be written, or its disk is full.
     """
@@ -200,7 +221,7 @@ def build_index(
         facts, thumbnails = scan_files(source.root, source.layout, paths, cache_dir / "index", workers, on_progress)
     except OSError as error:
         raise DataError(
-            f"cache_dir={cache_dir} can't be written: {error.strerror or error}. Make room, or choose another folder."
+            f"cache_dir={cache_dir} can't be written: {error.strerror or error}. Free disk space, or choose another folder."
         ) from error
     table = pa.table(
         {
@@ -218,7 +239,7 @@ def build_index(
 
 
 def _groups(source: Source, facts: pa.Table) -> list[str | None]:
-    """The group of each file: the data set's own, else the patient whom its metadata names, by the first of his contents."""
+    """The group of each file: the data set's own, else the patient of a DICOM file, named after their smallest SHA-256."""
     patients, hashes = facts.column("patient").to_pylist(), facts.column("sha256").to_pylist()
     first: dict[str, str] = {}
     for patient, sha in zip(patients, hashes, strict=True):
@@ -232,6 +253,10 @@ def _groups(source: Source, facts: pa.Table) -> list[str | None]:
 
 def check_bad_fraction(index: Index, data: DataConfig) -> None:
     """Raises an error if too many files are bad.
+
+    Args:
+        index: all files.
+        data: has the limit, ``max_bad_fraction``, 0 to 1.
 
     Raises:
         DataError: more than ``data.max_bad_fraction`` of the files are bad, or all of them.

@@ -50,7 +50,13 @@ def printable(name: str) -> str:
 
 
 def single_line(name: str | os.PathLike[str]) -> str:
-    r"""The name with unprintable characters escaped, such as ``\n``: safe to show in a log or terminal.
+    r"""Escapes unprintable characters, such as ``\n``, so that a name is safe to show in a log or terminal.
+
+    Args:
+        name: of a file or class.
+
+    Returns:
+        The name on one line.
 
     Example:
         >>> print(single_line("two\nlines.png"))
@@ -61,7 +67,13 @@ def single_line(name: str | os.PathLike[str]) -> str:
 
 
 def describe_classes(labels: Iterable[str]) -> str:
-    """The number of classes and their names.
+    """The number of classes and their names, for messages.
+
+    Args:
+        labels: names of the classes, in any order.
+
+    Returns:
+        A phrase without a full stop.
 
     Example:
         >>> describe_classes({"dog", "cat"})
@@ -72,10 +84,7 @@ def describe_classes(labels: Iterable[str]) -> str:
 
 
 def normalized_name(name: str) -> str:
-    """The name in Unicode's NFC form and case-folded, for comparisons.
-
-    macOS stores ``é`` as two characters, other systems as one.
-    """
+    """Normalises a name for comparisons: Unicode's NFC form, case-folded. macOS stores ``é`` as two characters."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -84,15 +93,22 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in sorted(names))
 
 
-def shortened(names: list[str], most: int = 6) -> str:
+def shortened(names: list[str], limit: int = 6) -> str:
     """The first of many names, and their number.
 
+    Args:
+        names: in order.
+        limit: maximum number of names shown.
+
+    Returns:
+        The names, separated by commas.
+
     Example:
-        >>> shortened(["a", "b", "c"], most=2)
+        >>> shortened(["a", "b", "c"], limit=2)
         'a, b, ... (3 in all)'
     """
-    shown = ", ".join(names[:most])
-    return f"{shown}, ... ({len(names):,} in all)" if len(names) > most else shown
+    shown = ", ".join(names[:limit])
+    return f"{shown}, ... ({len(names):,} in all)" if len(names) > limit else shown
 
 
 def is_utf8(name: str) -> bool:

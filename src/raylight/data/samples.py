@@ -15,8 +15,8 @@ from raylight.errors import DataError
 
 
 @dataclass(frozen=True)
-class _Mapped:
-    """A memory map, as passed to another process: by file name, not by content."""
+class _MemoryMap:
+    """A memory map as it is pickled: by file name, not by content."""
 
     file: str
     dtype: np.dtype[Any]
@@ -24,7 +24,7 @@ class _Mapped:
     offset: int
 
     @classmethod
-    def of(cls, store: "np.memmap[Any, Any]") -> "_Mapped":
+    def of(cls, store: "np.memmap[Any, Any]") -> "_MemoryMap":
         base: Any = store.base
         if not isinstance(base, mmap.mmap):
             raise TypeError("only a whole memory map can be sent to another process")
@@ -48,10 +48,10 @@ class Samples:
     Pickling passes the file name of a memory-mapped store, not its content.
 
     Attributes:
-        store: uint8[image, height, width, 3] or float[feature, ...], usually memory-mapped.
-        rows: int64[sample] or int64[sample, view], row of each sample in the store.
-        targets: int64[sample], class numbers.
-        keys: content hash of each sample.
+        store: images, uint8[row, height, width, 3], or features, float[row, ...]; usually memory-mapped.
+        rows: row of each sample in the store, int64[sample] or int64[sample, view].
+        targets: class numbers, int64[sample].
+        keys: content hash per sample.
     """
 
     store: Shaped[np.ndarray, "row ..."]
@@ -72,19 +72,22 @@ class Samples:
         """Number of rows in the store; ``rows`` refers to them."""
         return len(self.store)
 
-    def evened(self, seed: list[int]) -> "Samples":
-        """As many samples, drawn with replacement so that each class is as likely as another.
+    def class_balanced(self, seed: list[int]) -> "Samples":
+        """Draws as many samples with replacement, all classes with the same probability.
 
-        A sample that is drawn again has a key of its own, so that it is augmented anew.
+        A sample that is drawn again has a key of its own, so that it is augmented differently.
 
         Args:
             seed: of the draw.
+
+        Returns:
+            The drawn samples, in the order of this object's; of the same store.
         """
         counts = np.bincount(self.targets)
-        chances = 1 / (counts[self.targets] * (counts > 0).sum())
-        drawn = np.sort(np.random.default_rng([*seed, 2]).choice(len(self), len(self), p=chances))
-        again = np.arange(len(drawn)) - np.searchsorted(drawn, drawn)
-        keys = tuple(f"{self.keys[i]}/{n}" if n else self.keys[i] for i, n in zip(drawn, again, strict=True))
+        probabilities = 1 / (counts[self.targets] * (counts > 0).sum())
+        drawn = np.sort(np.random.default_rng([*seed, 2]).choice(len(self), len(self), p=probabilities))
+        repeats = np.arange(len(drawn)) - np.searchsorted(drawn, drawn)
+        keys = tuple(f"{self.keys[i]}/{n}" if n else self.keys[i] for i, n in zip(drawn, repeats, strict=True))
         return replace(self, rows=self.rows[drawn], targets=self.targets[drawn], keys=keys)
 
     def usage_order(self, read: Int64[np.ndarray, " sample"], seed: list[int]) -> Int64[np.ndarray, " sample"]:
@@ -93,36 +96,45 @@ class Samples:
         Args:
             read: positions in reading order.
             seed: of the shuffle buffer, if there is one.
+
+        Returns:
+            The same positions, in the order of use.
         """
         return read
 
     def images(
         self, wanted: Int64[np.ndarray, " wanted"], read: Int64[np.ndarray, " sample"]
     ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-        """Yields images one by one, uint8[height, width, 3].
+        """Reads images, one by one.
 
         Args:
-            wanted: positions in the order of use.
-            read: positions in reading order.
+            wanted: positions of the images, in the order of use.
+            read: positions of all images, in reading order; unused here.
+
+        Yields:
+            RGB, 0 to 255.
         """
         # One by one: fancy indexing of a memory map copies, and torch would copy again.
         rows = self.rows[wanted]
-        with _read_at_random(self.store) as expect:
-            for row in rows[:_EXPECTED]:
-                expect(int(row))
-            for place, row in enumerate(rows):
-                if place + _EXPECTED < len(rows):
-                    expect(int(rows[place + _EXPECTED]))
+        with _random_access(self.store) as announce:
+            for row in rows[:_ANNOUNCED]:
+                announce(int(row))
+            for number, row in enumerate(rows):
+                if number + _ANNOUNCED < len(rows):
+                    announce(int(rows[number + _ANNOUNCED]))
                 yield self.store[row]
 
     def blocks(
         self, positions: Int64[np.ndarray, " chosen"], length: int | None = None
     ) -> Iterator[tuple[Int64[np.ndarray, " block"], Shaped[np.ndarray, "row ..."], Int64[np.ndarray, " block"]]]:
-        """Yields samples block by block: their positions, an array, and their rows in it.
+        """Reads samples, block by block.
 
         Args:
             positions: of the samples, in order.
-            length: maximum samples per block; ``None`` leaves it to the store.
+            length: maximum number of samples per block; ``None`` leaves it to the store.
+
+        Yields:
+            The positions of a block's samples, an array that holds them, and their rows in it.
         """
         length = length or max(len(positions), 1)
         for start in range(0, len(positions), length):
@@ -130,20 +142,23 @@ class Samples:
             yield block, self.store, self.rows[block]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        store = _Mapped.of(self.store) if isinstance(self.store, np.memmap) else self.store
+        store = _MemoryMap.of(self.store) if isinstance(self.store, np.memmap) else self.store
         return _samples, (store, self.rows, self.targets, self.keys)
 
 
-_EXPECTED = 64
-"""Number of images, some batches, that the system is told to read ahead."""
+_ANNOUNCED = 64
+"""Number of images that the system is asked to read ahead: a few batches."""
 
 
 @contextmanager
-def _read_at_random(store: Shaped[np.ndarray, "row ..."]) -> Iterator[Callable[[int], None]]:
-    """Turns off the system's readahead of a memory-mapped file; yields a function that announces a row to be read soon.
+def _random_access(store: Shaped[np.ndarray, "row ..."]) -> Iterator[Callable[[int], None]]:
+    """Turns off the system's readahead of a memory-mapped file.
 
     Readahead is megabytes per row on some machines: if the file is larger than memory, it evicts pages that are still needed,
     and an epoch reads the file dozens of times. See madvise(2).
+
+    Yields:
+        A function that asks the system to read a row ahead.
     """
     mapped: Any = store.base
     if not (isinstance(store, np.memmap) and isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_RANDOM")):
@@ -151,17 +166,17 @@ def _read_at_random(store: Shaped[np.ndarray, "row ..."]) -> Iterator[Callable[[
         return
     first, length = int(store.offset) % mmap.ALLOCATIONGRANULARITY, int(store[0].nbytes)
 
-    def expect(row: int) -> None:
+    def announce(row: int) -> None:
         begin = first + row * length
         page = begin // mmap.PAGESIZE * mmap.PAGESIZE
         mapped.madvise(mmap.MADV_WILLNEED, page, begin + length - page)
 
     mapped.madvise(mmap.MADV_RANDOM)
     try:
-        yield expect
+        yield announce
     finally:
         mapped.madvise(mmap.MADV_NORMAL)
 
 
 def _samples(store: Any, *rest: Any) -> Samples:
-    return Samples(store.open() if isinstance(store, _Mapped) else store, *rest)
+    return Samples(store.open() if isinstance(store, _MemoryMap) else store, *rest)

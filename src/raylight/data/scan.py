@@ -148,7 +148,7 @@ class Scan(NamedTuple):
     ) -> "Scan":
         """A scan of some files: known rows are taken over, the files of the others (-1) are read."""
         old, new = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
-        thumbnails = no_thumbnails(len(paths))
+        thumbnails = blank_thumbnails(len(paths))
         thumbnails[old] = self.thumbnails[rows[old]]
         read: list[_Facts] = []
         parts = [new[start : start + _AT_ONCE] for start in range(0, len(new), _AT_ONCE)]
@@ -190,7 +190,7 @@ class _ScanCache:
             pass
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             log.warning("%s is damaged (%s): reading all files again", self._table, error)
-        return Scan(FACTS.empty_table(), no_thumbnails(0))
+        return Scan(FACTS.empty_table(), blank_thumbnails(0))
 
     def refresh(
         self, root: AnyPath, paths: Sequence[str], workers: int, on_progress: Callable[[int], None] | None
@@ -311,6 +311,6 @@ def _key(root: AnyPath, layout: str) -> str:
     return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:20]
 
 
-def no_thumbnails(count: int) -> UInt8[np.ndarray, "file 32 32 3"]:
+def blank_thumbnails(count: int) -> UInt8[np.ndarray, "file 32 32 3"]:
     """Black thumbnails, for files that have none."""
     return np.zeros((count, *_THUMBNAIL), dtype=np.uint8)

@@ -192,7 +192,7 @@ def find_stages(
 
 
 def split_head(network: nn.Module, head: str, image_size: Size) -> StagedNetwork | None:
-    """Cut a network whose layers don't run in sequence, such as a vision transformer, once: into body and head.
+    """Batching a network whose layers don't run in sequence, such as a vision transformer, once: into body and head.
 
     Works wherever the head's output is the network's output.
 
@@ -223,7 +223,7 @@ _BLOCKS = ("blocks", "norm", "fc_norm", "head_drop", "head")
 
 
 def split_blocks(network: nn.Module, image_size: Size) -> StagedNetwork | None:
-    """Cut a transformer of timm's kind into its embedding, its blocks, the pooling of its tokens and its head.
+    """Batching a transformer of timm's kind into its embedding, its blocks, the pooling of its tokens and its head.
 
     Works wherever the blocks run in sequence on the embedded tokens alone. The embedding is the network itself, with all
     that follows taken out.

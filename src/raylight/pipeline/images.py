@@ -198,9 +198,9 @@ def _write_rejected(run: RunDir, index: Index) -> None:
         log.warning("%d of %d files can't be used (rejected.csv):", len(rejected), len(index))
         for path, reason in rejected[:5]:
             log.warning("  %s: %s", single_line(path), reason)
-    if noted := index.noted():
-        log.warning("%d files are odd, but used (index.parquet, note):", len(noted))
-        for path, note in noted[:5]:
+    if notes := index.notes():
+        log.warning("%d files have a peculiarity, but are used (index.parquet, note):", len(notes))
+        for path, note in notes[:5]:
             log.warning("  %s: %s", single_line(path), note)
 
 

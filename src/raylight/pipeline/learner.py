@@ -16,7 +16,7 @@ from raylight.config.rules.recipe import recipe_of
 from raylight.config.schema import RunConfig
 from raylight.cpu.settings import CpuSettings, Work, choose_settings, measured_settings
 from raylight.data.augment import build_augmenter
-from raylight.data.batches import Batches, Cut
+from raylight.data.batches import Batches, Batching
 from raylight.data.mixing import Mixer
 from raylight.data.samples import Samples
 from raylight.evaluation.definitions.own import OwnMetrics
@@ -191,7 +191,7 @@ def _cpu_settings(
     if phase.input_stage or config.trainer.limit_batches is not None or on_gpu:
         return by_flags
     freeze(network, phase.boundary)
-    batches = Batches(images.of("train"), Cut(config.trainer.batch_size))
+    batches = Batches(images.of("train"), Batching(config.trainer.batch_size))
     loss = build_loss(replace(config.loss, class_weights=None), len(images.index.class_names), None)
     batch = next(iter(batches))
     work = Work(

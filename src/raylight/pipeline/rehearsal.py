@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raylight.config.rules.nodes import logger_nodes, said
+from raylight.config.rules.nodes import cause_text, logger_nodes
 from raylight.config.rules.pretrained import model_input
 from raylight.config.rules.recipe import recipe_of
-from raylight.config.rules.shapes import height_width, told
+from raylight.config.rules.shapes import height_width, size_text
 from raylight.config.schema import (
     AugmentConfig,
     DataConfig,
@@ -122,8 +122,8 @@ def _network_problems(
     if alone and any(phase.batch_norm and not _trains_on_one(network, phase.boundary, model) for phase in phases):
         yield (
             f"trainer.batch_size: {batch_size} gives a training process one image at a time, and the BatchNorm layers of "
-            f"{model.name} that train need more at {told(model_input(model).size)} pixels; use {2 * processes} or more, or a "
-            "larger model.image_size"
+            f"{model.name} that train need more at {size_text(model_input(model).size)} pixels; use {2 * processes} or more, "
+            "or a larger model.image_size"
         )
     if wanted.mixing and any(phase.input_stage for phase in phases):
         yield (
@@ -214,7 +214,7 @@ def _optimization_problems(optimizer: Any, scheduler: Any, phases: list[PhaseCon
                     return
                 schedule.step()
         except Exception as error:
-            yield f"{part}: {node['_target_']}: {said(error)}"
+            yield f"{part}: {node['_target_']}: {cause_text(error)}"
             return
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from raylight.data.augment import Augmenter
-from raylight.data.batches import Batches, Cut, Order, Shard, WaitClock
+from raylight.data.batches import Batches, Batching, Order, Shard, WaitClock
 from raylight.data.samples import Samples
 from raylight.training.phases import Phase, phase_at
 
@@ -79,11 +79,11 @@ class EpochLoaders(pl.LightningDataModule):
         augmenter = None if phase.input_stage else self.augmenter
         samples = self._inputs("train", self.train_images, phase, self.augmenter)
         if self.sampling.weighted:
-            samples = samples.evened([self.sampling.seed, epoch])
+            samples = samples.class_balanced([self.sampling.seed, epoch])
         processes = self.trainer.world_size if self.trainer else 1
-        least = 2 * processes if phase.batch_norm else 1
+        smallest = 2 * processes if phase.batch_norm else 1
         order = Order(self.sampling.seed, epoch, shuffle=True)
-        return self._batches(samples, order, least, augmenter=augmenter, clock=self.clock)
+        return self._batches(samples, order, smallest, augmenter=augmenter, clock=self.clock)
 
     def val_dataloader(self) -> Any:
         """The validation batches, never augmented; none when nothing is held out."""
@@ -112,9 +112,11 @@ class EpochLoaders(pl.LightningDataModule):
             )
         return self._cached[key]
 
-    def _batches(self, samples: Samples, order: Order, least: int = 1, **settings: Any) -> Batches:
+    def _batches(self, samples: Samples, order: Order, smallest: int = 1, **settings: Any) -> Batches:
         shard = Shard()
         if self.trainer:
             shard = Shard(self.trainer.global_rank, self.trainer.world_size)
             settings["pin"] = self.trainer.strategy.root_device.type == "cuda"
-        return Batches(samples, Cut(self.sampling.batch_size, least, self.sampling.limit, shard), order, **settings)
+        return Batches(
+            samples, Batching(self.sampling.batch_size, smallest, self.sampling.limit, shard), order, **settings
+        )

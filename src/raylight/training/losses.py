@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from raylight.config.rules.nodes import build_for_classes, find_target, loss_node, parameters_of, said
+from raylight.config.rules.nodes import build_for_classes, cause_text, find_target, loss_node, parameters_of
 from raylight.config.schema import LossConfig
 from raylight.errors import ConfigError
 
@@ -145,7 +145,9 @@ def _try(own: nn.Module, target: str, n_classes: int, targets: Int64[Tensor, " b
     except Exception as error:  # a user's loss may fail in any way
         kind = f"{str(targets.dtype).removeprefix('torch.')}{list(targets.shape)}"
         raise ConfigError(
-            [f"loss._target_: {target} fails on logits float{list(logits.shape)} and targets {kind}: {said(error)}"]
+            [
+                f"loss._target_: {target} fails on logits float{list(logits.shape)} and targets {kind}: {cause_text(error)}"
+            ]
         ) from error
     finally:
         own.load_state_dict(state)

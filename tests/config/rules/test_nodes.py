@@ -6,11 +6,11 @@ import pytest
 
 from raylight.config.rules.nodes import (
     build_node,
+    cause_text,
     class_count_parameter,
     find_target,
     network_node,
     parameters_of,
-    said,
     word_problems,
 )
 from raylight.config.schema import ModelConfig, RunConfig
@@ -58,9 +58,9 @@ def test_a_node_is_built_with_what_is_given_and_nested_nodes() -> None:
 
 
 def test_what_an_error_says_has_its_kind_unless_it_is_a_plain_refusal() -> None:
-    assert said(ValueError("no\nmore")) == "no"
-    assert said(DataError("no images")) == "no images"
-    assert said(KeyError("width")) == "KeyError: 'width'"
+    assert cause_text(ValueError("no\nmore")) == "no"
+    assert cause_text(DataError("no images")) == "no images"
+    assert cause_text(KeyError("width")) == "KeyError: 'width'"
 
 
 def test_a_models_node_holds_its_arguments() -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from raylight.data.index import INDEX_SCHEMA, Index
-from raylight.data.scan import no_thumbnails
+from raylight.data.scan import blank_thumbnails
 from raylight.data.splits.subgroups import subgroups_of, subgroups_of_metadata
 from raylight.errors import DataError
 
@@ -21,7 +21,7 @@ def index(rows: list[dict[str, Any]], root: Path = Path("/nowhere")) -> Index:
     columns = {
         name: pa.array([row.get(name) for row in rows], INDEX_SCHEMA.field(name).type) for name in INDEX_SCHEMA.names
     }
-    return Index(root, ("a", "b"), "b", pa.table(columns, INDEX_SCHEMA), no_thumbnails(0))
+    return Index(root, ("a", "b"), "b", pa.table(columns, INDEX_SCHEMA), blank_thumbnails(0))
 
 
 def told(*values: Any) -> Index:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
 from raylight.config.schema import ModelConfig
-from raylight.data.batches import Batches, Cut, Order
+from raylight.data.batches import Batches, Batching, Order
 from raylight.training.phases import Phase
 from tests.training.tiny import PHASES, TRAIN, VAL, checkpoint, classifier, history, trained
 
@@ -84,7 +84,7 @@ def test_batch_norm_gets_the_statistics_of_the_averaged_weights(tmp_path: Path) 
     trained(tmp_path, learner, averaging="swa", averaging_start=1)
     expected = classifier(NORMED)
     expected.load_state_dict(learner.state_dict())
-    update_bn((batch.inputs for batch in Batches(TRAIN, Cut(7), Order(1, 4, shuffle=True))), expected)
+    update_bn((batch.inputs for batch in Batches(TRAIN, Batching(7), Order(1, 4, shuffle=True))), expected)
     buffers = dict(expected.named_buffers())
     assert any(name.endswith("running_var") for name in buffers)
     for name, value in learner.named_buffers():

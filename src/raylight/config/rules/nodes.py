@@ -50,7 +50,7 @@ def find_target(key: str, target: str) -> Callable[..., Any]:
         missing = "" if error.name and module_name.startswith(error.name) else f" (it needs {error.name})"
         raise ConfigError([f"{key}._target_: there is no module {module_name!r}{missing}"]) from error
     except Exception as error:  # a user's module may fail in any way
-        raise ConfigError([f"{key}._target_: importing {module_name!r}: {said(error)}"]) from error
+        raise ConfigError([f"{key}._target_: importing {module_name!r}: {cause_text(error)}"]) from error
     callee: Callable[..., Any] | None = getattr(module, attribute, None)
     if not callable(callee):
         names = [name for name in dir(module) if not name.startswith("_")]
@@ -137,7 +137,7 @@ def build_node(key: str, node: Mapping[str, Any], *leading: Any, **given: Any) -
     try:
         return instantiate(dict(node), *leading, _convert_="all", **given)
     except Exception as error:  # whatever a class says of its arguments, within the pages that Hydra puts around it
-        raise ConfigError([f"{key}: {node['_target_']}: {said(error)}"]) from error
+        raise ConfigError([f"{key}: {node['_target_']}: {cause_text(error)}"]) from error
 
 
 def build_for_classes(key: str, node: Mapping[str, Any], n_classes: int, **given: Any) -> Any:
@@ -156,7 +156,7 @@ def build_for_classes(key: str, node: Mapping[str, Any], n_classes: int, **given
     return build_node(key, node, **given, **({counted: n_classes} if counted else {}))
 
 
-def said(error: Exception) -> str:
+def cause_text(error: Exception) -> str:
     """What an error says, without the pages that Hydra puts around it."""
     cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error
     text = first_line(cause)

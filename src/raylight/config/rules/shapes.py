@@ -37,7 +37,7 @@ def scaled_size(size: Size, shorter: int) -> tuple[int, int]:
     return round(height * shorter / min(height, width)), round(width * shorter / min(height, width))
 
 
-def told(size: Size) -> str:
+def size_text(size: Size) -> str:
     """A size in words for messages, such as ``224`` or ``240 x 320``."""
     return str(size) if isinstance(size, int) else f"{size[0]} x {size[1]}"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from raylight.config.rules.pretrained import CROP_RATIO
-from raylight.config.rules.shapes import Size, height_width, scaled_size, told
+from raylight.config.rules.shapes import Size, height_width, scaled_size, size_text
 
 SUPPORT: Final = {"bilinear": 1, "bicubic": 2}
 """Pixels of the result, or of the picture where that is enlarged, that each filter looks to either side."""
@@ -44,7 +44,9 @@ class DecodeSpec:
         if self.resize not in ("stretch", "crop", "pad"):
             raise ValueError(f"resize={self.resize!r}: expected 'stretch', 'crop' or 'pad'")
         if self.resize_size is not None and self.resize_size < min(self.height, self.width):
-            raise ValueError(f"resize_size={self.resize_size}: less than the {told(self.size)} pixels that are cut out")
+            raise ValueError(
+                f"resize_size={self.resize_size}: less than the {size_text(self.size)} pixels that are cut out"
+            )
         if self.interpolation not in SUPPORT:
             raise ValueError(f"interpolation={self.interpolation!r}: expected one of {', '.join(SUPPORT)}")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from raylight.config.rules.nodes import build_for_classes, said
+from raylight.config.rules.nodes import build_for_classes, cause_text
 from raylight.config.rules.targets import check_node
 from raylight.errors import ConfigError, RunError
 from raylight.evaluation.predictions import LabelledPredictions
@@ -104,7 +104,7 @@ class OwnMetrics:
                 return value
             return float(metric(given, truth))
         except Exception as error:  # a user's metric may fail in any way
-            raise RunError(f"metrics.{name} fails on {len(labels)} images: {said(error)}") from error
+            raise RunError(f"metrics.{name} fails on {len(labels)} images: {cause_text(error)}") from error
 
 
 def check_metrics(nodes: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from torch import nn
 
 from raylight.config.rules.pretrained import model_input
-from raylight.config.rules.shapes import feature_map_size, height_width, smallest_image_size, told
+from raylight.config.rules.shapes import feature_map_size, height_width, size_text, smallest_image_size
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError
 from raylight.models.stages import StagedNetwork, flat_stages
@@ -29,7 +29,7 @@ def build_convnet(model: ModelConfig, n_outputs: int) -> StagedNetwork:
     smallest, size = smallest_image_size(model), model_input(model).size
     if min(height_width(size)) < smallest:
         raise ConfigError(
-            [f"model.image_size: {told(size)} is too small for {model.name}; it needs at least {smallest} pixels"]
+            [f"model.image_size: {size_text(size)} is too small for {model.name}; it needs at least {smallest} pixels"]
         )
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     width = 3

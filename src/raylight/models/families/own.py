@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from raylight.config.rules.nodes import build_for_classes, class_count_parameter, find_target, network_node, said
+from raylight.config.rules.nodes import build_for_classes, cause_text, class_count_parameter, find_target, network_node
 from raylight.config.rules.pretrained import model_input
-from raylight.config.rules.shapes import Size, height_width, told
+from raylight.config.rules.shapes import Size, height_width, size_text
 from raylight.config.rules.targets import TRUSTED_PACKAGES, check_node
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError, did_you_mean
@@ -91,7 +91,9 @@ def _run(network: nn.Module, target: str, size: Size) -> Any:
             return network(images)
     except Exception as error:  # a user's network may fail in any way
         raise ConfigError(
-            [f"model._target_: {target} fails on images of {told(size)} pixels (model.image_size): {said(error)}"]
+            [
+                f"model._target_: {target} fails on images of {size_text(size)} pixels (model.image_size): {cause_text(error)}"
+            ]
         ) from error
     finally:
         network.train(training)

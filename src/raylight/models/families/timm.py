@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from raylight.config.rules.pretrained import model_input, timm_models
-from raylight.config.rules.shapes import Size, height_width, told
+from raylight.config.rules.shapes import Size, height_width, size_text
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError, WeightsError, first_line
 from raylight.models.families.convnet import dense_layers
@@ -82,8 +82,8 @@ def _network(model: ModelConfig, published: Any, n_outputs: int, dropout: float)
 def _size_error(model: ModelConfig, size: Size, error: Exception) -> ConfigError:
     return ConfigError(
         [
-            f"model.image_size: {model.name} can't take {told(size)} pixels ({first_line(error)}); with null it has those that "
-            "it was made for"
+            f"model.image_size: {model.name} can't take {size_text(size)} pixels ({first_line(error)}); null chooses the size "
+            "that it was made for"
         ]
     )
 
@@ -159,7 +159,7 @@ def _replace_head(network: nn.Module, output: str, model: ModelConfig, n_outputs
 
 
 def _staged(network: nn.Module, output: str, size: Size) -> StagedNetwork:
-    """Cut as finely as the network allows, the pooling of its head apart from the classifier."""
+    """Batching as finely as the network allows, the pooling of its head apart from the classifier."""
     holder = output.rpartition(".")[0]
     for opened in ([holder], []) if holder else ([],):
         if (found := find_stages(network, output, size, opened)) is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from raylight.config.rules.pretrained import STATISTICS, model_input, torchvision_models
-from raylight.config.rules.shapes import height_width, told
+from raylight.config.rules.shapes import height_width, size_text
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError
 from raylight.models.families.convnet import dense_layers
@@ -55,7 +55,9 @@ def _random_network(model: ModelConfig) -> nn.Module:
     elif model.name.startswith("vit_"):
         if not isinstance(shown.size, int):
             raise ConfigError(
-                [f"model.image_size: {model.name} takes square images, not {told(shown.size)} pixels; give one number"]
+                [
+                    f"model.image_size: {model.name} takes square images, not {size_text(shown.size)} pixels; give one number"
+                ]
             )
         options = {"image_size": shown.size}
     elif model.name.startswith("maxvit_"):
@@ -65,8 +67,8 @@ def _random_network(model: ModelConfig) -> nn.Module:
     except (AssertionError, ValueError, RuntimeError) as error:
         raise ConfigError(
             [
-                f"model.image_size: {model.name} can't take {told(shown.size)} pixels ({error}); with null it has those that "
-                "it was made for"
+                f"model.image_size: {model.name} can't take {size_text(shown.size)} pixels ({error}); null chooses the size "
+                "that it was made for"
             ]
         ) from error
     return network
