@@ -51,7 +51,10 @@ def make_run(folder: Path, classes: tuple[str, ...] = ("cat", "dog"), each: int 
     images(folder / "pictures", classes, each)
     data = DataConfig(name="animals", root=str(folder / "pictures"), max_bad_fraction=0.5)
     model = ModelConfig(image_size=32, channels=[8, 8], dense=[16])
-    config = RunConfig(data=data, model=model, report=ReportConfig(plots=len(classes) == 2), notes=NASTY_NOTE)
+    adam = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.001}
+    constant = {"_target_": "torch.optim.lr_scheduler.ConstantLR", "_partial_": True, "factor": 1.0}
+    report = ReportConfig(plots=len(classes) == 2)
+    config = RunConfig(data=data, model=model, report=report, notes=NASTY_NOTE, optimizer=adam, scheduler=constant)
     index = build_index(find_images(data, folder), folder, 2)
     run = RunDir.claim(folder / "run")
     torch.manual_seed(0)

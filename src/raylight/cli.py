@@ -209,6 +209,24 @@ def compare(
 
 
 @app.command()
+def checklist(
+    run: RunFolder,
+    standard: Annotated[str, typer.Option(help="claim, tripod-ai or stard-ai.")],
+    out: Annotated[Path | None, typer.Option(help="The page to write; by default in the run folder.")] = None,
+    external: Annotated[
+        Path | None, typer.Option(help="Folder that `raylight evaluate RUN --data DATA --out FOLDER` wrote.")
+    ] = None,
+) -> None:
+    """Fill a reporting checklist from a run, with links to what shows each answer; the rest are questions to the author.
+
+    Exit codes: 0 written, 1 the run has no result, 2 the standard or the evaluation can't be used.
+    """
+    from raylight.report.checklists.checklist import write_checklist
+
+    _guarded(lambda: write_checklist(run, standard, out, external), file=out)
+
+
+@app.command()
 def export(
     run: RunFolder,
     format: Annotated[str, typer.Option(help="onnx or torch_export.")] = "onnx",  # noqa: A002 - the option's name
