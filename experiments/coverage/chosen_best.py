@@ -1,7 +1,7 @@
 """What choosing flatters, by simulation: the best of equal configurations, and the best epoch of each fold.
 
 Equal configurations are all right on 90 % of new images, and share what makes an image hard (``recipes``): the best of them
-on the validation images isn't better than the others. Printed is the estimate of ``evaluation.selection``. Folds are of
+on the validation images isn't better than the others. The estimate printed is that of ``differences.selection``. Folds are of
 images with random labels, on which a logistic regression is trained by gradient descent; the truth is an accuracy of one half.
 """
 
@@ -12,9 +12,9 @@ from experiments.coverage.recipes import ACCURACY, right_images
 from jaxtyping import Float, Int
 
 from raylight.comparison.replicates import joined
+from raylight.evaluation.differences.selection import selection_optimism
 from raylight.evaluation.metrics import evaluate
 from raylight.evaluation.predictions import Predictions
-from raylight.evaluation.selection import selection_optimism
 
 CONFIGURATIONS = ((5, 40), (20, 40), (20, 200), (20, 1000))
 """How many are equal, and the validation images that choose."""

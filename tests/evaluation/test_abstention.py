@@ -85,10 +85,10 @@ def test_what_became_of_the_promise_is_told() -> None:
     found = answered_of(chosen, test, None)
     assert (found.n, found.total, found.right) == (3, 4, pytest.approx(2 / 3))
     assert found.sentence().startswith(
-        "Answers 75% of the test images, 0.667 of them rightly (0.208 to 0.939, n = 3); promised"
+        "Answers 75% of the test images, 0.667 of them correctly (0.208 to 0.939, n = 3); guaranteed"
     )
     assert found.as_json()["test_right"]["n"] == 3
     none = answered_of(choose_confidence(test, None, 0.99), test, None)
     assert none.sentence().startswith(
-        "decision.abstain=0.99 can't be promised by 4 validation images: it takes 299 at least"
+        "decision.abstain=0.99 can't be guaranteed by 4 validation images: it needs at least 299"
     )

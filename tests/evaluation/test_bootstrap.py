@@ -3,7 +3,14 @@ import pytest
 from scipy import stats
 
 from raylight.evaluation import bootstrap as resampling
-from raylight.evaluation.bootstrap import bca, bootstrap, drawn, left_out_weights, n_units, resampling_weights
+from raylight.evaluation.bootstrap import (
+    bca,
+    bootstrap,
+    left_out_weights,
+    n_units,
+    resampling_weights,
+    sampled_positions,
+)
 from raylight.evaluation.definitions.weighted import WeightedMetrics
 from tests.evaluation.definitions.test_weighted import labelled
 
@@ -95,12 +102,12 @@ def test_units_are_groups_or_images():
 
 
 def test_positions_are_drawn_without_repetition_in_order():
-    assert drawn(5, 9).tolist() == [0, 1, 2, 3, 4]
-    some = drawn(1000, 50)
+    assert sampled_positions(5, 9).tolist() == [0, 1, 2, 3, 4]
+    some = sampled_positions(1000, 50)
     assert len(set(some.tolist())) == 50
     assert (np.diff(some) > 0).all()
     assert 300 < some.mean() < 700
-    assert np.array_equal(some, drawn(1000, 50))
+    assert np.array_equal(some, sampled_positions(1000, 50))
 
 
 def test_blocks_of_groups_hold_the_classes_alike():

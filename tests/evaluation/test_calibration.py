@@ -84,7 +84,7 @@ def test_reliability_counts_what_came_true_in_each_bin():
     sample = of_scores(positives=[0.05, 0.31, 0.39, 1.0], negatives=[0.0, 0.02, 0.35])
     bins = reliability(sample, n_bins=10)
     assert bins.count.tolist() == [3, 3, 1]
-    assert bins.claimed == pytest.approx([0.07 / 3, 0.35, 1.0])
+    assert bins.predicted == pytest.approx([0.07 / 3, 0.35, 1.0])
     assert bins.observed == pytest.approx([1 / 3, 2 / 3, 1])
     assert (bins.low[1], bins.high[1]) == wilson(2, 3)
 
@@ -307,7 +307,7 @@ def test_the_default_of_reliability_is_ten_bins_of_equal_width():
     sample = of_scores(positives=[0.15, 0.55, 0.999], negatives=[0.149, 0.25, 0.5])
     bins = reliability(sample)
     assert bins.count.tolist() == [2, 1, 2, 1]
-    assert bins.claimed == pytest.approx([0.1495, 0.25, 0.525, 0.999])
+    assert bins.predicted == pytest.approx([0.1495, 0.25, 0.525, 0.999])
     for i, (hits, n) in enumerate([(1, 2), (0, 1), (1, 2), (1, 1)]):
         assert (bins.low[i], bins.high[i]) == wilson(hits, n)
 

@@ -6,6 +6,7 @@ import torch
 
 from raylight.config.rules.metric_names import LABELS, METRICS
 from raylight.evaluation import intervals
+from raylight.evaluation.auroc import auroc_interval
 from raylight.evaluation.definitions.torchmetrics import metric_collection
 from raylight.evaluation.definitions.weighted import WeightedMetrics
 from raylight.evaluation.metrics import as_json, confusion_matrix, evaluate
@@ -183,7 +184,7 @@ def test_each_metric_has_the_interval_and_the_images_of_its_own_formula():
     expected = intervals.balanced_recall(np.array(recalls), np.array([45.0, 15.0]))
     assert (found["balanced_accuracy"].low, found["balanced_accuracy"].high) == pytest.approx(expected)
     assert (found["auroc"].low, found["auroc"].high) == pytest.approx(
-        intervals.auroc(labels, sample.probabilities[:, 1:], [1], None)[0]
+        auroc_interval(labels, sample.probabilities[:, 1:], [1], None)[0]
     )
     assert {name: one.method for name, one in found.items() if one.method != "Wilson"} == {
         "balanced_accuracy": "Wilson, of the mean", "f1": "Wilson, of the overlap", "auroc": "score",
@@ -218,7 +219,7 @@ def test_a_class_that_is_predicted_but_does_not_occur_leaves_no_proportion_to_sp
     assert found["recall"].method == "bootstrap"
     # The class that doesn't occur has neither an AUROC nor a part in the mean.
     assert (found["auroc"].low, found["auroc"].high) == pytest.approx(
-        intervals.auroc(without.labels, without.probabilities[:, :2], [0, 1], None)[0]
+        auroc_interval(without.labels, without.probabilities[:, :2], [0, 1], None)[0]
     )
 
 

@@ -33,10 +33,10 @@ def test_few_images_tell_no_models_apart() -> None:
     found = resolution(40)
     assert found.difference is None
     assert found.sentence() == (
-        "40 test images measure an accuracy of 0.90 to ±10 points, and two models that differ on 10% of them can't be told "
-        "apart; ±2 points take 868."
+        "40 test images measure an accuracy of 0.90 to ±10 points and can't show which of two models that disagree on 10% of "
+        "them is better; ±2 points need 868 images."
     )
     assert resolution(400, 0.95).sentence("patients") == (
-        "400 test patients measure an accuracy of 0.95 to ±2 points, and two models are told apart from a difference of 4 "
-        "points on; ±2 points take 469."
+        "400 test patients measure an accuracy of 0.95 to ±2 points and show a difference between two models from 4 points "
+        "on; ±2 points need 469 patients."
     )

@@ -302,8 +302,8 @@ def test_an_answer_is_withheld_below_the_confidence_that_validation_promised(fin
         assert told["test_answered"] == (1.0 if confidence else 0.0)
         assert finished.run.read_json("preprocessing.json")["abstain"] == told["confidence"]
         assert found.lines[-1].startswith(
-            "Answers 100%" if confidence else "decision.abstain=0.9 can't be promised by 16"
+            "Answers 100%" if confidence else "decision.abstain=0.9 can't be guaranteed by 16"
         )
         page = write_report(finished.run).read_text(encoding="utf-8")
         assert ("16 validation images: 100 % of the test images" in page) == (confidence is not None)
-        assert ("no image is answered" in page) == (confidence is None)
+        assert ("No image is answered" in page) == (confidence is None)

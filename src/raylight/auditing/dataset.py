@@ -20,7 +20,7 @@ from raylight.auditing.metadata import read_makers, side_facts
 from raylight.auditing.metadata_baseline import SAMPLE, GiveAway, Guessed, give_away, give_away_finding
 from raylight.data.index import Index
 from raylight.data.splits.split import linked_groups
-from raylight.evaluation.bootstrap import drawn
+from raylight.evaluation.bootstrap import sampled_positions
 from raylight.storage.atomic import write_atomically
 
 VERSION = 4
@@ -101,7 +101,7 @@ def audit_index(index: Index, name: str, cache_dir: Path, cameras: bool = True, 
     usable = index.usable()
     found = None
     if len(usable):
-        chosen = drawn(len(usable), SAMPLE)
+        chosen = sampled_positions(len(usable), SAMPLE)
         sample = usable.select(chosen)
         makers = read_makers(index.root, list(sample.column("path")), workers) if cameras else None
         linked = linked_groups(usable, True)[chosen]

@@ -10,7 +10,7 @@ from raylight.auditing.shortcuts import FILE, IMAGES, TrainingImages, check_shor
 from raylight.data.decode.engines import decode_files
 from raylight.data.index import Index
 from raylight.errors import DataError
-from raylight.evaluation.bootstrap import drawn
+from raylight.evaluation.bootstrap import sampled_positions
 from raylight.evaluation.predictions import Predictions
 from raylight.report.run_page import write_report
 from raylight.runs.looks import counted
@@ -77,7 +77,7 @@ def audit_run(run: Path, out: Path | None) -> int:
 
 
 def _drawn(part: Index) -> Index:
-    return part.select(drawn(len(part), IMAGES))
+    return part.select(sampled_positions(len(part), IMAGES))
 
 
 def _pixels(predictor: Predictor, part: Index) -> UInt8[np.ndarray, "image height width 3"]:

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from raylight.auditing.metadata_baseline import percent
 from raylight.data.index import GREY
 from raylight.errors import RunError
-from raylight.evaluation.bootstrap import drawn
+from raylight.evaluation.bootstrap import sampled_positions
 from raylight.evaluation.intervals import Interval, Z, proportion
 from raylight.evaluation.predictions import LabelledPredictions
 from raylight.models.gradcam import border_share, grad_cam
@@ -258,7 +258,7 @@ def _heat_in_border(
 ) -> Check:
     import torch
 
-    chosen = drawn(len(test), HEATS)
+    chosen = sampled_positions(len(test), HEATS)
     shares = []
     for start in range(0, len(chosen), 16):
         part = chosen[start : start + 16]

@@ -1,8 +1,9 @@
-"""Answering only where the answers are right often enough: a confidence below which a model says that it doesn't know.
+"""Selective classification: a confidence below which a model gives no answer, so that its answers are right often enough.
 
 Learn then test (Angelopoulos, Bates, Candès, Jordan and Lei 2021): on validation, the hypothesis "fewer than TARGET of the
-answers are right" is tested for one number of answers after another, the surest first, by the exact binomial test, in a fixed
-sequence from several starts that share the error probability. Images of a group count as one, right if all its answers are.
+answers are right" is tested for one number of answers after another, the most confident first, by the exact binomial test, in a
+fixed sequence from several starts that share the error probability. Images of a group count as one, right if all its answers
+are.
 """
 
 from dataclasses import dataclass
@@ -18,24 +19,24 @@ from raylight.evaluation.intervals import UNDEFINED, Interval
 from raylight.evaluation.predictions import LabelledPredictions
 
 RISK = 0.05
-"""Probability that the promise is broken: over validation sets, the share of answers that are right falls short of it."""
+"""Probability, over validation sets, that fewer of the answers are right than guaranteed."""
 
 TOLERATED = (0, 2, 5)
-"""The sequences start where so many mistakes among the surest answers may be tolerated, as far as there are images."""
+"""Mistakes among the most confident answers that each sequence tolerates at its start, where there are images enough."""
 
 _EDGE = 1e-12
 
 
 @dataclass(frozen=True)
 class Abstention:
-    """From which confidence on a model answers.
+    """The confidence from which on a model answers.
 
     Attributes:
         target: share of the answers that has to be right, with 95 % confidence.
-        confidence: answers at least this sure are given; None where nothing can be promised, and no answer is given.
+        confidence: smallest confidence that is answered; None where nothing can be guaranteed, and no answer is given.
         answered: share of the validation images that are answered.
         n: validation images, or groups of them.
-        needed: smallest number of them that could promise it, all right.
+        needed: smallest number of them that could guarantee it without a mistake.
     """
 
     target: float
@@ -47,10 +48,10 @@ class Abstention:
 
 @dataclass(frozen=True)
 class Answered:
-    """What became of a promise on test images.
+    """Test images under an abstention rule.
 
     Attributes:
-        chosen: the confidence and its promise.
+        chosen: the rule.
         n: test images that are answered.
         total: test images.
         right: share of the answers that is right; NaN without answers.
@@ -64,7 +65,7 @@ class Answered:
     interval: Interval
 
     def as_json(self) -> dict[str, Any]:
-        """As in ``metrics.json``."""
+        """The entry in ``metrics.json``."""
         return {
             "target": self.chosen.target,
             "confidence": self.chosen.confidence,
@@ -76,17 +77,17 @@ class Answered:
         }
 
     def sentence(self) -> str:
-        """What was promised and what came of it."""
+        """The guarantee and the result on test, for reports and the terminal."""
         chosen = self.chosen
         if chosen.confidence is None:
             return (
-                f"decision.abstain={chosen.target:g} can't be promised by {chosen.n} validation images: it takes "
-                f"{chosen.needed} at least, and hardly a mistake among the surest. No image is answered; lower "
+                f"decision.abstain={chosen.target:g} can't be guaranteed by {chosen.n} validation images: it needs at least "
+                f"{chosen.needed}, and hardly a mistake among the most confident. No image is answered; lower "
                 "decision.abstain or raise data.val_fraction."
             )
         return (
-            f"Answers {self.n / self.total:.0%} of the test images, {self.right:.3f} of them rightly "
-            f"({self.interval.low:.3f} to {self.interval.high:.3f}, n = {self.n}); promised with 95 % confidence: "
+            f"Answers {self.n / self.total:.0%} of the test images, {self.right:.3f} of them correctly "
+            f"({self.interval.low:.3f} to {self.interval.high:.3f}, n = {self.n}); guaranteed with 95 % confidence: "
             f"{chosen.target:g}."
         )
 
@@ -94,15 +95,18 @@ class Answered:
 def confidence_of(
     probabilities: Float[np.ndarray, "image class"], positive: int, threshold: float | None = None
 ) -> Float[np.ndarray, " image"]:
-    """How sure each answer is, 0.5 to 1 (two classes) or 1 / classes to 1.
+    """The confidence of each decision, 0.5 to 1 (two classes) or 1 / classes to 1.
 
     Two classes: the distance from the decision threshold, as a probability; at a threshold of 0.5, the probability of the
     predicted class. More classes: the highest probability.
 
     Args:
-        probabilities: of each class.
+        probabilities: of each class, rows summing to 1.
         positive: position of the positive class.
-        threshold: of two classes; None stands for 0.5.
+        threshold: of two classes, 0 to 1; None stands for 0.5.
+
+    Returns:
+        A confidence per image.
 
     Example:
         >>> confidence_of(np.array([[0.1, 0.9], [0.6, 0.4]]), positive=1).round(3)
@@ -125,7 +129,21 @@ def answers(
     threshold: float | None,
     confidence: float | None,
 ) -> Bool[np.ndarray, " image"]:
-    """Whether each image is answered: at least ``confidence`` sure; none where it is None."""
+    """Whether each image is answered.
+
+    Args:
+        probabilities: of each class, rows summing to 1.
+        positive: position of the positive class.
+        threshold: of two classes, 0 to 1; None stands for 0.5.
+        confidence: smallest confidence that is answered; None answers no image.
+
+    Returns:
+        One value per image.
+
+    Example:
+        >>> answers(np.array([[0.1, 0.9], [0.6, 0.4]]), positive=1, threshold=None, confidence=0.8)
+        array([ True, False])
+    """
     if confidence is None:
         return np.zeros(len(probabilities), dtype=bool)
     sure: Bool[np.ndarray, " image"] = confidence_of(probabilities, positive, threshold) >= confidence
@@ -133,12 +151,15 @@ def answers(
 
 
 def answered_of(chosen: Abstention, test: LabelledPredictions, threshold: float | None) -> Answered:
-    """What becomes of a promise on test images.
+    """Applies an abstention rule to test images.
 
     Args:
-        chosen: by validation.
-        test: decided by ``threshold``.
-        threshold: decision threshold of two classes; None stands for 0.5.
+        chosen: on validation.
+        test: with decisions by ``threshold``.
+        threshold: decision threshold of two classes, 0 to 1; None stands for 0.5.
+
+    Returns:
+        How many are answered, and how many of the answers are right.
     """
     given = answers(test.probabilities, test.positive, threshold, chosen.confidence)
     right = (test.predicted == test.labels)[given]
@@ -148,17 +169,20 @@ def answered_of(chosen: Abstention, test: LabelledPredictions, threshold: float 
 
 
 def choose_confidence(labelled: LabelledPredictions, threshold: float | None, target: float) -> Abstention:
-    """The lowest confidence whose answers are right in ``target`` of cases, with 95 % confidence.
+    """Finds the lowest confidence whose answers are right in ``target`` of cases, with 95 % confidence.
 
     Args:
         labelled: validation images, with decisions by ``threshold``.
-        threshold: decision threshold of two classes; None stands for 0.5.
+        threshold: decision threshold of two classes, 0 to 1; None stands for 0.5.
         target: above 0, below 1.
+
+    Returns:
+        The rule; without a confidence where the images can't guarantee the target.
     """
     sure = confidence_of(labelled.probabilities, labelled.positive, threshold)
     right = labelled.predicted == labelled.labels
-    units = np.arange(len(sure)) if labelled.groups is None else np.unique(labelled.groups, return_inverse=True)[1]
-    # A group enters with its surest image; from its first mistake on it is wrong.
+    units = intervals.unit_numbers(labelled.groups, len(sure))
+    # A group counts from its most confident image on, and as wrong from its first mistake on.
     n = int(units.max()) + 1
     enters, fails = np.zeros(n), np.full(n, -np.inf)
     np.maximum.at(enters, units, sure)
@@ -183,12 +207,15 @@ def choose_confidence(labelled: LabelledPredictions, threshold: float | None, ta
 
 
 def smallest_number(target: float, mistakes: int, risk: float) -> int:
-    """The smallest number of answers with so many mistakes that rejects "fewer than ``target`` are right" at ``risk``.
+    """The fewest answers with ``mistakes`` among them that reject "fewer than ``target`` are right" at the level ``risk``.
 
     Args:
         target: above 0, below 1.
         mistakes: at least 0.
-        risk: above 0, below 1.
+        risk: significance level, above 0, below 1.
+
+    Returns:
+        Number of answers, mistakes included; without mistakes it is log(risk) / log(target), rounded up.
 
     Example:
         >>> smallest_number(0.99, 0, 0.05), smallest_number(0.9, 2, 0.05)

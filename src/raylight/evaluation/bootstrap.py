@@ -1,4 +1,4 @@
-"""The bootstrap: all metrics on many resamples at once, and the interval that resamples give.
+"""The bootstrap: all metrics on many resamples at once, and the interval that follows from them.
 
 Covers resamples as integer weights, one row each, clustered by group, and BCa intervals. Not here: the metrics as functions of
 such weights (``definitions.weighted``), intervals from formulas (``intervals``), and which metric takes which (``metrics``,
@@ -13,7 +13,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from threadpoolctl import threadpool_limits
 
-from raylight.evaluation.intervals import UNDEFINED, Interval, Z
+from raylight.evaluation.intervals import UNDEFINED, Interval, Z, unit_numbers
 
 CHUNK_ELEMENTS = 1 << 19
 """Weights per chunk: 2 MB of float32, which fit into the caches of a core."""
@@ -30,7 +30,18 @@ def bootstrap(
     n_resamples: int,
     seed: int,
 ) -> list[dict[str, Float[np.ndarray, " resample"]]]:
-    """All metrics of one or several models on the same resamples: see ``resampling_weights``."""
+    """Computes all metrics of one or several models on the same resamples: see ``resampling_weights``.
+
+    Args:
+        models: the metrics of each model as a function of weights.
+        n: number of images.
+        groups: group number of each image; ``None`` if images are independent.
+        n_resamples: number of resamples.
+        seed: the same seed gives the same resamples.
+
+    Returns:
+        For each model, the values of each metric, one per resample.
+    """
     # One thread: these products are small, and waking every core for each of them is slower.
     with threadpool_limits(1, "blas"):
         chunks = [[model(weights) for model in models] for weights in resampling_weights(n, groups, n_resamples, seed)]
@@ -57,6 +68,9 @@ def bca(
         jackknife: the metric with one image (or group, or block of them) left out at a time.
         units: number of images or groups resampled; ``None`` for no widening.
 
+    Returns:
+        Bounds on both sides of the value; NaN where the value or all but one of the resamples are NaN.
+
     Example:
         >>> resampled = np.random.default_rng(0).normal(0.8, 0.03, 1000)
         >>> [round(bound, 2) for bound in bca(0.8, resampled, jackknife=np.array([0.79, 0.80, 0.81]))]
@@ -82,12 +96,32 @@ def bca(
 
 
 def n_units(groups: Int[np.ndarray, " image"] | None, n: int) -> int:
-    """Number of units per resample: of groups, or of images."""
+    """Number of units per resample: of groups, or of images.
+
+    Args:
+        groups: group number of each image; ``None`` if images are independent.
+        n: number of images.
+
+    Returns:
+        At most ``n``.
+    """
     return n if groups is None else len(np.unique(groups))
 
 
-def drawn(n: int, most: int) -> Int[np.ndarray, " image"]:
-    """Positions of at most ``most`` of n images, in order; the same ones for the same numbers."""
+def sampled_positions(n: int, most: int) -> Int[np.ndarray, " image"]:
+    """A random sample of positions, the same one for the same numbers.
+
+    Args:
+        n: number of positions.
+        most: size of the sample; all positions where there are no more.
+
+    Returns:
+        Positions between 0 and n - 1, in ascending order, none twice.
+
+    Example:
+        >>> sampled_positions(3, 5), len(sampled_positions(100, 5))
+        (array([0, 1, 2]), 5)
+    """
     chosen: Int[np.ndarray, " image"] = np.sort(np.random.default_rng(0).permutation(n)[:most])
     return chosen
 
@@ -95,7 +129,7 @@ def drawn(n: int, most: int) -> Int[np.ndarray, " image"]:
 def resampling_weights(
     n: int, groups: Int[np.ndarray, " image"] | None, n_resamples: int, seed: int
 ) -> Iterator[Float[np.ndarray, "resample image"]]:
-    """Bootstrap resamples as weights: how often each image was drawn.
+    """Bootstrap resamples as weights: how often each image is drawn.
 
     Resampling isn't stratified, so that class frequencies vary as between samples. With groups, whole groups are drawn
     instead of images.
@@ -108,9 +142,14 @@ def resampling_weights(
 
     Yields:
         Chunks of rows, float32.
+
+    Example:
+        >>> weights = np.concatenate(list(resampling_weights(4, groups=None, n_resamples=3, seed=0)))
+        >>> weights.shape, weights.sum(axis=1)
+        ((3, 4), array([4., 4., 4.], dtype=float32))
     """
-    unit_of_image = None if groups is None else np.unique(groups, return_inverse=True)[1]
-    n_units = n if unit_of_image is None else int(unit_of_image.max()) + 1
+    units = unit_numbers(groups, n)
+    n_units = int(units.max()) + 1
     rng = np.random.default_rng(seed)
     chunk = max(1, CHUNK_ELEMENTS // n)
     for start in range(0, n_resamples, chunk):
@@ -118,7 +157,7 @@ def resampling_weights(
         drawn = rng.integers(0, n_units, (rows, n_units), np.int32)
         drawn += np.arange(rows, dtype=np.int32)[:, None] * n_units
         weights = np.bincount(drawn.ravel(), minlength=rows * n_units).reshape(rows, n_units).astype(np.float32)
-        yield weights if unit_of_image is None else weights[:, unit_of_image]
+        yield weights if groups is None else weights[:, units]
 
 
 def left_out_weights(
@@ -130,8 +169,16 @@ def left_out_weights(
         labels: class number of each image; blocks are stratified by it.
         groups: group number of each image; groups are left out as a whole.
         most: maximum number of rows.
+
+    Returns:
+        0 for the images that a row leaves out, 1 for the others; float32.
+
+    Example:
+        >>> left_out_weights(np.array([0, 1]), groups=None)
+        array([[0., 1.],
+               [1., 0.]], dtype=float32)
     """
-    units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    units = unit_numbers(groups, len(labels))
     unit_labels = labels if groups is None else _majority(labels, units)
     blocks = np.empty(len(unit_labels), np.int64)
     blocks[np.argsort(unit_labels, kind="stable")] = np.arange(len(unit_labels)) % most

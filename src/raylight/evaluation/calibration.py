@@ -18,7 +18,7 @@ from raylight.evaluation.predictions import LabelledPredictions, Predictions
 COOLEST, HOTTEST = 0.05, 20.0
 """Bounds of the temperature; a fit that reaches them means that the probabilities are of little use."""
 
-PRIOR_SPREAD = float(np.log(2))
+PRIOR_DEVIATION = float(np.log(2))
 """Standard deviation of the prior of the log temperature: a factor of 2."""
 
 
@@ -36,15 +36,23 @@ def fit_temperature(predictions: Predictions) -> float:
 
     Raises:
         ValueError: no labelled image.
+
+    Example:
+        >>> labels = np.repeat([0, 1], 500)
+        >>> right = np.tile(np.arange(500) < 400, 2)  # an accuracy of 80 % at a confidence of 98 %
+        >>> dog = np.where(right == (labels == 1), 0.98, 0.02)
+        >>> of_split = Predictions("a" * 1000, ("val",) * 1000, labels, np.stack([1 - dog, dog], 1), ("cat", "dog"), "dog")
+        >>> round(fit_temperature(of_split), 1), round(float(np.log(0.98 / 0.02) / np.log(0.8 / 0.2)), 1)
+        (2.8, 2.8)
     """
     labelled = predictions.labelled()
     logits, rows = _log(labelled.probabilities), np.arange(len(labelled.labels))
 
-    def surprise(log_temperature: float) -> float:
-        claimed = log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labelled.labels]
-        return float(-claimed.sum() + (log_temperature / PRIOR_SPREAD) ** 2 / 2)
+    def negative_log_posterior(log_temperature: float) -> float:
+        log_likelihoods = log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labelled.labels]
+        return float(-log_likelihoods.sum() + (log_temperature / PRIOR_DEVIATION) ** 2 / 2)
 
-    best = minimize_scalar(surprise, bounds=(np.log(COOLEST), np.log(HOTTEST)), method="bounded")
+    best = minimize_scalar(negative_log_posterior, bounds=(np.log(COOLEST), np.log(HOTTEST)), method="bounded")
     return float(np.exp(best.x))
 
 
@@ -54,8 +62,11 @@ def apply_temperature(
     """Scales probabilities by a temperature; 1 leaves them unchanged, and the most probable class never changes.
 
     Args:
-        probabilities: of the network.
-        temperature: above 0.
+        probabilities: of the network, rows summing to 1.
+        temperature: above 0; above 1 moves probabilities towards equal ones.
+
+    Returns:
+        Probabilities, rows summing to 1, in float64.
 
     Example:
         >>> apply_temperature(np.array([[0.9, 0.1]]), 2.0).round(3)
@@ -66,7 +77,15 @@ def apply_temperature(
 
 
 def calibrated(predictions: Predictions, temperature: float) -> Predictions:
-    """The predictions with probabilities scaled by a temperature: see ``apply_temperature``."""
+    """Scales the probabilities of predictions by a temperature.
+
+    Args:
+        predictions: of the network.
+        temperature: above 0; see ``apply_temperature``.
+
+    Returns:
+        The same images with scaled probabilities.
+    """
     return replace(predictions, probabilities=apply_temperature(predictions.probabilities, temperature))
 
 
@@ -80,14 +99,14 @@ class Reliability:
     """The bins of a reliability diagram, without empty ones.
 
     Attributes:
-        claimed: mean predicted probability per bin.
+        predicted: mean predicted probability per bin.
         observed: observed frequency per bin.
         low: lower bound of ``observed`` (Wilson, 95 %).
         high: upper bound.
         count: images per bin.
     """
 
-    claimed: Float[np.ndarray, " bin"]
+    predicted: Float[np.ndarray, " bin"]
     observed: Float[np.ndarray, " bin"]
     low: Float[np.ndarray, " bin"]
     high: Float[np.ndarray, " bin"]
@@ -95,20 +114,26 @@ class Reliability:
 
 
 def reliability(predictions: Predictions, n_bins: int = 10) -> Reliability:
-    """Computes the bins of a reliability diagram.
+    """Computes the bins of a reliability diagram (DeGroot and Fienberg 1983).
 
     Two classes: probability of the positive class against its frequency. More classes: highest probability against the
     accuracy.
 
     Args:
-        predictions: of one split.
+        predictions: of one split; unlabelled images are ignored.
         n_bins: number of bins of equal width from 0 to 1.
+
+    Returns:
+        The bins that have an image, in ascending order.
+
+    Raises:
+        ValueError: no labelled image.
 
     Example:
         >>> probabilities, labels = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), np.array([0, 0, 1])
         >>> of_split = Predictions("abc", ("val",) * 3, labels, probabilities, ("cat", "dog"), "dog")
         >>> bins = reliability(of_split, n_bins=2)
-        >>> bins.claimed.round(2), bins.observed.round(2), bins.count
+        >>> bins.predicted.round(2), bins.observed.round(2), bins.count
         (array([0.1, 0.7]), array([0. , 0.5]), array([1, 2]))
     """
     confidence, truth = predictions.labelled().confidences()
@@ -116,9 +141,9 @@ def reliability(predictions: Predictions, n_bins: int = 10) -> Reliability:
     count = np.bincount(bins, minlength=n_bins)
     used = count > 0
     hits = np.bincount(bins, weights=truth, minlength=n_bins)[used]
-    count, claimed = count[used], np.bincount(bins, weights=confidence, minlength=n_bins)[used]
+    count, predicted = count[used], np.bincount(bins, weights=confidence, minlength=n_bins)[used]
     bounds = np.array([wilson(h, n) for h, n in zip(hits, count, strict=True)])
-    return Reliability(claimed / count, hits / count, bounds[:, 0], bounds[:, 1], count)
+    return Reliability(predicted / count, hits / count, bounds[:, 0], bounds[:, 1], count)
 
 
 @dataclass(frozen=True)
@@ -165,6 +190,9 @@ def choose_threshold(
         rule: see ``parse_rule``.
         cost_miss: cost of a missed positive, for the rule ``cost``.
         cost_false_alarm: cost of a false positive, for the rule ``cost``.
+
+    Returns:
+        The threshold with the value of the rule's metric on validation; no threshold with more than two classes.
 
     Raises:
         ValueError: no labelled image, or an invalid rule.

@@ -11,21 +11,21 @@ from raylight.config.rules.metric_names import LABELS
 from raylight.evaluation.predictions import LabelledPredictions
 
 CAVEATS = {
-    "conservative": "The bounds allow for errors that a sample may not show, and for a calibration error that is chance "
-    "alone: they hold in 95 to 100 % of samples.",
+    "conservative": "The bounds allow for errors that the sample doesn't contain, and for a calibration error that is "
+    "pure chance: they hold in 95 to 100 % of samples.",
     "wide_difference": "Bounds of a difference contain those of the swap test and the bootstrap, so that they agree with the "
     "p-value: they hold in 95 to 100 % of samples.",
     "few_per_class": "Fewer than 5 test images per class, or a class without any: averages over classes are biased (average "
-    "precision upwards, the others mostly downwards), and their intervals may miss the truth.",
-    "few_of_a_class": "Fewer than 10 test images of a class: few that are ranked wrong would change much, and the interval may "
-    "miss the truth.",
-    "resamples_alike": "Every resample gives the same value, so that the bootstrap can't tell how far off it may be.",
-    "few_groups": "Fewer than 30 groups: how much images of a group are alike is badly known, and intervals may be too narrow.",
+    "precision upwards, the others mostly downwards), and their intervals may miss the true value.",
+    "few_of_a_class": "Fewer than 10 test images of a class: a few misranked images would change much, and the interval may "
+    "miss the true value.",
+    "resamples_alike": "Every resample gives the same value, so that the bootstrap gives no width.",
+    "few_groups": "Fewer than 30 groups: the correlation within groups is poorly estimated, and intervals may be too narrow.",
 }
 """The text of each caveat, by its key in ``metrics.json``."""
 
 SAFE = ("conservative", "wide_difference")
-"""Caveats of intervals that are too wide, if anything: nothing that a reader has to be warned of."""
+"""Caveats of intervals that are too wide, if anything: no reason to warn a reader."""
 
 MIN_PER_CLASS, MIN_OF_A_CLASS, MIN_GROUPS, MIN_MISTAKES = 5, 10, 30, 5
 
@@ -37,10 +37,13 @@ RANKING_METRICS = ("auroc", "average_precision")
 
 
 def caveat_sentences(caveats: Mapping[str, str | None]) -> list[str]:
-    """The text below a table, one sentence per caveat.
+    """Text to print below a table of metrics, one sentence per caveat.
 
     Args:
-        caveats: caveat of each metric, by its name.
+        caveats: caveat of each metric, by its name; ``None`` for no caveat.
+
+    Returns:
+        Sentences, each beginning with the metrics that it is about.
 
     Example:
         >>> caveat_sentences({"auroc": "few_groups", "f1": None, "brier": "few_groups"})[0][:40]
@@ -52,11 +55,20 @@ def caveat_sentences(caveats: Mapping[str, str | None]) -> list[str]:
 
 
 def caveat_of(name: str, labelled: LabelledPredictions) -> str | None:
-    """The caveat of a metric's interval; ``None`` where its coverage is 93 to 97.5 %.
+    """The caveat of a metric's interval.
 
     Args:
         name: of the metric.
         labelled: predictions that it was computed from.
+
+    Returns:
+        A key of ``CAVEATS``; ``None`` where the coverage is 93 to 97.5 %.
+
+    Example:
+        >>> labels = np.array([0, 1] * 5)
+        >>> few = LabelledPredictions(labels, np.eye(2)[labels], labels, positive=1, groups=None)
+        >>> caveat_of("accuracy", few), caveat_of("auroc", few)
+        (None, 'few_of_a_class')
     """
     if name == "ece":
         return "conservative"
@@ -80,6 +92,9 @@ def caveat_of_difference(name: str, labelled: LabelledPredictions) -> str | None
     Args:
         name: of the metric.
         labelled: predictions of one of the models.
+
+    Returns:
+        A key of ``CAVEATS``; ``None`` where the coverage is 93 to 97.5 %.
     """
     caveat = caveat_of(name, labelled)
     return "wide_difference" if name not in ("accuracy", "brier", "ece") and caveat in (None, *SAFE) else caveat

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import brentq
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 from scipy.stats import t as student
 
 Z = float(norm.ppf(0.975))
@@ -29,11 +29,14 @@ UNDEFINED = Interval(float("nan"), float("nan"))
 
 
 def wilson(successes: float, n: float) -> Interval:
-    """The score interval of a proportion (Wilson 1927), which has a width at 0 and n successes, too.
+    """The score interval of a proportion (Wilson 1927), which has a width at 0 and at n successes, too.
 
     Args:
-        successes: 0 to n.
+        successes: 0 to n; may be a fraction.
         n: number of trials; may be an effective sample size.
+
+    Returns:
+        Bounds between 0 and 1; NaN without trials.
 
     Example:
         >>> [round(bound, 3) for bound in wilson(40, 40)]
@@ -60,6 +63,9 @@ def tango(gains: float, losses: float, n: float) -> Interval:
         losses: images that only the first model gets right.
         n: number of all images.
 
+    Returns:
+        Bounds of the second model's proportion minus the first's, -1 to 1; NaN without images.
+
     Example:
         >>> [round(bound, 3) for bound in tango(2, 12, 50)]
         [-0.345, -0.061]
@@ -85,8 +91,11 @@ def proportion(successes: Bool[np.ndarray, " image"], groups: Int[np.ndarray, " 
     """Wilson's interval of a proportion, with the effective sample size if images are grouped.
 
     Args:
-        successes: the outcomes.
+        successes: whether each image is one.
         groups: group number of each image; ``None`` if images are independent.
+
+    Returns:
+        Bounds between 0 and 1; NaN without images.
 
     Example:
         >>> right = np.array([True] * 9 + [False])
@@ -99,6 +108,24 @@ def proportion(successes: Bool[np.ndarray, " image"], groups: Int[np.ndarray, " 
     return wilson(float(successes.mean()) * n, n) if n > 0 else UNDEFINED
 
 
+def unit_numbers(groups: Int[np.ndarray, " image"] | None, n: int) -> Int[np.ndarray, " image"]:
+    """Numbers the independent units of a sample from 0: its groups, or its images where these are independent.
+
+    Args:
+        groups: group number of each image; ``None`` if images are independent.
+        n: number of images.
+
+    Returns:
+        The number of each image's unit.
+
+    Example:
+        >>> unit_numbers(np.array([7, 3, 7]), 3), unit_numbers(None, 3)
+        (array([1, 0, 1]), array([0, 1, 2]))
+    """
+    units: Int[np.ndarray, " image"] = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    return units
+
+
 def effective_size(successes: Bool[np.ndarray, " image"], groups: Int[np.ndarray, " image"] | None) -> float:
     """The effective sample size of a proportion: how many independent images give the same variance.
 
@@ -107,8 +134,16 @@ def effective_size(successes: Bool[np.ndarray, " image"], groups: Int[np.ndarray
     are the same, since agreement within groups is then unknown.
 
     Args:
-        successes: the outcomes.
+        successes: whether each image is one.
         groups: group number of each image; ``None`` if images are independent.
+
+    Returns:
+        Number of independent images.
+
+    Example:
+        >>> outcomes = np.array([True] * 6 + [False] * 4)
+        >>> float(effective_size(outcomes, groups=None)), round(effective_size(outcomes, groups=np.arange(10) // 2), 2)
+        (10.0, 5.0)
     """
     n = len(successes)
     if groups is None or n == 0:
@@ -121,8 +156,8 @@ def effective_size(successes: Bool[np.ndarray, " image"], groups: Int[np.ndarray
     excess = np.bincount(position, weights=successes - share)
     variance = len(sizes) / (len(sizes) - 1) * (excess**2).sum() / n**2
     design_effect = variance / (share * (1 - share) / n)
-    few = (Z / student.ppf(0.975, len(sizes) - 1)) ** 2
-    return float(np.clip(few * n / max(design_effect, 1e-9), fewest, n))
+    few_groups = (Z / student.ppf(0.975, len(sizes) - 1)) ** 2
+    return float(np.clip(few_groups * n / max(design_effect, 1e-9), fewest, n))
 
 
 def independent_groups(groups: Int[np.ndarray, " image"] | None, n: int | None = None) -> float:
@@ -131,6 +166,9 @@ def independent_groups(groups: Int[np.ndarray, " image"] | None, n: int | None =
     Args:
         groups: group number of each image; ``None`` for ``n`` independent images.
         n: number of images, needed if ``groups`` is ``None``.
+
+    Returns:
+        Between 1 and the number of images; 0 without any.
 
     Example:
         >>> independent_groups(np.array([0, 0, 1, 1])), independent_groups(np.array([0, 0, 0, 1]))
@@ -150,7 +188,10 @@ def mean_of(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
 
     Args:
         values: the estimates.
-        intervals: of each of them.
+        intervals: of each of them, in the same order.
+
+    Returns:
+        Bounds of the mean.
 
     Example:
         >>> [round(bound, 3) for bound in mean_of([0.8, 0.9], [wilson(8, 10), wilson(18, 20)])]
@@ -170,8 +211,11 @@ def mean_recall(recalls: Float[np.ndarray, " class"], sizes: Float[np.ndarray, "
     1, n is that of classes of equal recall.
 
     Args:
-        recalls: of each class that occurs.
-        sizes: number of images per class; effective sizes if images are grouped.
+        recalls: of each class that occurs, 0 to 1.
+        sizes: number of images of each class; effective sizes if images are grouped.
+
+    Returns:
+        Bounds between 0 and 1.
 
     Example:
         >>> [round(bound, 3) for bound in mean_recall(np.array([1.0, 0.5, 1.0]), np.array([2.0, 2.0, 2.0]))]
@@ -192,8 +236,11 @@ def balanced_recall(recalls: Float[np.ndarray, " class"], sizes: Float[np.ndarra
     smaller ``mean_recall`` covers 86 to 90 %.
 
     Args:
-        recalls: of the two classes, or of the one that occurs.
-        sizes: number of images per class; effective sizes if images are grouped.
+        recalls: of the two classes, or of the one that occurs, 0 to 1.
+        sizes: number of images of each class; effective sizes if images are grouped.
+
+    Returns:
+        Bounds between 0 and 1.
 
     Example:
         >>> [round(bound, 3) for bound in balanced_recall(np.array([0.8, 0.9]), np.array([10.0, 20.0]))]
@@ -205,109 +252,19 @@ def balanced_recall(recalls: Float[np.ndarray, " class"], sizes: Float[np.ndarra
 
 
 def f1_from_overlap(overlap: float) -> float:
-    """F1 from tp / (tp + fp + fn), which is a proportion and so has a Wilson interval (Hand et al. 2021).
+    """F1 from the Jaccard index, a proportion that has a Wilson interval (Hand, Christen and Kirielle 2021).
+
+    Args:
+        overlap: tp / (tp + fp + fn), 0 to 1.
+
+    Returns:
+        F1, 0 to 1.
 
     Example:
         >>> round(f1_from_overlap(0.5), 3)
         0.667
     """
     return 2 * overlap / (1 + overlap)
-
-
-PRIOR_RATIO, PRIOR_IMAGES = 1.25, 7
-"""Prior ratio of an AUROC's variance to Hanley and McNeil's, and its weight in images: the values with the best coverage over
-three distributions of scores (``experiments/coverage``)."""
-
-
-def auroc(
-    labels: Int[np.ndarray, " image"],
-    scores: Float[np.ndarray, "image ranked"],
-    classes: Sequence[int],
-    groups: Int[np.ndarray, " image"] | None,
-) -> tuple[Interval, str]:
-    """The score interval of an AUROC, or of the mean of one-vs-rest AUROCs.
-
-    It holds all true areas t with |area - t| <= z se(t), as in Newcombe's method 5 (2006), which has a width at 1, too. There
-    se(t) is Hanley and McNeil's; here it is scaled by the ratio of DeLong's variance to Hanley and McNeil's at the observed
-    area. A small ratio is shrunk towards ``PRIOR_RATIO``, the more so the fewer images are misranked, since DeLong's variance
-    is based on those alone. DeLong's own interval, on the logit scale, ignores the error of its variance: with 20 positives
-    and an area above 0.9 its coverage is 0.81 to 0.93 instead of 0.95.
-
-    Args:
-        labels: class number of each image.
-        scores: for each class in ``classes``; higher means more likely.
-        classes: class numbers to rank against the rest; with two classes, only the positive one.
-        groups: group number of each image; ``None`` if images are independent.
-
-    Returns:
-        The interval and the name of its method.
-
-    Example:
-        >>> labels, scores = np.repeat([0, 1], 4), np.array([0.1, 0.2, 0.3, 0.6, 0.4, 0.7, 0.8, 0.9])
-        >>> interval, method = auroc(labels, scores[:, None], classes=[1], groups=None)
-        >>> [round(bound, 3) for bound in interval], method
-        ([0.474, 0.995], 'score')
-    """
-    units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    sides = [(labels == k, labels != k) for k in classes]
-    if not all(one.any() and rest.any() for one, rest in sides):
-        return UNDEFINED, "not defined"
-    areas, variance = _delong(labels, scores, classes, units)
-    counts = [[independent_groups(units[side]) for side in both] for both in sides]
-    area, k = float(np.mean(areas)), len(classes)
-    # Near 0 and 1 both variances vanish, and what remains of their ratio is the prior.
-    inner = np.clip(areas, 1e-3, 1 - 1e-3)
-    expected = sum(_hanley_mcneil(each, *n) for each, n in zip(inner, counts, strict=True)) / k**2
-    ratio = min(variance / expected, 10.0)
-    rarer = min(counts[0]) if k == 1 else sum(positives for positives, _ in counts)
-    informative = rarer * 4 * area * (1 - area)
-    ratio = max(ratio, (informative * ratio + PRIOR_IMAGES * PRIOR_RATIO) / (informative + PRIOR_IMAGES))
-    z = Z if groups is None else student.ppf(0.975, max(int(units.max()) + 1 - len(np.unique(labels)), 1))
-
-    def distance(true: float) -> float:
-        claimed = sum(_hanley_mcneil(true, *n) for n in counts) / k**2
-        return float((area - true) ** 2 - z**2 * ratio * claimed)
-
-    low = 0.0 if area <= 0 else float(brentq(distance, 0, min(area, 1 - 1e-9)))
-    high = 1.0 if area >= 1 else float(brentq(distance, max(area, 1e-9), 1))
-    return Interval(low, high), "score"
-
-
-def _delong(
-    labels: Int[np.ndarray, " image"],
-    scores: Float[np.ndarray, "image ranked"],
-    classes: Sequence[int],
-    units: Int[np.ndarray, " image"],
-) -> tuple[list[float], float]:
-    """The area of each class and DeLong's variance of their mean.
-
-    An image's influence on the mean area is its placement among the images of other classes, found by sorting (DeLong
-    1988; Sun and Xu 2014). The variance is taken within classes, after summing over groups (Obuchowski 1997).
-    """
-    areas, influence = [], np.zeros(len(labels))
-    for column, k in enumerate(classes):
-        positive = labels == k
-        n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-        score = scores[:, column]
-        placement = rankdata(score)
-        placement[positive] = (placement[positive] - rankdata(score[positive])) / n_negative
-        placement[~positive] = 1 - (placement[~positive] - rankdata(score[~positive])) / n_positive
-        areas.append(float(placement[positive].mean()))
-        influence += (placement - areas[-1]) / np.where(positive, n_positive, n_negative) / len(classes)
-    for k in np.unique(labels):
-        members = labels == k
-        clusters = len(np.unique(units[members]))
-        if clusters > 1:
-            spread = influence[members] - influence[members].mean()
-            influence[members] = spread * np.sqrt(clusters / (clusters - 1))
-    return areas, float((np.bincount(units, weights=influence) ** 2).sum())
-
-
-def _hanley_mcneil(area: float, n_positive: float, n_negative: float) -> float:
-    """The variance of an AUROC, from the area alone (Hanley and McNeil 1982, in Newcombe's form)."""
-    mean_others = (n_positive + n_negative) / 2 - 1
-    variance = area * (1 - area) / (n_positive * n_negative)
-    return variance * (1 + mean_others * ((1 - area) / (2 - area) + area / (1 + area)))
 
 
 def calibration_error(
@@ -325,14 +282,24 @@ def calibration_error(
     bound. e is normal, with the larger of the bin's sample variance and the variance under the model's probabilities.
 
     Args:
-        gaps: truth (0 or 1) minus probability, per image.
-        model_variance: p * (1 - p), per image.
+        gaps: truth (0 or 1) minus probability of each image.
+        model_variance: p * (1 - p) of each image.
         bins: bin number of each image.
         groups: group number of each image; ``None`` if images are independent.
         seed: of the simulation for the lower bound.
+
+    Returns:
+        Bounds between 0 and 1.
+
+    Example:
+        >>> truth, probability = np.repeat([1.0, 0.0], [60, 40]), np.full(100, 0.8)  # an error of 0.2
+        >>> bins = np.zeros(100, int)
+        >>> bounds = calibration_error(truth - probability, probability * (1 - probability), bins, groups=None)
+        >>> [round(bound, 2) for bound in bounds]
+        [0.09, 0.3]
     """
     n = len(gaps)
-    units = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    units = unit_numbers(groups, n)
     used, bins = np.unique(bins, return_inverse=True)
     counts = np.bincount(bins)
     sums = np.bincount(bins, weights=gaps)
@@ -340,8 +307,8 @@ def calibration_error(
     centred = np.zeros((units.max() + 1, len(used)))
     np.add.at(centred, (units, bins), gaps - (sums / counts)[bins])
     covariance = centred.T @ centred
-    claimed = np.bincount(bins, weights=model_variance)
-    covariance += np.diag(np.maximum(claimed - np.diag(covariance), 0))
+    expected = np.bincount(bins, weights=model_variance)
+    covariance += np.diag(np.maximum(expected - np.diag(covariance), 0))
     draws = np.random.default_rng(seed).multivariate_normal(np.zeros(len(used)), covariance, 4000, method="eigh")
     low = error - np.quantile(np.abs(draws).sum(axis=1), 0.975) / n
     high = error + Z * np.sqrt(np.abs(covariance).sum()) / n

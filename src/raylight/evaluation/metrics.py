@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float, Int
 
 from raylight.config.rules.metric_names import METRICS
 from raylight.evaluation import intervals
+from raylight.evaluation.auroc import auroc_interval
 from raylight.evaluation.bootstrap import bca, bootstrap, left_out_weights, n_units, resampling_weights
 from raylight.evaluation.caveats import caveat_of
 from raylight.evaluation.definitions.own import OwnMetrics
@@ -37,7 +38,7 @@ from raylight.evaluation.predictions import UNKNOWN, LabelledPredictions, Predic
 from raylight.evaluation.zero_events import widen, with_added_events
 
 OWN_RESAMPLES = 1000
-"""Resamples for metrics of the user's, each of which is a call."""
+"""Resamples for a user's metrics, each of which is a call."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def evaluate(
 
 
 def _own_estimates(labelled: LabelledPredictions, own: OwnMetrics, seed: int) -> dict[str, Estimate]:
-    """Metrics of which nothing is known but their values: by the bootstrap alone."""
+    """A user's metrics, of which only the values are known: bootstrap intervals."""
     n = len(labelled.labels)
     chunks = [
         own.resampled(labelled, weights) for weights in resampling_weights(n, labelled.groups, OWN_RESAMPLES, seed)
@@ -124,7 +125,21 @@ def _caveat(name: str, estimate: Estimate, labelled: LabelledPredictions) -> str
 def confusion_matrix(
     predictions: Predictions, threshold: float | None = None
 ) -> Int[np.ndarray, "true_class predicted_class"]:
-    """Number of images by true and predicted class, in the order of ``class_names``."""
+    """Counts images by true and predicted class.
+
+    Args:
+        predictions: of one split; unlabelled images are ignored.
+        threshold: decision threshold of two classes, 0 to 1; ``None`` stands for 0.5.
+
+    Returns:
+        Counts, in the order of ``class_names``.
+
+    Example:
+        >>> probabilities, labels = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), np.array([0, 0, 1])
+        >>> confusion_matrix(Predictions("abc", ("test",) * 3, labels, probabilities, ("cat", "dog"), "dog"))
+        array([[1, 1],
+               [0, 1]])
+    """
     n_classes = len(predictions.class_names)
     known = predictions.labels != UNKNOWN
     cells = predictions.labels[known] * n_classes + predictions.predicted(threshold)[known]
@@ -132,9 +147,18 @@ def confusion_matrix(
 
 
 def as_json(estimates: Mapping[str, Estimate], prefix: str = "") -> dict[str, dict[str, float | int | str | None]]:
-    """The content of ``metrics.json``: ``{"test/accuracy": {"value", "low", "high", "n"}}``, NaN as ``None``.
+    """The content of ``metrics.json``.
 
-    An estimate with a caveat also has ``"caveat"``, its key in ``CAVEATS``.
+    Args:
+        estimates: by name of the metric.
+        prefix: put before each name, such as ``test/``.
+
+    Returns:
+        By name, value, low, high and n, NaN as ``None``; an estimate with a caveat also has ``caveat``, its key in ``CAVEATS``.
+
+    Example:
+        >>> as_json({"auroc": Estimate(0.9, 0.8, 0.95, 40, "score")}, "test/")
+        {'test/auroc': {'value': 0.9, 'low': 0.8, 'high': 0.95, 'n': 40}}
     """
 
     def number(value: float) -> float | None:
@@ -153,7 +177,15 @@ def as_json(estimates: Mapping[str, Estimate], prefix: str = "") -> dict[str, di
 
 
 def from_json(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Estimate]:
-    """What ``as_json`` wrote: the metrics whose name begins with the prefix, named without it."""
+    """Reads what ``as_json`` wrote.
+
+    Args:
+        metrics: the content of ``metrics.json``.
+        prefix: of the metrics to read, such as ``test/``.
+
+    Returns:
+        Estimates by name without the prefix; their method isn't stored, and empty.
+    """
 
     def number(value: float | None) -> float:
         return float("nan") if value is None else float(value)
@@ -187,6 +219,9 @@ def by_formula(
         labelled: the predictions.
         values: of all metrics.
         extended: the metrics from ``with_added_events``.
+
+    Returns:
+        Estimates by name, of some of ``METRICS``.
     """
     correct = labelled.predicted == labelled.labels
 
@@ -211,8 +246,7 @@ def by_formula(
         "ece": _estimate(labelled, values["ece"], calibration, "conservative bounds"),
     }
     if labelled.n_classes > 2:
-        # The value counts a class that is predicted but doesn't occur as recall 0, which no proportion is
-        # about.
+        # A class that is predicted but doesn't occur counts as recall 0, which isn't a proportion of any images.
         matches = np.isin(labelled.predicted, labelled.labels).all()
         return estimates | ({"balanced_accuracy": balanced, "recall": balanced} if matches else {})
     positive, negative = of_class[labelled.positive], of_class[1 - labelled.positive]
@@ -244,6 +278,9 @@ def by_resampling(
         resampled: the metric on bootstrap resamples.
         left_out: the metric with ``left_out_weights``.
         extended: the metrics from ``with_added_events``.
+
+    Returns:
+        Bounds within the metric's range; NaN where the value is.
     """
     sampled = bca(value, resampled, left_out, n_units(labelled.groups, len(labelled.labels)))
     drawn = resampled[np.isfinite(resampled)]
@@ -260,12 +297,10 @@ def _effective_size(
 
 def _auroc(labelled: LabelledPredictions) -> tuple[Interval, str]:
     classes = [labelled.positive] if labelled.n_classes == 2 else np.unique(labelled.labels).tolist()
-    return intervals.auroc(labelled.labels, labelled.probabilities[:, classes], classes, labelled.groups)
+    return auroc_interval(labelled.labels, labelled.probabilities[:, classes], classes, labelled.groups)
 
 
 def _calibration_error(labelled: LabelledPredictions) -> Interval:
     confidence, truth = labelled.confidences()
-    claimed_variance = confidence * (1 - confidence)
-    return intervals.calibration_error(
-        truth - confidence, claimed_variance, calibration_bins(confidence), labelled.groups
-    )
+    variance, bins = confidence * (1 - confidence), calibration_bins(confidence)
+    return intervals.calibration_error(truth - confidence, variance, bins, labelled.groups)

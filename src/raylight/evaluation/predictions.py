@@ -76,14 +76,27 @@ class Predictions:
         return self.class_names.index(self.positive_class)
 
     def predicted(self, threshold: float | None = None) -> Int[np.ndarray, " image"]:
-        """Predicted class of each image: see ``decide``."""
+        """Predicted class of each image: see ``decide``.
+
+        Args:
+            threshold: decision threshold of two classes, 0 to 1; ``None`` stands for 0.5.
+
+        Returns:
+            Positions in ``class_names``.
+
+        Raises:
+            ValueError: a threshold with more than two classes.
+        """
         return decide(self.probabilities, self.positive, threshold)
 
     def labelled(self, threshold: float | None = None) -> "LabelledPredictions":
         """The labelled images, as arrays for evaluation.
 
         Args:
-            threshold: decision threshold; ``None`` stands for 0.5.
+            threshold: decision threshold of two classes, 0 to 1; ``None`` stands for 0.5.
+
+        Returns:
+            Their labels, probabilities (float64), decisions and groups.
 
         Raises:
             ValueError: no labelled image.
@@ -101,7 +114,14 @@ class Predictions:
         )
 
     def where(self, mask: Bool[np.ndarray, " image"]) -> "Predictions":
-        """The images for which ``mask`` is true, in the same order."""
+        """Selects images.
+
+        Args:
+            mask: true for the images to keep.
+
+        Returns:
+            Predictions of these images, in the same order.
+        """
         return replace(
             self,
             paths=tuple(compress(self.paths, mask)),
@@ -112,7 +132,14 @@ class Predictions:
         )
 
     def subset(self, split: str) -> "Predictions":
-        """The images of one split."""
+        """Selects the images of one split.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+
+        Returns:
+            Predictions of these images, in the same order; maybe of none.
+        """
         return self.where(np.array([name == split for name in self.splits], dtype=bool))
 
 
@@ -140,9 +167,12 @@ class LabelledPredictions:
         return int(self.probabilities.shape[1])
 
     def confidences(self) -> tuple[Float[np.ndarray, " image"], Bool[np.ndarray, " image"]]:
-        """For calibration: a probability per image, and whether its class is the label.
+        """A probability per image for calibration, and whether its class is the label.
 
         Two classes: the probability of the positive class. More classes: of the most probable class.
+
+        Returns:
+            Probabilities, 0 to 1, and whether the class that each is about is the true one.
         """
         if self.n_classes == 2:
             return self.probabilities[:, self.positive], self.labels == self.positive
@@ -150,7 +180,13 @@ class LabelledPredictions:
 
 
 def group_numbers(groups: Iterable[str | None] | None) -> Int[np.ndarray, " image"] | None:
-    """A number for each group; an image of none has its own. ``None`` where no group has two images.
+    """Numbers groups from 0 in the order of their first image; an image without a group is one of its own.
+
+    Args:
+        groups: name of the group of each image; ``None`` for an image without one, or as a whole if there are no groups.
+
+    Returns:
+        The number of each image's group; ``None`` where no group has two images.
 
     Example:
         >>> group_numbers(["a", None, "a", None]), group_numbers(["a", None, "b"])
@@ -175,6 +211,9 @@ def decide(
         probabilities: of each class.
         positive: position of the positive class; ignored with more than two classes.
         threshold: 0 to 1; ``None`` stands for 0.5.
+
+    Returns:
+        The position of a class per image.
 
     Raises:
         ValueError: a threshold with more than two classes.
@@ -231,6 +270,9 @@ def read_csv(path: Path, positive_class: str | None = None) -> Predictions:
     Args:
         path: the file.
         positive_class: ``None`` for the last class of the table.
+
+    Returns:
+        The table; probabilities are the same float64 that were written.
 
     Raises:
         RunError: no such file, or not a table of predictions; says which line and why.

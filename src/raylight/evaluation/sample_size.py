@@ -1,6 +1,6 @@
-"""Is a test set large enough? How exactly it measures an accuracy, and which difference of two models it can show.
+"""Is a test set large enough? How precisely it measures an accuracy, and which difference of two models it can show.
 
-Reckoned before any model is judged, from a number of independent images (or of groups, where images of one are alike).
+Computed before any model is evaluated, from a number of independent images (or of groups, where images of one are alike).
 """
 
 from dataclasses import dataclass
@@ -11,31 +11,30 @@ from scipy.stats import norm
 
 from raylight.evaluation.intervals import Z, wilson
 
-EXPECTED = 0.9
-"""Accuracy that is reckoned with before there is one."""
+EXPECTED_ACCURACY = 0.9
+"""Accuracy that is assumed before there is a model."""
 
-PRECISE = 0.02
-"""Half the width of an interval that counts as precise: 2 points."""
+PRECISE_MARGIN = 0.02
+"""Half the width of an interval that counts as precise: 2 percentage points."""
 
 POWER = 0.8
-"""Probability that a difference is found where there is one."""
+"""Probability of finding a difference that exists."""
 
 DISAGREEMENT = 0.1
-"""Share of images that two models are taken to judge differently."""
+"""Share of images on which two models are assumed to disagree."""
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """What a number of test images can tell.
+    """What a number of test images can show.
 
     Attributes:
         n: independent images, or groups of them.
-        accuracy: that is reckoned with, 0 to 1.
+        accuracy: expected, 0 to 1.
         margin: half the width of the 95 % interval of an accuracy.
         difference: smallest difference of accuracy between two models on the same images that a test at 5 % finds with 80 %
-            probability; None where not even models that differ on ``DISAGREEMENT`` of the images in one direction would be
-            told apart.
-        needed: images for a margin of ``PRECISE``.
+            probability; None where it misses even a difference of ``DISAGREEMENT``.
+        needed: images for a margin of ``PRECISE_MARGIN``.
     """
 
     n: int
@@ -45,45 +44,79 @@ class Resolution:
     needed: int
 
     def sentence(self, units: str = "images") -> str:
-        """The resolution in a sentence.
+        """Describes the resolution in a sentence.
 
         Args:
             units: what ``n`` counts.
+
+        Returns:
+            One sentence, for reports and the terminal.
+
+        Example:
+            >>> resolution(400).sentence()[:64]
+            '400 test images measure an accuracy of 0.90 to ±3 points and sho'
         """
-        told = (
-            f"two models are told apart from a difference of {100 * self.difference:.0f} points on"
+        comparison = (
+            f"show a difference between two models from {100 * self.difference:.0f} points on"
             if self.difference is not None
-            else f"two models that differ on {DISAGREEMENT:.0%} of them can't be told apart"
+            else f"can't show which of two models that disagree on {DISAGREEMENT:.0%} of them is better"
         )
         return (
-            f"{self.n:,} test {units} measure an accuracy of {self.accuracy:.2f} to ±{100 * self.margin:.0f} points, and "
-            f"{told}; ±{100 * PRECISE:.0f} points take {self.needed:,}."
+            f"{self.n:,} test {units} measure an accuracy of {self.accuracy:.2f} to ±{100 * self.margin:.0f} points and "
+            f"{comparison}; ±{100 * PRECISE_MARGIN:.0f} points need {self.needed:,} {units}."
         )
 
 
-def resolution(n: int, accuracy: float = EXPECTED) -> Resolution:
-    """What ``n`` independent test images can tell.
+def resolution(n: int, accuracy: float = EXPECTED_ACCURACY) -> Resolution:
+    """What ``n`` independent test images can show.
 
     Args:
         n: at least 1.
         accuracy: expected, 0 to 1.
+
+    Returns:
+        Margin and smallest difference at ``n``, and the images needed for a margin of ``PRECISE_MARGIN``.
 
     Example:
         >>> found = resolution(400)
         >>> f"{found.margin:.3f} {found.difference:.3f} {found.needed}"
         '0.030 0.044 868'
     """
-    return Resolution(n, accuracy, margin(accuracy, n), smallest_difference(n), images_for(accuracy, PRECISE))
+    return Resolution(n, accuracy, margin(accuracy, n), smallest_difference(n), images_for(accuracy, PRECISE_MARGIN))
 
 
 def margin(accuracy: float, n: float) -> float:
-    """Half the width of Wilson's 95 % interval."""
+    """Half the width of Wilson's 95 % interval.
+
+    Args:
+        accuracy: 0 to 1.
+        n: independent images, at least 1.
+
+    Returns:
+        0 to 0.5.
+
+    Example:
+        >>> round(margin(0.9, 400), 3)
+        0.03
+    """
     low, high = wilson(accuracy * n, n)
     return (high - low) / 2
 
 
 def images_for(accuracy: float, half_width: float) -> int:
-    """Images that Wilson's 95 % interval needs to be no wider than twice ``half_width``."""
+    """The number of images at which Wilson's 95 % interval is no wider than twice ``half_width``.
+
+    Args:
+        accuracy: expected, 0 to 1.
+        half_width: above 0.
+
+    Returns:
+        Number of independent images, 1 to 10 million.
+
+    Example:
+        >>> images_for(0.9, 0.03), images_for(0.9, 0.02)
+        (388, 868)
+    """
     return int(np.ceil(brentq(lambda n: margin(accuracy, n) - half_width, 1, 1e7)))
 
 
@@ -91,7 +124,7 @@ def smallest_difference(n: int, disagreement: float = DISAGREEMENT) -> float | N
     """The smallest difference that McNemar's test at 5 % finds with 80 % probability (Connor 1987).
 
     Args:
-        n: images that both models judge.
+        n: images that both models classify.
         disagreement: share of images that exactly one of the models gets right.
 
     Returns:

@@ -20,13 +20,20 @@ RANGES = {"mcc": (-1.0, 1.0), "brier": (0.0, 2.0)}
 
 
 def widen(name: str, value: float, interval: Interval, extended: Sequence[Mapping[str, float]]) -> Interval:
-    """Widens the interval of a metric by how far the added events move it.
+    """Widens the interval of a metric by the change that the added events cause.
 
     Args:
         name: of the metric.
         value: of the metric on the sample.
         interval: of the metric.
         extended: the metrics from ``with_added_events``.
+
+    Returns:
+        Bounds within the metric's range; NaN where the value is.
+
+    Example:
+        >>> [round(bound, 2) for bound in widen("brier", 0.1, Interval(0.07, 0.14), [{"brier": 0.13}])]
+        [0.07, 0.15]
     """
     if np.isnan(value):
         return UNDEFINED
@@ -46,7 +53,7 @@ def with_added_events(labelled: LabelledPredictions, every_class: bool = False) 
             resamples, such as a perfect average precision at a bad threshold.
 
     Returns:
-        No, one or two sets of metrics; none if each class has both mistakes and successes.
+        Up to two sets of metrics; none if each class has both mistakes and successes.
     """
     both = [_with_added(labelled, mistaken, every_class) for mistaken in (True, False)]
     return [values for values in both if values is not None]

@@ -15,7 +15,7 @@ from raylight.config.schema import RunConfig
 from raylight.cpu.engine import InferenceEngine
 from raylight.data.samples import Samples
 from raylight.data.splits.leakage import shared_with_training
-from raylight.evaluation.bootstrap import drawn
+from raylight.evaluation.bootstrap import sampled_positions
 from raylight.evaluation.calibration import apply_temperature, calibrated
 from raylight.evaluation.intervals import proportion
 from raylight.evaluation.predictions import Predictions, decide, group_numbers, write_csv
@@ -162,7 +162,7 @@ def learn_familiar(
     train, val, test = images.of("train"), images.of("val"), images.of_test(finished)
     known, held_out = (
         np.concatenate([unit(block) for block in features(part, chosen)])
-        for part, chosen in ((train, drawn(len(train), MOST)), (val, np.arange(len(val))))
+        for part, chosen in ((train, sampled_positions(len(train), MOST)), (val, np.arange(len(val))))
     )
     found = fit(known, held_out, refused)
     told = {"allowed": refused, "val_n": len(held_out), "val_needed": fewest(refused)}
@@ -236,7 +236,7 @@ def find_shortcuts(
         return decide(probabilities, judged.positive, threshold)
 
     test, train_images = images.of_test(finished), images.of("train")
-    chosen, learnt = drawn(len(test), IMAGES), drawn(len(train_images), IMAGES)
+    chosen, learnt = sampled_positions(len(test), IMAGES), sampled_positions(len(train_images), IMAGES)
     found = check_shortcuts(
         predict,
         _pixels(test, chosen),

@@ -59,8 +59,8 @@ def caveats_of(facts: RunFacts) -> list[str]:
             f"No threshold reached {facts.decision['rule']} on validation; the nearest one was taken "
             f"({facts.decision['val_metric']} {facts.decision['val_value']:.3f})."
         )
-    elif promised := _promised_too_much(facts):
-        notes.append(promised)
+    elif note := _minimum_not_guaranteed(facts):
+        notes.append(note)
     if not facts.total("val"):
         notes.append("No validation images were held out, so that neither threshold nor temperature was chosen.")
     rejected = len(facts.index.rejected())
@@ -78,8 +78,8 @@ def rule_on_validation(decision: Mapping[str, Any]) -> str:
     return f"{decision['val_metric']} {decision['val_value']:.3f} on validation{bounds}, n = {decision['val_n']}"
 
 
-def _promised_too_much(facts: RunFacts) -> str | None:
-    """A floor that validation images reached by too few to promise it for others."""
+def _minimum_not_guaranteed(facts: RunFacts) -> str | None:
+    """A minimum that the decision rule reached on validation, but on too few images to guarantee it for others."""
     decision = facts.decision
     parsed = parse_rule(str(decision["rule"])) if decision.get("rule") else None
     low = decision.get("val_low")
@@ -87,6 +87,6 @@ def _promised_too_much(facts: RunFacts) -> str | None:
         return None
     return (
         f"{decision['rule']} held on the {decision['val_n']} validation images that it rests on ({decision['val_value']:.3f}), "
-        f"by which the threshold was chosen; they can't promise it for others: its 95 % interval is {low:.3f} to "
+        f"by which the threshold was chosen; they don't guarantee it for other images: its 95 % interval is {low:.3f} to "
         f"{decision['val_high']:.3f}."
     )

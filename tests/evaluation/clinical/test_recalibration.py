@@ -95,10 +95,10 @@ def test_one_class_alone_has_none() -> None:
 
 def test_the_smooth_curve_follows_a_straight_line_exactly() -> None:
     """Local linear regression reproduces a line, whatever its windows."""
-    claimed = np.linspace(0.05, 0.95, 50)
-    points, observed = smooth(claimed, 0.2 + 0.5 * claimed)
-    np.testing.assert_allclose(points, claimed)
-    np.testing.assert_allclose(observed, 0.2 + 0.5 * claimed, atol=1e-9)
+    predicted = np.linspace(0.05, 0.95, 50)
+    points, observed = smooth(predicted, 0.2 + 0.5 * predicted)
+    np.testing.assert_allclose(points, predicted)
+    np.testing.assert_allclose(observed, 0.2 + 0.5 * predicted, atol=1e-9)
 
 
 def test_the_smooth_curve_stays_a_frequency() -> None:

@@ -164,7 +164,7 @@ def test_reliability_shows_frequencies_with_wilsons_intervals_and_how_often_each
         counts = np.histogram(who.probabilities[:, 1], 20, (0, 1))[0]
         assert patch.get_xy()[1:-1:2, 1] == pytest.approx(counts)
     said = words(figure)
-    assert "claimed probability of dog" in said
+    assert "predicted probability of dog" in said
     assert {f"as trained: ECE {evaluate(boasting, n_resamples=20)['ece'].value:.3f}"} <= set(said)
 
 
@@ -172,7 +172,7 @@ def test_reliability_of_more_classes_is_about_the_predicted_one():
     test = sample(60, ["a", "b", "c"])
     estimates = evaluate(test, n_resamples=20)
     figure = reliability_figure(test, estimates, temperature=1.5)
-    assert {"claimed probability of the predicted class", f"ECE {estimates['ece'].value:.3f}"} <= set(words(figure))
+    assert {"predicted probability of the predicted class", f"ECE {estimates['ece'].value:.3f}"} <= set(words(figure))
     claimed, right = test.probabilities.max(axis=1), test.probabilities.argmax(axis=1) == test.labels
     ((line, _, _),) = [container.lines for container in figure.axes[0].containers]
     used = [np.floor(claimed * 5) == b for b in range(5) if (np.floor(claimed * 5) == b).any()]

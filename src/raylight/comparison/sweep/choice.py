@@ -12,8 +12,8 @@ from raylight.comparison.replicates import by_content
 from raylight.comparison.sweep.rows import Row
 from raylight.config.rules.metric_names import LOWER_IS_BETTER
 from raylight.evaluation.differences.random_effects import Spread
+from raylight.evaluation.differences.selection import selection_optimism
 from raylight.evaluation.predictions import read_csv
-from raylight.evaluation.selection import selection_optimism
 from raylight.report.facts import RunFacts
 
 FEWEST = 10

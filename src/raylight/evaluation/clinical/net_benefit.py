@@ -1,4 +1,4 @@
-"""Decision curves: what acting on the probabilities is worth, beside acting on everybody and on nobody.
+"""Decision curves: the benefit of acting on the probabilities, beside acting on every image and on none.
 
 Vickers and Elkin, "Decision curve analysis: a novel method for evaluating prediction models", Medical Decision Making 2006.
 Two classes only. Not here: the threshold that a run decides by (``evaluation.calibration``), and the figure.
@@ -40,13 +40,13 @@ class DecisionCurve:
 
     @property
     def useful(self) -> tuple[float, float] | None:
-        """The longest range of neighbouring thresholds at which the model is better than acting on all or none."""
+        """The widest range of neighbouring thresholds at which the model beats acting on all and on none; None without one."""
         edges = np.flatnonzero(np.diff(np.concatenate([[False], self.better, [False]]).astype(np.int8)))
         ranges = [(self.thresholds[first], self.thresholds[last - 1]) for first, last in edges.reshape(-1, 2)]
         return max(ranges, key=lambda pair: pair[1] - pair[0], default=None)
 
     def as_json(self) -> dict[str, Any]:
-        """As in ``metrics.json``."""
+        """The entry in ``metrics.json``."""
         curves = ("thresholds", "model", "low", "high", "treat_all")
         return {
             "better_than_all_or_none": self.useful,
@@ -55,22 +55,25 @@ class DecisionCurve:
 
 
 def net_benefit(
-    acted_on: Float[np.ndarray, "*rows threshold"],
-    falsely: Float[np.ndarray, "*rows threshold"],
+    true_positives: Float[np.ndarray, "*rows threshold"],
+    false_positives: Float[np.ndarray, "*rows threshold"],
     thresholds: Float[np.ndarray, " threshold"],
 ) -> Float[np.ndarray, "*rows threshold"]:
-    """True positives less false positives, these at the odds of the threshold: TP/n - FP/n * t / (1 - t).
+    """Net benefit: true positives minus false positives, weighted by the odds of the threshold: TP/n - FP/n * t / (1 - t).
 
     Args:
-        acted_on: share of all images that are true positives.
-        falsely: share of all images that are false positives.
+        true_positives: as a share of all images, 0 to 1.
+        false_positives: as a share of all images, 0 to 1.
         thresholds: above 0 and below 1.
+
+    Returns:
+        True positives per image, at most 1.
 
     Example:
         >>> net_benefit(np.array([0.2]), np.array([0.3]), np.array([0.25])).round(3)
         array([0.1])
     """
-    found: Float[np.ndarray, "*rows threshold"] = acted_on - falsely * thresholds / (1 - thresholds)
+    found: Float[np.ndarray, "*rows threshold"] = true_positives - false_positives * thresholds / (1 - thresholds)
     return found
 
 
@@ -78,12 +81,22 @@ def decision_curve(labelled: LabelledPredictions, n_resamples: int = 1000, seed:
     """The decision curve of the positive class, with percentile bootstrap intervals (of groups where there are any).
 
     Args:
-        labelled: of two classes; calibrated, since a threshold is compared with what probabilities claim.
+        labelled: of two classes; calibrated, since probabilities are compared with thresholds.
         n_resamples: of the bootstrap.
         seed: of the bootstrap.
 
+    Returns:
+        Net benefit at each of ``THRESHOLDS``.
+
     Raises:
         ValueError: not two classes.
+
+    Example:
+        >>> labels = np.repeat([0, 1], 50)
+        >>> perfect = LabelledPredictions(labels, np.eye(2)[labels], labels, positive=1, groups=None)
+        >>> curve = decision_curve(perfect, n_resamples=100)
+        >>> curve.model[49].item(), curve.treat_all[49].item()  # at a threshold of 0.5
+        (0.5, 0.0)
     """
     if labelled.n_classes != 2:
         raise ValueError(f"a decision curve needs two classes, not {labelled.n_classes}")

@@ -2,7 +2,7 @@
 
 Prediction-powered inference (Angelopoulos, Bates, Fannjiang, Jordan and Zrnic, Science 2023), with the weight of the unlabelled
 images chosen for the narrowest interval (Angelopoulos, Duchi and Zrnic, "PPI++", 2023): the model's mean confidence on the
-unlabelled images, corrected by how far it was off on the labelled ones. Both have to be random samples of the same images.
+unlabelled images, corrected by its error on the labelled ones. Both have to be random samples of the same images.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ class PoweredAccuracy:
     """An accuracy, with and without unlabelled images.
 
     Attributes:
-        value: estimate from both.
-        interval: its 95 % interval, of normal approximation, within 0 to 1.
-        alone: share of the labelled images that is right.
+        value: estimate from both, 0 to 1.
+        interval: its 95 % interval, by normal approximation, clipped to 0 and 1.
+        alone: accuracy on the labelled images.
         alone_interval: Wilson's.
         n_labelled: images with a label.
         n_unlabelled: images without.
-        weight: of the confidences; 0 where they tell nothing about being right.
+        weight: of the confidences, 0 to 1; 0 where they don't correlate with being right.
     """
 
     value: float
@@ -36,7 +36,7 @@ class PoweredAccuracy:
     weight: float
 
     def sentence(self) -> str:
-        """Both estimates, and which is the narrower."""
+        """Both estimates, and which interval is the narrower."""
         widths = [bounds.high - bounds.low for bounds in (self.interval, self.alone_interval)]
         better = (
             f"which is {1 - widths[0] / widths[1]:.0%} narrower than of the labels alone"
@@ -55,12 +55,15 @@ def powered_accuracy(
     confidence: Float[np.ndarray, " labelled"],
     unlabelled: Float[np.ndarray, " unlabelled"],
 ) -> PoweredAccuracy:
-    """Estimates the accuracy on the images that both samples come from.
+    """Estimates the accuracy on the population that both samples come from.
 
     Args:
         right: whether each labelled image is classified correctly.
-        confidence: probability of the predicted class of the same images.
+        confidence: probability of the predicted class of the labelled images, 0 to 1.
         unlabelled: the same of the unlabelled images.
+
+    Returns:
+        The accuracy from both samples, and from the labelled images alone.
 
     Raises:
         ValueError: fewer than two images of a kind.

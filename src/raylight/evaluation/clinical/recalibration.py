@@ -1,4 +1,4 @@
-"""Are the probabilities right on average, and is their spread right? Calibration intercept, slope and a smooth curve.
+"""Calibration intercept, slope and smooth curve: are probabilities right on average, and neither too extreme nor too moderate?
 
 Cox, "Two further applications of a model for binary regression", Biometrika 1958; Van Calster et al., "Calibration: the
 Achilles heel of predictive analytics", BMC Medicine 2019; Austin and Steyerberg, Statistics in Medicine 2014 (the smooth
@@ -25,18 +25,18 @@ EDGE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Recalibration:
-    """How probabilities would have to be changed to fit what came true.
+    """Logistic recalibration: how the logits would have to change to fit the outcomes.
 
     Attributes:
-        slope: of the logits in a logistic regression of the outcome; 1 is right, below 1 the probabilities are too extreme.
+        slope: of the logits in a logistic regression of the outcome; 1 is ideal, below 1 the probabilities are too extreme.
         slope_interval: 95 %.
-        intercept: to be added to the logits so that their mean is right (slope 1); 0 is right, above 0 the probabilities
+        intercept: to be added to the logits so that their mean is right (slope 1); 0 is ideal, above 0 the probabilities
             are too low.
         intercept_interval: 95 %.
         n: images.
-        claimed: probabilities of the smooth curve, in ascending order.
+        predicted: probabilities at the points of the smooth curve, in ascending order.
         observed: frequency at each of them, by local regression.
-        mean_error: mean distance between claimed and observed (integrated calibration index).
+        mean_error: mean distance between predicted and observed (integrated calibration index, Austin and Steyerberg 2019).
     """
 
     slope: float
@@ -44,22 +44,22 @@ class Recalibration:
     intercept: float
     intercept_interval: Interval
     n: int
-    claimed: Float[np.ndarray, " point"]
+    predicted: Float[np.ndarray, " point"]
     observed: Float[np.ndarray, " point"]
     mean_error: float
 
     def as_json(self) -> dict[str, Any]:
-        """As in ``metrics.json``."""
+        """The entry in ``metrics.json``."""
         both = (("slope", self.slope, self.slope_interval), ("intercept", self.intercept, self.intercept_interval))
         fitted = {name: {"value": value, "low": low, "high": high, "n": self.n} for name, value, (low, high) in both}
         return {**fitted, "mean_error": self.mean_error}
 
 
 def recalibration(labelled: LabelledPredictions) -> Recalibration | None:
-    """Logistic recalibration of the positive class's probabilities, on the labels given.
+    """Logistic recalibration of the positive class's probabilities.
 
-    Intervals are Wald's; with groups, of the covariance that is robust to likeness within them. Where the probabilities
-    separate the classes without error, no finite slope fits, and slope and its interval are NaN.
+    Intervals are Wald's; with groups, from the cluster-robust covariance. Where the probabilities separate the classes without
+    error, no finite slope fits, and slope and its interval are NaN.
 
     Args:
         labelled: of two classes.
@@ -69,21 +69,28 @@ def recalibration(labelled: LabelledPredictions) -> Recalibration | None:
 
     Raises:
         ValueError: not two classes.
+
+    Example:
+        >>> truth, logits = np.array([0, 0, 1, 0, 1, 1] * 20), np.array([-2.0, -1, -0.5, 0.5, 1, 2] * 20)
+        >>> of = lambda logits: np.stack([1 / (1 + np.exp(logits)), 1 / (1 + np.exp(-logits))], axis=1)
+        >>> fits = [recalibration(LabelledPredictions(truth, of(k * logits), truth, 1, None)) for k in (1, 2)]
+        >>> round(fits[0].slope / fits[1].slope, 3)  # logits twice as large have half the slope
+        2.0
     """
     if labelled.n_classes != 2:
         raise ValueError(f"a calibration slope needs two classes, not {labelled.n_classes}")
-    claimed = labelled.probabilities[:, labelled.positive]
+    predicted = labelled.probabilities[:, labelled.positive]
     truth = (labelled.labels == labelled.positive).astype(np.float64)
     if len(np.unique(truth)) < 2:
         return None
-    logits = logit(np.clip(claimed, EDGE, 1 - EDGE))
+    logits = logit(np.clip(predicted, EDGE, 1 - EDGE))
     constant = np.ones_like(logits)
     intercept, of_intercept = _fit(truth, constant[:, None], logits, labelled.groups)
     slope, of_slope = np.nan, UNDEFINED
-    if claimed[truth == 1].min() < claimed[truth == 0].max() and np.ptp(logits) > 0:
+    if predicted[truth == 1].min() < predicted[truth == 0].max() and np.ptp(logits) > 0:
         slope, of_slope = _fit(truth, np.stack([logits, constant], axis=1), None, labelled.groups)
-    points, observed = smooth(claimed, truth)
-    error = float(np.abs(np.interp(claimed, points, observed) - claimed).mean())
+    points, observed = smooth(predicted, truth)
+    error = float(np.abs(np.interp(predicted, points, observed) - predicted).mean())
     return Recalibration(slope, of_slope, intercept, of_intercept, len(truth), points, observed, error)
 
 
@@ -115,24 +122,29 @@ def _fit(
 
 
 def smooth(
-    claimed: Float[np.ndarray, " image"], truth: Float[np.ndarray, " image"]
+    predicted: Float[np.ndarray, " image"], truth: Float[np.ndarray, " image"]
 ) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
     """The observed frequency as a smooth function of the probability: local linear regression (Cleveland 1979).
 
     Args:
-        claimed: probability of each image.
-        truth: 1 where it came true, else 0.
+        predicted: probability of each image, 0 to 1.
+        truth: outcome of each image, 0 or 1.
 
     Returns:
-        Probabilities in ascending order without repetition, and the frequency at each of them, 0 to 1.
+        Up to ``POINTS`` different probabilities in ascending order, and the frequency at each of them, 0 to 1.
+
+    Example:
+        >>> points, observed = smooth(np.repeat([0.2, 0.8], 5), np.array([0.0, 0, 0, 0, 1, 0, 1, 1, 1, 1]))
+        >>> points, observed.round(2)
+        (array([0.2, 0.8]), array([0.2, 0.8]))
     """
     from statsmodels.nonparametric.smoothers_lowess import lowess
 
-    points = np.unique(claimed)
+    points = np.unique(predicted)
     points = points[np.unique(np.linspace(0, len(points) - 1, POINTS).round().astype(np.int64))]
     with warnings.catch_warnings():  # windows of images that share one probability have no slope; these are averaged
         warnings.simplefilter("ignore", RuntimeWarning)
-        observed = lowess(truth, claimed, frac=0.75, it=0, xvals=points)
+        observed = lowess(truth, predicted, frac=0.75, it=0, xvals=points)
     for i in np.flatnonzero(~np.isfinite(observed)):
-        observed[i] = truth[claimed == points[i]].mean()
+        observed[i] = truth[predicted == points[i]].mean()
     return points, np.clip(observed, 0, 1)

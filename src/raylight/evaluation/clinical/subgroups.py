@@ -1,4 +1,4 @@
-"""What a model is worth in each subgroup of the images, and how far that is from the rest.
+"""A model's performance in each subgroup of the images, and the gap to all other images.
 
 Not here: which subgroup an image belongs to (``data.splits.subgroups``), and tables.
 """
@@ -61,11 +61,14 @@ def subgroup_results(
 
     Args:
         predictions: of labelled images, calibrated.
-        threshold: decision threshold; None stands for 0.5.
+        threshold: decision threshold of two classes, 0 to 1; None stands for 0.5.
         membership: by column, the subgroup of each image; None where it isn't known.
 
     Returns:
         By column, subgroups in alphabetical order.
+
+    Raises:
+        ValueError: a subgroup without a labelled image.
     """
     found, tests = [], []
     for column, names in membership.items():
@@ -84,7 +87,14 @@ def subgroup_results(
 
 
 def worst(subgroups: Sequence[Subgroup]) -> Subgroup | None:
-    """The subgroup that falls shortest of the rest in accuracy, of those large enough; None where there is none below it."""
+    """The subgroup whose accuracy is furthest below that of the rest.
+
+    Args:
+        subgroups: of any columns; only those that are large enough to be judged count.
+
+    Returns:
+        None where no accuracy is below that of the rest.
+    """
     below = [one for one in subgroups if one.judged and one.gap["accuracy"].value < 0]
     return min(below, key=lambda one: one.gap["accuracy"].value, default=None)
 
@@ -134,6 +144,9 @@ def independent_difference(
         first_right: successes among the first images.
         second_right: successes among the second images.
         groups: group number of each image of both; None if images are independent.
+
+    Returns:
+        Value and bounds between -1 and 1; NaN where one of both has no image.
 
     Example:
         >>> found = independent_difference(np.arange(100) < 90, np.arange(50) < 35)

@@ -47,7 +47,14 @@ class OwnMetrics:
         return bool(self._metrics)
 
     def range_of(self, name: str) -> tuple[float, float]:
-        """Smallest and largest value of a metric, as far as it tells: torchmetrics' do."""
+        """The range of a metric's values, where it declares one as torchmetrics' metrics do.
+
+        Args:
+            name: of the metric.
+
+        Returns:
+            Smallest and largest value; infinite where the metric doesn't declare it.
+        """
         metric = self._metrics[name]
         least, most = getattr(metric, "plot_lower_bound", None), getattr(metric, "plot_upper_bound", None)
         return -np.inf if least is None else float(least), np.inf if most is None else float(most)
@@ -55,11 +62,14 @@ class OwnMetrics:
     def values(
         self, probabilities: Float[np.ndarray, "image class"], labels: Int[np.ndarray, " image"]
     ) -> dict[str, float]:
-        """Each metric of some images.
+        """Computes each metric on some images.
 
         Args:
-            probabilities: of each class.
-            labels: class of each image.
+            probabilities: of each class, rows summing to 1.
+            labels: position of each image's class.
+
+        Returns:
+            A value by name.
 
         Raises:
             RunError: a metric fails, or gives something else than a number.
@@ -69,11 +79,14 @@ class OwnMetrics:
     def resampled(
         self, labelled: LabelledPredictions, weights: Float[np.ndarray, "resample image"]
     ) -> dict[str, Float[np.ndarray, " resample"]]:
-        """Each metric on each resample; NaN where it fails there, as some do where a class is missing.
+        """Computes each metric on each resample.
 
         Args:
             labelled: the predictions.
             weights: how often each image is in each resample.
+
+        Returns:
+            Values by name, one per resample; NaN where the metric fails, as some do where a class is missing.
         """
         found = {name: np.full(len(weights), np.nan) for name in self._metrics}
         for row, weight in enumerate(weights):
@@ -108,7 +121,10 @@ class OwnMetrics:
 
 
 def check_metrics(nodes: Mapping[str, Any]) -> None:
-    """Build the metrics and try them on ten images of two classes.
+    """Builds metrics and tries them on ten images of two classes.
+
+    Args:
+        nodes: ``_target_`` node of each, by name.
 
     Raises:
         ConfigError: one can't be built or used.

@@ -59,7 +59,7 @@ class ClassificationMetrics(MetricCollection):
     def update(  # type: ignore[override]  # a ModuleDict is a dict, and update its method
         self, probabilities: Float[Tensor, "batch class"], targets: Int[Tensor, " batch"]
     ) -> None:
-        """Add a batch.
+        """Adds a batch.
 
         Args:
             probabilities: of each class, rows summing to 1; not logits.
@@ -68,7 +68,15 @@ class ClassificationMetrics(MetricCollection):
         super().update(*self._arguments(probabilities, targets))
 
     def forward(self, probabilities: Float[Tensor, "batch class"], targets: Int[Tensor, " batch"]) -> dict[str, Tensor]:
-        """Add a batch and return the metrics of this batch alone; slower than ``update``."""
+        """Adds a batch and computes the metrics of this batch alone; slower than ``update``.
+
+        Args:
+            probabilities: of each class, rows summing to 1; not logits.
+            targets: position of each image's class.
+
+        Returns:
+            A scalar by name.
+        """
         return super().forward(*self._arguments(probabilities, targets))
 
     def _arguments(self, probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +118,21 @@ def metric_collection(n_classes: int, positive: int, prefix: str | None = None) 
 
 
 def confusion_matrix(n_classes: int) -> MulticlassConfusionMatrix:
-    """Counts int64[true class, predicted class], updated like the collection, in the order of the classes."""
+    """A metric that counts images by true and predicted class.
+
+    Args:
+        n_classes: 2 or more.
+
+    Returns:
+        A metric updated like ``metric_collection``; it computes int64[true class, predicted class].
+
+    Example:
+        >>> counts = confusion_matrix(2)
+        >>> counts.update(torch.tensor([[0.9, 0.1], [0.4, 0.6]]), torch.tensor([0, 0]))
+        >>> counts.compute()
+        tensor([[1, 1],
+                [0, 0]])
+    """
     return MulticlassConfusionMatrix(n_classes, validate_args=False)
 
 
@@ -249,7 +271,12 @@ class TopLabelCalibrationError(MulticlassCalibrationError):
     """
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add a batch: float[batch, class] probabilities and int[batch]."""
+        """Adds a batch.
+
+        Args:
+            preds: probabilities, float[batch, class].
+            target: position of each image's class, int[batch].
+        """
         self.confidences.append(preds.amax(dim=1))
         self.accuracies.append((preds.argmax(dim=1) == target).float())
 
@@ -273,11 +300,11 @@ class BrierScore(Metric):
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add a batch.
+        """Adds a batch.
 
         Args:
             preds: float[batch] of the positive class with targets 0 and 1, or float[batch, class].
-            target: int[batch].
+            target: position of each image's class, int[batch].
         """
         truth = target if preds.ndim == 1 else torch.nn.functional.one_hot(target, preds.shape[1])
         self.total += (preds - truth).square().sum()

@@ -35,20 +35,23 @@ class WeightedMetrics:
         # Everything that is a weighted sum over images, one column each.
         columns = [truth & chosen, truth, chosen, gaps * (correct - confidence)[:, None], brier]
         self._columns = np.column_stack(columns).astype(np.float64)
-        self._columns32 = self._columns.astype(np.float32)
+        self._columns_float32 = self._columns.astype(np.float32)
         scores = probabilities if scores is None else scores
-        self._rankings = [Ranking(scores[:, k], truth[:, k]) for k in ranked]
+        self._rankings = [RankingMetrics(scores[:, k], truth[:, k]) for k in ranked]
 
     def __call__(self, weights: Float[np.ndarray, "resample image"]) -> dict[str, Float[np.ndarray, " resample"]]:
-        """The value of each metric for each row of weights; NaN where it is undefined.
+        """Computes each metric for each row of weights.
 
         Args:
             weights: weight of each image in each resample; float32 or float64, which is also the precision of the
                 sums.
+
+        Returns:
+            Values by name, one per resample; NaN where the metric is undefined.
         """
         total = weights.sum(axis=1)
         k = self.n_classes
-        sums = weights @ (self._columns32 if weights.dtype == np.float32 else self._columns)
+        sums = weights @ (self._columns_float32 if weights.dtype == np.float32 else self._columns)
         hits, true, chosen = sums[:, :k], sums[:, k : 2 * k], sums[:, 2 * k : 3 * k]
         with np.errstate(divide="ignore", invalid="ignore"):
             decided = self._binary(hits, true, chosen) if k == 2 else _macro(hits, true, chosen, total)
@@ -78,7 +81,7 @@ class WeightedMetrics:
         }
 
 
-class Ranking:
+class RankingMetrics:
     """AUROC and average precision of one score, with ties and weights.
 
     Args:
@@ -96,7 +99,14 @@ class Ranking:
     def __call__(
         self, weights: Float[np.ndarray, "resample image"]
     ) -> tuple[Float[np.ndarray, " resample"], Float[np.ndarray, " resample"]]:
-        """AUROC and average precision for each row of weights."""
+        """Computes AUROC and average precision for each row of weights.
+
+        Args:
+            weights: weight of each image in each resample.
+
+        Returns:
+            AUROC, and average precision, of each resample.
+        """
         every = weights[:, self._order]
         positive = every * self._positive.astype(weights.dtype)
         if self._starts is not None:
@@ -113,7 +123,13 @@ class Ranking:
 
 
 def calibration_bins(confidence: Float[np.ndarray, " image"]) -> Int[np.ndarray, " image"]:
-    """Bin number of each probability; a probability of exactly 1 has a bin of its own, as in torchmetrics.
+    """The calibration bin of each probability, of bins of equal width.
+
+    Args:
+        confidence: 0 to 1.
+
+    Returns:
+        Bin numbers from 0; a probability of exactly 1 has a bin of its own, as in torchmetrics.
 
     Example:
         >>> calibration_bins(np.array([0.0, 0.5, 0.99, 1.0]))

@@ -1,1 +1,1 @@
-"""Differences between models: paired on the same images, or between recipes over their seeds."""
+"""Differences between models: paired on the same images, or between recipes over their seeds; selection bias."""

@@ -1,6 +1,6 @@
 """The paired difference of a user's metrics between two models: the swap test, as for the others, and a paired bootstrap.
 
-A metric of a user's is a function of probabilities and classes, so that it is computed anew for each swap and resample. The
+A user's metric is a function of probabilities and classes, so that it is computed anew for each swap and resample. The
 interval is at least as wide as that of the swap test, and excludes 0 if and only if the test rejects it.
 """
 
@@ -19,7 +19,7 @@ from raylight.evaluation.predictions import Predictions
 def own_differences(
     first: Predictions, second: Predictions, metrics: OwnMetrics, n_resamples: int = 1000, seed: int = 0
 ) -> dict[str, Difference]:
-    """Compare two models by a user's metrics.
+    """Compares two models by a user's metrics.
 
     Args:
         first: predictions of one split.
@@ -27,6 +27,9 @@ def own_differences(
         metrics: built.
         n_resamples: of the bootstrap; also number of swaps, including the observed outputs.
         seed: of both.
+
+    Returns:
+        Second minus first, by name of the metric.
 
     Raises:
         RunError: the images, labels or classes differ, or a metric fails.

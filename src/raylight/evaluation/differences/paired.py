@@ -62,14 +62,14 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """Two models on the same images.
 
     Attributes:
-        both: images that both get right.
-        only_first: that only the first one gets right.
-        only_second: that only the second one gets right.
-        neither: that neither gets right.
+        both: images that both classify correctly.
+        only_first: that only the first one does.
+        only_second: that only the second one does.
+        neither: that neither does.
         p_value: McNemar's test of equal accuracy.
         differences: by metric.
     """
@@ -88,15 +88,18 @@ def compare(
     thresholds: tuple[float | None, float | None] = (None, None),
     n_resamples: int = 2000,
     seed: int = 0,
-) -> Comparison:
+) -> PairedComparison:
     """Compares two models by their predictions for the same images; takes groups into account.
 
     Args:
         first: predictions of one split.
         second: of the same images, in any order.
-        thresholds: the decision threshold of each; ``None`` stands for 0.5.
+        thresholds: the decision threshold of each, 0 to 1; ``None`` stands for 0.5.
         n_resamples: of the bootstrap; also number of swaps of the swap test, including the observed outputs.
         seed: of both.
+
+    Returns:
+        Counts of correct images, and the difference of each of ``METRICS``, second minus first.
 
     Raises:
         RunError: the images, labels or classes differ.
@@ -112,7 +115,7 @@ def compare(
             among = one.labels == kind
             inside = None if groups is None else groups[among]
             differences[name] = proportion_difference(right[0][among], right[1][among], inside)
-    return Comparison(
+    return PairedComparison(
         both=int((right[0] & right[1]).sum()),
         only_first=int((right[0] & ~right[1]).sum()),
         only_second=int((right[1] & ~right[0]).sum()),
@@ -133,9 +136,12 @@ def proportion_difference(
     ``independent_groups`` as the smallest effective sample size.
 
     Args:
-        first_right: where the first model is right.
-        second_right: where the second model is right.
+        first_right: whether the first model is right, per image.
+        second_right: whether the second model is right, per image.
         groups: group number of each image; ``None`` if images are independent.
+
+    Returns:
+        Second minus first, -1 to 1; NaN without images.
 
     Example:
         >>> found = proportion_difference(np.arange(50) < 30, np.arange(50) < 45)
@@ -149,7 +155,7 @@ def proportion_difference(
     share = 1.0
     if groups is not None:
         fewest = intervals.independent_groups(groups) / n
-        sums = np.bincount(np.unique(groups, return_inverse=True)[1], weights=net)
+        sums = np.bincount(intervals.unit_numbers(groups, n), weights=net)
         share = float(np.clip((gains + losses) / max((sums**2).sum(), 1e-9), fewest, 1)) if gains + losses else fewest
     z = share**0.5 * (gains - losses) / max(gains + losses, 1) ** 0.5
     p_value = float(2 * norm.sf(abs(z)))
@@ -198,7 +204,21 @@ def _by_swapping(
 
 
 def agreeing(value: float, low: float, high: float, p_value: float) -> Interval:
-    """Adjusts the interval to exclude 0 if and only if the swap test rejects it."""
+    """Adjusts an interval to exclude 0 if and only if the p-value is below ``SIGNIFICANT``.
+
+    Args:
+        value: the difference.
+        low: lower bound.
+        high: upper bound.
+        p_value: of no difference.
+
+    Returns:
+        The adjusted bounds.
+
+    Example:
+        >>> agreeing(0.1, 0.02, 0.2, p_value=0.06)
+        Interval(low=0.0, high=0.2)
+    """
     if p_value >= SIGNIFICANT:
         return Interval(min(low, 0.0), max(high, 0.0))
     epsilon = abs(value) * 1e-6
@@ -219,7 +239,10 @@ def recovered(first: Estimate, second: Estimate, correlation: float) -> Interval
     Args:
         first: an estimate.
         second: another one.
-        correlation: of the two; 0 if they come from different images.
+        correlation: of the two, -1 to 1; 0 if they come from different images.
+
+    Returns:
+        Bounds of the difference; NaN where either has none.
 
     Example:
         >>> first, second = Estimate(0.8, 0.7, 0.85, 100, ""), Estimate(0.9, 0.8, 0.95, 100, "")
@@ -245,7 +268,14 @@ def _correlation(first: Float[np.ndarray, " resample"], second: Float[np.ndarray
 
 
 def aligned(first: Predictions, second: Predictions) -> Predictions:
-    """The second predictions in the order of the first.
+    """Puts predictions into the order of others of the same images.
+
+    Args:
+        first: whose order is taken.
+        second: of the same images, in any order.
+
+    Returns:
+        The second predictions in the order of the first.
 
     Raises:
         RunError: the classes, images or labels differ; says how many and names one.
@@ -284,7 +314,13 @@ def aligned(first: Predictions, second: Predictions) -> Predictions:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for multiple comparisons (Holm 1979), in the same order; NaN stays NaN and doesn't count.
+    """Corrects p-values for multiple comparisons (Holm 1979).
+
+    Args:
+        p_values: of each comparison; NaN doesn't count.
+
+    Returns:
+        Corrected p-values in the same order; NaN stays NaN.
 
     Example:
         >>> [round(p, 2) for p in holm([0.01, 0.04, 0.03])]
@@ -294,8 +330,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     corrected = np.array(p_values, np.float64)
     defined = np.isfinite(corrected)
-    if (
-        defined.sum() > 1
-    ):  # one p-value stays as it is; multipletests collects all garbage, a fifth of a second each time
+    if defined.sum() > 1:  # multipletests runs the garbage collector, a fifth of a second; one p-value stays as it is
         corrected[defined] = multipletests(corrected[defined], method="holm")[1]
     return [float(value) for value in corrected]

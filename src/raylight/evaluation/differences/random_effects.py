@@ -82,8 +82,10 @@ def spread(name: str, estimates: Sequence[Mapping[str, Any] | None]) -> Spread:
 
     Args:
         name: of the metric.
-        estimates: one per run, as ``metrics.json`` holds them: value, low, high. Missing or
-            undefined ones are ignored.
+        estimates: one per run, as in ``metrics.json``: value, low, high. Missing or undefined ones are ignored.
+
+    Returns:
+        Mean, standard deviation and interval over the runs.
 
     Example:
         >>> three = spread("accuracy", [{"value": v, "low": v - 0.1, "high": v + 0.1} for v in (0.7, 0.7, 0.7)])
@@ -120,15 +122,16 @@ class RunPredictions(NamedTuple):
 
 
 def compare_recipes(first: Sequence[RunPredictions], second: Sequence[RunPredictions]) -> dict[str, Difference]:
-    """How much higher each metric of the second recipe is, over seeds and test images together.
+    """Compares two recipes over seeds and test images together.
 
     Args:
         first: runs of one recipe, each tested on its own images; those of the same path are the same images.
-        second: runs of the other one. A recipe of a single run is taken to vary between seeds as the other does; where both
+        second: runs of the other one. A recipe of a single run is assumed to vary between seeds as the other does; where both
             have one, only the images are allowed for.
 
     Returns:
-        By metric; bounds and p-value are NaN where the metric isn't defined or nothing varies.
+        How much higher each metric of the second recipe is; bounds and p-value are NaN where the metric isn't defined or
+        nothing varies.
     """
     values, left_out = _jackknife([*first, *second])
     return {
@@ -139,13 +142,16 @@ def compare_recipes(first: Sequence[RunPredictions], second: Sequence[RunPredict
 def nested_difference(
     name: str, values: Float[np.ndarray, " run"], left_out: Float[np.ndarray, "block run"], first: int
 ) -> Difference:
-    """The difference of one metric.
+    """The difference of one metric between two recipes.
 
     Args:
         name: of the metric.
         values: of all runs of both recipes, on all their images.
         left_out: the same without each block of images.
         first: how many of the runs are the first recipe's; they come first.
+
+    Returns:
+        Second minus first; bounds and p-value are NaN where nothing varies.
     """
     a, b = slice(first), slice(first, None)
     blocks = len(left_out)
@@ -161,7 +167,7 @@ def nested_difference(
 def compare_by_split(
     first: Sequence[RunPredictions], second: Sequence[RunPredictions], test_share: float
 ) -> dict[str, Difference]:
-    """The same where each seed had a split of its own: runs of one seed, and so of the same test images, are pairs.
+    """Compares two recipes where each seed had a split of its own: runs on the same split are pairs.
 
     The splits come from one set of images, so that the pairs aren't independent: the corrected resampled t-test (Nadeau
     and Bengio 2003).
@@ -169,7 +175,10 @@ def compare_by_split(
     Args:
         first: runs of one recipe.
         second: runs of the other one on the same splits, in the same order; at least two.
-        test_share: test images for each training image.
+        test_share: test images per training image.
+
+    Returns:
+        How much higher each metric of the second recipe is.
     """
     values = np.array([[_values(run) for run in runs] for runs in (first, second)])
     differences = values[1] - values[0]

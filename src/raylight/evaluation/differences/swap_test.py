@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from raylight.evaluation.bootstrap import CHUNK_ELEMENTS
 from raylight.evaluation.definitions.weighted import WeightedMetrics
+from raylight.evaluation.intervals import unit_numbers
 from raylight.evaluation.predictions import LabelledPredictions
 
 ROUNDING = 1e-6
@@ -48,6 +49,13 @@ def swapped_differences(
 def swap_p_value(value: float, swapped: Float[np.ndarray, " swap"]) -> float:
     """Two-sided p-value: the share of swaps, including the observed outputs, with a difference at least as large.
 
+    Args:
+        value: the observed difference.
+        swapped: differences under random swaps; NaN is ignored.
+
+    Returns:
+        Above 0, at most 1.
+
     Example:
         >>> swap_p_value(0.3, np.array([0.1, -0.3, 0.2]))
         0.5
@@ -57,7 +65,20 @@ def swap_p_value(value: float, swapped: Float[np.ndarray, " swap"]) -> float:
 
 
 def critical_difference(swapped: Float[np.ndarray, " swap"], level: float = 0.05) -> float:
-    """The largest difference whose p-value isn't below ``level``; infinite with too few swaps to reach it."""
+    """The largest difference whose p-value isn't below a level.
+
+    Args:
+        swapped: differences under random swaps; NaN is ignored.
+        level: of significance, 0 to 1.
+
+    Returns:
+        A size without sign; infinite with too few swaps to reach the level.
+
+    Example:
+        >>> swapped = np.arange(1, 100) / 100
+        >>> round(critical_difference(swapped), 2), swap_p_value(0.96, swapped), swap_p_value(0.97, swapped)
+        (0.96, 0.05, 0.04)
+    """
     finite = np.sort(np.abs(swapped[np.isfinite(swapped)]))
     # p is below the level from a rank of this on, counting the observed difference as one of them.
     rank = math.ceil(level * (1 + len(finite))) - 1
@@ -80,8 +101,18 @@ def _stacked(first: LabelledPredictions, second: LabelledPredictions) -> Weighte
 def random_swaps(
     n: int, groups: Int[np.ndarray, " image"] | None, n_swaps: int, seed: int
 ) -> Iterator[Float[np.ndarray, "swap image"]]:
-    """Chunks of rows: 1 where an image keeps its outputs, 0 where they are swapped."""
-    units = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    """Random swaps of two models' outputs, for all images of a group together.
+
+    Args:
+        n: number of images.
+        groups: group number of each image; ``None`` if images are independent.
+        n_swaps: number of rows over all chunks.
+        seed: the same seed gives the same swaps.
+
+    Yields:
+        Chunks of rows, float32: 1 where an image keeps its outputs, 0 where they are swapped.
+    """
+    units = unit_numbers(groups, n)
     rng = np.random.default_rng(seed)
     chunk = max(1, CHUNK_ELEMENTS // (2 * n))
     for start in range(0, n_swaps, chunk):

@@ -64,13 +64,13 @@ def probabilities_figure(predictions: Predictions, threshold: float | None = Non
     labelled = predictions.labelled()
     figure, panels = panel(4.6, [1, 1])
     for ax, k, colour in zip(panels, (labelled.positive, 1 - labelled.positive), (BLUE, VERMILLION), strict=True):
-        claimed = labelled.probabilities[labelled.labels == k, labelled.positive]
-        ax.hist(claimed, np.linspace(0, 1, 21), color=colour, alpha=0.75, edgecolor="white")
+        predicted = labelled.probabilities[labelled.labels == k, labelled.positive]
+        ax.hist(predicted, np.linspace(0, 1, 21), color=colour, alpha=0.75, edgecolor="white")
         _mark(ax, threshold)
         ax.set_ylabel("images", fontsize=13, color=INK)
         ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
         ax.set_xlim(0, 1)
-        name = f"{shorten(predictions.class_names[k], 30)}, {len(claimed):,} images"
+        name = f"{shorten(predictions.class_names[k], 30)}, {len(predicted):,} images"
         ax.set_title(name, loc="right", fontsize=12, color=colour, parse_math=False)
     panels[-1].xaxis.set_major_formatter(PercentFormatter(1))
     claim = f"predicted probability of {shorten(predictions.positive_class, 30)}"

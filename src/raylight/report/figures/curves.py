@@ -123,7 +123,7 @@ def reliability_figure(
         bins = reliability(who, 10 if len(who) >= 200 else 5)
         whiskers = np.abs(np.stack([bins.observed - bins.low, bins.high - bins.observed]))
         ax.errorbar(
-            bins.claimed + shift,
+            bins.predicted + shift,
             bins.observed,
             yerr=whiskers,
             color=colour,
@@ -134,9 +134,9 @@ def reliability_figure(
             capsize=3,
             label=f"{label}ECE {error:.3f}",
         )
-        claimed, truth = who.labelled().confidences()
-        ax.plot(*smooth(claimed, truth.astype(np.float64)), color=colour, linewidth=1.2, linestyle=DASHED, zorder=1)
-        below.hist(claimed, edges, histtype="step", color=colour, linewidth=2)
+        predicted, truth = who.labelled().confidences()
+        ax.plot(*smooth(predicted, truth.astype(np.float64)), color=colour, linewidth=1.2, linestyle=DASHED, zorder=1)
+        below.hist(predicted, edges, histtype="step", color=colour, linewidth=2)
     two = len(predictions.class_names) == 2
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(-0.02, 1.02)
@@ -145,7 +145,7 @@ def reliability_figure(
     below.xaxis.set_major_formatter(PercentFormatter(1))
     below.set_ylabel("images", fontsize=13, color=INK)
     name = shorten(predictions.positive_class, 30)
-    claim = f"claimed probability of {name}" if two else "claimed probability of the predicted class"
+    claim = f"predicted probability of {name}" if two else "predicted probability of the predicted class"
     below.set_xlabel(claim, fontsize=13, color=INK, parse_math=False)
     set_title(ax, "Reliability", pad=36)
     legend_above(ax, "lower left")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from raylight.evaluation.selection import selection_optimism
+from raylight.evaluation.differences.selection import selection_optimism
 
 
 def test_on_average_it_is_what_choosing_gained() -> None:

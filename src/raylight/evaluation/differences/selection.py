@@ -13,14 +13,14 @@ def selection_optimism(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> float:
-    """How much lower the chosen candidate's score is on new images than on those that chose it.
+    """How much lower the chosen candidate's score is on new images than on those that it was chosen on.
 
     In each bootstrap resample the best candidate is chosen on the images that were drawn and scored on those that were not;
     the mean of these scores estimates the score on new images (BBC-CV; Tsamardinos, Greasidou and Borboudakis 2018).
 
     Args:
-        criterion: per image; the candidate with the highest mean is chosen.
-        reported: per image; its mean is the reported score.
+        criterion: of each candidate on each image; the candidate with the highest mean is chosen.
+        reported: of each candidate on each image; its mean is the reported score.
         n_resamples: bootstrap resamples.
         seed: of the bootstrap.
 
