@@ -100,10 +100,7 @@ def _fit(
     offset: Float[np.ndarray, " image"] | None,
     groups: Int[np.ndarray, " image"] | None,
 ) -> tuple[float, Interval]:
-    """The first coefficient of a logistic regression, with its interval.
-
-    BFGS comes first: of probabilities close to 0 and 1 the steps of iteratively reweighted least squares overshoot.
-    """
+    """The first coefficient of a logistic regression, with its interval."""
     import statsmodels.api as sm
     from scipy.optimize import minimize
 
@@ -113,6 +110,7 @@ def _fit(
         scores = base + columns @ coefficients
         return float((np.logaddexp(0, scores) - truth * scores).sum()), columns.T @ (expit(scores) - truth)
 
+    # BFGS finds the start: for probabilities close to 0 and 1, iteratively reweighted least squares overshoots.
     start = minimize(loss, np.zeros(columns.shape[1]), jac=True, method="BFGS").x
     model = sm.GLM(truth, columns, family=sm.families.Binomial(), offset=offset)
     robust = {} if groups is None else {"cov_type": "cluster", "cov_kwds": {"groups": groups}}
