@@ -1,7 +1,7 @@
 """Reading each file of a data set once: status, size, hash, thumbnail; cached per root.
 
-Each file is hashed, its header is parsed, and it is decoded to a thumbnail, which also finds broken files. A file whose size
-and modification time are unchanged isn't read again. Not here: labels and splits (``index``), decoding (``decode/``).
+Each file is hashed, its header is parsed, and it is decoded to a thumbnail, which also finds broken files. A file with the
+same size and modification time as before isn't read again. Not here: labels and splits (``index``), decoding (``decode/``).
 """
 
 import hashlib
@@ -52,20 +52,22 @@ FACTS = pa.schema(
 )
 """Columns of a scan. ``width`` and ``height`` are as stored, before any rotation; ``mode`` and ``format`` are Pillow's names;
 ``status`` is ok or bad; ``reason`` says why a file is bad, ``note`` names a peculiarity of a good one; ``patient`` is a hash
-of whom a DICOM file shows, keyed with a secret of this machine's, and leaves the cache only as a number (``index.py``)."""
+of a DICOM file's patient, keyed with a secret of this machine, and never leaves the cache (see ``index.py``)."""
 
 THUMBNAIL_SIZE = 32
 LARGEST_FILE = 500_000_000
 """Bytes; larger files are rejected without reading them into memory."""
 
-_MEMORY_VERSION = 4
+_CACHE_VERSION = 4
 _THUMBNAIL = (THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
 _PALE = 224
-"""What 15 of 255 of an ink, of black and of transparency leave of white is more: 225."""
-_NEVER = -1
-_WINDOW = 2048
-_AT_ONCE = 8
-"""Files per task of a thread: with one each, a sixth of the time would go into scheduling."""
+"""15 of 255 of an ink, of black and of transparency together darken white to 225, which is still above this."""
+_UNKNOWN = -1
+"""Size or modification time of a file that has to be read again."""
+_BLOCK = 2048
+"""Files whose thumbnails are in memory at a time."""
+_FILES_PER_TASK = 8
+"""With one file per task of a thread, scheduling would take a sixth of the time."""
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +80,12 @@ def scan_files(
     workers: int,
     on_progress: Callable[[int], None] | None = None,
 ) -> "Scan":
-    """Scans files; reads only those that are new or have changed.
+    """Scans files, but reads only those that are new or have changed.
 
     Args:
         root: folder that paths are relative to.
         layout: of the data set; each layout of a root has a cache of its own.
-        paths: of the files.
+        paths: of the files, relative to the root.
         folder: where scans are cached.
         workers: number of files read in parallel.
         on_progress: called with the number of files done since the last call.
@@ -118,23 +120,31 @@ class _Facts(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """Facts and thumbnails of some files, row by row."""
+    """Facts about files, with the columns of ``FACTS``, and their thumbnails, row by row."""
 
     facts: pa.Table
     thumbnails: UInt8[np.ndarray, "file 32 32 3"]
 
-    def unchanged(
-        self, root: AnyPath, paths: Sequence[str], shown: Sequence[str], pool: ThreadPoolExecutor
-    ) -> Int64[np.ndarray, " file"]:
-        """The row of each file that hasn't changed since; -1 for the others."""
+    def unchanged(self, root: AnyPath, paths: Sequence[str], pool: ThreadPoolExecutor) -> Int64[np.ndarray, " file"]:
+        """Finds the files that haven't changed since this scan.
+
+        Args:
+            root: folder that paths are relative to.
+            paths: of the files.
+            pool: threads to ask for sizes and modification times.
+
+        Returns:
+            The row of each unchanged file; -1 for new and changed ones.
+        """
         if not self.facts.num_rows:
             return np.full(len(paths), -1)
-        found = pc.index_in(pa.array(shown, pa.string()), value_set=self.facts.column("path")).fill_null(-1)
+        names = pa.array([printable(path) for path in paths], pa.string())
+        found = pc.index_in(names, value_set=self.facts.column("path")).fill_null(-1)
         rows = np.array(found.to_numpy(), dtype=np.int64)
         now = np.array(_sizes_and_times(root, paths, pool), dtype=np.int64)
-        before = [self.facts.column(name).fill_null(_NEVER).to_numpy() for name in ("bytes", "mtime_ns")]
-        then = np.stack(before, axis=1)[rows]
-        same = ((then == now) | (now[:, :1] == NO_SIZE) & [True, False]).all(axis=1) & (now[:, 1] != _NEVER)
+        columns = [self.facts.column(name).fill_null(_UNKNOWN).to_numpy() for name in ("bytes", "mtime_ns")]
+        before = np.stack(columns, axis=1)[rows]
+        same = ((before == now) | (now[:, :1] == NO_SIZE) & [True, False]).all(axis=1) & (now[:, 1] != _UNKNOWN)
         return np.where((rows >= 0) & same, rows, -1)
 
     def scan(
@@ -146,23 +156,35 @@ class Scan(NamedTuple):
         on_progress: Callable[[int], None] | None,
         secret: bytes,
     ) -> "Scan":
-        """A scan of some files: known rows are taken over, the files of the others (-1) are read."""
+        """Scans some files; those that this scan has a row of aren't read.
+
+        Args:
+            root: folder that paths are relative to.
+            paths: of the files.
+            rows: row of each file in this scan; -1 for files to read.
+            pool: threads to read with.
+            on_progress: called with the number of files read since the last call.
+            secret: key of the patients' hashes.
+
+        Returns:
+            A scan of these files, in their order.
+        """
         old, new = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
         thumbnails = blank_thumbnails(len(paths))
         thumbnails[old] = self.thumbnails[rows[old]]
         read: list[_Facts] = []
-        parts = [new[start : start + _AT_ONCE] for start in range(0, len(new), _AT_ONCE)]
-        looks = pool.map(lambda part: [_read_file(root, paths[position], secret) for position in part], parts)
-        for part, seen in zip(parts, looks, strict=True):
-            for position, (facts, thumbnail) in zip(part, seen, strict=True):
+        parts = [new[start : start + _FILES_PER_TASK] for start in range(0, len(new), _FILES_PER_TASK)]
+        results = pool.map(lambda part: [_read_file(root, paths[position], secret) for position in part], parts)
+        for part, result in zip(parts, results, strict=True):
+            for position, (facts, thumbnail) in zip(part, result, strict=True):
                 read.append(facts)
                 if thumbnail is not None:
                     thumbnails[position] = thumbnail
             if on_progress is not None:
                 on_progress(len(part))
         columns = [pa.array([facts[number] for facts in read], field.type) for number, field in enumerate(FACTS)]
-        both = pa.concat_tables([self.facts.take(pa.array(rows[old])), pa.table(columns, schema=FACTS)])
-        return Scan(both.take(pa.array(np.argsort(np.concatenate([old, new])))), thumbnails)
+        table = pa.concat_tables([self.facts.take(pa.array(rows[old])), pa.table(columns, schema=FACTS)])
+        return Scan(table.take(pa.array(np.argsort(np.concatenate([old, new])))), thumbnails)
 
 
 @dataclass(frozen=True)
@@ -197,28 +219,27 @@ class _ScanCache:
     ) -> Scan:
         """A scan of all files, in their order; only new and changed ones are read."""
         known = self.load()
-        shown = [printable(path) for path in paths]
         with ThreadPoolExecutor(max(1, workers)) as pool:
-            rows = known.unchanged(root, paths, shown, pool)
+            rows = known.unchanged(root, paths, pool)
             if on_progress is not None:
                 on_progress(int((rows >= 0).sum()))
             if np.array_equal(rows, np.arange(known.facts.num_rows)):
                 return known
             name = f"{self.key}-{uuid.uuid4().hex[:12]}.npy"
             facts = []
-            # Written block by block: a full disk raises here, whereas a memory map would crash the process.
+            # Written block by block: on a full disk, a write raises, whereas a memory map would crash the process.
             with appearing_whole(self.folder / name) as temporary, temporary.open("wb") as file:
                 header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *_THUMBNAIL)}
                 np.lib.format.write_array_header_1_0(file, header)
-                for start in range(0, len(paths), _WINDOW):
-                    part = slice(start, start + _WINDOW)
-                    some, thumbnails = known.scan(root, paths[part], rows[part], pool, on_progress, self.secret)
-                    facts.append(some)
-                    file.write(thumbnails.tobytes())
+                for start in range(0, len(paths), _BLOCK):
+                    part = slice(start, start + _BLOCK)
+                    block = known.scan(root, paths[part], rows[part], pool, on_progress, self.secret)
+                    facts.append(block.facts)
+                    file.write(block.thumbnails.tobytes())
         table = pa.concat_tables(facts)
         with appearing_whole(self._table) as temporary:
             pq.write_table(table.replace_schema_metadata({b"thumbnails": name.encode()}), temporary)
-        # Nobody else writes under the lock: other files with this key are outdated, or left by a killed process.
+        # The lock is held, so other files with this key are outdated, or left by a killed process.
         for stale in [*self.folder.glob(f"{self.key}-*.npy"), *self.folder.glob(f".{self.key}*")]:
             if stale.name != name:
                 stale.unlink(missing_ok=True)
@@ -226,7 +247,7 @@ class _ScanCache:
 
 
 def _secret(folder: Path) -> bytes:
-    """The key of patients' hashes, made on first use; with another one, files that are known keep the hashes they have."""
+    """The key of the patients' hashes, made on first use. If it is lost, files scanned before keep their old hashes."""
     file = folder.with_name("patients.key")
     with FileLock(folder.with_name("patients.key.lock")):
         if not file.is_file():
@@ -235,25 +256,25 @@ def _secret(folder: Path) -> bytes:
 
 
 def _read_file(root: AnyPath, path: str, secret: bytes) -> tuple[_Facts, UInt8[np.ndarray, "32 32 3"] | None]:
-    """Facts about one file, and its thumbnail. Files that couldn't be read are tried again the next time."""
-    shown = printable(path)
-    if shown != path:
-        return _Facts(shown, _NEVER, reason="the name isn't valid UTF-8; rename the file"), None
+    """Facts about one file, and its thumbnail. A file that couldn't be read is tried again the next time."""
+    name = printable(path)
+    if name != path:
+        return _Facts(name, _UNKNOWN, reason="the name isn't valid UTF-8; rename the file"), None
     file = root / path
     try:
         status = file.stat()
         size, mtime_ns = status.st_size, status.st_mtime_ns
         if not stat.S_ISREG(status.st_mode):
-            return _Facts(path, _NEVER, reason="not a file"), None
+            return _Facts(path, _UNKNOWN, reason="not a file"), None
         if size > LARGEST_FILE:
             return _Facts(path, mtime_ns, size, reason=f"{size:,} bytes: too large for an image"), None
         data = file.read_bytes()
     except FileNotFoundError:
-        return _Facts(path, _NEVER, reason="no such file"), None
+        return _Facts(path, _UNKNOWN, reason="no such file"), None
     except OSError as error:
-        return _Facts(path, _NEVER, reason=f"can't be read: {error.strerror or error}"), None
+        return _Facts(path, _UNKNOWN, reason=f"can't be read: {error.strerror or error}"), None
     facts = _Facts(
-        path, mtime_ns if size in (len(data), NO_SIZE) else _NEVER, len(data), sha256=hashlib.sha256(data).hexdigest()
+        path, mtime_ns if size in (len(data), NO_SIZE) else _UNKNOWN, len(data), sha256=hashlib.sha256(data).hexdigest()
     )._replace(**_header(data))
     try:
         thumbnail = decode_image(data, DecodeSpec(THUMBNAIL_SIZE, "stretch"))
@@ -278,12 +299,12 @@ def _header(data: bytes) -> dict[str, Any]:
                 "height": picture.height,
                 "mode": picture.mode,
                 "format": "JPEG" if picture.format == "MPO" else picture.format,
-                # The further images of a JPEG are previews of the first one.
+                # Further images in a JPEG file are previews of the first one.
                 "note": "only the first of its frames or pages is used"
                 if picture.format != "MPO" and getattr(picture, "is_animated", False)
                 else None,
             }
-    except Exception:  # whatever is wrong with the file, decoding it gives the reason
+    except Exception:  # decoding the file then gives the reason
         return {}
 
 
@@ -291,26 +312,27 @@ def _sizes_and_times(root: AnyPath, paths: Sequence[str], pool: ThreadPoolExecut
     """Size and modification time of each file; from one listing of a remote root instead of a request per file."""
     if not isinstance(root, Path):
         found = root.entries(recursive=True)
-        return [(found[path].st_size, found[path].st_mtime_ns) if path in found else (_NEVER, _NEVER) for path in paths]
+        missing = (_UNKNOWN, _UNKNOWN)
+        return [(found[path].st_size, found[path].st_mtime_ns) if path in found else missing for path in paths]
     parts = (paths[start : start + 256] for start in range(0, len(paths), 256))
-    looks = pool.map(lambda part: [_size_and_time(root / path) for path in part], parts)
-    return [look for part in looks for look in part]
+    results = pool.map(lambda part: [_size_and_time(root / path) for path in part], parts)
+    return [result for part in results for result in part]
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
-    except OSError:  # reading the file gives the reason
-        return _NEVER, _NEVER
+    except OSError:  # reading the file then gives the reason
+        return _UNKNOWN, _UNKNOWN
     return status.st_size, status.st_mtime_ns
 
 
 def _key(root: AnyPath, layout: str) -> str:
     """Name of a root's cached scan."""
-    parts = [str(root), layout, _MEMORY_VERSION, CODE_VERSION, RESIZER, READERS]
+    parts = [str(root), layout, _CACHE_VERSION, CODE_VERSION, RESIZER, READERS]
     return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:20]
 
 
 def blank_thumbnails(count: int) -> UInt8[np.ndarray, "file 32 32 3"]:
-    """Black thumbnails, for files that have none."""
+    """Black thumbnails, for files that can't be decoded."""
     return np.zeros((count, *_THUMBNAIL), dtype=np.uint8)

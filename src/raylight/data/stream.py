@@ -1,4 +1,4 @@
-"""Decoding images anew in each epoch, for data that doesn't fit on the disk or mustn't be written to it.
+"""Decoding images again in each epoch, for data that doesn't fit on the disk or must not be written to it.
 
 The alternative to :mod:`raylight.data.cache`: the same function decodes the same bytes, so the images are identical, and
 each occurs once per epoch. Decoded images pass through a shuffle buffer. Memory use is bounded by the buffer and the
@@ -27,50 +27,50 @@ class StreamedSamples(Samples):
 
     Attributes:
         paths: of the files.
-        of: number of distinct images in all splits; ``rows`` refers to them.
+        n_distinct: number of distinct images in all splits; ``rows`` refers to them.
         spec: shape of each image.
         engine: what decodes.
-        buffer: images in the shuffle buffer; 0 for reading order.
+        buffer: number of images in the shuffle buffer; 0 for reading order.
     """
 
     paths: tuple[str, ...]
-    of: int
+    n_distinct: int
     spec: DecodeSpec
     engine: Engine
     buffer: int
 
     def __reduce__(self) -> tuple[Any, ...]:
-        settings = (self.paths, self.of, self.spec, self.engine, self.buffer)
+        settings = (self.paths, self.n_distinct, self.spec, self.engine, self.buffer)
         return StreamedSamples, (self.store, self.rows, self.targets, self.keys, *settings)
 
     @property
     def n_rows(self) -> int:
         """Number of rows that a store of these images would have."""
-        return self.of
+        return self.n_distinct
 
     def usage_order(self, read: Int64[np.ndarray, " sample"], seed: list[int]) -> Int64[np.ndarray, " sample"]:
-        """The order in which images leave the shuffle buffer."""
+        """See ``Samples``: the order in which images leave the shuffle buffer."""
         return buffered_order(read, self.buffer, np.random.default_rng([*seed, 1])) if self.buffer else read
 
     def images(
         self, wanted: Int64[np.ndarray, " wanted"], read: Int64[np.ndarray, " sample"]
     ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-        """Yields images in the order of use; those read earlier are kept until their turn."""
-        held: dict[int, UInt8[np.ndarray, "height width 3"]] = {}
-        arriving = self._decoded(read[np.isin(read, wanted)])
+        """See ``Samples``; images that are decoded before they are used are buffered."""
+        buffered: dict[int, UInt8[np.ndarray, "height width 3"]] = {}
+        blocks = self._decoded(read[np.isin(read, wanted)])
         for position in wanted.tolist():
-            while position not in held:
-                positions, pixels = next(arriving)
+            while position not in buffered:
+                positions, pixels = next(blocks)
                 # Copied, since a single image would keep its whole block in Ray's object store.
-                held |= zip(positions.tolist(), pixels.copy(), strict=True)
-            yield held.pop(position)
+                buffered |= zip(positions.tolist(), pixels.copy(), strict=True)
+            yield buffered.pop(position)
 
     def blocks(
         self, positions: Int64[np.ndarray, " chosen"], length: int | None = None
     ) -> Iterator[
         tuple[Int64[np.ndarray, " block"], UInt8[np.ndarray, "row height width 3"], Int64[np.ndarray, " block"]]
     ]:
-        """Yields decoded blocks, with the row of each image in them."""
+        """See ``Samples``; the arrays are decoded blocks."""
         for block, pixels in self._decoded(positions):
             step = length or max(len(block), 1)
             for start in range(0, len(block), step):
@@ -80,17 +80,13 @@ class StreamedSamples(Samples):
     def _decoded(
         self, positions: Int64[np.ndarray, " chosen"]
     ) -> Iterator[tuple[Int64[np.ndarray, " block"], UInt8[np.ndarray, "block height width 3"]]]:
-        """Decodes images in order.
-
-        Raises:
-            DataError: a file has changed since it was indexed; leaving it out would change the training.
-        """
+        """Decodes images in order, block by block; a file that has changed is an error, since training would change, too."""
         paths, digests = [self.paths[i] for i in positions], [self.keys[i] for i in positions]
         for block in decode_files(paths, self.spec, self.engine, digests, in_order=True):
-            for place, why in zip(block.positions.tolist(), block.reasons, strict=True):
-                if why is not None:
+            for position, reason in zip(block.positions.tolist(), block.reasons, strict=True):
+                if reason is not None:
                     raise DataError(
-                        f"{paths[place]}: {why}. With data.feed=stream the files must not change until the run ends; "
+                        f"{paths[position]}: {reason}. With data.feed=stream the files must not change until the run ends; "
                         "restore it and continue with raylight resume RUN, or start a new run"
                     )
             yield positions[block.positions], block.pixels
@@ -98,13 +94,13 @@ class StreamedSamples(Samples):
 
 @dataclass(frozen=True)
 class Stream:
-    """Makes the samples of a data set without storing its images.
+    """Makes the samples of a data set without storing its images; takes the place of ``ImageCache``.
 
     Attributes:
         index: the files.
         spec: shape of each image.
         engine: what decodes.
-        buffer: ``data.shuffle_buffer``.
+        buffer: number of images in the shuffle buffer (``data.shuffle_buffer``).
     """
 
     index: Index
@@ -126,7 +122,7 @@ class Stream:
             targets=part.targets(),
             keys=tuple(keys),
             paths=tuple(str(part.root / path) for path in part.column("path")),
-            of=len(digests),
+            n_distinct=len(digests),
             spec=self.spec,
             engine=self.engine,
             buffer=self.buffer,
@@ -146,17 +142,21 @@ def buffered_order(
         size: of the buffer, at least 1.
         generator: source of the draws.
 
-    >>> buffered_order(np.arange(6), 3, np.random.default_rng(0))
-    array([2, 1, 4, 0, 3, 5])
+    Returns:
+        The same positions, shuffled.
+
+    Example:
+        >>> buffered_order(np.arange(6), 3, np.random.default_rng(0))
+        array([2, 1, 4, 0, 3, 5])
     """
-    buffer, left = order[:size].copy(), np.empty_like(order)
+    buffer, shuffled = order[:size].copy(), np.empty_like(order)
     draws = generator.integers(0, np.minimum(size, np.arange(len(order), 0, -1)))
     filled = len(buffer)
-    for turn, draw in enumerate(draws.tolist()):
-        left[turn] = buffer[draw]
-        if turn + size < len(order):
-            buffer[draw] = order[turn + size]
+    for step, draw in enumerate(draws.tolist()):
+        shuffled[step] = buffer[draw]
+        if step + size < len(order):
+            buffer[draw] = order[step + size]
         else:
             filled -= 1
             buffer[draw] = buffer[filled]
-    return left
+    return shuffled

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raylight.data.decode.blocks import block_of, decode_rows, read, split
+from raylight.data.decode.blocks import block_of, decode_rows, read_checked, split_files
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError
@@ -28,7 +28,7 @@ def test_blocks_keep_all_workers_busy_and_fit_the_memory(
     files: int, workers: int, megabytes: float, length: int
 ) -> None:
     paths = [f"{i}.jpg" for i in range(files)]
-    blocks = list(split(paths, None, SPEC, workers, round(1e6 * megabytes)))
+    blocks = list(split_files(paths, None, SPEC, workers, round(1e6 * megabytes)))
     assert np.concatenate([block.positions for block in blocks]).tolist() == list(range(files))
     assert [path for block in blocks for path in block.paths] == paths
     assert {len(block.positions) for block in blocks[:-1]} == {length}
@@ -51,6 +51,6 @@ def test_a_bad_file_has_a_reason_and_takes_no_place_among_the_pixels(tmp_path: P
 def test_a_file_is_read_only_with_the_content_that_was_indexed(tmp_path: Path) -> None:
     file = tmp_path / "a.bin"
     file.write_bytes(b"content")
-    assert read(str(file), "") == read(str(file), sha256(b"content").hexdigest()) == b"content"
+    assert read_checked(str(file), "") == read_checked(str(file), sha256(b"content").hexdigest()) == b"content"
     with pytest.raises(BadImageError, match="changed since it was indexed"):
-        read(str(file), sha256(b"another").hexdigest())
+        read_checked(str(file), sha256(b"another").hexdigest())

@@ -165,13 +165,13 @@ def test_a_film_is_resized_as_a_png_of_it_would_be() -> None:
     [
         (
             "examples_ybr_color.dcm",
-            "a DICOM file of 30 frames (Ultrasound Multi-frame Image Storage); export those that",
+            "a DICOM file of 30 frames (Ultrasound Multi-frame Image Storage); export the ones",
         ),
-        ("rtplan.dcm", "a DICOM file without a picture (RT Plan Storage)"),
+        ("rtplan.dcm", "a DICOM file without an image (RT Plan Storage)"),
         ("MR_truncated.dcm", "a DICOM file that can't be decoded (Explicit VR Little Endian): The number of bytes"),
         ("badVR.dcm", "a damaged DICOM file: invalid literal"),
         ("JPEG-lossy.dcm", "a DICOM file that can't be decoded (JPEG Extended (Process 2 and 4))"),
-        ("SC_rgb_rle_32bit.dcm", "a DICOM file with 32 bits a colour"),
+        ("SC_rgb_rle_32bit.dcm", "a DICOM file with 32 bits per colour"),
     ],
 )
 def test_what_is_no_single_picture_is_refused_with_the_reason(name: str, reason: str) -> None:

@@ -69,8 +69,8 @@ def test_threads_wait_for_whoever_takes_the_results(files: list[Path], monkeypat
     monkeypatch.setattr(engines, "THREAD_BLOCK", 40 * 40 * 3)
     decoded = decode_files(files[:60] * 20, SPEC, THREADS)
     opened: list[str] = []
-    read = blocks.read
-    monkeypatch.setattr(blocks, "read", lambda path, digest: opened.append(path) or read(path, digest))
+    read = blocks.read_checked
+    monkeypatch.setattr(blocks, "read_checked", lambda path, digest: opened.append(path) or read(path, digest))
     for handed_over, block in enumerate(decoded, start=1):
         assert len(block.positions) == 1
         assert len(opened) <= handed_over + 4

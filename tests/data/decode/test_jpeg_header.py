@@ -30,8 +30,8 @@ def test_the_header_is_what_pillow_wrote(mode: str, components: int, progressive
     header = read_jpeg_header(data)
     assert (header.width, header.height, header.components) == (150, 100, components)
     assert header.progressive == header.multiple_scans == progressive
-    assert [note[:6] for note in header.notes] == [b"Exif\0\0"]
-    assert header.unknown_jfif_at is None
+    assert [segment[:6] for segment in header.metadata] == [b"Exif\0\0"]
+    assert header.unknown_jfif_offset is None
 
 
 def test_a_header_that_is_cut_off_anywhere_is_refused() -> None:

@@ -19,7 +19,7 @@ FOREIGN = {
     "a git-annex pointer": b"/annex/objects/SHA256E-s1--00.jpg\n",
     "a PDF document": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3",
     "a ZIP archive": b"PK\x03\x04" + bytes(100),
-    "macOS's notes on a file": b"\0\x05\x16\x07" + bytes(100),
+    "macOS's metadata of a file": b"\0\x05\x16\x07" + bytes(100),
 }
 
 
@@ -65,10 +65,10 @@ def tiff(
         (tiff(8, (16,) * 3), "CIELAB, 3 x 16-bit integers"),
         (tiff(3, (16,)), "a palette, 1 x 16-bit integers"),
         (tiff(32803, (16,)), "a camera's colour filters (raw), 1 x 16-bit integers"),
-        (tiff(2, (8,) * 3, compression=34887), "compressed by a method (34887) that isn't known here"),
+        (tiff(2, (8,) * 3, compression=34887), "compressed by an unknown method (34887)"),
         (tiff(1, (8,), numbers=2), "grey, 1 x 8-bit signed integers, whose range isn't known"),
         (tiff(1, (16,), numbers=2), "grey, 1 x 16-bit signed integers, whose range isn't known"),
-        (tiff(2, (8,) * 3, planes=2), "announces 3 channels one after the other, the file holds 1"),
+        (tiff(2, (8,) * 3, planes=2), "announces 3 channels, stored separately, the file holds 1"),
     ],
 )
 def test_a_tiff_that_is_not_read_is_described(data: bytes, reason: str) -> None:

@@ -27,7 +27,7 @@ def test_a_crop_that_is_wider_than_high_covers_its_frame() -> None:
     # With a margin: the frame is 60 x 120, so that 5/6 of its height and width are kept.
     assert DecodeSpec((50, 100), "crop", 60).box(240, 120) == (20, 10, 220, 110)
     assert DecodeSpec((50, 100), "stretch", 60).box(120, 600) == (10, 50, 110, 550)
-    assert DecodeSpec((100, 50), "crop", 50).box(400, 400) == (100, 0, 300, 400) == wide.turned().box(400, 400)
+    assert DecodeSpec((100, 50), "crop", 50).box(400, 400) == (100, 0, 300, 400) == wide.transposed().box(400, 400)
 
 
 def test_a_padded_picture_fits_into_its_frame() -> None:
@@ -41,11 +41,11 @@ def test_a_padded_picture_fits_into_its_frame() -> None:
 
 def test_a_picture_is_reduced_as_far_as_its_frame_allows() -> None:
     wide, frame = DecodeSpec((50, 100), "stretch"), DecodeSpec((50, 100), "pad")
-    assert wide.reduces(400, 200, 4)
-    assert not wide.reduces(399, 200, 4)
-    assert not wide.reduces(400, 199, 4)
-    assert frame.reduces(400, 10, 4)  # 100 x 2 pixels are made of it
-    assert not frame.reduces(399, 199, 4)
+    assert wide.downscales(400, 200, 4)
+    assert not wide.downscales(399, 200, 4)
+    assert not wide.downscales(400, 199, 4)
+    assert frame.downscales(400, 10, 4)  # 100 x 2 pixels are made of it
+    assert not frame.downscales(399, 199, 4)
 
 
 def test_a_view_keeps_the_proportion() -> None:

@@ -57,7 +57,7 @@ def test_a_source_is_asked_once_for_its_images(tmp_path: Path, monkeypatch: pyte
     ("fault", "message"),
     [
         ("raises", r"entries\(\): RuntimeError: the database is down$"),
-        ("list", r"entries\(\) gave a list; expected a pyarrow\.Table"),
+        ("list", r"entries\(\) returned a list; expected a pyarrow\.Table"),
         ("no label", r"has no column label; it has key, group, split, age"),
         ("empty label", "row 2 has no label"),
         ("twice", "row 3 has the key 'square/1' of an earlier row"),
@@ -82,5 +82,5 @@ def test_a_source_is_checked_before_work() -> None:
 
 @pytest.mark.parametrize("source", [Parquet, TarShards])
 def test_packed_files_elsewhere_are_refused_with_what_can_be_done(source: type) -> None:
-    with pytest.raises(DataError, match=r"data\.root=s3://bucket/photos: .* of this machine alone; copy them here"):
+    with pytest.raises(DataError, match=r"data\.root=s3://bucket/photos: .* of this machine; copy them here"):
         source("s3://bucket/photos").entries()

@@ -19,11 +19,10 @@ from raylight.machine import keep_freed_memory
 from raylight.storage.remote import AnyPath, to_path
 
 TRANSIENT_REASONS: Final = ("can't be read", "changed since it was indexed")
-"""How the reasons of transient errors begin, which say nothing about a file's content."""
-
+"""How the reasons of transient errors begin; such errors say nothing about a file's content."""
 
 MIN_BLOCKS_PER_WORKER: Final = 4
-"""Where there are enough files; so that all workers finish at about the same time."""
+"""As long as there are enough files; so that all workers finish at about the same time."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Engine:
 
     Attributes:
         name: ``threads`` or ``ray``.
-        workers: tasks at a time; ``None`` for one per core.
+        workers: number of tasks at a time; ``None`` for one per core.
         ray: the session that ``ray`` starts or joins.
     """
 
@@ -54,11 +53,11 @@ class DecodedBlock:
     """The result of decoding some of the files.
 
     Attributes:
-        positions: positions of these files in ``paths``.
-        pixels: the images that are ``ok``, in the order of ``positions``.
+        positions: positions of these files among all that are decoded.
+        pixels: the images that are ``ok``, in the order of ``positions``; RGB, 0 to 255.
         ok: whether each file is a usable image.
         reasons: why a file isn't usable, else ``None``.
-        written: whether a worker has written the images to their destination; ``pixels`` is empty then.
+        written: whether a worker has already written the images to their destination; then ``pixels`` is empty.
     """
 
     positions: Int64[np.ndarray, " file"]
@@ -70,12 +69,12 @@ class DecodedBlock:
 
 @dataclass(frozen=True)
 class Destination:
-    """A file of images for workers that can reach it to write to.
+    """An array file that workers write images to directly, if they can reach it.
 
     Attributes:
-        file: its name must be unique over all machines, since workers recognise it by its name.
+        file: its path; unique over all machines, since workers recognise the file by it.
         offset: of the first row, in bytes.
-        rows: row of each file's image.
+        rows: row of each image in the array.
     """
 
     file: Path
@@ -84,28 +83,43 @@ class Destination:
 
 
 @dataclass(frozen=True)
-class Files:
-    """The files of one block, not yet decoded."""
+class FileBlock:
+    """Some of the files, not yet decoded.
+
+    Attributes:
+        positions: positions of these files among all that are decoded.
+        paths: of the files.
+        digests: expected SHA-256 of each file; ``""`` accepts any content.
+    """
 
     positions: Int64[np.ndarray, " file"]
     paths: tuple[str, ...]
     digests: tuple[str, ...]
-    """``""`` accepts any content."""
 
 
-def split(
+def split_files(
     paths: Sequence[AnyPath | str],
     digests: Sequence[str] | None,
     spec: DecodeSpec,
     workers: int,
-    most_bytes: int,
-) -> Iterator[Files]:
-    """Splits the files into blocks that fit into memory and keep all workers busy."""
-    fitting = most_bytes // spec.image_bytes
-    length = max(min(fitting, len(paths) // (workers * MIN_BLOCKS_PER_WORKER)), 1)
+    max_bytes: int,
+) -> Iterator[FileBlock]:
+    """Splits files into blocks that fit into memory and keep all workers busy.
+
+    Args:
+        paths: of all files.
+        digests: expected SHA-256 of each file; ``None`` accepts any content.
+        spec: shape of each image.
+        workers: number of blocks decoded at a time.
+        max_bytes: maximum decoded size of a block; at least one image is in it.
+
+    Yields:
+        Blocks of neighbouring files that together contain each file once.
+    """
+    length = max(min(max_bytes // spec.image_bytes, len(paths) // (workers * MIN_BLOCKS_PER_WORKER)), 1)
     for start in range(0, len(paths), length):
         stop = min(start + length, len(paths))
-        yield Files(
+        yield FileBlock(
             np.arange(start, stop),
             tuple(str(path) for path in paths[start:stop]),
             tuple(digests[start:stop]) if digests is not None else ("",) * (stop - start),
@@ -115,13 +129,22 @@ def split(
 def decode_rows(
     paths: Sequence[str], digests: Sequence[str], spec: DecodeSpec
 ) -> tuple[UInt8[np.ndarray, "file height width 3"], list[str | None]]:
-    """Reads and decodes files one after the other; an unusable file gives zeros and a reason."""
+    """Reads and decodes files one after the other.
+
+    Args:
+        paths: of the files, or their URIs.
+        digests: expected SHA-256 of each file; ``""`` accepts any content.
+        spec: shape of each image.
+
+    Returns:
+        The images, RGB, 0 to 255, black where a file is unusable; and why a file is unusable, else ``None``.
+    """
     keep_freed_memory()
     pixels = np.zeros((len(paths), *spec.image_shape), np.uint8)
     reasons: list[str | None] = [None] * len(paths)
     for row, (path, digest) in enumerate(zip(paths, digests, strict=True)):
         try:
-            decode_image(read(path, digest), spec, pixels[row])
+            decode_image(read_checked(path, digest), spec, pixels[row])
         except BadImageError as error:
             reasons[row] = str(error)
     return pixels, reasons
@@ -132,16 +155,32 @@ def block_of(
     pixels: UInt8[np.ndarray, "file height width 3"],
     reasons: Sequence[str | None],
 ) -> DecodedBlock:
-    """The result for these files, without the pixels of the unusable ones."""
+    """Puts the result for some files together, without the pixels of the unusable ones.
+
+    Args:
+        positions: positions of these files among all that are decoded.
+        pixels: an image per file, RGB, 0 to 255.
+        reasons: why a file is unusable, else ``None``.
+
+    Returns:
+        The block.
+    """
     ok = np.array([reason is None for reason in reasons])
     return DecodedBlock(positions, pixels if ok.all() else pixels[ok], ok, tuple(reasons))
 
 
-def read(path: str, digest: str) -> bytes:
-    """Reads a file.
+def read_checked(path: str, digest: str) -> bytes:
+    """Reads a file and compares its checksum.
+
+    Args:
+        path: of the file, or its URI.
+        digest: expected SHA-256, in hexadecimal; ``""`` accepts any content.
+
+    Returns:
+        Its content.
 
     Raises:
-        BadImageError: it can't be read, or its SHA-256 isn't the expected one.
+        BadImageError: it can't be read, or its SHA-256 isn't the expected one; the message is one of ``TRANSIENT_REASONS``.
     """
     try:
         if is_uri(path):

@@ -1,9 +1,9 @@
 """Decoding many files, on the cores of this machine or of a Ray cluster.
 
-Covers reading, decoding with :func:`raylight.data.decode.image.decode_image`, and quarantining unusable files.
-Both engines call the same function on the same bytes, so their results are identical. Memory use is constant: only
-a few blocks exist at a time. Storing pixels is up to :mod:`raylight.data.cache`, but where Ray's workers can reach its
-file they write to it directly (:mod:`raylight.data.decode.with_ray`).
+Reads files, decodes them with :func:`raylight.data.decode.image.decode_image`, and reports unusable ones. Both engines call
+the same function on the same bytes, so their results are identical. Memory use is constant: only a few blocks exist at a
+time. :mod:`raylight.data.cache` stores the pixels; Ray's workers write them to its file directly where they can reach it
+(:mod:`raylight.data.decode.with_ray`).
 """
 
 import itertools
@@ -14,7 +14,16 @@ from typing import Final
 
 import numpy as np
 
-from raylight.data.decode.blocks import THREADS, DecodedBlock, Destination, Engine, Files, block_of, decode_rows, split
+from raylight.data.decode.blocks import (
+    THREADS,
+    DecodedBlock,
+    Destination,
+    Engine,
+    FileBlock,
+    block_of,
+    decode_rows,
+    split_files,
+)
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.decode.with_ray import with_ray
 from raylight.machine import usable_cpus
@@ -34,9 +43,8 @@ def decode_files(
 ) -> Iterator[DecodedBlock]:
     """Decodes files, each exactly once, in blocks of bounded size.
 
-    A file that is missing, unreadable or not an image is reported with the reason, and decoding goes on. Blocks come in
-    order with threads, in any order with Ray unless ``in_order``. If a worker or node of a Ray cluster
-    fails, others take over its files.
+    A file that is missing, unreadable or not an image is reported with the reason, and decoding goes on. If a worker or node
+    of a Ray cluster fails, others take over its files.
 
     Args:
         paths: the files, or their URIs; with a Ray cluster, as its nodes see them.
@@ -45,10 +53,10 @@ def decode_files(
         digests: expected SHA-256 of each file, in hexadecimal; a file with another one is reported as changed. ``None``
             accepts any content.
         into: where Ray's workers may write the images directly.
-        in_order: keep Ray's blocks in order, too; at most a few of them are held back.
+        in_order: keep the blocks of ``ray`` in order, too; a few may have to wait for an earlier one.
 
     Returns:
-        Blocks that together contain each file once.
+        Blocks that together contain each file once; in order with ``threads`` or ``in_order``.
 
     Raises:
         RaylightError: Ray can't start, its cluster isn't suitable, or decoding in it failed.
@@ -62,16 +70,16 @@ def _with_threads(
     paths: Sequence[AnyPath | str], digests: Sequence[str] | None, spec: DecodeSpec, workers: int
 ) -> Iterator[DecodedBlock]:
     """Decodes in a thread pool, at most two blocks per thread ahead of the consumer."""
-    work = split(paths, digests, spec, workers, THREAD_BLOCK)
+    blocks = split_files(paths, digests, spec, workers, THREAD_BLOCK)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    pending: deque[tuple[Files, Future[tuple[np.ndarray, list[str | None]]]]] = deque()
+    pending: deque[tuple[FileBlock, Future[tuple[np.ndarray, list[str | None]]]]] = deque()
     try:
         while True:
-            for files in itertools.islice(work, 2 * workers - len(pending)):
-                pending.append((files, pool.submit(decode_rows, files.paths, files.digests, spec)))
+            for block in itertools.islice(blocks, 2 * workers - len(pending)):
+                pending.append((block, pool.submit(decode_rows, block.paths, block.digests, spec)))
             if not pending:
                 return
-            files, result = pending.popleft()
-            yield block_of(files.positions, *result.result())
+            block, result = pending.popleft()
+            yield block_of(block.positions, *result.result())
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Checks that Pillow doesn't make: whether a PNG or TIFF file holds all the pixels that its header announces.
+"""Checks that Pillow lacks: whether a PNG or TIFF file holds all the pixels that its header announces.
 
 Pillow shows missing pixels as black. The data of a PNG may end early although all checksums are right; a TIFF may have too
 few strips, and Pillow ignores the strips' checksums. Not here: all other checks (:mod:`raylight.data.decode.image`).
@@ -18,21 +18,22 @@ _CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Channels of each colour type of a PNG (PNG specification, 11.2.1)."""
 
 _PASSES: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""First column, first row, and steps of both, of the seven passes of an interlaced PNG (8.2)."""
+"""First column, first row, column step and row step of the seven passes of an interlaced PNG (8.2)."""
 
 _BITS, _COMPRESSION, _COLOURS, _OFFSETS, _COUNTS = 258, 259, 262, 273, 279
 _TILE_WIDTH, _TILE_OFFSETS, _TILE_COUNTS, _JPEG_TABLES = 322, 324, 325, 347
 _RAW, _JPEG, _YCBCR = 1, 7, 6
 _PLANAR, _SEPARATE = 284, 2
 _DEFLATE: Final = (8, 32946)
-_PIECE: Final = 1 << 20
+_CHUNK: Final = 1 << 20
+"""Bytes decompressed at a time."""
 
 
 def check_covered(picture: "Image") -> None:
     """Rejects an image of which the file holds only a part.
 
     Args:
-        picture: opened, not loaded. The first frame of a GIF may be smaller than its canvas.
+        picture: opened, not loaded. GIFs pass: their first frame may be smaller than the canvas.
 
     Raises:
         BadImageError: pixels are missing.
@@ -51,8 +52,8 @@ def check_png_rows(data: bytes, picture: "Image") -> None:
     """Rejects a PNG whose compressed data lacks rows.
 
     Args:
-        data: the file, its checksums verified.
-        picture: loaded. Missing rows are zeros, so most files need no second decompression.
+        data: content of the file, its checksums verified.
+        picture: loaded. Missing rows are zeros, so most files needn't be decompressed a second time.
 
     Raises:
         BadImageError: rows are missing.
@@ -64,17 +65,17 @@ def check_png_rows(data: bytes, picture: "Image") -> None:
     bits = data[24] * _CHANNELS[data[25]]
     passes = _PASSES if interlaced else ((0, 0, 1, 1),)
     missing = 0
-    for left, top, right, down in passes:
-        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
+    for left, top, column_step, row_step in passes:
+        columns, rows = -(-(width - left) // column_step), -(-(height - top) // row_step)
         if columns > 0 and rows > 0:
             missing += rows * (1 + (columns * bits + 7) // 8)
     stream = zlib.decompressobj()
-    for chunk in _png_data(data):
+    for compressed in _png_data(data):
         while missing > 0 and not stream.eof:
-            piece = stream.decompress(chunk, _PIECE)
-            missing -= len(piece)
-            chunk = stream.unconsumed_tail
-            if not piece and not chunk:
+            chunk = stream.decompress(compressed, _CHUNK)
+            missing -= len(chunk)
+            compressed = stream.unconsumed_tail
+            if not chunk and not compressed:
                 break
     if missing > 0:
         raise BadImageError(f"cut off: its data lacks {missing:,} bytes of {width} x {height} pixels")
@@ -94,8 +95,8 @@ def check_tiff_strips(data: bytes, picture: "Image") -> None:
     """Rejects a TIFF whose strips are too short, have a wrong checksum (deflate), or are damaged JPEGs.
 
     Args:
-        data: the file.
-        picture: opened.
+        data: content of the file.
+        picture: opened; only its tags are used.
 
     Raises:
         BadImageError: a strip is damaged or too short.
@@ -110,9 +111,7 @@ def check_tiff_strips(data: bytes, picture: "Image") -> None:
             raise BadImageError(f"its header announces {needed:,} bytes of pixels, its strips have {sum(sizes):,}")
     channels = len(_numbers(tags, _BITS))
     if tags.get(_PLANAR) == _SEPARATE and len(sizes) < channels:
-        raise BadImageError(
-            f"its header announces {channels} channels one after the other, the file holds {len(sizes)}"
-        )
+        raise BadImageError(f"its header announces {channels} channels, stored separately, the file holds {len(sizes)}")
     if kind not in (*_DEFLATE, _JPEG):
         return
     for offset, count in zip(_numbers(tags, offsets), sizes, strict=True):
@@ -131,7 +130,7 @@ def _numbers(tags: Any, tag: int) -> tuple[int, ...]:
 def _check_deflate_strip(strip: bytes) -> None:
     stream, rest = zlib.decompressobj(), strip
     while rest and not stream.eof:
-        stream.decompress(rest, _PIECE)
+        stream.decompress(rest, _CHUNK)
         rest = stream.unconsumed_tail
     if not stream.eof:
         raise BadImageError("damaged or cut off: a strip ends early")
@@ -143,8 +142,8 @@ def _check_jpeg_strip(strip: bytes, tables: bytes, width: int) -> None:
     header = read_jpeg_header(strip)
     if header.width < width:
         raise BadImageError(f"its header announces a width of {width}, a strip has {header.width}")
-    whole = tables[:-2] + strip[2:] if tables else strip
+    jpeg = tables[:-2] + strip[2:] if tables else strip
     try:
-        simplejpeg.decode_jpeg(whole, colorspace="GRAY" if header.components == 1 else "RGB", strict=True)
+        simplejpeg.decode_jpeg(jpeg, colorspace="GRAY" if header.components == 1 else "RGB", strict=True)
     except ValueError as error:
         raise BadImageError(f"a strip is damaged or cut off: {error}") from error

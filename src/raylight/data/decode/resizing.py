@@ -1,4 +1,4 @@
-"""Resizing the pixels of a JPEG image, by SIMD code where there is some for the platform."""
+"""Resizing the pixels of a JPEG image, by SIMD code where the platform has some."""
 
 import importlib.util
 import math
@@ -11,11 +11,10 @@ from jaxtyping import UInt8
 from raylight.data.decode.spec import SUPPORT, Box, DecodeSpec
 
 RESIZER: Final = "cykooz" if importlib.util.find_spec("cykooz_resizer") else "pillow"
-"""Resizes JPEG images: SIMD code where its package exists for the platform, else Pillow, which is much slower.
+"""What resizes JPEG images: cykooz-resizer (SIMD code) where it exists for the platform, else Pillow, which is much slower.
 
 Both apply the same filter, but rounding differs by up to 1 of 255, so the name is part of cache keys.
 """
-
 
 _thread = threading.local()
 
@@ -23,9 +22,16 @@ _thread = threading.local()
 def resize(
     pixels: UInt8[np.ndarray, "height width channel"], box: Box, shape: tuple[int, int], spec: DecodeSpec
 ) -> UInt8[np.ndarray, "rows columns channel"]:
-    """Resizes the contents of ``box`` to a height and width.
+    """Resizes a part of an image, as if the whole image were resized, then cropped: the filter uses pixels beyond the box.
 
-    The filter uses pixels beyond the box, as if the image were resized, then cropped.
+    Args:
+        pixels: grey (1 channel) or RGB, 0 to 255.
+        box: the part to resize, in pixels.
+        shape: height and width of the result, in pixels.
+        spec: has the interpolation.
+
+    Returns:
+        Grey or RGB, 0 to 255.
     """
     rows, columns = shape
     if RESIZER == "pillow":
@@ -49,7 +55,7 @@ def resize(
         source,
         target,
         ResizeOptions(
-            # Both cubics are Keys' with a = -0.5, as Pillow's and torchvision's antialiased one.
+            # Catmull-Rom is Keys' cubic with a = -0.5, which Pillow and torchvision's antialiased bicubic use, too.
             ResizeAlg.convolution(FilterType.catmull_rom if spec.interpolation == "bicubic" else FilterType.bilinear),
             use_alpha=False,
             crop_box=CropBox(left - x.start, top - y.start, right - left, bottom - top),
@@ -59,6 +65,6 @@ def resize(
 
 
 def _reach(low: float, high: float, length: int, size: int, support: int) -> slice:
-    """The pixels of one axis that the filter uses in resizing ``low`` to ``high`` to ``size`` pixels."""
+    """The range of pixels on one axis that the filter uses to resize ``low`` to ``high`` to ``size`` pixels."""
     margin = math.ceil(support * max((high - low) / size, 1.0)) + 1
     return slice(max(math.floor(low) - margin, 0), min(math.ceil(high) + margin, length))

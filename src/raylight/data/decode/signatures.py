@@ -1,4 +1,4 @@
-"""What a file is that bears an image's name and isn't one that Raylight decodes, by its first bytes."""
+"""Recognising, by its first bytes, a file that has the name of an image but a format that isn't decoded."""
 
 import io
 from collections.abc import Collection
@@ -22,7 +22,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n", "a JPEG XL picture; convert it to JPEG or PNG"),
     (0, b"\xff\x0a", "a JPEG XL picture; convert it to JPEG or PNG"),
     (0, b"8BPS", "a Photoshop document; export it as PNG or JPEG"),
-    (0, b"\x00\x05\x16\x07", "macOS's notes on a file (AppleDouble), not the file itself; delete it"),
+    (0, b"\x00\x05\x16\x07", "macOS's metadata of a file (AppleDouble), not the file itself; delete it"),
     (0, b"PK\x03\x04", "a ZIP archive (or an office document); unpack it"),
     (0, b"\x1f\x8b", "a gzip archive; unpack it"),
     (0, b"Rar!", "a RAR archive; unpack it"),
@@ -31,7 +31,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"RIFF", "a RIFF file (sound or video)"),
     (0, b"\x1aE\xdf\xa3", "a Matroska video; extract its frames"),
 )
-"""Where each signature stands, what it is, what the file is and what to do about it."""
+"""Offset of each signature, the signature, and what the file is and what to do about it."""
 
 _TIFF_COLOURS = {
     0: "grey (white is zero)",
@@ -66,18 +66,21 @@ _PAGE = ", such as the error of a failed download; download the picture again"
 
 
 def uses_12_of_16_bits(data: bytes) -> bool:
-    """Whether a picture that was decoded, by the upper 8 of its 16 bits a channel, has nothing but zeros in the highest 4.
+    """Whether the highest 4 of an image's 16 bits per channel are all zero, although only the upper 8 are decoded.
 
-    Its colours are then nearly black, the inks of CMYK nearly white, and so is what it is laid on where its transparency is
-    meant by 12 bits, too. Grey alone is scaled from its own range.
+    Then its colours come out nearly black, CMYK inks nearly white, and transparency of 12 bits nearly white. Grey images are
+    scaled from their own range, so they have no such problem.
 
     Args:
-        data: content of its file.
+        data: content of a file that can be decoded.
+
+    Returns:
+        False for all formats whose range is known by other means.
     """
     from PIL import Image
 
     if is_dicom(data) or data[4:8] == b"ftyp" or data.startswith((b"\xff\xd8", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):
-        return False  # the range of JPEG 2000 and HEIF is that of their own number of bits
+        return False  # JPEG 2000 and HEIF are scaled by their own number of bits
     with Image.open(io.BytesIO(data)) as picture:
         bits = (data[24],) if data.startswith(b"\x89PNG") else getattr(picture, "tag_v2", {}).get(258, ())
         if picture.mode.startswith("I") or 16 not in bits:
@@ -88,10 +91,13 @@ def uses_12_of_16_bits(data: bytes) -> bool:
 
 
 def tiff_kind(data: bytes) -> str | None:
-    """What the pixels of a TIFF are, in words; None where the file is no TIFF, or doesn't tell.
+    """Describes the pixels of a TIFF.
 
     Args:
         data: content of the file.
+
+    Returns:
+        Such as ``RGB, 3 x 16-bit integers``; ``None`` where the file is no TIFF, or its directory can't be read.
     """
     from PIL import TiffImagePlugin as Tiff
 
@@ -105,12 +111,12 @@ def tiff_kind(data: bytes) -> str | None:
         compression, photometric = tags.get(Tiff.COMPRESSION, 1), tags.get(Tiff.PHOTOMETRIC_INTERPRETATION, 0)
         bits, numbers = tags.get(Tiff.BITSPERSAMPLE, (1,)), tags.get(Tiff.SAMPLEFORMAT, (1,))
         extra = tuple(tags.get(Tiff.EXTRASAMPLES, ()))
-    except Exception:  # a directory that points elsewhere raises whatever Pillow runs into
+    except Exception:  # on a damaged directory, Pillow may raise anything
         return None
     if not tags:
         return None
     if compression not in Tiff.COMPRESSION_INFO:
-        return f"compressed by a method ({compression}) that isn't known here"
+        return f"compressed by an unknown method ({compression})"
     colour = _TIFF_COLOURS.get(photometric, f"colour space {photometric}")
     alpha = sum(kind in (1, 2) for kind in extra)
     others = f" with {'transparency' if alpha else 'further channels'}" if extra else ""
@@ -118,11 +124,18 @@ def tiff_kind(data: bytes) -> str | None:
 
 
 def foreign_kind(data: bytes, readers: Collection[str] = ()) -> str | None:
-    """What a file is and what to do about it; None where its beginning doesn't tell, or is that of a decoded format.
+    """Recognises a file in a format that isn't decoded.
 
     Args:
         data: content of the file.
-        readers: packages that are installed, of those that read further formats.
+        readers: the installed ones of the packages that read further formats.
+
+    Returns:
+        What the file is and what to do about it; ``None`` where its format is unknown, or is decoded.
+
+    Example:
+        >>> foreign_kind(b"%PDF-1.7 ...")
+        'a PDF document; export its pages as images'
     """
     if data[4:8] == b"ftyp":
         brands = data[8 : 8 + min(int.from_bytes(data[:4]), 64)]
@@ -132,7 +145,7 @@ def foreign_kind(data: bytes, readers: Collection[str] = ()) -> str | None:
             if "pillow_heif" in readers:
                 return None
             return f"a HEIC picture (an iPhone's default); read it with: {install_command('heic')}"
-        return "a video or a picture of the MP4 family; extract its frames"
+        return "a video or an image of the MP4 family; extract its frames"
     if is_dicom(data):
         return None if "pydicom" in readers else f"a DICOM file; read it with: {install_command('medical')}"
     for start, signature, kind in _SIGNATURES:

@@ -1,6 +1,6 @@
 """Decoding on the cores of a Ray cluster, with Ray Data.
 
-Workers that can reach the file that the images go to write to it directly: the object store would copy the pixels twice more.
+Workers that can reach the destination file write images to it directly: the object store would copy the pixels twice more.
 """
 
 import contextlib
@@ -13,7 +13,15 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Shaped
 
-from raylight.data.decode.blocks import DecodedBlock, Destination, Engine, block_of, decode_rows, read, split
+from raylight.data.decode.blocks import (
+    DecodedBlock,
+    Destination,
+    Engine,
+    block_of,
+    decode_rows,
+    read_checked,
+    split_files,
+)
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError, RaylightError, first_line
@@ -24,7 +32,6 @@ from raylight.storage.remote import AnyPath
 
 RAY_BLOCK: Final = 32_000_000
 """Maximum decoded bytes per block in Ray's object store."""
-
 
 RAY_TASK: Final = 100_000_000
 """Maximum decoded bytes per Ray task; large, since starting a task takes some tens of milliseconds."""
@@ -38,7 +45,22 @@ def with_ray(
     into: Destination | None,
     in_order: bool,
 ) -> Iterator[DecodedBlock]:
-    """Decodes with Ray Data, several blocks per task; Ray's backpressure bounds the use of the object store."""
+    """Decodes files with Ray Data, several blocks per task; Ray's backpressure bounds the use of the object store.
+
+    Args:
+        paths: the files, or their URIs, as the cluster's nodes see them.
+        digests: expected SHA-256 of each file; ``None`` accepts any content.
+        spec: shape of each image.
+        engine: has the session, which is closed with the iterator, and the number of tasks at a time.
+        into: where workers may write the images directly.
+        in_order: keep the blocks in order.
+
+    Yields:
+        Blocks that together contain each file once.
+
+    Raises:
+        RaylightError: Ray can't start, its cluster isn't suitable, or decoding in it failed.
+    """
     if not paths:
         return
     workers = engine.workers
@@ -49,7 +71,7 @@ def with_ray(
         session: Any = ray
         cpus = workers or int(session.cluster_resources()["CPU"])
         # Workers import what they need while this process imports Ray Data; nothing waits for them.
-        warming = [session.remote(_warm_up).remote() for _ in range(min(cpus, usable_cpus()))]
+        warm_ups = [session.remote(_warm_up).remote() for _ in range(min(cpus, usable_cpus()))]
         block = largest_block(spec.image_bytes, RAY_BLOCK)
         check_nodes_see(str(paths[0]))
         tables = [
@@ -61,13 +83,13 @@ def with_ray(
                     "digest": pa.array(files.digests, pa.string()),
                 }
             )
-            for files in split(paths, digests, spec, cpus, RAY_TASK)
+            for files in split_files(paths, digests, spec, cpus, RAY_TASK)
         ]
-        open_file = into and _OpenFile(str(into.file), into.offset, session.get_runtime_context().get_node_id())
+        output = into and _Output(str(into.file), into.offset, session.get_runtime_context().get_node_id())
         with _data_context(block, in_order):
             decoded = session.data.from_arrow(tables).map_batches(
                 _decode_batch,
-                fn_kwargs={"spec": spec, "block": block, "into": open_file},
+                fn_kwargs={"spec": spec, "block": block, "into": output},
                 batch_size=None,
                 batch_format="numpy",
                 concurrency=workers,
@@ -76,10 +98,10 @@ def with_ray(
                 yield from _without_duplicates(
                     decoded.iter_batches(batch_size=None, batch_format="numpy"), len(paths), spec
                 )
-                del warming
+                del warm_ups
             except ray.exceptions.RayError as error:
-                first = first_line(error)
-                raise RaylightError(f"Decoding with Ray failed: {first} (decode=threads works without Ray)") from error
+                cause = first_line(error)
+                raise RaylightError(f"Decoding with Ray failed: {cause} (decode=threads works without Ray)") from error
 
 
 def _without_duplicates(
@@ -96,8 +118,8 @@ def _without_duplicates(
         if "pixels" in batch:
             yield block_of(positions, batch["pixels"] if new.all() else batch["pixels"][new], reasons)
         else:
-            nothing = np.empty((0, *spec.image_shape), np.uint8)
-            yield DecodedBlock(positions, nothing, np.array([why is None for why in reasons]), tuple(reasons), True)
+            ok = np.array([reason is None for reason in reasons])
+            yield DecodedBlock(positions, np.empty((0, *spec.image_shape), np.uint8), ok, tuple(reasons), True)
     if missing.any():
         raise RaylightError(
             f"Ray returned only {count - missing.sum():,} of {count:,} files, without an error; see the logs of its workers"
@@ -105,8 +127,8 @@ def _without_duplicates(
 
 
 @dataclass(frozen=True)
-class _OpenFile:
-    """A destination, as passed to workers."""
+class _Output:
+    """A destination as it is passed to workers."""
 
     name: str
     offset: int
@@ -114,7 +136,7 @@ class _OpenFile:
     """Ray's ID of the node whose process will read the file."""
 
     def descriptor(self) -> int | None:
-        """Opens the file for writing; ``None`` if this machine can't reach it, or can't write at a place (Windows)."""
+        """Opens the file for writing; ``None`` if this machine can't reach it, or can't write at an offset (Windows)."""
         if not hasattr(os, "pwrite"):
             return None
         try:
@@ -130,7 +152,7 @@ def _warm_up() -> None:
 
 
 def _decode_batch(
-    batch: dict[str, np.ndarray], spec: DecodeSpec, block: int, into: _OpenFile | None
+    batch: dict[str, np.ndarray], spec: DecodeSpec, block: int, into: _Output | None
 ) -> Iterator[dict[str, np.ndarray]]:
     """Decodes the files of one task; runs in Ray's workers."""
     descriptor = into.descriptor() if into is not None else None
@@ -145,9 +167,9 @@ def _decode_batch(
 
 
 def _decode_into(
-    descriptor: int, into: _OpenFile, batch: dict[str, np.ndarray], spec: DecodeSpec
+    descriptor: int, into: _Output, batch: dict[str, np.ndarray], spec: DecodeSpec
 ) -> Shaped[np.ndarray, " file"]:
-    """Writes images to their rows one by one: a single image stays in the processor's cache."""
+    """Writes images to their rows, one by one: a single image stays in the processor's cache."""
     import ray
 
     keep_freed_memory()
@@ -156,13 +178,13 @@ def _decode_into(
     try:
         for row, path, digest in zip(batch["row"].tolist(), batch["path"], batch["digest"], strict=True):
             try:
-                decode_image(read(path, digest), spec, pixels)
+                decode_image(read_checked(path, digest), spec, pixels)
                 os.pwrite(descriptor, pixels.data, into.offset + row * pixels.nbytes)
                 reasons.append(None)
             except BadImageError as error:
                 reasons.append(str(error))
         if ray.get_runtime_context().get_node_id() != into.node:
-            os.fsync(descriptor)  # before reporting success, since this node may fail right after
+            os.fsync(descriptor)  # before reporting success, since this node may fail right afterwards
     finally:
         os.close(descriptor)
     return _as_text(reasons)
@@ -174,7 +196,7 @@ def _as_text(reasons: Sequence[str | None]) -> Shaped[np.ndarray, " file"]:
 
 @contextlib.contextmanager
 def _data_context(block: int, in_order: bool) -> Iterator[None]:
-    """Keeps Ray Data from printing over our own progress bar, and sets its block size; restores the settings at the end."""
+    """Keeps Ray Data from printing over the progress bar, and sets its block size; restores the settings at the end."""
     from ray.data import DataContext
 
     context, logger = DataContext.get_current(), logging.getLogger("ray.data")

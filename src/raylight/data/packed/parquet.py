@@ -1,9 +1,9 @@
 """Parquet files with encoded images in a column, as Hugging Face's ``datasets`` saves them.
 
-There, an image is a struct of ``bytes`` and ``path``, a label a whole number whose names stand in the schema's metadata, and a
-file named after its split (``train-00000-of-00004.parquet``). A column of plain bytes does as well. A row is read with all of
-its row group, of which a few are kept: images are read in order where that can be chosen; ``data.feed=stream`` draws them
-at random, and reads a row group for each.
+There, an image is a struct of ``bytes`` and ``path``, a label is a whole number whose name stands in the schema's metadata,
+and a file is named after its split (``train-00000-of-00004.parquet``). A column of plain bytes works as well. A row is read
+together with its row group, and a few row groups are kept in memory; so images are read in order wherever possible.
+``data.feed=stream`` reads them in random order, and thus a row group per image.
 """
 
 import functools
@@ -19,8 +19,8 @@ from raylight.data.packed.protocol import COLUMNS, local, split_of
 from raylight.errors import DataError, did_you_mean
 
 _LABELS = ("label", "labels", "class", "target")
-_KEPT = 8
-"""Row groups in memory; ``datasets`` writes 100 images a group."""
+_CACHED_ROW_GROUPS = 8
+"""Row groups kept in memory; ``datasets`` writes 100 images per group."""
 
 
 class Parquet:
@@ -28,29 +28,29 @@ class Parquet:
 
     Args:
         root: the folder or file.
-        image: name of the column with images; None takes the only one that can hold them.
-        label: name of the column with labels; None takes ``label``, ``labels``, ``class`` or ``target``.
-        group: name of a column with patients or objects, if there is one.
+        image: name of the column with images; ``None`` takes the only one that can hold them.
+        label: name of the column with labels; ``None`` takes ``label``, ``labels``, ``class`` or ``target``.
+        group: name of the column with patients or objects, if there is one.
     """
 
     def __init__(self, root: str, image: str | None = None, label: str | None = None, group: str | None = None) -> None:
         self.root = local(root)
         self.image, self.label, self.group = image, label, group
         self._lock = threading.Lock()
-        self._rows = functools.lru_cache(maxsize=_KEPT)(self._row_group)
+        self._rows = functools.lru_cache(maxsize=_CACHED_ROW_GROUPS)(self._row_group)
 
     def entries(self) -> pa.Table:
-        """See ``ImageSource``; the key of an image is its file, its row, and the name that it had."""
+        """See ``ImageSource``; the key of an image consists of its Parquet file, its row, and its original name."""
         files = sorted(self.root.rglob("*.parquet")) if self.root.is_dir() else [self.root]
         if not files or not files[0].is_file():
             raise DataError(
                 f"data.root={self.root}: no Parquet file is there; expected one, or a folder with *.parquet"
             )
-        return pa.concat_tables([self._of_file(file) for file in files], promote_options="permissive")
+        return pa.concat_tables([self._entries_of(file) for file in files], promote_options="permissive")
 
     def read(self, key: str) -> bytes:
         """See ``ImageSource``."""
-        file, row = self._place(key)
+        file, row = self._locate(key)
         reader = self._reader(file)
         group, number = 0, row
         while number >= (length := reader.metadata.row_group(group).num_rows):
@@ -62,23 +62,23 @@ class Parquet:
             raise OSError(0, "the row has no image")
         return bytes(content)
 
-    def _of_file(self, file: Path) -> pa.Table:
+    def _entries_of(self, file: Path) -> pa.Table:
         try:
             schema = pq.read_schema(file)
             image, label = self._image_column(schema, file), self._label_column(schema, file)
-            kept = [name for name in schema.names if name != image and not pa.types.is_nested(schema.field(name).type)]
-            named = pa.types.is_struct(schema.field(image).type)
-            table = pq.ParquetFile(file).read(columns=[*kept, *([f"{image}.path"] if named else [])])
+            flat = [name for name in schema.names if name != image and not pa.types.is_nested(schema.field(name).type)]
+            has_names = pa.types.is_struct(schema.field(image).type)
+            table = pq.ParquetFile(file).read(columns=[*flat, *([f"{image}.path"] if has_names else [])])
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{file} can't be read as a Parquet file: {error}") from error
-        shown = file.relative_to(self.root).as_posix() if self.root.is_dir() else file.name
-        names = [cell["path"] for cell in table.column(image).to_pylist()] if named else [None] * table.num_rows
-        keys = [f"{shown}/{row:08d}/{PurePosixPath(name or 'image').name}" for row, name in enumerate(names)]
-        own = {label, self.group, *COLUMNS}
+        relative = file.relative_to(self.root).as_posix() if self.root.is_dir() else file.name
+        names = [cell["path"] for cell in table.column(image).to_pylist()] if has_names else [None] * table.num_rows
+        keys = [f"{relative}/{row:08d}/{PurePosixPath(name or 'image').name}" for row, name in enumerate(names)]
+        not_metadata = {label, self.group, *COLUMNS}
         status = file.stat()
         return pa.table(
             {
-                **{name: table.column(name) for name in kept if name not in own},
+                **{name: table.column(name) for name in flat if name not in not_metadata},
                 "key": pa.array(keys, pa.string()),
                 "label": pa.array(self._labels(table.column(label), schema, label, file), pa.string()),
                 "group": pa.array(
@@ -87,16 +87,16 @@ class Parquet:
                     else [None] * len(keys),
                     pa.string(),
                 ),
-                "split": pa.array([split_of(shown)] * len(keys), pa.string()),
+                "split": pa.array([split_of(relative)] * len(keys), pa.string()),
                 "modified": pa.array([status.st_mtime_ns] * len(keys), pa.int64()),
             }
         )
 
     def _image_column(self, schema: pa.Schema, file: Path) -> str:
-        fitting = [field.name for field in schema if _holds_images(field.type)]
-        if self.image is None and len(fitting) == 1:
-            return str(fitting[0])
-        return _chosen("image", self.image, fitting, file)
+        candidates = [field.name for field in schema if _holds_images(field.type)]
+        if self.image is None and len(candidates) == 1:
+            return str(candidates[0])
+        return _chosen("image", self.image, candidates, file)
 
     def _label_column(self, schema: pa.Schema, file: Path) -> str:
         names = [name for name in schema.names if self.label is not None or name in _LABELS]
@@ -105,19 +105,19 @@ class Parquet:
         return _chosen("label", self.label, schema.names, file)
 
     def _labels(self, column: Any, schema: pa.Schema, name: str, file: Path) -> list[str]:
-        """Names of classes where the metadata has them, else the values themselves; -1 is Hugging Face's for no label."""
+        """The class names where the metadata has them, else the values. For Hugging Face, -1 means that there is no label."""
         values = column.to_pylist()
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
         names = features.get(name, {}).get("names")
         if missing := next((row for row, value in enumerate(values) if value is None or value == -1), None):
             raise DataError(
-                f"{file}: row {missing} has no label; leave out files (of a test split, say) without labels"
+                f"{file}: row {missing} has no label; remove files without labels, such as those of a test split"
             )
         return [names[value] if names and isinstance(value, int) else str(value) for value in values]
 
-    def _place(self, key: str) -> tuple[Path, int]:
-        shown, row, _ = key.rsplit("/", 2)
-        return (self.root / shown if self.root.is_dir() else self.root), int(row)
+    def _locate(self, key: str) -> tuple[Path, int]:
+        relative, row, _ = key.rsplit("/", 2)
+        return (self.root / relative if self.root.is_dir() else self.root), int(row)
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - a source lives as long as its process
     def _reader(self, file: Path) -> Any:
@@ -139,4 +139,4 @@ def _chosen(setting: str, name: str | None, columns: list[str], file: Path) -> s
     if name in columns:
         return str(name)
     given = "isn't given" if name is None else f"is {name!r}{did_you_mean(name, columns)}"
-    raise DataError(f"{file}: data.source.{setting} {given}; columns that it may be: {', '.join(columns) or 'none'}")
+    raise DataError(f"{file}: data.source.{setting} {given}; possible columns: {', '.join(columns) or 'none'}")

@@ -1,4 +1,4 @@
-"""What a source of images is: any class with two methods, named by ``data.source._target_``.
+"""The protocol of an image source: any class with two methods, named by ``data.source._target_``.
 
 A source is built from its ``_target_`` node in each process that reads (Ray's workers, training processes, a later
 ``raylight evaluate``), and read by several threads at a time.
@@ -15,14 +15,14 @@ from raylight.data.names import SPLITS
 from raylight.errors import DataError
 
 COLUMNS = ("key", "label", "group", "split", "bytes", "modified")
-"""Columns of a source's table that have a meaning; all others are kept as metadata of each image."""
+"""Columns of a source's table that Raylight uses; all others are kept as metadata of each image."""
 
 
 class ImageSource(Protocol):
     """A source of images."""
 
     def entries(self) -> pa.Table:
-        """The images, a row each.
+        """Lists the images, one per row.
 
         Returns:
             A table with the columns ``key`` (text that names the image within the source) and ``label`` (text or whole
@@ -32,28 +32,34 @@ class ImageSource(Protocol):
         """
 
     def read(self, key: str) -> bytes:
-        """The encoded image of a key: the content of a JPEG, PNG, ... file.
+        """Reads an encoded image.
+
+        Args:
+            key: one of ``entries``.
+
+        Returns:
+            The content of a JPEG, PNG, ... file.
 
         Raises:
-            OSError: it can't be read; the image is quarantined with what the error says.
+            OSError: it can't be read; the image is quarantined with the error's text as the reason.
         """
 
 
 def checked_rows(table: Any, target: str) -> Iterator[dict[str, Any]]:
-    """The rows of a source's table, as far as they make sense.
+    """Checks the table of a source, row by row.
 
     Args:
-        table: what ``entries()`` gave.
+        table: the result of ``entries()``.
         target: name of the source, for messages.
 
     Yields:
-        Values by column; ``key`` and ``label`` are text, ``split`` is train, val, test or None.
+        The values of a row by column; ``key`` and ``label`` are text, ``split`` is train, val, test or ``None``.
 
     Raises:
         DataError: it isn't such a table; the message names the first row that is wrong.
     """
     if not isinstance(table, pa.Table):
-        raise DataError(f"data.source: {target}.entries() gave a {type(table).__name__}; expected a pyarrow.Table")
+        raise DataError(f"data.source: {target}.entries() returned a {type(table).__name__}; expected a pyarrow.Table")
     missing = [name for name in COLUMNS[:2] if name not in table.column_names]
     if missing:
         raise DataError(
@@ -78,22 +84,35 @@ def checked_rows(table: Any, target: str) -> Iterator[dict[str, Any]]:
 def local(root: str) -> Path:
     """The folder or file of this machine that a source reads.
 
+    Args:
+        root: ``data.root``.
+
+    Returns:
+        Its path, with ``~`` expanded.
+
     Raises:
-        DataError: it is the URI of another place, where only folders of images are read.
+        DataError: it is a URI; only folders of images can be remote.
     """
     if is_uri(root):
         raise DataError(
-            f"data.root={root}: Parquet files and tar archives are read from folders of this machine alone; copy them here, or "
-            "mount the bucket. Folders of images are read where they are: data=folder"
+            f"data.root={root}: Parquet files and tar archives are only read from folders of this machine; copy them here, or "
+            "mount the bucket. A remote folder of images can be read directly: data=folder"
         )
     return Path(root).expanduser()
 
 
 def split_of(name: str) -> str | None:
-    """The split that the name of a shard speaks of, as in ``train-00000-of-00004.parquet`` or ``data/test/0.tar``.
+    """The split in the name of a shard, as in ``train-00000-of-00004.parquet`` or ``data/test/0.tar``.
 
-    >>> split_of("data/validation-00000-of-00001.parquet"), split_of("val/3.tar"), split_of("shard-7.tar")
-    ('val', 'val', None)
+    Args:
+        name: path of the shard, relative to the root.
+
+    Returns:
+        train, val, test, or ``None`` where the name has none.
+
+    Example:
+        >>> split_of("data/validation-00000-of-00001.parquet"), split_of("val/3.tar"), split_of("shard-7.tar")
+        ('val', 'val', None)
     """
     *folders, file = name.split("/")
     first = file.split(".")[0].split("-")[0]

@@ -1,8 +1,8 @@
 """Tar archives with an image and its label side by side, as WebDataset writes them.
 
 The members of a sample share a name up to its first dot: ``0001.jpg`` with ``0001.cls`` (a number or name), ``0001.json`` (with
-a ``label``), or neither, in a folder of its class. Members are read where they lie; compressed archives have to be unpacked.
-See https://github.com/webdataset/webdataset.
+a ``label``), or neither, in a folder of its class. Images are read by their offset in the archive, so compressed archives have
+to be unpacked. See https://github.com/webdataset/webdataset.
 """
 
 import json
@@ -18,11 +18,11 @@ from raylight.data.names import is_image
 from raylight.data.packed.protocol import local, split_of
 from raylight.errors import DataError, first_line
 
-_NOTES = ("cls", "json", "txt")
+_ANNOTATIONS = ("cls", "json", "txt")
 
 
 class _Member(NamedTuple):
-    """Where the bytes of an image lie."""
+    """Where the bytes of an image are."""
 
     file: Path
     offset: int
@@ -34,9 +34,9 @@ class TarShards:
 
     Args:
         root: the folder or archive.
-        classes: names of the classes by number, where ``.cls`` holds numbers; empty leaves the numbers.
-        label: name in ``.json`` that holds the label.
-        group: name in ``.json`` that holds the patient or object, if there is one.
+        classes: names of the classes by number, where ``.cls`` holds numbers; empty keeps the numbers as names.
+        label: key of the label in ``.json``.
+        group: key of the patient or object in ``.json``, if there is one.
     """
 
     def __init__(self, root: str, classes: Sequence[str] = (), label: str = "label", group: str | None = None) -> None:
@@ -44,7 +44,7 @@ class TarShards:
         self.classes, self.label, self.group = tuple(classes), label, group
 
     def entries(self) -> pa.Table:
-        """See ``ImageSource``; the key of an image is its archive and its name there."""
+        """See ``ImageSource``; the key of an image consists of its archive and its name in it."""
         rows = [row for row, _ in self._samples]
         columns = list(dict.fromkeys(name for row in rows for name in row))
         return pa.table({name: [row.get(name) for row in rows] for name in columns})
@@ -65,12 +65,12 @@ class TarShards:
         files = sorted(self.root.rglob("*.tar")) if self.root.is_dir() else [self.root]
         if not files or not files[0].is_file():
             raise DataError(f"data.root={self.root}: no tar archive is there; expected one, or a folder with *.tar")
-        return [sample for file in files for sample in self._of_archive(file)]
+        return [sample for file in files for sample in self._samples_of(file)]
 
-    def _of_archive(self, file: Path) -> Iterator[tuple[dict[str, Any], _Member]]:
-        shown = file.relative_to(self.root).as_posix() if self.root.is_dir() else file.name
+    def _samples_of(self, file: Path) -> Iterator[tuple[dict[str, Any], _Member]]:
+        relative = file.relative_to(self.root).as_posix() if self.root.is_dir() else file.name
         images: list[tuple[str, _Member]] = []
-        notes: dict[str, dict[str, bytes]] = {}
+        annotations: dict[str, dict[str, bytes]] = {}
         try:
             with tarfile.open(file, "r:") as archive:
                 for member in archive:
@@ -78,8 +78,8 @@ class TarShards:
                     stem, _, suffix = name.partition(".")
                     if not member.isfile() or name.startswith("."):
                         continue
-                    if suffix.lower() in _NOTES and (content := archive.extractfile(member)) is not None:
-                        notes.setdefault(f"{folder}/{stem}", {})[suffix.lower()] = content.read()
+                    if suffix.lower() in _ANNOTATIONS and (content := archive.extractfile(member)) is not None:
+                        annotations.setdefault(f"{folder}/{stem}", {})[suffix.lower()] = content.read()
                     elif is_image(name):
                         images.append((member.name, _Member(file, member.offset_data, member.size)))
         except (OSError, tarfile.TarError) as error:
@@ -88,44 +88,45 @@ class TarShards:
                 "write it without compression."
             ) from error
         status = file.stat()
-        for name, where in images:
+        for name, location in images:
             folder, _, base = name.rpartition("/")
-            told = notes.get(f"{folder}/{base.partition('.')[0]}", {})
-            further = self._further(told, f"{file}: {name}")
+            beside = annotations.get(f"{folder}/{base.partition('.')[0]}", {})
+            metadata = _metadata(beside.get("json", b"{}"), f"{file}: {name}")
             yield (
                 {
-                    **{key: value for key, value in further.items() if key not in (self.label, self.group)},
-                    "key": f"{shown}/{name}",
-                    "label": self._label(told, further, folder, f"{file}: {name}"),
-                    "group": None if self.group is None else str(further.get(self.group) or "") or None,
-                    "split": split_of(shown),
-                    "bytes": where.size,
+                    **{key: value for key, value in metadata.items() if key not in (self.label, self.group)},
+                    "key": f"{relative}/{name}",
+                    "label": self._label(beside.get("cls"), metadata, folder, f"{file}: {name}"),
+                    "group": None if self.group is None else str(metadata.get(self.group) or "") or None,
+                    "split": split_of(relative),
+                    "bytes": location.size,
                     "modified": status.st_mtime_ns,
                 },
-                where,
+                location,
             )
 
-    def _further(self, told: dict[str, bytes], where: str) -> dict[str, Any]:
-        try:
-            found = json.loads(told.get("json", b"{}"))
-        except ValueError as error:
-            raise DataError(f"{where}: its .json can't be read: {error}") from error
-        if not isinstance(found, dict):
-            raise DataError(f"{where}: its .json holds a {type(found).__name__}; expected names with values")
-        return {
-            name: value if isinstance(value, str | int | float | bool) else json.dumps(value)
-            for name, value in found.items()
-        }
-
-    def _label(self, told: dict[str, bytes], further: dict[str, Any], folder: str, where: str) -> str:
-        text = told["cls"].decode("utf-8", "replace").strip() if "cls" in told else str(further.get(self.label, ""))
+    def _label(self, cls: bytes | None, metadata: dict[str, Any], folder: str, image: str) -> str:
+        text = str(metadata.get(self.label, "")) if cls is None else cls.decode("utf-8", "replace").strip()
         text = text or folder.rpartition("/")[2]
         if not text:
             raise DataError(
-                f"{where}: no label; expected a .cls or a .json with {self.label!r} beside it, or a folder of its class"
+                f"{image}: no label; expected a .cls or a .json with {self.label!r} beside it, or a folder of its class"
             )
         if not self.classes or not text.isdigit():
             return text
         if int(text) >= len(self.classes):
-            raise DataError(f"{where}: class {text}, but data.source.classes names {len(self.classes)}, counted from 0")
+            raise DataError(f"{image}: class {text}, but data.source.classes names {len(self.classes)}, counted from 0")
         return self.classes[int(text)]
+
+
+def _metadata(content: bytes, image: str) -> dict[str, Any]:
+    try:
+        metadata = json.loads(content)
+    except ValueError as error:
+        raise DataError(f"{image}: its .json can't be read: {error}") from error
+    if not isinstance(metadata, dict):
+        raise DataError(f"{image}: its .json holds a {type(metadata).__name__}; expected an object")
+    return {
+        name: value if isinstance(value, str | int | float | bool) else json.dumps(value)
+        for name, value in metadata.items()
+    }
