@@ -33,7 +33,7 @@ def test_csv_with_groups_and_splits(tmp_path: Path) -> None:
         ("path,label\n/etc/passwd,x\nb.jpg,y\n", "is outside data.root"),
         ("path,label\na.jpg,x\nb.jpg,y\na.jpg,y\n", "lines 2 and 4 both name 'a.jpg'"),
         ("path,label,split\na.jpg,x,holdout\n", "split='holdout'; expected train, val, test"),
-        ("path,label\na.jpg,x\nb.jpg,NaN\n", "line 3: the label 'NaN' stands for a missing value in tables"),
+        ("path,label\na.jpg,x\nb.jpg,NaN\n", "line 3: the label 'NaN' usually means a missing value"),
         ("path,label,Label\na.jpg,x,y\n", "more than one column is called 'label'"),
         ("path,label,age,Age\na.jpg,x,1,2\nb.jpg,y,1,2\n", "more than one column is called 'age'"),
         ("path,label\na.jpg,x\nb.jpg,x\n", "2 rows and 1 class (x); two or more"),

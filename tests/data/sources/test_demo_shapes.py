@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from raylight.data.sources.demo_shapes import blend, curve, ellipse, random_colour, shade, turn, vary
+from raylight.data.sources.demo_shapes import blend, curve, ellipse, random_colour, rotate, shade, vary
 
 
 @pytest.mark.parametrize("power", [2.0, 4.0])
@@ -14,7 +14,7 @@ def test_an_ellipse_fulfils_its_equation(power: float) -> None:
 
 def test_turning_keeps_lengths_and_a_quarter_turn_is_one() -> None:
     points = np.array([[1.0, 0.0], [0.0, 2.0]])
-    np.testing.assert_allclose(turn(points, np.pi / 2), [[0, 1], [-2, 0]], atol=1e-12)
+    np.testing.assert_allclose(rotate(points, np.pi / 2), [[0, 1], [-2, 0]], atol=1e-12)
 
 
 def test_a_curve_begins_and_ends_where_it_shall_and_bulges_in_the_middle() -> None:

@@ -1,7 +1,7 @@
 """Labels, groups and splits from a table: a CSV with the columns path, label and optionally group, split.
 
 Columns are separated by commas, semicolons (as spreadsheets do where the comma is the decimal sign), tabs or bars. Further
-columns are kept as metadata of each image. Where all paths are absolute and lie elsewhere, the data set is where they are.
+columns are kept as metadata of each image. If all paths are absolute and outside the root, their common folder is the root.
 """
 
 import csv
@@ -19,7 +19,7 @@ from raylight.storage.remote import AnyPath, to_path
 
 _COLUMNS = ("path", "label", "group", "split")
 _MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "null"})
-"""What spreadsheets and pandas write where there is no value."""
+"""What spreadsheets and pandas write for a missing value."""
 _SEPARATORS = (",", ";", "\t", "|")
 
 
@@ -29,13 +29,16 @@ def read_csv(table: str, root: AnyPath, known: Collection[str] = ()) -> LayoutMa
     Args:
         table: a URI, or a path relative to the working folder or to ``root``.
         root: folder that the paths in the table are relative to.
-        known: normalized names of the classes a model knows; one of them is enough, else two classes are needed.
+        known: normalised names of the classes of a trained model; one of them is enough, else two classes are needed.
+
+    Returns:
+        The files, with their labels, groups and splits.
 
     Raises:
         DataError: there is no such table, or it can't be read; the message names the line.
     """
-    places = (to_path(table) if is_uri(table) else Path(table).expanduser(), root / table)
-    path = next((file for file in places if file.is_file()), None)
+    candidates = (to_path(table) if is_uri(table) else Path(table).expanduser(), root / table)
+    path = next((file for file in candidates if file.is_file()), None)
     if path is None:
         raise DataError(f"data.csv={table}: no such file in the working folder or in {root}.")
     files: list[SourceFile] = []
@@ -46,9 +49,9 @@ def read_csv(table: str, root: AnyPath, known: Collection[str] = ()) -> LayoutMa
             lines.seek(0)
             rows = csv.DictReader(lines, skipinitialspace=True, delimiter=separator)
             rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or []]
-            doubled = [name for name in dict.fromkeys(rows.fieldnames) if name and rows.fieldnames.count(name) > 1]
-            if doubled:
-                raise DataError(f"{path}: more than one column is called {quoted(doubled)}. Keep one of them.")
+            repeated = [name for name in dict.fromkeys(rows.fieldnames) if name and rows.fieldnames.count(name) > 1]
+            if repeated:
+                raise DataError(f"{path}: more than one column is called {quoted(repeated)}. Keep one of them.")
             missing = [name for name in ("path", "label") if name not in rows.fieldnames]
             if missing:
                 raise DataError(
@@ -58,7 +61,7 @@ def read_csv(table: str, root: AnyPath, known: Collection[str] = ()) -> LayoutMa
             numbered = [
                 (rows.line_num, {key: (value or "").strip() for key, value in row.items() if key}) for row in rows
             ]
-            root = _moved([cells["path"] for _, cells in numbered], root)
+            root = _common_root([cells["path"] for _, cells in numbered], root)
             for number, cells in numbered:
                 file = _csv_file(cells, path, number, root)
                 if file.path in seen:
@@ -81,30 +84,35 @@ def _csv_file(row: dict[str, str], table: AnyPath, line: int, root: AnyPath) -> 
         raise DataError(f"{table}: line {line} has no {'label' if name else 'path'}.")
     if label.casefold() in _MISSING:
         raise DataError(
-            f"{table}: line {line}: the label {label!r} stands for a missing value in tables. Give the label, or remove "
-            "the line; a class that is really called this needs another name."
+            f"{table}: line {line}: the label {label!r} usually means a missing value. Give the label, or remove the line; "
+            "a class that is really called this needs another name."
         )
     path = _relative(name, root)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise DataError(f"{table}: line {line}: {name!r} is outside data.root; paths are relative to it.")
+        raise DataError(f"{table}: line {line}: {name!r} is outside data.root, which paths are relative to.")
     if split and split.casefold() not in SPLITS:
         raise DataError(f"{table}: line {line}: split={split!r}; expected train, val, test or nothing.")
-    further = {name: value for name, value in row.items() if name not in _COLUMNS and value}
-    metadata = json.dumps(further) if further else None
-    return SourceFile(str(path), label, row.get("group") or None, SPLITS[split.casefold()] if split else None, metadata)
+    metadata = {name: value for name, value in row.items() if name not in _COLUMNS and value}
+    return SourceFile(
+        str(path),
+        label,
+        row.get("group") or None,
+        SPLITS[split.casefold()] if split else None,
+        json.dumps(metadata) if metadata else None,
+    )
 
 
-def _separator(heading: str) -> str:
-    """What separates the columns of a table, by its first line: the one by which there are a path and a label."""
+def _separator(header: str) -> str:
+    """The separator that gives the first line of a table the columns path and label; a comma if none does."""
     for separator in _SEPARATORS:
-        names = {name.strip().lower() for name in next(csv.reader([heading], delimiter=separator), [])}
+        names = {name.strip().lower() for name in next(csv.reader([header], delimiter=separator), [])}
         if {"path", "label"} <= names:
             return separator
     return _SEPARATORS[0]
 
 
-def _moved(names: Sequence[str], root: AnyPath) -> AnyPath:
-    """The root; where all paths are absolute and none lies below it, the folder that they have in common."""
+def _common_root(names: Sequence[str], root: AnyPath) -> AnyPath:
+    """The root; if all paths are absolute and none is below it, their common folder."""
     paths = [PurePosixPath(name) for name in names]
     if (
         not isinstance(root, Path)

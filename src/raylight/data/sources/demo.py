@@ -1,9 +1,9 @@
 """The demo data set: drawings of cat and dog faces, identical for everyone, without a download.
 
-The classes differ in shape alone: ears, skull, muzzle, nose, pupils, whiskers, and each of these overlaps between the
-classes, as in reality (a Scottish fold's ears hang, a shepherd's stand up). Everything else has the same distribution in both:
-colour, brightness, image size, file format, position, clutter, occlusion. No metadata predicts the label. Three broken
-files demonstrate the quarantine.
+The classes differ in shape alone: ears, skull, muzzle, nose, pupils, whiskers; and in each of these they overlap, as in reality
+(a Scottish fold's ears hang, a shepherd's stand up). Everything else has the same distribution in both classes: colour,
+brightness, image size, file format, position, clutter, occlusion. No metadata predicts the label. Three broken files
+demonstrate the quarantine.
 
 Not here: the shapes of a face (``demo_face``), reading the folder (``source``), rejecting broken files (``data.index``).
 """
@@ -31,7 +31,7 @@ from raylight.data.sources.demo_shapes import (
     blend,
     ellipse,
     random_colour,
-    turn,
+    rotate,
 )
 from raylight.storage.atomic import sync_all
 
@@ -47,7 +47,7 @@ class Frame:
         width: in pixels.
         height: in pixels.
         suffix: ``.jpg`` or ``.png``.
-        grey: stored with one channel.
+        grey: whether it is stored with one channel.
         quality: of a JPEG, 1 to 95.
     """
 
@@ -59,14 +59,14 @@ class Frame:
 
 
 def demo_root(cache_dir: Path) -> Path:
-    """The folder of the demo data set; its name changes with the way of drawing."""
+    """The folder of the demo data set; its version changes whenever the drawings do."""
     return cache_dir / "demo-v1"
 
 
 def draw_demo(root: Path, images: int = 600, seed: int = 7) -> None:
     """Draws the data set into ``root/{cat,dog}/``, unless ``root`` exists.
 
-    Drawings are made under a lock in a temporary folder, which is renamed once it is complete.
+    The files are written under a lock into a temporary folder, which is renamed once it is complete.
 
     Args:
         root: folder to create.
@@ -102,14 +102,17 @@ def draw_face(kind: str, width: int, height: int, rng: np.random.Generator) -> I
         width: in pixels.
         height: in pixels.
         rng: source of all randomness.
+
+    Returns:
+        The drawing.
     """
-    looks = cat(rng) if kind == "cat" else dog(rng)
+    features = cat(rng) if kind == "cat" else dog(rng)
     size = (width * SUPERSAMPLING, height * SUPERSAMPLING)
     backdrop = _backdrop(rng)
     image = Image.new("RGB", size, backdrop)
     draw = ImageDraw.Draw(image)
     _clutter(draw, size, backdrop, int(rng.integers(0, 6)), rng)
-    face = face_shapes(looks, rng)
+    face = face_shapes(features, rng)
     _paint(image, face, _pose(size, _extent(face), rng))
     if rng.random() < 0.1:
         _occlude(draw, size, rng)
@@ -136,9 +139,9 @@ def _write_drawing(root: Path, number: int, seed: int) -> None:
 def _write_broken_files(root: Path, seed: int) -> None:
     (root / "cat" / "broken_empty.jpg").write_bytes(b"")
     (root / "cat" / "broken_text.png").write_text("This was a picture once; now it is a sentence.\n", encoding="utf-8")
-    whole = io.BytesIO()
-    draw_face("dog", 160, 140, np.random.default_rng([seed, 0, 1])).save(whole, format="JPEG", quality=90)
-    (root / "dog" / "broken_truncated.jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) * 2 // 5])
+    stream = io.BytesIO()
+    draw_face("dog", 160, 140, np.random.default_rng([seed, 0, 1])).save(stream, format="JPEG", quality=90)
+    (root / "dog" / "broken_truncated.jpg").write_bytes(stream.getvalue()[: len(stream.getvalue()) * 2 // 5])
 
 
 def _frame(rng: np.random.Generator) -> Frame:
@@ -179,19 +182,19 @@ def _extent(shapes: list[Shape]) -> float:
 
 
 def _pose(size: tuple[int, int], extent: float, rng: np.random.Generator) -> Callable[[Points], Points]:
-    """Places the face. All faces cover the same share of the image, so that area doesn't predict the label."""
+    """Positions the face. All faces cover the same share of the image, so that area doesn't predict the label."""
     width, height = size
     scale = min(size) * rng.uniform(0.58, 0.67) / extent
     centre = np.array([width * (0.5 + rng.normal(0, 0.022)), height * (0.54 + rng.normal(0, 0.022))])
     tilt = rng.normal(0.0, 0.08)
     stretch = np.array([rng.uniform(0.93, 1.07), 1.0])
-    return lambda points: centre + scale * turn(points * stretch, tilt)
+    return lambda points: centre + scale * rotate(points * stretch, tilt)
 
 
 def _clutter(
     draw: ImageDraw.ImageDraw, size: tuple[int, int], backdrop: Colour, count: int, rng: np.random.Generator
 ) -> None:
-    """Draws shapes behind the face; some of them pointed or round like ears."""
+    """Draws shapes behind the face, some of them pointed or round like ears."""
     for _ in range(count):
         centre = rng.uniform(0, 1, 2) * np.array(size)
         radius = min(size) * rng.uniform(0.06, 0.35)
@@ -204,7 +207,7 @@ def _clutter(
             points = np.array([[-1, -0.5], [1, -0.5], [1, 0.5], [-1, 0.5]])
         else:
             points = np.array([[-3, -0.12], [3, -0.12], [3, 0.12], [-3, 0.12]])
-        corners = centre + radius * turn(points, rng.uniform(0, 2 * np.pi))
+        corners = centre + radius * rotate(points, rng.uniform(0, 2 * np.pi))
         draw.polygon(
             [(float(x), float(y)) for x, y in corners],
             fill=blend(backdrop, random_colour(rng), rng.uniform(0.15, 0.55)),
@@ -221,7 +224,7 @@ def _occlude(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.random.Ge
         points = np.array([[-0.05, -2], [0.05, -2], [0.05, 2], [-0.05, 2]])
     else:
         points = ellipse(0, 0, 0.15, 0.15)
-    corners = centre + min(size) * rng.uniform(0.7, 1.2) * turn(points, rng.uniform(0, np.pi))
+    corners = centre + min(size) * rng.uniform(0.7, 1.2) * rotate(points, rng.uniform(0, np.pi))
     draw.polygon([(float(x), float(y)) for x, y in corners], fill=random_colour(rng))
 
 

@@ -2,7 +2,7 @@
 
 After a broken connection or a killed process, the next call resumes the download, as long as the server still has the same
 file. The archive's checksum is verified if the config has one, each file's CRC always. Nothing in the archive is
-trusted: see ``extract``. The data set gets its name only once it is complete.
+trusted: see ``extract``. The folder gets its final name only once it is complete.
 
 Not here: finding its images (``source``).
 """
@@ -44,7 +44,8 @@ MOST_FILES: Final = 5_000_000
 PAUSE: Final = 0.2
 """Seconds before the second attempt; doubled for each further one."""
 
-_PIECE = 1 << 20
+_CHUNK = 1 << 20
+"""Bytes read or written at a time."""
 _DAMAGE = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 log = logging.getLogger(__name__)
@@ -54,9 +55,9 @@ def download(data: DataConfig, root: Path, on_progress: Callable[[int, int | Non
     """Downloads a data set into ``root``.
 
     Args:
-        data: has the URL (``archive_url``, with ``archive_sha256``) or Kaggle's name (``kaggle``).
+        data: has the URL (``archive_url``, with ``archive_sha256``) or the name at Kaggle (``kaggle``).
         root: folder of the data set; created once the download is complete.
-        on_progress: called with the number of bytes so far and, if known, the total; ``None`` logs every 50 MB.
+        on_progress: called with the number of bytes so far and, if known, in total; ``None`` logs every 50 MB.
 
     Raises:
         DataError: there is no URL, the server fails, the archive is damaged or hostile, the disk is full, or
@@ -76,10 +77,10 @@ def download(data: DataConfig, root: Path, on_progress: Callable[[int, int | Non
                 shutil.rmtree(abandoned, ignore_errors=True)
             if data.archive_url:
                 archive = root.with_name(f".{root.name}.zip.part")
-                fetch(data.archive_url, archive, data.archive_sha256, on_progress or _logged(data.name))
+                fetch(data.archive_url, archive, data.archive_sha256, on_progress or _log_progress(data.name))
                 log.info("unpacking %s", root)
                 extract(archive, root)
-                _forget(archive)
+                _delete_download(archive)
             else:
                 _from_kaggle(data.kaggle or "", root)
     except OSError as error:
@@ -92,10 +93,10 @@ def fetch(
     """Downloads a file, resuming a partial download.
 
     Args:
-        url: http or https.
-        path: the file; ``PATH.json`` beside it stores the version of the server's file.
+        url: begins with http:// or https://.
+        path: where to write the file; ``PATH.json`` beside it stores the version of the server's file.
         sha256: of the whole file; not checked if ``None``.
-        on_progress: called with the number of bytes so far and, if known, the total.
+        on_progress: called with the number of bytes so far and, if known, in total.
 
     Raises:
         DataError: the server refuses, the connection keeps breaking, or the checksum differs.
@@ -108,7 +109,7 @@ def fetch(
         try:
             if _fetch_rest(url, path, on_progress):
                 break
-            problem = "the connection broke off"
+            problem = "the connection was lost"
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in (408, 429):
                 raise DataError(
@@ -121,37 +122,37 @@ def fetch(
         tries = 1 if now > before else tries + 1
         if tries >= TRIES:
             raise DataError(
-                f"{url} can't be downloaded: {problem}, {TRIES} times in a row. {now:,} bytes are kept; the same command "
-                "continues there."
+                f"{url} can't be downloaded: {problem}, {TRIES} times in a row. {now:,} bytes are kept; run the same command "
+                "again to continue."
             )
         log.info("%s: %s after %s bytes, trying again", url, problem, f"{now:,}")
         time.sleep(PAUSE * 2 ** (tries - 1))
     if sha256 is not None:
         found = _sha256(path)
         if found != sha256.lower():
-            _forget(path)
+            _delete_download(path)
             raise DataError(
                 f"{url} isn't the expected file: its SHA-256 is {found}, data.archive_sha256 is {sha256}. It was "
-                "deleted. The publisher may have changed it, or it was tampered with on the way."
+                "deleted. The publisher may have changed it, or somebody has tampered with it."
             )
 
 
-def _logged(name: str) -> Callable[[int, int | None], None]:
-    said = 0
+def _log_progress(name: str) -> Callable[[int, int | None], None]:
+    logged = 0
 
     def on_progress(have: int, total: int | None) -> None:
-        nonlocal said
-        if have - said >= 50 * 10**6 or have == total:
-            said = have
+        nonlocal logged
+        if have - logged >= 50 * 10**6 or have == total:
+            logged = have
             log.info("%s: %s of %s MB", name, have // 10**6, "?" if total is None else total // 10**6)
 
     return on_progress
 
 
 def _fetch_rest(url: str, path: Path, on_progress: Callable[[int, int | None], None] | None) -> bool:
-    """Downloads over one connection; true once the file is complete."""
-    note = path.with_name(path.name + ".json")
-    version = _version_begun(path, note)
+    """Downloads over one connection; returns whether the file is complete."""
+    sidecar = path.with_name(path.name + ".json")
+    version = _stored_version(path, sidecar)
     have = path.stat().st_size if version else 0
     request = urllib.request.Request(url, headers={"User-Agent": "raylight"})  # noqa: S310 - fetch checks the scheme
     if have:
@@ -165,48 +166,48 @@ def _fetch_rest(url: str, path: Path, on_progress: Callable[[int, int | None], N
         error.close()
         if have == version.get("total"):
             return True
-        _forget(path)  # longer than the server's file: start again
+        _delete_download(path)  # longer than the server's file: start again
         return False
     with response:
         continues = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         if have and response.status == 206 and not continues:
-            _forget(path)
+            _delete_download(path)
             return False
         have = have if continues else 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        _note_version(note, response.headers, total)
+        _store_version(sidecar, response.headers, total)
         with path.open("ab" if continues else "wb") as file:
-            while piece := response.read(_PIECE):
-                file.write(piece)
-                have += len(piece)
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                have += len(chunk)
                 if on_progress is not None:
                     on_progress(have, total)
     return total is None or have == total
 
 
-def _version_begun(path: Path, note: Path) -> dict[str, Any]:
-    """The stored version of the server's file; empty if the download can't be resumed."""
+def _stored_version(path: Path, sidecar: Path) -> dict[str, Any]:
+    """The version of the server's file that was begun; empty if the download can't be resumed."""
     if not path.exists():
         return {}
     try:
-        noted = json.loads(note.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # ValueError: killed while noting
+        version = json.loads(sidecar.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # ValueError: the process was killed while writing it
         return {}
-    return noted if isinstance(noted, dict) else {}
+    return version if isinstance(version, dict) else {}
 
 
-def _note_version(note: Path, headers: http.client.HTTPMessage, total: int | None) -> None:
+def _store_version(sidecar: Path, headers: http.client.HTTPMessage, total: int | None) -> None:
     """Stores what identifies this version of the server's file; without it the download can't be resumed."""
     tag = headers.get("ETag")
     validator = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
     if validator:
-        note.write_text(json.dumps({"validator": validator, "total": total}), encoding="utf-8")
+        sidecar.write_text(json.dumps({"validator": validator, "total": total}), encoding="utf-8")
     else:
-        note.unlink(missing_ok=True)
+        sidecar.unlink(missing_ok=True)
 
 
-def _forget(path: Path) -> None:
+def _delete_download(path: Path) -> None:
     path.unlink(missing_ok=True)
     path.with_name(path.name + ".json").unlink(missing_ok=True)
 
@@ -244,7 +245,7 @@ def extract(archive: Path, folder: Path) -> None:
             folder.rmdir()
         unfinished.rename(folder)
     except _DAMAGE as error:
-        raise DataError(f"{archive} isn't a whole zip archive: {error}. Delete it to download it again.") from error
+        raise DataError(f"{archive} isn't a valid zip archive: {error}. Delete it to download it again.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -265,13 +266,13 @@ def _check_members(members: list[zipfile.ZipInfo], archive: Path) -> None:
         elif member.flag_bits & 1:
             problem = "it is encrypted"
         elif path in seen:
-            problem = "the archive holds it twice"
+            problem = "the archive has two files of this name"
         if problem:
             raise DataError(f"{archive} is refused because of {name!r}: {problem}.")
         seen.add(path)
     total = sum(member.file_size for member in members)
     packed = archive.stat().st_size
-    if total > LARGEST_TOTAL or total > LARGEST_RATIO * packed + _PIECE:
+    if total > LARGEST_TOTAL or total > LARGEST_RATIO * packed + _CHUNK:
         raise DataError(
             f"{archive} is refused: {packed:,} bytes would unpack to {total:,}, more than {LARGEST_RATIO} times as much "
             f"or {LARGEST_TOTAL:,}."
@@ -289,11 +290,11 @@ def _extract_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Pa
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with opened.open(member) as source, target.open("xb") as file:
-            shutil.copyfileobj(source, file, _PIECE)
+            shutil.copyfileobj(source, file, _CHUNK)
     except FileExistsError as error:
         raise DataError(f"{archive} is refused because of {member.orig_filename!r}: its name is taken.") from error
     if target.stat().st_size != member.file_size:
-        raise DataError(f"{archive} is refused because of {member.orig_filename!r}: it isn't as long as announced.")
+        raise DataError(f"{archive} is refused because of {member.orig_filename!r}: its size isn't the announced one.")
 
 
 def _from_kaggle(name: str, root: Path) -> None:
@@ -301,17 +302,17 @@ def _from_kaggle(name: str, root: Path) -> None:
         import kagglehub
     except ImportError as error:
         raise DataError(
-            f"data.download=true: fetching {name} from Kaggle needs kagglehub, which isn't here: {install_command('download')}"
+            f"data.download=true: fetching {name} from Kaggle needs kagglehub; install it: {install_command('download')}"
         ) from error
     unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
         try:
             kagglehub.dataset_download(name, output_dir=os.fspath(unfinished))
-        except Exception as error:  # kagglehub raises whatever its transport does
+        except Exception as error:  # kagglehub may raise any error of its HTTP client
             raise DataError(
-                f"{name} can't be downloaded from Kaggle: {error or type(error).__name__}. It needs an account's key in "
-                "~/.kaggle/kaggle.json or KAGGLE_USERNAME and KAGGLE_KEY (Kaggle: Settings, API), and the data set's "
-                "rules accepted once in a browser."
+                f"{name} can't be downloaded from Kaggle: {error or type(error).__name__}. It needs the key of an account in "
+                "~/.kaggle/kaggle.json or KAGGLE_USERNAME and KAGGLE_KEY (Kaggle: Settings, API); the rules of the data set "
+                "must have been accepted once in a browser."
             ) from error
         unfinished.chmod(0o755)
         sync_all()

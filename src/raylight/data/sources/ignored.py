@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from raylight.data.names import normalized_name
 
-_PICTURES = frozenset(
+_UNSUPPORTED = frozenset(
     (
         *(".jxl", ".psd", ".svg", ".tga", ".ico", ".exr", ".pdf", ".mp4", ".mov"),
         *(".nii", ".gz", ".npy", ".npz", ".mat", ".zip", ".tar"),
@@ -21,9 +21,9 @@ class IgnoredEntry:
     """A file or folder that isn't used.
 
     Attributes:
-        path: relative to the root; a folder's ends with ``/``.
-        reason: why; the same text for all entries with this reason.
-        label: the class that it would belong to, as far as its path says.
+        path: relative to the root; ends with ``/`` for a folder.
+        reason: why; entries ignored for the same reason have the same text.
+        label: the class that it would belong to, by its path, or ``None``.
         likely_images: whether it probably holds images, or should.
     """
 
@@ -35,14 +35,14 @@ class IgnoredEntry:
 
 @dataclass(frozen=True)
 class IgnoredGroup:
-    """Entries of one class that are ignored for one reason.
+    """Entries of one class that are ignored for the same reason.
 
     Attributes:
         reason: why.
-        label: the class, or None.
+        label: the class, or ``None``.
         paths: of the entries.
         class_is_empty: whether no image of the class is left.
-        likely_images: see ``IgnoredEntry``.
+        likely_images: whether one of them probably holds images.
     """
 
     reason: str
@@ -53,7 +53,7 @@ class IgnoredGroup:
 
     @property
     def sentence(self) -> str:
-        """What is ignored, how many, and why."""
+        """What is ignored, how many of it, and why, for reports."""
         many = len(self.paths) > 1
         what = ("folder" if self.paths[0].endswith("/") else "file") + "s" * many
         of_class = f" of the class {self.label!r}" if self.label is not None and not self.class_is_empty else ""
@@ -89,12 +89,24 @@ def group_ignored(items: Iterable[IgnoredEntry], class_names: Sequence[str]) -> 
 
 
 def not_an_image(path: str, label: str | None = None) -> IgnoredEntry:
-    """The entry of a file that isn't read as an image because of its suffix."""
+    """The entry of a file that isn't read as an image because of its suffix.
+
+    Args:
+        path: relative to the root.
+        label: the class that it would belong to, or ``None``.
+
+    Returns:
+        The entry, with a reason that names the suffix.
+
+    Example:
+        >>> not_an_image("cat/photo.psd").reason
+        ".psd isn't a supported image format; convert them to JPEG or PNG"
+    """
     suffix = PurePosixPath(path).suffix.lower()
     ending, query, _ = suffix.partition("?")
     if not suffix or suffix == ".":
         return IgnoredEntry(path, "the name has no suffix (.jpg, .png, ...)", label, True)
     if query:
         return IgnoredEntry(path, f"the name ends with the query of a URL, not with {ending}", label, True)
-    remedy = "; convert them to JPEG or PNG" if suffix in _PICTURES else ""
-    return IgnoredEntry(path, f"{suffix} isn't a supported image format{remedy}", label, suffix in _PICTURES)
+    remedy = "; convert them to JPEG or PNG" if suffix in _UNSUPPORTED else ""
+    return IgnoredEntry(path, f"{suffix} isn't a supported image format{remedy}", label, suffix in _UNSUPPORTED)

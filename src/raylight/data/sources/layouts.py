@@ -30,6 +30,7 @@ class SourceFile:
         label: name of its class.
         group: the patient or object, where the data set names it.
         split: ``train``, ``val`` or ``test``, where the data set ships splits.
+        metadata: further columns of the data set, as a JSON object.
     """
 
     path: str
@@ -37,12 +38,18 @@ class SourceFile:
     group: str | None = None
     split: str | None = None
     metadata: str | None = None
-    """What else the data set says of the file, as a JSON object."""
 
 
 @dataclass(frozen=True)
 class LayoutMatch:
-    """The files of a folder, as read by one layout."""
+    """The files of a folder according to one layout.
+
+    Attributes:
+        root: folder that paths are relative to.
+        layout: one of ``LAYOUTS``, or ``source``.
+        files: with their labels.
+        ignored: files and folders that don't fit the layout.
+    """
 
     root: AnyPath
     layout: str
@@ -55,29 +62,33 @@ class LayoutMatch:
         return {file.label for file in self.files}
 
     def is_data_set(self, known: Collection[str]) -> bool:
-        """Whether there are two or more classes, or one that a model knows.
-
-        Args:
-            known: normalized names of the classes a model knows.
-        """
+        """Whether there are two or more classes, or one that a trained model knows, by its normalised name."""
         return len(self.labels) > 1 or any(normalized_name(label) in known for label in self.labels)
 
 
-def search(root: AnyPath, layouts: tuple[str, ...], levels: int, known: Collection[str] = ()) -> list[LayoutMatch]:
-    """All layouts that fit the root, else those that fit the folders below it.
+def find_layouts(
+    root: AnyPath, layouts: tuple[str, ...], levels: int, known: Collection[str] = ()
+) -> list[LayoutMatch]:
+    """Finds the layouts that fit the root, else those that fit the folders below it.
 
     Args:
         root: of the data set.
-        layouts: to try.
+        layouts: the ones to try, of ``LAYOUTS``.
         levels: how many levels below the root to search.
-        known: normalized names of the classes a model knows; one of them is enough, else two classes are needed.
+        known: normalised names of the classes of a trained model; one of them is enough, else two classes are needed.
+
+    Returns:
+        All that fit on the first level where one does.
+
+    Raises:
+        DataError: a folder can't be listed, or a class is missing in train.
     """
     folder = Folder.read(root)
-    found = [_read(folder, layout, alone=len(layouts) == 1) for layout in layouts]
-    fitting = [one for one in found if one is not None and one.is_data_set(known)]
+    matches = [_read(folder, layout, alone=len(layouts) == 1) for layout in layouts]
+    fitting = [match for match in matches if match is not None and match.is_data_set(known)]
     if fitting or levels == 0:
         return fitting
-    return [one for name in folder.folders for one in search(root / name, layouts, levels - 1, known)]
+    return [match for name in folder.folders for match in find_layouts(root / name, layouts, levels - 1, known)]
 
 
 def _read(folder: Folder, layout: str, alone: bool) -> LayoutMatch | None:
@@ -94,38 +105,38 @@ def _read_split_folders(folder: Folder) -> LayoutMatch | None:
     ignored = _beside(folder, [name for name in folder.folders if name not in names.values()])
     for split, name in names.items():
         part = Folder.read(folder.path / name)
-        strays: list[IgnoredEntry] = []
-        labelled = list(_labelled(folder.path, name, part.folders, strays))
+        not_images: list[IgnoredEntry] = []
+        labelled = list(_labelled(folder.path, name, part.folders, not_images))
         if labelled:
             files += [replace(file, split=split) for file in labelled]
-            ignored += strays + [
-                IgnoredEntry(f"{name}/{stray}", _NO_CLASS, None, is_image(stray)) for stray in part.files
+            ignored += not_images + [
+                IgnoredEntry(f"{name}/{file}", _NO_CLASS, None, is_image(file)) for file in part.files
             ]
         else:
             ignored.append(_unlabelled(name, split))
-    trained = {file.label for file in files if file.split == "train"}
-    if len(trained) < 2:
+    train_labels = {file.label for file in files if file.split == "train"}
+    if len(train_labels) < 2:
         return None
-    spelled = {normalized_name(label): label for label in trained}
-    files = [replace(file, label=spelled.get(normalized_name(file.label), file.label)) for file in files]
+    spelling = {normalized_name(label): label for label in train_labels}
+    files = [replace(file, label=spelling.get(normalized_name(file.label), file.label)) for file in files]
     for file in files:
-        if file.label not in trained:
+        if file.label not in train_labels:
             raise DataError(
                 f"{folder.path}: the class {file.label!r} is in {names[file.split or '']}/ but not in {names['train']}/, "
-                f"which has {quoted(trained)}. It can't be learnt: add it there, or remove it here."
+                f"which has {quoted(train_labels)}. It can't be learnt: add it to {names['train']}/, or remove it."
             )
     return LayoutMatch(folder.path, "split_folders", files, ignored)
 
 
 def read_class_folders(folder: Folder, every_folder: bool = False) -> LayoutMatch | None:
-    """Reads a folder per class.
+    """Reads images from a folder per class.
 
     Args:
-        folder: their parent.
+        folder: the parent of the class folders.
         every_folder: whether folders named like a split are classes, too.
 
     Returns:
-        ``None`` if a folder is a data set of its own.
+        The match, with any number of classes; ``None`` if a folder is a data set of its own.
     """
     splits = {} if every_folder else folder.split_folders()
     classes = [name for name in folder.folders if name not in splits.values()]
@@ -166,13 +177,13 @@ def _unlabelled(name: str, split: str) -> IgnoredEntry:
 
 
 def read_flat(folder: Folder) -> LayoutMatch | None:
-    """Reads files named ``cat.0.jpg``, in the folder itself or in its split folders."""
+    """Reads images from files named ``cat.0.jpg``, in the folder itself or in its split folders."""
     names = folder.split_folders()
     files: list[SourceFile] = []
     ignored: list[IgnoredEntry] = []
-    places: list[tuple[str | None, str, list[str]]] = [(None, "", folder.files)]
-    places += [(split, f"{name}/", Folder.read(folder.path / name).files) for split, name in names.items()]
-    for split, prefix, entries in places:
+    folders: list[tuple[str | None, str, list[str]]] = [(None, "", folder.files)]
+    folders += [(split, f"{name}/", Folder.read(folder.path / name).files) for split, name in names.items()]
+    for split, prefix, entries in folders:
         labels = [(name, match["label"]) for name in entries if (match := _flat_name(name))]
         if prefix and not labels:
             ignored.append(_unlabelled(prefix.rstrip("/"), str(split)))
@@ -188,7 +199,7 @@ def read_flat(folder: Folder) -> LayoutMatch | None:
         ]
     ignored += _beside(replace(folder, files=[]), [name for name in folder.folders if name not in names.values()])
     if {file.split for file in files} <= {None, "train"}:
-        # Kaggle puts all labelled photos into train/; by itself it isn't a split.
+        # Kaggle puts all labelled photos into train/; alone, that isn't a split.
         files = [replace(file, split=None) for file in files]
     return LayoutMatch(folder.path, "flat", files, ignored)
 

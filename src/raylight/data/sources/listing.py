@@ -18,7 +18,13 @@ _SYSTEM_FOLDERS = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Informat
 
 @dataclass(frozen=True)
 class Folder:
-    """The entries of a folder, sorted by name, without hidden ones. Dead links count as files; a scan rejects them."""
+    """The entries of a folder, without hidden ones and system folders.
+
+    Attributes:
+        path: of the folder.
+        folders: names of the folders in it, sorted.
+        files: names of the files in it, sorted; dead links are among them, and rejected by the scan.
+    """
 
     path: AnyPath
     folders: list[str]
@@ -27,6 +33,12 @@ class Folder:
     @classmethod
     def read(cls, path: AnyPath) -> "Folder":
         """Lists a folder.
+
+        Args:
+            path: of the folder.
+
+        Returns:
+            Its entries.
 
         Raises:
             DataError: it can't be listed.
@@ -45,10 +57,13 @@ class Folder:
         return cls(path, sorted(folders, key=os.fsencode), sorted(files, key=os.fsencode))
 
     def split_folders(self) -> dict[str, str]:
-        """Folder names by split.
+        """Finds the folders that are named like a split.
+
+        Returns:
+            Their names, by split.
 
         Raises:
-            DataError: two folders are named for the same split.
+            DataError: there are two folders for the same split.
         """
         names: dict[str, str] = {}
         for name in self.folders:
@@ -77,7 +92,18 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def files_below(root: AnyPath, start: str) -> Iterator[str]:
-    """Yields all files below ``root/start``, as paths relative to the root, without following circular links."""
+    """Lists all files below a folder, without following circular links.
+
+    Args:
+        root: of the data set.
+        start: the folder, relative to the root.
+
+    Yields:
+        Paths relative to the root.
+
+    Raises:
+        DataError: a folder can't be listed.
+    """
     if not isinstance(root, Path):
         folder = Folder.read(root / start)
         yield from (f"{start}/{name}" for name in folder.files)
@@ -86,12 +112,12 @@ def files_below(root: AnyPath, start: str) -> Iterator[str]:
         return
     real_root = Path(os.path.realpath(root))
     inside = {os.path.realpath(root / parent) for parent in PurePosixPath(start).parents}
-    waiting = [(start, frozenset(inside.union(map(str, real_root.parents))))]
-    while waiting:
-        relative, above = waiting.pop()
+    pending = [(start, frozenset(inside.union(map(str, real_root.parents))))]
+    while pending:
+        relative, above = pending.pop()
         real = os.path.realpath(root / relative)
         if real in above:
             continue
         folder = Folder.read(root / relative)
         yield from (f"{relative}/{name}" for name in folder.files)
-        waiting += [(f"{relative}/{name}", above | {real}) for name in folder.folders]
+        pending += [(f"{relative}/{name}", above | {real}) for name in folder.folders]

@@ -1,4 +1,4 @@
-"""Error messages for a folder with no data set, or several: what was searched for, what is there, what to do."""
+"""Error messages for a folder with no data set, or several: what was searched for, what is there, what can be done."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,7 +9,6 @@ from raylight.config.schema import DataConfig
 from raylight.data.names import describe_classes, quoted, shortened
 from raylight.data.sources.layouts import LayoutMatch, read_class_folders, read_flat
 from raylight.data.sources.listing import Folder, files_below
-from raylight.errors import DataError
 from raylight.installation import TRAIN, install_command
 from raylight.storage.remote import AnyPath
 
@@ -24,7 +23,15 @@ _TREES = """\
 
 
 def describe_contents(root: AnyPath, wanted: Iterable[str]) -> str:
-    """Describes the contents of a folder that fits none of the layouts, in a sentence."""
+    """Describes the contents of a folder that fits none of the layouts.
+
+    Args:
+        root: the folder.
+        wanted: layouts that were tried.
+
+    Returns:
+        A sentence.
+    """
     folder = Folder.read(root)
     if not folder.folders and not folder.files:
         return f"the folder {root} is empty."
@@ -33,18 +40,27 @@ def describe_contents(root: AnyPath, wanted: Iterable[str]) -> str:
         suffixes[PurePosixPath(path).suffix.lower() or "no suffix"] += 1
     kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.most_common(4)) or "no files"
     parts = [f"{root} holds {shortened([f'{name}/' for name in folder.folders] + folder.files)} ({kinds} in all)"]
-    one_class = [one.labels for one in (read_flat(folder), read_class_folders(folder)) if one and one.labels]
-    if one_class and len(one_class[0]) == 1:
-        parts.append(f"with images of one class only, {quoted(one_class[0])}")
+    labels = [match.labels for match in (read_flat(folder), read_class_folders(folder)) if match and match.labels]
+    if labels and len(labels[0]) == 1:
+        parts.append(f"with images of one class only, {quoted(labels[0])}")
     elif splits := folder.split_folders():
         parts.append(
-            f"where {quoted(splits.values())} is taken for a split, for a class only with data.layout=class_folders"
+            f"where {quoted(splits.values())} counts as a split, and as a class only with data.layout=class_folders"
         )
     return f"{', '.join(parts)}, which fits no layout: looked for {', '.join(wanted)} with two or more classes."
 
 
-def not_found_error(data: DataConfig, root: AnyPath, problem: str) -> DataError:
-    """The error for a missing data set; explains where to put it."""
+def not_found_message(data: DataConfig, root: AnyPath, problem: str) -> str:
+    """Explains where to put a missing data set.
+
+    Args:
+        data: the settings of the data set.
+        root: the folder where it should be.
+        problem: what is wrong with that folder, a sentence.
+
+    Returns:
+        A text of several lines.
+    """
     lines = [f"No images for data={data.name}: {problem}", "", "Arrange them like this:", ""]
     lines += [f"  {line}" for line in _TREES.format(root=_short(root)).splitlines()]
     lines += ["", f"where {_short(root)} is {root}, or any folder given as data.root=PATH."]
@@ -59,18 +75,26 @@ def not_found_error(data: DataConfig, root: AnyPath, problem: str) -> DataError:
     setting = shell_setting("data.root", str(root))
     target = f"data={data.name} {setting}" if data.homepage or data.kind == "demo" else f"data=folder {setting}"
     lines.append(f"Check what you have with: {TRAIN} {target} trainer=debug")
-    return DataError("\n".join(lines))
+    return "\n".join(lines)
 
 
-def ambiguous_root_error(root: AnyPath, fitting: list[LayoutMatch]) -> DataError:
-    """The error for a folder that fits several layouts; names the settings that choose one."""
-    lines = [f"{root} can be read in {len(fitting)} ways:"]
+def ambiguous_root_message(root: AnyPath, matches: list[LayoutMatch]) -> str:
+    """Names the settings that choose one of several layouts.
+
+    Args:
+        root: the folder.
+        matches: layouts that fit it, or folders below it.
+
+    Returns:
+        A text with a line per layout.
+    """
+    lines = [f"{root} can be read in {len(matches)} ways:"]
     lines += [
-        f"  {shell_setting('data.root', str(one.root))} data.layout={one.layout}: {len(one.files):,} images, "
-        f"{describe_classes(one.labels)}"
-        for one in fitting
+        f"  {shell_setting('data.root', str(match.root))} data.layout={match.layout}: {len(match.files):,} images, "
+        f"{describe_classes(match.labels)}"
+        for match in matches
     ]
-    return DataError("\n".join([*lines, "Say which is meant by giving data.root and data.layout."]))
+    return "\n".join([*lines, "Choose one by giving data.root and data.layout."])
 
 
 def _short(root: AnyPath) -> str:

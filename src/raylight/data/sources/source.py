@@ -8,9 +8,9 @@ Looks at names only; no file is opened except a CSV table of labels. The root is
     cat.0.jpg, dog.0.jpg, ...         flat, as in Kaggle's "Dogs vs. Cats", in the root or in train/
     a table path,label[,group,split]  csv
 
-If only one folder below the root fits a layout, that folder is the root. Hidden entries and ``__MACOSX`` are skipped; a link
-to a folder that contains it isn't followed; files without a label are listed in ``Source.ignored``. A root that fits no
-layout, or several, is an error.
+If only one folder below the root fits a layout, that folder is the root. Hidden entries and ``__MACOSX`` are skipped; circular
+links aren't followed; files without a label are listed in ``Source.ignored``. A root that fits no layout, or several, is an
+error.
 
 Not here: whether the files can be used (``index``), downloading them (``download``).
 """
@@ -33,8 +33,8 @@ from raylight.data.packed.protocol import COLUMNS, checked_rows
 from raylight.data.sources.csv_table import read_csv
 from raylight.data.sources.demo import demo_root, draw_demo
 from raylight.data.sources.ignored import IgnoredEntry
-from raylight.data.sources.layouts import DEEPEST_ROOT, LAYOUTS, LayoutMatch, SourceFile, search
-from raylight.data.sources.not_found import ambiguous_root_error, describe_contents, not_found_error
+from raylight.data.sources.layouts import DEEPEST_ROOT, LAYOUTS, LayoutMatch, SourceFile, find_layouts
+from raylight.data.sources.not_found import ambiguous_root_message, describe_contents, not_found_message
 from raylight.errors import DataError, first_line, nearest
 from raylight.storage.packed import SourcePath
 from raylight.storage.remote import AnyPath, to_path
@@ -46,7 +46,7 @@ class Source:
 
     Attributes:
         root: folder that paths are relative to.
-        layout: how the files were found, one of ``LAYOUTS``.
+        layout: how the files were found: one of ``LAYOUTS``, or ``source``.
         class_names: in alphabetical order.
         positive_class: the class that recall, AUROC and others refer to.
         files: sorted by path.
@@ -70,7 +70,10 @@ def find_images(
         data: data set, root and layout.
         cache_dir: where the demo is drawn.
         groups_needed: whether a ``data.group_pattern`` that matches no file is an error.
-        known_classes: classes a model knows; one of them is enough, else two classes are needed.
+        known_classes: names of the classes of a trained model; one of them is enough, else two classes are needed.
+
+    Returns:
+        The files, with their labels, groups and splits.
 
     Raises:
         DataError: the folder is missing or empty, or fits no layout or several; there are too few classes, or their names
@@ -78,7 +81,7 @@ def find_images(
             what to do.
     """
     if data.source is not None:
-        return _completed(_of_source(data, {normalized_name(name) for name in known_classes}), data, groups_needed)
+        return _completed(_from_source(data, {normalized_name(name) for name in known_classes}), data, groups_needed)
     root = _root(data, cache_dir)
     if data.kind == "demo" and isinstance(root, Path):
         try:
@@ -87,18 +90,18 @@ def find_images(
             raise DataError(
                 f"The demo images can't be drawn in {root}: {error.strerror}. Choose another data.root."
             ) from error
-    elif data.download and isinstance(root, Path) and not _holds_anything(root):
+    elif data.download and isinstance(root, Path) and not (root.is_dir() and any(root.iterdir())):
         from raylight.data.sources.download import download
 
         download(data, root)
     if not root.is_dir():
         problem = "is a file" if root.exists() else "doesn't exist"
-        raise not_found_error(data, root, f"the folder {root} {problem}.")
+        raise DataError(not_found_message(data, root, f"the folder {root} {problem}."))
     return _completed(_find(data, root, {normalized_name(name) for name in known_classes}), data, groups_needed)
 
 
-def _of_source(data: DataConfig, known: Collection[str]) -> LayoutMatch:
-    """What a source of the config's names."""
+def _from_source(data: DataConfig, known: Collection[str]) -> LayoutMatch:
+    """The images of an ``ImageSource``, which the config names in ``data.source``."""
     node: Any = OmegaConf.to_container(data.source) if OmegaConf.is_config(data.source) else data.source
     root, target = SourcePath.of(node), str(node["_target_"])
     source = root.source()
@@ -110,31 +113,31 @@ def _of_source(data: DataConfig, known: Collection[str]) -> LayoutMatch:
         raise DataError(f"data.source: {target}.entries(): {type(error).__name__}: {first_line(error)}") from error
     files = []
     for row in checked_rows(table, target):
-        further = {name: value for name, value in row.items() if name not in COLUMNS and value is not None}
+        metadata = {name: value for name, value in row.items() if name not in COLUMNS and value is not None}
         group = None if row.get("group") in (None, "") else printable(str(row["group"]))
-        metadata = json.dumps(further, default=str) if further else None
-        files.append(SourceFile(row["key"], row["label"], group, row["split"], metadata))
+        text = json.dumps(metadata, default=str) if metadata else None
+        files.append(SourceFile(row["key"], row["label"], group, row["split"], text))
     root.remember(table)
-    found = LayoutMatch(root, "source", files, [])
-    if not found.is_data_set(known):
+    match = LayoutMatch(root, "source", files, [])
+    if not match.is_data_set(known):
         raise DataError(
-            f"{target} has {len(files):,} images and {describe_classes(found.labels)}; two or more are needed."
+            f"{target} has {len(files):,} images and {describe_classes(match.labels)}; two or more are needed."
         )
-    return found
+    return match
 
 
-def _completed(found: LayoutMatch, data: DataConfig, groups_needed: bool) -> Source:
-    files = sorted(found.files, key=lambda file: os.fsencode(file.path))
-    class_names = _class_names(data, found)
+def _completed(match: LayoutMatch, data: DataConfig, groups_needed: bool) -> Source:
+    files = sorted(match.files, key=lambda file: os.fsencode(file.path))
+    class_names = _class_names(match)
     if data.group_pattern is not None:
         files = _grouped(files, data.group_pattern, groups_needed)
     return Source(
-        root=found.root,
-        layout=found.layout,
+        root=match.root,
+        layout=match.layout,
         class_names=class_names,
         positive_class=_positive_class(data, class_names),
         files=tuple(files),
-        ignored=tuple(sorted(found.ignored, key=lambda one: os.fsencode(one.path))),
+        ignored=tuple(sorted(match.ignored, key=lambda entry: os.fsencode(entry.path))),
     )
 
 
@@ -150,10 +153,6 @@ def _root(data: DataConfig, cache_dir: Path) -> AnyPath:
     return Path.cwd() / "datasets" / data.name
 
 
-def _holds_anything(root: Path) -> bool:
-    return root.is_dir() and any(root.iterdir())
-
-
 def _find(data: DataConfig, root: AnyPath, known: Collection[str]) -> LayoutMatch:
     if data.layout not in ("auto", *LAYOUTS):
         raise DataError(f"data.layout={data.layout}: expected auto, {', '.join(LAYOUTS)}")
@@ -166,29 +165,28 @@ def _find(data: DataConfig, root: AnyPath, known: Collection[str]) -> LayoutMatc
             raise DataError(f"data.csv={data.csv} contradicts data.layout={data.layout}: drop one of them.")
         return read_csv(data.csv, root, known)
     wanted = LAYOUTS[:3] if data.layout == "auto" else (data.layout,)
-    fitting = search(root, wanted, DEEPEST_ROOT, known)
-    if not fitting:
-        raise not_found_error(data, root, describe_contents(root, wanted))
-    if len(fitting) > 1:
-        raise ambiguous_root_error(root, fitting)
-    return fitting[0]
+    matches = find_layouts(root, wanted, DEEPEST_ROOT, known)
+    if not matches:
+        raise DataError(not_found_message(data, root, describe_contents(root, wanted)))
+    if len(matches) > 1:
+        raise DataError(ambiguous_root_message(root, matches))
+    return matches[0]
 
 
-def _class_names(data: DataConfig, found: LayoutMatch) -> tuple[str, ...]:
-    names = sorted(found.labels)
-    alike: dict[str, str] = {}
+def _class_names(match: LayoutMatch) -> tuple[str, ...]:
+    names = sorted(match.labels)
+    by_key: dict[str, str] = {}
     for name in names:
         if not is_utf8(name):
-            raise DataError(f"{found.root}: the class {os.fsencode(name)!r} isn't valid UTF-8; rename its folder.")
-        if any(unicodedata.category(one) in ("Cc", "Zl", "Zp") for one in name):
-            raise DataError(f"{found.root}: the class {name!r} holds control characters; rename its folder.")
+            raise DataError(f"{match.root}: the class {os.fsencode(name)!r} isn't valid UTF-8; rename its folder.")
+        if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in name):
+            raise DataError(f"{match.root}: the class {name!r} holds control characters; rename its folder.")
         key = normalized_name(name)
-        if key in alike:
+        if key in by_key:
             raise DataError(
-                f"{found.root}: the classes {alike[key]!r} and {name!r} differ only in how they are spelled. Merge "
-                "them, or rename one."
+                f"{match.root}: the classes {by_key[key]!r} and {name!r} differ only in spelling. Merge them, or rename one."
             )
-        alike[key] = name
+        by_key[key] = name
     return tuple(names)
 
 
@@ -227,18 +225,21 @@ def _grouped(files: list[SourceFile], pattern: str, needed: bool) -> list[Source
     if needed and not any(found):
         raise DataError(
             f"data.group_pattern={pattern!r} matches none of the {len(files):,} files, neither by name nor by path, such as "
-            f"{files[0].path!r}. Patients would be split between train and test: correct the pattern, or, "
-            "where each image is of another patient, leave it out with data.group_pattern=null."
+            f"{files[0].path!r}. Images of one patient could be in both train and test: correct the pattern, or, if each "
+            "image is of a different patient, leave it out with data.group_pattern=null."
         )
     return [file if file.group else replace(file, group=group) for file, group in zip(files, found, strict=True)]
 
 
 def describe_groups(groups: Collection[str | None], data: DataConfig) -> str | None:
-    """The number of files with a patient, and of patients, in a sentence; ``None`` if the data set has no groups.
+    """Describes how many files have a patient, and how many patients there are.
 
     Args:
-        groups: of each file.
-        data: what may name them.
+        groups: of each file; ``None`` where it has none.
+        data: the settings that may have given them.
+
+    Returns:
+        A sentence without a full stop; ``None`` if the data set has no groups.
     """
     named = [group for group in groups if group is not None]
     if data.group_pattern is None and not named:
@@ -246,8 +247,8 @@ def describe_groups(groups: Collection[str | None], data: DataConfig) -> str | N
     table = "the table" if data.csv is not None else "the metadata of DICOM files"
     by = "data.group_pattern" if data.group_pattern is not None else table
     rest = len(groups) - len(named)
-    alone = f"; each of the other {rest:,} counts as a patient of its own" if rest else ""
+    others = f"; each of the other {rest:,} counts as a patient of its own" if rest else ""
     return (
         f"{by} names the patient (or object) of {len(named):,} of {len(groups):,} files: "
-        f"{len(set(named)):,} patients{alone}"
+        f"{len(set(named)):,} patients{others}"
     )
