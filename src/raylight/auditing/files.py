@@ -15,7 +15,7 @@ from raylight.auditing.findings import Finding, class_counts
 from raylight.data.index import Index
 from raylight.data.sources.ignored import group_ignored
 from raylight.data.splits.duplicates import duplicate_groups
-from raylight.data.splits.leakage import LIKELY_SERIES, likely_series
+from raylight.data.splits.leakage import PATIENT_PATTERN, patients_in_names
 
 SETS_LISTED = 200
 """Sets of files that a finding names at most; its ``count`` says how many there are."""
@@ -237,7 +237,7 @@ def _patients(index: Index) -> Iterator[Finding]:
     groups: list[str | None] = list(usable.column("group"))
     known = any(group is not None for group in groups)
     if not known:
-        groups = likely_series(paths)
+        groups = patients_in_names(paths)
     sets: dict[str, list[int]] = {}
     for position, group in enumerate(groups):
         if group is not None:
@@ -250,7 +250,7 @@ def _patients(index: Index) -> Iterator[Finding]:
         return _sets([[str(paths[i]) for i in part] for part in parts])
 
     crossing = [part for part in several if len({splits[i] for i in part} - {None}) > 1]
-    remedy = "" if known else f" Their names say so; if it is true, set data.group_pattern={LIKELY_SERIES!r}."
+    remedy = "" if known else f" Their names say so; if it is true, set data.group_pattern={PATIENT_PATTERN!r}."
     if crossing:
         subject = (
             f"{len(crossing)} patients (or objects) stand" if len(crossing) > 1 else "1 patient (or object) stands"

@@ -42,12 +42,12 @@ def test_small_classes_held_out_beyond_the_setting_are_told() -> None:
     ("settings", "shipped", "refused"),
     [
         ({"val_fraction": 0}, {None}, r"data.val_fraction=0: .* data.folds=5 data.fold=0"),
-        ({"val_fraction": 0}, {"train", "test"}, r"data.val_fraction=0: .* ship a val folder"),
-        ({"test_fraction": 0}, {"train", "val"}, r"data.test_fraction=0: .* ship a test folder"),
+        ({"val_fraction": 0}, {"train", "test"}, r"data.val_fraction=0: .* add a val folder"),
+        ({"test_fraction": 0}, {"train", "val"}, r"data.test_fraction=0: .* add a test folder"),
         (
             {"test_fraction": 0, "folds": 5, "fold": 0},
             {None},
-            r"data.test_fraction=0: nothing would be left to test on",
+            r"data.test_fraction=0: there would be no images to test on",
         ),
         ({"val_fraction": 0, "folds": 5, "fold": 0}, {None}, None),
         ({"val_fraction": 0, "test_fraction": 0}, {"train", "val", "test"}, None),
@@ -97,7 +97,7 @@ def test_what_lacks_a_class_is_refused_or_told_by_what_it_is_needed_for(
     what = "no threshold can be fitted" if n_classes == 2 else f"{monitor} can't be computed"
     with pytest.raises(DataError, match=f"of 'c1': {what}") if refused else contextlib.nullcontext():
         check_splits(lacking(n_classes, "val", "c1"), monitor)
-    said = "The validation split has no usable image of 'c1': their recall has no part in choosing the checkpoint"
+    said = "The validation split has no usable image of 'c1': they count neither in the choice of the checkpoint"
     assert (said in caplog.text) == (not refused)
     caplog.clear()
     check_splits(lacking(n_classes, "test", "c1"), monitor)

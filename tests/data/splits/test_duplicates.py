@@ -180,7 +180,7 @@ def test_groups_are_remembered_few_at_a_time_and_copied() -> None:
         assert groups.tolist() == [0, 0, 1]
         groups[:] = 7
         assert duplicate_groups(index).tolist() == [0, 0, 1]
-    assert len(duplicates._remembered) == 4
+    assert len(duplicates._cached) == 4
     # Other bytes or other pictures are another question.
     other = indexes[5].with_column("sha256", ["x", "y", "z"])
     assert duplicate_groups(other).tolist() == [0, 0, 1]

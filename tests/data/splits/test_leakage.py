@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from raylight.config.schema import DataConfig
-from raylight.data.splits.leakage import SharedFile, likely_series, shared_with_training
+from raylight.data.splits.leakage import SharedFile, patients_in_names, shared_with_training
 from raylight.data.splits.split import assign_splits
 from tests.auditing.test_files import clean, draw, index_of
 from tests.data.splits.test_split import make_index
@@ -82,4 +82,4 @@ def test_series_are_guessed_from_names_of_several_kinds() -> None:
         "my_Patient-07b.png",
         "dog.1.jpg",
     ]
-    assert likely_series(paths) == ["covid-19", "NORMAL2-IM-0101", "Person12", "my_Patient-07", None]
+    assert patients_in_names(paths) == ["covid-19", "NORMAL2-IM-0101", "Person12", "my_Patient-07", None]

@@ -172,7 +172,7 @@ def _jpeg_orientation(header: JpegHeader) -> int:
 
 
 def _scale_factor(header: JpegHeader, spec: DecodeSpec) -> int:
-    """The largest of 8, 4, 2, 1 by which the image can be downscaled while decoding and still be large enough.
+    """Returns the largest of 8, 4, 2, 1 by which the image can be downscaled while decoding and still be large enough.
 
     libjpeg-turbo has SIMD code for these factors; others cost more than they save.
     """
@@ -261,10 +261,8 @@ def _to_8_bits(picture: "Image") -> "Image":
 
 
 def _scaled_to_8_bits(grey: Integer[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
-    """Maps the smallest value to 0 and the largest to 255; keeps the upper 8 of 16 bits where there is only one value.
-
-    Scanners write 10 to 14 bits into 16, some at the lower end and some with an offset: no fixed 8 bits hold the image.
-    """
+    """Maps the smallest value to 0 and the largest to 255; keeps the upper 8 of 16 bits where there is only one value."""
+    # Scanners write 10 to 14 bits into 16, some at the lower end and some with an offset: no fixed 8 bits hold the image.
     low, high = int(grey.min()), int(grey.max())
     if low == high:
         return np.full(grey.shape, high >> 8, np.uint8)

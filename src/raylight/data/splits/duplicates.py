@@ -3,7 +3,7 @@
 Compares the fine detail of the index's 32 x 32 thumbnails. Correlating the pixels themselves isn't enough: chest X-rays of
 different children correlate at 0.97. After a Laplacian filter, only detail specific to a picture remains.
 
-Correlations measured on 188 X-rays, 2,002 photos and ten demo sets of 600 drawings (at 32 x 32; the threshold lies between):
+Correlations at 32 x 32, measured on 188 X-rays, 2,002 photos and ten demo sets of 600 drawings; the threshold is in between:
 
     duplicates found and confirmed by eye (3 X-ray pairs, 1 photo pair)        0.87 to 0.99
     re-encoded at quality 30, half size, 20 % brighter, converted to grey      0.90 to 1.00
@@ -14,7 +14,7 @@ are compared by file content alone. Not here: what to do about duplicates (``spl
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +23,10 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from raylight.data.index import GREY, Index
 
 CANDIDATE_CORRELATION = 0.90
-"""Of detail at 16 x 16; among 25,000 X-rays about one pair in a million exceeds it."""
+"""Minimum correlation at 16 x 16; among 25,000 X-rays, about one pair in a million exceeds it."""
 
 DUPLICATE_CORRELATION = 0.78
-"""Of detail at 32 x 32; seven standard deviations above X-rays of different people."""
+"""Minimum correlation at 32 x 32; seven standard deviations above X-rays of different people."""
 
 LEAST_DETAIL = 2.0
 """Grey levels (root mean square of the Laplacian at 16 x 16) below which a picture counts as blank."""
@@ -35,17 +35,17 @@ _BLOCK = 1024
 """Files per block: the products of two blocks fit into a processor's cache."""
 
 _COORDINATES = 64
-"""Coordinates per file that rule out most pairs; a third of those of its detail."""
+"""Length of the shortened vectors that rule out most pairs; a third of the full length."""
 
 _SAMPLE = 4096
-"""About how many files determine the axes; more give no better ones."""
+"""About how many files determine the principal axes; more don't improve them."""
 
 _ROUNDING = 1e-4
 """Upper limit of the rounding error of a bound."""
 
-_REMEMBERED = 4
-_remembered: dict[bytes, Int64[np.ndarray, " file"]] = {}
-"""Latest results of ``duplicate_groups``: a run's split, audit and leakage check need the same ones."""
+_MAX_CACHED = 4
+_cached: dict[bytes, Int64[np.ndarray, " file"]] = {}
+"""Latest results of ``duplicate_groups``: the split, the audit and the leakage check of a run need the same ones."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ def near_duplicates(
     candidate_correlation: float = CANDIDATE_CORRELATION,
     duplicate_correlation: float = DUPLICATE_CORRELATION,
 ) -> tuple[DuplicatePair, ...]:
-    """Pairs of thumbnails that show the same picture.
+    """Finds pairs of thumbnails that show the same picture.
 
-    Identical thumbnails are each paired with the first of them only. Memory use beyond the thumbnails stays below
-    2 kB per file plus 100 MB.
+    Of identical thumbnails, each is paired with the first only. Memory use beyond the thumbnails stays below 2 kB per file
+    plus 100 MB.
 
     Args:
-        thumbnails: RGB; blank ones, such as the zeros of bad files, match nothing.
+        thumbnails: RGB, 0 to 255; blank ones, such as those of bad files, match nothing.
         candidate_correlation: minimum correlation of detail at 16 x 16 for a closer comparison.
         duplicate_correlation: minimum correlation of detail at 32 x 32.
 
@@ -94,37 +94,72 @@ def near_duplicates(
 
 
 def duplicate_groups(index: Index) -> Int64[np.ndarray, " file"]:
-    """Group number of each file; files with the same content, or of the same picture, have the same one.
+    """Finds files with the same content or of the same picture.
 
-    The latest results are remembered for the life of the process.
+    The latest results are cached for the life of the process.
 
     Args:
         index: with thumbnails.
 
+    Returns:
+        Group number of each file, from 0.
+
     Raises:
-        ValueError: the index has no thumbnails, as when it was read from a run folder.
+        ValueError: the index has no thumbnails, because it was read from a run folder.
+    """
+    if len(index.thumbnails) != len(index):
+        raise ValueError(f"{len(index)} files with {len(index.thumbnails)} thumbnails: build the index from its files")
+    hashes = index.column("sha256")
+    contents = hashlib.blake2b("\n".join(map(str, hashes)).encode(), digest_size=16)
+    contents.update(np.ascontiguousarray(index.thumbnails).data)
+    key = contents.digest()
+    if key in _cached:
+        return _cached[key].copy()
+    first_of: dict[str, int] = {}
+    edges = [(first_of.setdefault(sha, position), position) for position, sha in enumerate(hashes) if sha is not None]
+    edges += [(pair.first, pair.second) for pair in near_duplicates(index.thumbnails)]
+    groups = connected_groups(len(index), edges)
+    while len(_cached) >= _MAX_CACHED:
+        _cached.pop(next(iter(_cached)))
+    _cached[key] = groups
+    return groups.copy()
+
+
+def picture_groups(index: Index, duplicates: bool) -> Int64[np.ndarray, " file"]:
+    """Finds files with the same content and, if wanted, of the same picture.
+
+    Args:
+        index: of usable files; with thumbnails, if ``duplicates``.
+        duplicates: whether near-duplicates count, besides files with the same content.
+
+    Returns:
+        Group number of each file, from 0.
+    """
+    if duplicates:
+        return duplicate_groups(index)
+    return np.unique(index.column("sha256").astype(str), return_inverse=True)[1]
+
+
+def connected_groups(count: int, edges: Sequence[tuple[int, int]]) -> Int64[np.ndarray, " file"]:
+    """Groups files that are connected, directly or through others.
+
+    Args:
+        count: number of files.
+        edges: pairs of positions of files that belong together.
+
+    Returns:
+        Group number of each file, from 0.
+
+    Example:
+        >>> connected_groups(5, [(0, 2), (2, 4)])
+        array([0, 1, 0, 2, 0])
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    if len(index.thumbnails) != len(index):
-        raise ValueError(f"{len(index)} files with {len(index.thumbnails)} thumbnails: build the index from its files")
-    hashes = index.column("sha256")
-    asked = hashlib.blake2b("\n".join(map(str, hashes)).encode(), digest_size=16)
-    asked.update(np.ascontiguousarray(index.thumbnails).data)
-    key = asked.digest()
-    if key in _remembered:
-        return _remembered[key].copy()
-    first_of: dict[str, int] = {}
-    edges = [(first_of.setdefault(sha, position), position) for position, sha in enumerate(hashes) if sha is not None]
-    edges += [(pair.first, pair.second) for pair in near_duplicates(index.thumbnails)]
     ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1])), shape=(len(index), len(index)))
-    groups = np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
-    while len(_remembered) >= _REMEMBERED:
-        _remembered.pop(next(iter(_remembered)))
-    _remembered[key] = groups
-    return groups.copy()
+    graph = coo_array((np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1])), shape=(count, count))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def _coarse_detail(thumbnails: UInt8[np.ndarray, "file 32 32 3"]) -> Float[np.ndarray, "file feature"]:
@@ -140,7 +175,7 @@ def _coarse_detail(thumbnails: UInt8[np.ndarray, "file 32 32 3"]) -> Float[np.nd
 def _correlated(
     detail: Float[np.ndarray, "file feature"], least: float
 ) -> Iterator[tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"]]]:
-    """All pairs of unit vectors whose dot product is at least ``least``, earlier position first, block by block."""
+    """Yields all pairs of unit vectors whose dot product is at least ``least``, earlier position first, block by block."""
     bounding = _bounding(detail)
     for start in range(0, len(detail), _BLOCK):
         for other in range(start, len(detail), _BLOCK):
@@ -155,10 +190,10 @@ def _correlated(
 
 
 def _bounding(detail: Float[np.ndarray, "file feature"]) -> Float[np.ndarray, "file coordinate"]:
-    """Shorter vectors whose dot products are upper bounds of those of the unit vectors.
+    """Returns shorter vectors, whose dot products are upper bounds of the dot products of the unit vectors.
 
-    The vectors are projected onto the principal axes. What the remaining axes add to a dot product is at most the product
-    of the lengths there (Cauchy-Schwarz); that length is the last coordinate.
+    The vectors are projected onto their principal axes. The other axes add to a dot product at most the product of the lengths
+    in them (Cauchy-Schwarz), so this length is the last coordinate.
     """
     sample = detail[:: max(len(detail) // _SAMPLE, 1)]
     _, axes = np.linalg.eigh(sample.T @ sample)  # ascending eigenvalues
@@ -200,7 +235,7 @@ def _confirmed(
 def _first_alike(
     thumbnails: UInt8[np.ndarray, "file 32 32 3"], blank: Bool[np.ndarray, " file"]
 ) -> Int64[np.ndarray, " file"]:
-    """The first position with an identical thumbnail; -1 for blank ones."""
+    """The position of the first identical thumbnail; -1 for blank ones."""
     seen: dict[bytes, int] = {}
     first = np.full(len(thumbnails), -1)
     for position in np.flatnonzero(~blank):

@@ -4,9 +4,9 @@ Splits that the data set ships are kept. Missing ones are cut from the rest, str
 group: files of one patient, with the same content, or near-duplicates. Splits are a function of the seed and the files'
 contents; file names, paths and order don't matter.
 
-One algorithm makes them all: groups are shuffled by (seed, content) and taken as long as no class exceeds its share. A
-held-out part thus has exactly its share of each class, unless groups are too large. Folds are cut the same way, one after
-the other. (scikit-learn's StratifiedGroupKFold supports only fractions of 1/k, and takes 6 s for 25,000 groups.)
+A single algorithm makes all of them: groups are shuffled by (seed, content) and taken as long as no class exceeds its share.
+A held-out part thus has exactly its share of each class, unless groups are too large. Folds are cut in the same way, one
+after the other. (scikit-learn's StratifiedGroupKFold supports only fractions of 1/k, and takes 6 s for 25,000 groups.)
 
 Not here: finding near-duplicates (``duplicates``).
 """
@@ -20,12 +20,12 @@ from jaxtyping import Bool, Int64
 
 from raylight.config.schema import DataConfig
 from raylight.data.index import Index
-from raylight.data.splits.duplicates import duplicate_groups
+from raylight.data.splits.duplicates import connected_groups, picture_groups
 from raylight.errors import DataError
 
 
 def assign_splits(index: Index, data: DataConfig, seed: int) -> Index:
-    """Fills in the column ``split``; bad files have none.
+    """Assigns each usable file to a split.
 
     Args:
         index: all files, with the splits that the data set ships.
@@ -33,7 +33,7 @@ def assign_splits(index: Index, data: DataConfig, seed: int) -> Index:
         seed: of the splits.
 
     Returns:
-        The index with ``split`` filled in, without the files that ``data.limit`` excludes.
+        The index with ``split`` filled in, null for bad files, and without the files that ``data.limit`` excludes.
 
     Raises:
         DataError: the settings are contradictory, or a split would lack a class.
@@ -48,15 +48,15 @@ def assign_splits(index: Index, data: DataConfig, seed: int) -> Index:
 
 
 def split_size_warnings(before: Index, after: Index, data: DataConfig) -> list[str]:
-    """Warnings where the size of a split differs from the settings: small classes make it larger, large groups smaller.
+    """Warns where the size of a split differs from the settings: small classes make it larger, large groups smaller.
 
     Args:
-        before: with the splits that the data set ships.
-        after: with ``split`` filled in.
+        before: the index with the splits that the data set ships.
+        after: the index with ``split`` filled in.
         data: the fractions.
 
     Returns:
-        One sentence per warning.
+        A sentence or two per warning.
     """
     if data.folds:
         return []
@@ -64,26 +64,26 @@ def split_size_warnings(before: Index, after: Index, data: DataConfig) -> list[s
     usable = after.column("status") == "ok"
     groups = np.array([group or "" for group in after.column("group")], dtype=object)
     sizes = dict(zip(*np.unique(groups[usable].astype(str), return_counts=True), strict=True))
-    several = usable & np.array([bool(group) and sizes.get(group, 0) > 1 for group in groups], dtype=bool)
-    lines = []
+    grouped = usable & np.array([bool(group) and sizes.get(group, 0) > 1 for group in groups], dtype=bool)
+    warnings = []
     for split, wanted in (("val", data.val_fraction), ("test", data.test_fraction)):
         pool = usable & ~np.isin(splits, list(shipped - {"train", None}))
         if split in shipped or not wanted or not pool.any():
             continue
-        held = pool & (splits == split)
-        share = held.sum() / pool.sum()
+        held_out = pool & (splits == split)
+        share = held_out.sum() / pool.sum()
         if share > 1.25 * wanted:
-            lines.append(
+            warnings.append(
                 f"{split} is {share:.0%} of the images, more than data.{split}_fraction={wanted:g}: each class keeps at least "
                 "one image there, and some have very few. Cross-validation (data.folds) wastes none."
             )
-        of_groups = (held & several).sum() / max((pool & several).sum(), 1)
-        if (pool & several).sum() >= 200 and of_groups < 0.75 * wanted:
-            lines.append(
-                f"Of the images of patients (or objects) with several, {of_groups:.1%} are in {split}, not {wanted:.0%}: large "
-                "groups often don't fit into what is left of a class's share. Another data.split_seed holds out others."
+        grouped_share = (held_out & grouped).sum() / max((pool & grouped).sum(), 1)
+        if (pool & grouped).sum() >= 200 and grouped_share < 0.75 * wanted:
+            warnings.append(
+                f"Of the images of patients (or objects) with several, {grouped_share:.1%} are in {split}, not {wanted:.0%}: "
+                "large groups often don't fit into the rest of a class's share. Another data.split_seed holds out others."
             )
-    return lines
+    return warnings
 
 
 def limit_per_class(index: Index, limit: int | None, seed: int) -> Index:
@@ -91,12 +91,15 @@ def limit_per_class(index: Index, limit: int | None, seed: int) -> Index:
 
     Args:
         index: all files.
-        limit: ``None`` keeps all.
+        limit: maximum number per class; ``None`` keeps all.
         seed: of the choice.
+
+    Returns:
+        The files that are kept, in their order.
     """
     if limit is None:
         return index
-    rank = np.array([_shuffled(seed, "limit", sha or "") for sha in index.column("sha256")])
+    rank = np.array([_shuffle_key(seed, "limit", sha or "") for sha in index.column("sha256")])
     usable, labels = index.column("status") == "ok", index.column("label")
     keep = ~usable
     for name in index.class_names:
@@ -133,10 +136,10 @@ def _check(data: DataConfig) -> None:
 
 @dataclass(frozen=True)
 class _Group:
-    """Files that must not be divided.
+    """Files that must stay together.
 
     Attributes:
-        key: the smallest SHA-256 of its files.
+        key: the smallest SHA-256 among them.
         members: positions of the files.
         counts: number of files per class.
     """
@@ -159,14 +162,14 @@ class _Cutter:
         self.linked = linked_groups(index, data.group_duplicates)
 
     def holdout(self) -> list[str]:
-        """The split of each file: test and val are cut where none is shipped."""
+        """The split of each file; test and val are cut where the data set doesn't ship them."""
         splits = np.array([split or "train" for split in self.shipped], dtype=object)
         pool = splits == "train"
         shares = {
             "test": 0.0 if (splits == "test").any() else self.data.test_fraction,
             "val": 0.0 if (splits == "val").any() else self.data.val_fraction,
         }
-        # A group with files in a shipped split isn't cut: that would divide it again.
+        # A group that a shipped split divides stays in train: holding it out would divide it further.
         free = pool & ~np.isin(self.linked, self.linked[~pool])
         for name, share in shares.items():
             if share:
@@ -177,10 +180,8 @@ class _Cutter:
         """The split of each file, with one of the folds as val."""
         splits = np.array(["test" if split == "test" else "train" for split in self.shipped], dtype=object)
         if not (splits == "test").any() and self.data.test_fraction:
-            everything = np.ones(len(splits), dtype=bool)
-            splits[self._cut(everything, self._share(everything, self.data.test_fraction), "data.test_fraction")] = (
-                "test"
-            )
+            pool = np.ones(len(splits), dtype=bool)
+            splits[self._cut(pool, self._share(pool, self.data.test_fraction), "data.test_fraction")] = "test"
         left = splits == "train"
         try:
             parts = self._parts(left, folds)
@@ -190,11 +191,7 @@ class _Cutter:
         return list(splits)
 
     def _parts(self, left: Bool[np.ndarray, " file"], folds: int) -> list[Int64[np.ndarray, " selected"]]:
-        """The files of each fold. All folds are always cut, so that either all of them succeed or none does.
-
-        Raises:
-            DataError: a class has too few groups for so many folds.
-        """
+        """The files of each fold; all folds are always cut, so that an error doesn't depend on which one is held out."""
         left, parts = left.copy(), []
         for number in range(folds - 1):
             parts.append(self._cut(left, self._share(left, 1 / (folds - number)), "data.folds"))
@@ -203,7 +200,7 @@ class _Cutter:
         return [*parts, np.flatnonzero(left)]
 
     def _fewer_folds(self, left: Bool[np.ndarray, " file"], folds: int) -> str:
-        """Suggests a number of folds for which there are enough images, by trying."""
+        """Suggests a number of folds for which there are enough images; found by trying."""
         rarest = min(len(np.unique(self.linked[left & (self.targets == k)])) for k in range(len(self.class_names)))
         for fewer in range(min(folds - 1, rarest), 1, -1):
             try:
@@ -221,24 +218,20 @@ class _Cutter:
     def _cut(
         self, free: Bool[np.ndarray, " file"], wanted: Int64[np.ndarray, " class"], setting: str
     ) -> Int64[np.ndarray, " selected"]:
-        """Positions of the files to hold out.
-
-        Raises:
-            DataError: a class has too few groups to be on both sides.
-        """
+        """Positions of the files to hold out; an error if a class has too few groups to be on both sides."""
         self._require(free, wanted, setting)
-        groups = sorted(self._groups(free), key=lambda group: _shuffled(self.seed, setting, group.key))
+        groups = sorted(self._groups(free), key=lambda group: _shuffle_key(self.seed, setting, group.key))
         missing = [int(count) for count in wanted]
         taken: list[_Group] = []
-        passed: list[_Group] = []
+        too_large: list[_Group] = []
         for group in groups:
-            fits = all(count <= room for count, room in zip(group.counts, missing, strict=True))
-            (taken if fits else passed).append(group)
+            fits = all(count <= gap for count, gap in zip(group.counts, missing, strict=True))
+            (taken if fits else too_large).append(group)
             if fits:
-                missing = [room - count for room, count in zip(missing, group.counts, strict=True)]
-        for group in passed if any(missing) else ():
-            # Only groups larger than what is missing are left: take one if that gets closer than stopping here.
-            after = [room - count for room, count in zip(missing, group.counts, strict=True)]
+                missing = [gap - count for gap, count in zip(missing, group.counts, strict=True)]
+        for group in too_large if any(missing) else ():
+            # Only groups larger than what is missing are left: take one if the result gets closer to what is wanted.
+            after = [gap - count for gap, count in zip(missing, group.counts, strict=True)]
             if sum(map(abs, after)) < sum(map(abs, missing)):
                 taken.append(group)
                 missing = after
@@ -270,8 +263,8 @@ class _Cutter:
             parts = " and ".join(sorted(set(self.shipped[shipped])))
             return (
                 f"All {int(copied.sum())} training images of {name!r} show the same pictures or patients as images in {parts}, "
-                f"so none is left for {setting}={value}. Is {parts} a copy of train? Then remove it, and Raylight "
-                "makes a split of its own."
+                f"so none is left for {setting}={value}. If {parts} is a copy of train, remove it; Raylight then makes a "
+                "split of its own."
             )
         remedy = (
             f"Choose a smaller {setting}."
@@ -281,8 +274,8 @@ class _Cutter:
             else "Add images of it, or choose fewer folds."
         )
         return (
-            f"The class {name!r} has too few images for {setting}={value}: {files} left to cut from, in {groups} "
-            f"group(s) that stay together (same patient, same picture). {remedy}"
+            f"The class {name!r} has too few images for {setting}={value}: {files} left, in {groups} group(s) that stay "
+            f"together (same patient, same picture). {remedy}"
         )
 
     def _groups(self, free: Bool[np.ndarray, " file"]) -> list[_Group]:
@@ -300,32 +293,24 @@ class _Cutter:
 
 
 def linked_groups(index: Index, duplicates: bool) -> Int64[np.ndarray, " file"]:
-    """Group number of each file; files that must stay together have the same one.
+    """Finds files that must stay together: of one patient or object, with the same content, or near-duplicates.
 
     Args:
         index: with thumbnails, if ``duplicates``.
-        duplicates: whether near-duplicates stay together, besides files of one group or with the same content.
+        duplicates: whether near-duplicates stay together.
+
+    Returns:
+        Group number of each file, from 0.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    alike = (
-        duplicate_groups(index) if duplicates else np.unique(index.column("sha256").astype(str), return_inverse=True)[1]
-    )
-    nodes: dict[str, int] = {}
-    n = len(index)
-    first = n + alike.max(initial=-1) + 1
-    patients = [
-        (position, first + nodes.setdefault(group, len(nodes)))
-        for position, group in enumerate(index.column("group"))
-        if group is not None
+    first_of: dict[int | str, int] = {}
+    pictures, patients = picture_groups(index, duplicates).tolist(), index.column("group")
+    edges = [(first_of.setdefault(number, position), position) for position, number in enumerate(pictures)]
+    edges += [
+        (first_of.setdefault(name, position), position) for position, name in enumerate(patients) if name is not None
     ]
-    ends = np.array([*zip(range(n), (n + alike).tolist(), strict=True), *patients], dtype=np.int64).reshape(-1, 2)
-    size = int(first + len(nodes))
-    graph = coo_array((np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1])), shape=(size, size))
-    return np.asarray(connected_components(graph, directed=False)[1][:n], dtype=np.int64)
+    return connected_groups(len(index), edges)
 
 
-def _shuffled(seed: int, purpose: str, key: str) -> str:
+def _shuffle_key(seed: int, purpose: str, key: str) -> str:
     """A sort key that shuffles by seed and content."""
     return hashlib.sha256(f"{seed} {purpose} {key}".encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""Which subgroup each image belongs to: by a column of the data set, or an attribute of DICOM headers.
+"""The subgroup of each image: by a column of the data set, or an attribute of DICOM headers.
 
-Not here: what a model is worth in each subgroup (``evaluation.clinical.subgroups``).
+Not here: a model's metrics per subgroup (``evaluation.clinical.subgroups``).
 """
 
 import io
@@ -14,26 +14,26 @@ import numpy as np
 from raylight.data.index import Index
 from raylight.errors import DataError, did_you_mean
 
-MOST = 30
-"""Subgroups of one column; more would leave nothing to judge in any of them."""
+MAX_SUBGROUPS = 30
+"""Maximum number of subgroups by one column; more would be too small to evaluate."""
 
-OF_INDEX = ("format", "mode", "width", "height")
-"""Columns of every index that may make subgroups, too."""
+INDEX_COLUMNS = ("format", "mode", "width", "height")
+"""Columns of every index that may define subgroups, too."""
 
 YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
-"""Units of DICOM's ages (PS3.5, 6.2: such as 045Y), in years."""
+"""Units of ages in DICOM (PS3.5, 6.2: such as 045Y), in years."""
 
 
 def subgroups_of(index: Index, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[str | None]]:
-    """The subgroup of each file, by each column.
+    """Finds the subgroup of each file, by each of several columns.
 
     Args:
         index: files of a data set.
-        columns: edges by column name: without edges each value is a subgroup, with edges each range between them. A name
-            is one of the data set's further columns, of ``OF_INDEX``, or a keyword of DICOM's data dictionary.
+        columns: edges by column name: without edges, each value is a subgroup; with edges, each range between them. A name
+            is one of the data set's further columns, of ``INDEX_COLUMNS``, or a keyword of DICOM's data dictionary.
 
     Returns:
-        By column, a name for each file; None where its value isn't known.
+        By column, the name of each file's subgroup; ``None`` where its value isn't known.
 
     Raises:
         DataError: no such column, edges or values (where there are edges) that aren't numbers, or too many subgroups.
@@ -44,14 +44,14 @@ def subgroups_of(index: Index, columns: Mapping[str, Sequence[Any]]) -> dict[str
 def subgroups_of_metadata(
     metadata: Sequence[str | None], columns: Mapping[str, Sequence[Any]]
 ) -> tuple[dict[str, list[str | None]], list[str]]:
-    """The subgroup of each image by what its table says of it, as ``subgroups_of`` has it.
+    """Finds the subgroup of each image by its metadata alone.
 
     Args:
         metadata: JSON objects, as in the index.
-        columns: edges by column name.
+        columns: edges by column name, see ``subgroups_of``.
 
     Returns:
-        The names by column, and the columns that no image has.
+        By column, the name of each image's subgroup; and the columns that no image has.
 
     Raises:
         DataError: edges or values that aren't numbers, or too many subgroups.
@@ -67,11 +67,11 @@ def _values(index: Index, name: str) -> list[object]:
     known = {column for row in rows for column in row}
     if name in known:
         return [row.get(name) for row in rows]
-    if name in OF_INDEX:
+    if name in INDEX_COLUMNS:
         return list(index.column(name))
     if (index.column("format") == "DICOM").any() and _is_keyword(name):
-        return [_of_header((index.root / path).read_bytes(), name) for path in index.column("path")]
-    candidates = sorted({*known, *OF_INDEX})
+        return [_dicom_value((index.root / path).read_bytes(), name) for path in index.column("path")]
+    candidates = sorted({*known, *INDEX_COLUMNS})
     raise DataError(
         f"report.subgroups.{name}: the data has no column {name!r}; it has {', '.join(candidates)}"
         f"{did_you_mean(name, candidates)}"
@@ -84,8 +84,8 @@ def _is_keyword(name: str) -> bool:
     return name in keyword_dict
 
 
-def _of_header(data: bytes, keyword: str) -> object:
-    """The value of a DICOM attribute; None where the file has none, or isn't DICOM."""
+def _dicom_value(data: bytes, keyword: str) -> object:
+    """The value of a DICOM attribute; ``None`` where the file lacks it, or isn't DICOM."""
     from pydicom import dcmread
 
     if data[128:132] != b"DICM":
@@ -98,14 +98,14 @@ def _names(column: str, values: Sequence[object], edges: Sequence[float]) -> lis
     texts = [None if value is None or not (text := str(value).strip()) else text for value in values]
     if not all(isinstance(edge, int | float) for edge in edges):
         raise DataError(
-            f"report.subgroups.{column}={list(edges)}: expected numbers, the edges of ranges, or nothing, []"
+            f"report.subgroups.{column}={list(edges)}: expected numbers, the edges of ranges, or an empty list, []"
         )
     names = [None if text is None else _range(column, text, sorted(edges)) for text in texts] if edges else texts
     different = {name for name in names if name is not None}
-    if len(different) > MOST:
+    if len(different) > MAX_SUBGROUPS:
         raise DataError(
-            f"report.subgroups.{column}: {len(different)} different values, such as {min(different)!r}, and at most {MOST} "
-            f"make subgroups; give edges between them, such as report.subgroups.{column}=[40,60]"
+            f"report.subgroups.{column}: {len(different)} different values, such as {min(different)!r}; at most "
+            f"{MAX_SUBGROUPS} subgroups are possible; give edges of ranges, such as report.subgroups.{column}=[40,60]"
         )
     return names
 
@@ -118,7 +118,7 @@ def _range(column: str, text: str, edges: Sequence[float]) -> str:
         raise DataError(
             f"report.subgroups.{column}={list(edges)}: {text!r} isn't a number; without edges, [], each value is a subgroup"
         ) from None
-    place = int(np.searchsorted(edges, number, side="right"))
-    if place == 0:
+    above = int(np.searchsorted(edges, number, side="right"))
+    if above == 0:
         return f"below {edges[0]:g}"
-    return f"{edges[-1]:g} and above" if place == len(edges) else f"{edges[place - 1]:g} to below {edges[place]:g}"
+    return f"{edges[-1]:g} and above" if above == len(edges) else f"{edges[above - 1]:g} to below {edges[above]:g}"
