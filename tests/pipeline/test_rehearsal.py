@@ -213,16 +213,16 @@ def test_each_value_of_a_sweep_is_rehearsed() -> None:
 
 def test_shares_of_0_are_listed_with_the_rest_unless_the_data_set_ships_a_split(tmp_path: Path) -> None:
     share, optimizer = problems("data.val_fraction=0", "optimizer.lr=-1")  # of the demo
-    assert share.startswith("data.val_fraction=0: nothing would be left to choose the checkpoint by")
+    assert share.startswith("data.val_fraction=0: there would be no images to choose the checkpoint by")
     assert optimizer == "optimizer: torch.optim.Adam: Invalid learning rate: -1"
     for name in ("val/cat/1.png", "val/dog/2.png", "train/cat/3.png", "train/dog/4.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     folder = ("data=folder", "data.val_fraction=0", "data.test_fraction=0")
     (problem,) = problems(*folder, f"data.root={tmp_path}")
-    assert problem.startswith("data.test_fraction=0: nothing would be left to test on")
+    assert problem.startswith("data.test_fraction=0: there would be no images to test on")
     validation, test = problems(*folder, f"data.root={tmp_path / 'train'}")
-    assert validation.startswith("data.val_fraction=0: nothing would be left to choose the checkpoint by")
+    assert validation.startswith("data.val_fraction=0: there would be no images to choose the checkpoint by")
     assert test == problem
     assert problems(*folder, f"data.root={tmp_path / 'val' / 'cat'}") == []  # what is no data set is said of the images
 
