@@ -394,6 +394,14 @@ def test_a_table_is_looked_for_here_and_beside_the_images(tmp_path: Path, monkey
         ({"kind": "folder", "download": True, "root": "nowhere"}, None),
         ({"kind": "folder", "root": "s3://b/x"}, None),
         ({"kind": "folder", "root": "https://me:word@host/x"}, "data.root: holds a password; leave it out"),
+        (
+            {
+                "kind": "folder",
+                "source": {"_target_": "raylight.data.packed.tar.TarShards", "root": "x"},
+                "root": "s3://me:word@b/x",
+            },
+            "data.root: holds a password; leave it out",
+        ),
         ({"kind": "folder", "root": "https://me@host/x"}, None),
         ({"kind": "folder", "root": "https://host/a:b@c"}, None),
         (

@@ -322,12 +322,12 @@ def _root_problems(data: DataConfig) -> Iterator[str]:
         what = "draw the demo" if data.kind == "demo" else "download"
         yield f"data.root: {data.root!r} isn't a folder of this machine, the only place to {what} into"
         return
-    if data.kind == "demo" or data.download or data.source is not None:
-        return
     if data.root and is_uri(data.root):
         user, at, _ = data.root.partition("://")[2].partition("/")[0].rpartition("@")
         if at and ":" in user:
             yield "data.root: holds a password; leave it out and give it through the environment (AWS_SECRET_ACCESS_KEY, ...)"
+        return
+    if data.kind == "demo" or data.download or data.source is not None:
         return
     root = Path(data.root or default_root(data.name))
     if root.expanduser().is_dir():

@@ -135,7 +135,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no Parquet file is there"):
         Parquet(str(tmp_path)).entries()
     pq.write_table(pa.table({"picture": [b"x"], "kind": ["a"]}), tmp_path / "one.parquet")
-    with pytest.raises(DataError, match=r"data\.source\.label isn't given; possible columns: picture, kind"):
+    with pytest.raises(DataError, match=r"data\.source\.label isn't given; possible columns: kind$"):
         Parquet(str(tmp_path)).entries()
     with pytest.raises(DataError, match=r"data\.source\.image is 'pictur'; did you mean 'picture'"):
         Parquet(str(tmp_path), image="pictur", label="kind").entries()

@@ -8,8 +8,6 @@ import pytest
 from raylight.config.rules.targets import ALLOWING
 from raylight.config.schema import DataConfig
 from raylight.data.index import build_index
-from raylight.data.packed.parquet import Parquet
-from raylight.data.packed.tar import TarShards
 from raylight.data.sources.source import find_images
 from raylight.errors import DataError
 from tests.config.test_check import problems
@@ -78,9 +76,3 @@ def test_a_source_is_checked_before_work() -> None:
     )
     (problem,) = problems("data.source={_target_:torch.load,f:x}")
     assert "is no class of a kind of source (a class with entries() and read(key))" in problem
-
-
-@pytest.mark.parametrize("source", [Parquet, TarShards])
-def test_packed_files_elsewhere_are_refused_with_what_can_be_done(source: type) -> None:
-    with pytest.raises(DataError, match=r"data\.root=s3://bucket/photos: .* of this machine; copy them here"):
-        source("s3://bucket/photos").entries()

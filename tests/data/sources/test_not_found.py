@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from raylight.config.schema import DataConfig
 from raylight.data.sources.source import find_images
 from raylight.errors import DataError
 from tests.data.sources.files import error, option, touch
@@ -29,3 +30,12 @@ def test_what_was_found_instead_is_said(tmp_path: Path) -> None:
     assert "only/, notes.txt (2 .jpg, 1 .txt in all)" in message
     assert "images of one class only, 'only'" in message
     assert "looked for split_folders, class_folders, flat" in message
+
+
+def test_packed_files_are_told_from_a_folder_without_images(tmp_path: Path) -> None:
+    touch(tmp_path, "data/train-00000-of-00001.parquet", "data/notes.txt")
+    assert "Files named *.parquet are read with data=parquet." in error(tmp_path)
+    touch(tmp_path, "data/0.tar")
+    assert "read with data=parquet. Files named *.tar are read with data=tar." in error(tmp_path)
+    with pytest.raises(DataError, match=f"\n  {tmp_path.name}/\n  ├── train/"):
+        find_images(DataConfig(root=f"file://{tmp_path}"), tmp_path)

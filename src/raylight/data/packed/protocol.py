@@ -5,12 +5,10 @@ A source is built from its ``_target_`` node in each process that reads (Ray's w
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from raylight.config.uris import is_uri
 from raylight.data.names import SPLITS
 from raylight.errors import DataError
 
@@ -79,41 +77,3 @@ def checked_rows(table: Any, target: str) -> Iterator[dict[str, Any]]:
             )
         seen.add(str(key))
         yield {**row, "key": str(key), "label": str(label), "split": SPLITS[str(split).casefold()] if split else None}
-
-
-def local(root: str) -> Path:
-    """The folder or file of this machine that a source reads.
-
-    Args:
-        root: ``data.root``.
-
-    Returns:
-        Its path, with ``~`` expanded.
-
-    Raises:
-        DataError: it is a URI; only folders of images can be remote.
-    """
-    if is_uri(root):
-        raise DataError(
-            f"data.root={root}: Parquet files and tar archives are only read from folders of this machine; copy them here, or "
-            "mount the bucket. A remote folder of images can be read directly: data=folder"
-        )
-    return Path(root).expanduser()
-
-
-def split_of(name: str) -> str | None:
-    """The split in the name of a shard, as in ``train-00000-of-00004.parquet`` or ``data/test/0.tar``.
-
-    Args:
-        name: path of the shard, relative to the root.
-
-    Returns:
-        train, val, test, or ``None`` where the name has none.
-
-    Example:
-        >>> split_of("data/validation-00000-of-00001.parquet"), split_of("val/3.tar"), split_of("shard-7.tar")
-        ('val', 'val', None)
-    """
-    *folders, file = name.split("/")
-    first = file.split(".")[0].split("-")[0]
-    return next((SPLITS[part.casefold()] for part in (first, *reversed(folders)) if part.casefold() in SPLITS), None)

@@ -22,6 +22,10 @@ _TREES = """\
     └── PNEUMONIA/  *.jpeg"""
 
 
+_PACKED = (".parquet", ".tar")
+"""Files with many images each, which have a kind of source named after them."""
+
+
 def describe_contents(root: AnyPath, wanted: Iterable[str]) -> str:
     """Describes the contents of a folder that fits none of the layouts.
 
@@ -47,7 +51,11 @@ def describe_contents(root: AnyPath, wanted: Iterable[str]) -> str:
         parts.append(
             f"where {quoted(splits.values())} counts as a split, and as a class only with data.layout=class_folders"
         )
-    return f"{', '.join(parts)}, which fits no layout: looked for {', '.join(wanted)} with two or more classes."
+    packed = [f" Files named *{suffix} are read with data={suffix[1:]}." for suffix in _PACKED if suffix in suffixes]
+    return (
+        f"{', '.join(parts)}, which fits no layout: looked for {', '.join(wanted)} with two or more classes."
+        f"{''.join(packed)}"
+    )
 
 
 def not_found_message(data: DataConfig, root: AnyPath, problem: str) -> str:
@@ -99,7 +107,7 @@ def ambiguous_root_message(root: AnyPath, matches: list[LayoutMatch]) -> str:
 
 def _short(root: AnyPath) -> str:
     if not isinstance(root, Path):
-        return str(root)
+        return root.name or str(root)
     try:
         return root.relative_to(Path.cwd()).as_posix()
     except ValueError:
