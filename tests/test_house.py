@@ -33,7 +33,7 @@ WITHOUT_OWN_TEST = {
 DOCUMENTED = ("api", "data", "evaluation", "models", "training")
 """Rooms whose public functions say what they take and return; ruff's pydoclint rules hold what they raise."""
 
-UNDOCUMENTED = ("api", "models", "training")
+UNDOCUMENTED = ("models",)
 """Of these, the ones that aren't documented in full yet."""
 
 

@@ -1,7 +1,7 @@
 """Raylight called from Python: train, load a run, compare runs, audit images, rank networks.
 
 The same composing, checking and stages as the commands, but errors are raised (``RaylightError``, with the same text), nothing
-ends the process, and nothing is printed unless asked.
+ends the process, and nothing is printed unless asked for.
 """
 
 import html
@@ -27,7 +27,7 @@ PathLike = str | Path
 
 @dataclass(frozen=True)
 class Run:
-    """A run, by its folder; what is asked for is read from there.
+    """A run, by its folder; everything is read from there when it is asked for.
 
     Attributes:
         path: of the folder.
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def metrics(self) -> "dict[str, Estimate]":
-        """Value, 95 % interval and n of each metric of ``test`` and ``val``, by names such as ``test/accuracy``."""
+        """Each metric of ``test`` and ``val``, with its 95 % interval and n, by names such as ``test/accuracy``."""
         from raylight.evaluation.metrics import from_json
 
         found = self._folder().read_json("metrics.json")
@@ -68,7 +68,7 @@ class Run:
 
     @property
     def report(self) -> Path:
-        """The page, ``report.html``.
+        """The report, ``report.html``.
 
         Raises:
             RunError: there is none, since ``report.enabled=false`` or the run hasn't finished.
@@ -79,7 +79,7 @@ class Run:
         return page
 
     def predict(self, images: PathLike | Iterable[PathLike]) -> "pd.DataFrame":
-        """Classes of images.
+        """Classifies images.
 
         Args:
             images: a file, a folder of files, or several of them.
@@ -96,14 +96,14 @@ class Run:
         return predictions_of(self.path, [Path(one) for one in several])
 
     def evaluate(self, data: PathLike | None = None, classes: str | None = None) -> "dict[str, Estimate]":
-        """Measure the run again.
+        """Evaluates the run again, on its own test images or on others.
 
         Args:
             data: a folder of images, a CSV or the URI of either; None takes the run's own test images.
-            classes: the run's names for classes that the data calls otherwise: ``cats=cat,dogs=dog``.
+            classes: the run's classes under the names that the data uses: ``cats=cat,dogs=dog``.
 
         Returns:
-            Each metric, by names such as ``accuracy``.
+            Each metric with its 95 % interval, by names such as ``accuracy``.
 
         Raises:
             RaylightError: the run or the data can't be used.
@@ -118,7 +118,7 @@ class Run:
         return RunDir.open(self.path)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the test metrics, and the loss by epoch where it was drawn."""
+        """What a notebook shows: the test metrics, and the plot of the loss where there is one."""
         import base64
 
         cells = "".join(
@@ -139,7 +139,7 @@ class Comparison:
     """Recipes compared by their runs.
 
     Attributes:
-        study: all that was found: recipes, pairs, notes.
+        study: all results: recipes, pairs, notes.
     """
 
     study: "Study"
@@ -154,7 +154,14 @@ class Comparison:
         return pd.DataFrame(table_rows(self.study))
 
     def write(self, folder: PathLike) -> dict[str, Path]:
-        """Write the pages and tables of ``raylight compare --out``; the files by name."""
+        """Writes the page and the tables of ``raylight compare --out``.
+
+        Args:
+            folder: made if it isn't there.
+
+        Returns:
+            The files, by name.
+        """
         from raylight.comparison.study_files import write_study
 
         return write_study(self.study, Path(folder))
@@ -170,11 +177,14 @@ class Comparison:
 
 
 def train(*settings: str, progress: bool | None = None) -> Run:
-    """Train, as ``raylight train SETTING=VALUE ...`` does, and return when the run has ended.
+    """Trains, as ``raylight train SETTING=VALUE ...`` does, and returns when the run has ended.
 
     Args:
         settings: such as ``"model=resnet18"``, ``"data=xray"``, ``"trainer.max_epochs=3"``.
         progress: show bars and messages; None does in a notebook.
+
+    Returns:
+        The finished run.
 
     Raises:
         ConfigError: a setting is wrong; all problems are listed.
@@ -186,7 +196,13 @@ def train(*settings: str, progress: bool | None = None) -> Run:
 
 
 def load(path: PathLike) -> Run:
-    """The run in a folder.
+    """Opens the run in a folder.
+
+    Args:
+        path: of the run's folder; ``~`` is the home folder.
+
+    Returns:
+        The run.
 
     Raises:
         RunError: it is no run folder.
@@ -197,13 +213,16 @@ def load(path: PathLike) -> Run:
 
 
 def compare(runs: Sequence[Run | PathLike]) -> Comparison:
-    """Compare recipes by their runs, over seeds and test images.
+    """Compares recipes by their runs, over seeds and test images.
 
     Args:
         runs: runs, their folders, or folders of sweeps.
 
+    Returns:
+        Each recipe's metrics and the differences between them, as a table, in Markdown and as files.
+
     Raises:
-        IncomparableError: the runs have no result, or are about other classes or labels.
+        IncomparableError: the runs have no result, or differ in their classes or labels.
     """
     from raylight.comparison.study import study_of
 
@@ -211,11 +230,14 @@ def compare(runs: Sequence[Run | PathLike]) -> Comparison:
 
 
 def audit(target: PathLike, *settings: str) -> "Audit":
-    r"""Look for what makes results on a data set untrustworthy: broken files, duplicates, leaks, labels in the metadata.
+    r"""Looks for what makes results on a data set untrustworthy: broken files, duplicates, leaks, labels in the metadata.
 
     Args:
         target: a folder of images, or ``data=NAME``.
         settings: of the data, such as ``"data.group_pattern=^(p\\d+)_"``.
+
+    Returns:
+        The findings, and the numbers behind them.
 
     Raises:
         RaylightError: there are no images, or a setting is wrong.
@@ -226,11 +248,14 @@ def audit(target: PathLike, *settings: str) -> "Audit":
 
 
 def rank(*settings: str, progress: bool = False) -> "Ranking":
-    """Rank pretrained networks on images by a linear head on their features, as ``raylight rank SETTING=VALUE ...`` does.
+    """Ranks pretrained networks by a linear head on their features, as ``raylight rank SETTING=VALUE ...`` does.
 
     Args:
         settings: such as ``"data.root=PATH"`` and ``"models=resnet18,mobilenet_v2"``.
         progress: show bars and messages.
+
+    Returns:
+        The networks, the best first, each with its accuracy and the difference to the best.
 
     Raises:
         RaylightError: the settings, the images or the weights can't be used.

@@ -21,9 +21,9 @@ from raylight.models.stages import StagedNetwork
 from raylight.training.features import FeatureStore
 from raylight.training.loaders import EpochLoaders, Sampling
 from raylight.training.losses import Loss
-from raylight.training.module import Classifier, Task, TrainingPlan
+from raylight.training.module import Classifier, Task
 from raylight.training.optimization import Optimization
-from raylight.training.phases import plan_phases, views_told
+from raylight.training.phases import TrainingPlan, describe_views, plan_phases
 
 MODEL = ModelConfig(name="mobilenet_v2", family="torchvision", image_size=64, normalize="imagenet")
 
@@ -142,7 +142,7 @@ def test_rows_that_are_there_are_not_computed_again(tmp_path: Path, caplog: pyte
     features(data)
     assert computed == [12, 12]
     told = [line for line in caplog.messages if line.startswith("Computed the frozen layers below ")]
-    assert [line.partition(" for ")[2].partition(":")[0] for line in told] == ["12 images, once and for all"] * 2
+    assert [line.partition(" for ")[2].partition(":")[0] for line in told] == ["12 images, once"] * 2
 
 
 def test_a_damaged_store_is_computed_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -193,7 +193,7 @@ def test_the_number_of_views_follows_the_epochs(
     recipe = FinetuneConfig(phases=[PhaseConfig("head", length) for length in epochs], views=views)
     phases = plan_phases(network(), recipe, sum(epochs), None)
     assert tuple(phase.views for phase in phases) == expected
-    assert told in (views_told(phases) or "")
+    assert told in (describe_views(phases) or "")
 
 
 @pytest.mark.parametrize(("views", "turns"), [(None, [0, 1, 2, 0]), (2, [0, 1, 0, 1]), (0, [None] * 4)])

@@ -92,7 +92,7 @@ def test_features_are_of_augmented_views_where_there_are_any(views: int) -> None
     (batch,) = found.train_dataloader()
     # What was augmented below the boundary isn't once more above it.
     assert batch.inputs[:, 0].tolist() == batch.positions.tolist()
-    train, val = found.solvable(phase)
+    train, val = found.features_to_solve(phase)
     assert (len(train), len(val)) == (12, 4)
     assert asked == [(augmenter if views else None, views), (None, views)]
 

@@ -9,7 +9,7 @@ import torch
 from raylight.config.schema import FinetuneConfig, PhaseConfig
 from raylight.models.build import build_network
 from raylight.models.freezing import constant_until
-from raylight.training.phases import MOST_VIEWS, Phase, phase_at, plan_phases, views_told
+from raylight.training.phases import MOST_VIEWS, Phase, describe_views, phase_at, plan_phases
 from tests.training.tiny import MODEL, classifier, trained
 
 
@@ -64,7 +64,7 @@ def test_a_phase_that_trains_batch_norm_knows_it() -> None:
 
 def test_what_augmentation_comes_to_is_told() -> None:
     def told(*phases: tuple[int, int, int]) -> str | None:
-        return views_told([Phase(0, epochs, 3, stage, None, 1.0, views=views) for epochs, stage, views in phases])
+        return describe_views([Phase(0, epochs, 3, stage, None, 1.0, views=views) for epochs, stage, views in phases])
 
     assert told((5, 0, 5)) is None
     assert (

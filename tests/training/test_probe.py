@@ -15,7 +15,7 @@ from raylight.config.rules.recipe import recipe_of
 from raylight.config.schema import FinetuneConfig, PhaseConfig, RunConfig
 from raylight.errors import ConfigError
 from raylight.training.phases import plan_phases
-from raylight.training.probe import FEW, STRENGTHS, entering, linear_head, solve_probe
+from raylight.training.probe import FEW, STRENGTHS, head_inputs, linear_head, solve_head
 from raylight.training.trainer import Training, fit
 from tests.training.test_features import MODEL, network, store
 
@@ -30,7 +30,7 @@ def clouds(n: int, n_classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("n_val", [0, 200])
 def test_the_gradient_of_the_penalised_loss_vanishes_at_the_solution(n_classes: int, n_val: int) -> None:
     features, targets = clouds(120, n_classes, 1)
-    probe = solve_probe(features, targets, clouds(n_val, n_classes, 2), n_classes)
+    probe = solve_head(features, targets, clouds(n_val, n_classes, 2), n_classes)
     assert STRENGTHS[0] < probe.strength <= STRENGTHS[-1]
     scaled = torch.from_numpy((features - features.mean(0)) / features.std(0))
     weight = torch.from_numpy(probe.weight * features.std(0)).requires_grad_()
@@ -49,7 +49,7 @@ def test_the_penalty_is_the_one_with_the_least_held_out_loss() -> None:
     noise = np.random.default_rng(0).normal(0, 1, (30, 40))
     val, truth = clouds(400, 2, 4)
     padded = np.hstack([val, np.random.default_rng(1).normal(0, 1, (400, 40))])
-    probe = solve_probe(np.hstack([features, noise]), targets, (padded, truth), 2)
+    probe = solve_head(np.hstack([features, noise]), targets, (padded, truth), 2)
 
     def loss(strength: float) -> float:
         from sklearn.linear_model import LogisticRegression
@@ -75,8 +75,9 @@ def test_training_sets_the_head_to_its_optimum_and_leaves_it_there(head: str, tm
     from raylight.runs.run_dir import RunDir
     from raylight.training.loaders import EpochLoaders, Sampling
     from raylight.training.losses import Loss
-    from raylight.training.module import Classifier, Task, TrainingPlan
+    from raylight.training.module import Classifier, Task
     from raylight.training.optimization import Optimization
+    from raylight.training.phases import TrainingPlan
     from tests.training.test_features import images
 
     model = replace(MODEL, head=head)
@@ -110,8 +111,8 @@ def test_training_sets_the_head_to_its_optimum_and_leaves_it_there(head: str, tm
     )
     fit(training, RunDir.claim(tmp_path / "run"), False)
     stage = phases[0].input_stage
-    features, held_out = (entering(net, kept.features(part, stage, None), stage) for part in (data, val))
-    probe = solve_probe(features, data.targets, (held_out, val.targets), 2)
+    features, held_out = (head_inputs(net, kept.features(part, stage, None), stage) for part in (data, val))
+    probe = solve_head(features, data.targets, (held_out, val.targets), 2)
     with torch.no_grad():
         given = class_logits(net.eval()(settings.normalise(torch.from_numpy(whole.store[:24])))).softmax(1).numpy()
     wanted = torch.from_numpy(features @ probe.weight.T + probe.bias).softmax(1).numpy()
@@ -140,7 +141,7 @@ def test_a_solved_phase_takes_one_epoch_and_a_head_of_two_layers_its_share() -> 
     assert linear_head(convolution) is None
     run.finetune.phases = [recipe[0], PhaseConfig("head")]
     assert lengths(convolution) == [(0, 3, False), (3, 2, False)]
-    with pytest.raises(ConfigError, match="this network's is no such head: use finetune=frozen"):
+    with pytest.raises(ConfigError, match="this network has no such head: use finetune=frozen"):
         plan_phases(convolution, FinetuneConfig(phases=[PhaseConfig("head", solve=True)]), 1, None)
     with pytest.raises(ConfigError, match=r"set finetune\.cache=true"):
         plan_phases(network(), FinetuneConfig(phases=[PhaseConfig("head", solve=True)], cache=False), 1, None)
@@ -155,7 +156,7 @@ def test_few_held_out_images_leave_the_choice_to_cross_validation(n_classes: int
     features = features + np.random.default_rng(6).normal(0, 0.3, features.shape)
     keep = np.repeat(np.arange(48) % 7 != 1, views)  # classes of unequal size
     features, targets = features[keep], targets[keep]
-    probe = solve_probe(features, targets, clouds(FEW - 1, n_classes, 7), n_classes, balanced=balanced, views=views)
+    probe = solve_head(features, targets, clouds(FEW - 1, n_classes, 7), n_classes, balanced=balanced, views=views)
     scaled = (features - features.mean(0)) / features.std(0)
     weigh = "balanced" if balanced else None
     images = np.arange(len(targets)) // views
@@ -174,7 +175,7 @@ def test_few_held_out_images_leave_the_choice_to_cross_validation(n_classes: int
 def test_hundred_held_out_images_choose_themselves() -> None:
     features, targets = clouds(40, 2, 8)
     val = clouds(FEW, 2, 9)
-    probe = solve_probe(features, targets, val, 2)
+    probe = solve_head(features, targets, val, 2)
     scaled, unseen = ((part - features.mean(0)) / features.std(0) for part in (features, val[0]))
     losses = [
         log_loss(val[1], LogisticRegression(C=c, max_iter=5000).fit(scaled, targets).predict_proba(unseen))
@@ -192,7 +193,7 @@ def test_weakly_penalised_heads_with_more_features_than_images_are_solved_too() 
     features = rng.normal(0, 1, (60, 300)) + targets[:, None] * (np.arange(300) < 3)
     far = (rng.normal(0, 1, (200, 300)) + (np.arange(200) % 2)[:, None] * (np.arange(300) < 3), np.arange(200) % 2)
     scaled, unseen = ((part - features.mean(0)) / features.std(0) for part in (features, far[0]))
-    probe = solve_probe(features, targets, far, 2)
+    probe = solve_head(features, targets, far, 2)
     wanted = LogisticRegression(C=probe.strength, tol=1e-10, max_iter=100_000).fit(scaled, targets)
     given = torch.from_numpy(far[0] @ probe.weight.T + probe.bias).softmax(1).numpy()
     np.testing.assert_allclose(given, wanted.predict_proba(unseen), atol=1e-5)
@@ -208,10 +209,10 @@ def test_weakly_penalised_heads_with_more_features_than_images_are_solved_too() 
 def test_a_feature_that_never_varies_and_a_class_of_one_image_do_no_harm() -> None:
     features, targets = clouds(40, 2, 10)
     features[:, 2] = 3.0
-    probe = solve_probe(features, targets, clouds(FEW, 2, 11), 2)
+    probe = solve_head(features, targets, clouds(FEW, 2, 11), 2)
     assert np.isfinite(probe.weight).all()
     lonely = np.where(np.arange(40) == 0, 1, 0)
-    alone = solve_probe(features, lonely, (np.zeros((0, 5)), np.zeros(0, int)), 2)
+    alone = solve_head(features, lonely, (np.zeros((0, 5)), np.zeros(0, int)), 2)
     assert (alone.strength, alone.loss) == (STRENGTHS[0], np.inf)
     with pytest.raises(ValueError, match="a class has no training image"):
-        solve_probe(features, lonely, clouds(FEW, 2, 11), 3)
+        solve_head(features, lonely, clouds(FEW, 2, 11), 3)

@@ -222,7 +222,8 @@ def test_without_validation_images_the_training_loss_chooses(tmp_path: Path, cap
         finished = fit(Training(learner, loaders, config, CPU), run, False)
     assert (finished.monitor, finished.best_epoch) == ("train/loss", 0)
     assert (
-        "There are no validation images: the checkpoint is chosen by train/loss, which flatters it." in caplog.messages
+        "There are no validation images: the checkpoint is chosen by train/loss, which is optimistic."
+        in caplog.messages
     )
     assert "val/loss" not in history(tmp_path)[0]
 
@@ -244,7 +245,7 @@ def test_a_best_epoch_before_the_average_is_warned_of(
     logging.getLogger("raylight").propagate = True
     with caplog.at_level(logging.WARNING, "raylight"):
         trained(tmp_path, classifier(optimizer=RISING), averaging="ema", averaging_start=start, max_epochs=3)
-    said = "The best epoch by val/loss lies before trainer.averaging_start: its weights are no average."
+    said = "The best epoch by val/loss is before trainer.averaging_start: its weights aren't averaged."
     assert (said in caplog.messages) == warned
 
 

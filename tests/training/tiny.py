@@ -19,10 +19,10 @@ from raylight.runs.run_dir import RunDir
 from raylight.training.loaders import EpochLoaders, Sampling
 from raylight.training.losses import Loss
 from raylight.training.messages import FinishedTraining
-from raylight.training.module import Classifier, Task, TrainingPlan
+from raylight.training.module import Classifier, Task
 from raylight.training.optimization import Optimization
-from raylight.training.phases import Phase
-from raylight.training.trainer import Place, Training, fit
+from raylight.training.phases import Phase, TrainingPlan
+from raylight.training.trainer import Placement, Training, fit
 
 MODEL = ModelConfig(channels=[4], dense=[4], image_size=16)
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.05}
@@ -83,7 +83,7 @@ def trained(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # five times as fast as two at this size
     try:
-        return fit(Training(learner, loaders, settings, cpu), run, False, resume_from, Place(callbacks=callbacks))
+        return fit(Training(learner, loaders, settings, cpu), run, False, resume_from, Placement(callbacks=callbacks))
     finally:
         torch.set_num_threads(threads)
 

@@ -32,9 +32,9 @@ from raylight.training.callbacks.checkpoints import network_state
 from raylight.training.features import FeatureStore
 from raylight.training.loaders import EpochLoaders, Sampling
 from raylight.training.losses import build_loss
-from raylight.training.module import Classifier, Task, TrainingPlan
+from raylight.training.module import Classifier, Task
 from raylight.training.optimization import Optimization
-from raylight.training.phases import Phase, describe_phases, plan_phases, views_told
+from raylight.training.phases import Phase, TrainingPlan, describe_phases, describe_views, plan_phases
 
 log = logging.getLogger("raylight")
 
@@ -134,7 +134,7 @@ def build_learner(
     classifier = Classifier(network, images.preprocessing, plan, task, settings.channels_last, config.seed)
     store = feature_store(config, images, network, settings, cache_dir, on_progress)
     augmenter = build_augmenter(config.augment.transforms, config.seed)
-    if augmenter and (told := views_told(phases)):
+    if augmenter and (told := describe_views(phases)):
         log.info("%s", told)
     loaders = EpochLoaders(
         train=train_images,

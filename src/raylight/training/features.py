@@ -32,7 +32,7 @@ FEATURES_VERSION = 1
 """Part of every key; raised when the same settings would give other numbers."""
 
 _BLOCK = 512
-"""Images after which what is done is written down."""
+"""Images after which progress is saved."""
 
 _UNFINISHED = ".done.tmp.npy"
 
@@ -48,7 +48,7 @@ class _Opened:
     done: Bool[np.ndarray, " row"]
 
     def mark(self) -> None:
-        """Write down which rows are done."""
+        """Save which rows are done."""
         temporary = self.folder / _UNFINISHED
         np.save(temporary, self.done)
         temporary.replace(self.folder / "done.npy")
@@ -56,16 +56,16 @@ class _Opened:
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """Computes and keeps what enters a stage.
+    """Computes and caches the inputs of a stage.
 
     Attributes:
         folder: where stores are kept.
         images_key: identifies the image cache whose rows the stores mirror.
-        network: its stages below the wanted one must not change while the store is used.
+        network: its stages below the requested one must not change while the store is used.
         preprocessing: of the images.
         precision: of the inference, ``fp32`` or ``bf16``.
         threads: worker threads of the inference.
-        on_progress: called with the number of images computed.
+        on_progress: called with the number of images computed, and of those to compute.
     """
 
     folder: Path
@@ -78,12 +78,12 @@ class FeatureStore:
     _engines: dict[int, InferenceEngine] = field(default_factory=dict, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process gets the same store without what only makes sense here: compiled engines, the progress bar."""
+        """Pickle the store without what belongs to this process: compiled engines, the progress bar."""
         settings = (self.folder.resolve(), self.images_key, self.network, self.preprocessing, self.precision)
         return FeatureStore, (*settings, self.threads, _silent)
 
     def features(self, images: Samples, stage: int, augmenter: Augmenter | None, views: int = 1) -> Samples:
-        """What enters a stage for each image, read from the store and computed where it isn't there yet.
+        """The inputs of a stage for each image, read from the store and computed where they are missing.
 
         Args:
             images: image samples.
@@ -112,12 +112,15 @@ class FeatureStore:
         )
 
     def images_per_second(self, images: Samples, stage: int, count: int) -> float:
-        """How fast the stages below a stage are, measured on some images whatever is kept.
+        """Measures the speed of the stages below a stage, whatever is cached.
 
         Args:
             images: image samples.
             stage: position of the stage, above 0.
-            count: images that are timed, after one that isn't.
+            count: images to time, after a warm-up of one.
+
+        Returns:
+            Images per second.
         """
         engine, rows = self._engine(stage), images.rows[:count]
         outputs = np.empty((len(rows), *engine.output_shape(images.store.shape[1:])), np.float32)
@@ -145,7 +148,7 @@ class FeatureStore:
         return text.hexdigest()[:32]
 
     def _open(self, folder: Path, n_rows: int, stage: int) -> _Opened:
-        """The files of a store; one that isn't whole starts anew."""
+        """The files of a store; an incomplete one starts anew."""
         path, marks = folder / "features.npy", folder / "done.npy"
         if marks.is_file() and path.is_file():
             try:
@@ -153,11 +156,11 @@ class FeatureStore:
                 np.load(path, mmap_mode="r")
                 store, done = np.load(path, mmap_mode="r+"), np.load(marks)
             except (ValueError, EOFError) as error:
-                log.warning("The feature store %s is damaged (%s) and is computed anew.", folder, error)
+                log.warning("The feature store %s is damaged (%s) and is recomputed.", folder, error)
             else:
                 if len(store) == len(done) == n_rows:
                     return _Opened(folder, store, done)
-                log.warning("The feature store %s has the wrong size and is computed anew.", folder)
+                log.warning("The feature store %s has the wrong size and is recomputed.", folder)
         marks.unlink(missing_ok=True)
         (folder / _UNFINISHED).unlink(missing_ok=True)
         shape = (n_rows, *self._engine(stage).output_shape(self.preprocessing.decode_spec.image_shape))
@@ -189,14 +192,14 @@ class FeatureStore:
     ) -> None:
         engine = self._engine(stage)
         begin, computed = time.perf_counter(), 0
-        for block, pixels, places in images.blocks(missing, _BLOCK):
+        for block, pixels, positions in images.blocks(missing, _BLOCK):
             for view in range(views):
                 rows = images.rows[block] * views + view
                 if augmenter:
-                    changed = _augmented(pixels, places, [images.keys[i] for i in block], augmenter, view)
+                    changed = _augmented(pixels, positions, [images.keys[i] for i in block], augmenter, view)
                     engine.run_into(opened.values, rows, changed, np.arange(len(block)))
                 else:
-                    engine.run_into(opened.values, rows, pixels, places)
+                    engine.run_into(opened.values, rows, pixels, positions)
                 opened.done[rows] = True
             opened.values.flush()  # type: ignore[attr-defined]  # a memory map
             opened.mark()
@@ -204,7 +207,7 @@ class FeatureStore:
             self.on_progress(computed, len(missing))
         seconds = time.perf_counter() - begin
         log.info(
-            "Computed the frozen layers below %s for %d images%s, once and for all: %.1f s (%.0f images/s)",
+            "Computed the frozen layers below %s for %d images%s, once: %.1f s (%.0f images/s)",
             self.network.stage_names[stage],
             len(missing),
             f" in {views} views" if views > 1 else "",
@@ -221,16 +224,16 @@ class FeatureStore:
 
 
 def _silent(done: int, total: int) -> None:
-    """Progress that nobody watches."""
+    """Show no progress."""
 
 
 def _augmented(
     pixels: UInt8[np.ndarray, "row height width 3"],
-    places: Int64[np.ndarray, " image"],
+    positions: Int64[np.ndarray, " image"],
     keys: Sequence[str],
     augmenter: Augmenter,
     view: int,
 ) -> UInt8[np.ndarray, "image height width 3"]:
-    pictures = (torch.from_numpy(np.array(pixels[place])).permute(2, 0, 1) for place in places)
+    pictures = (torch.from_numpy(np.array(pixels[row])).permute(2, 0, 1) for row in positions)
     changed = [augmenter(picture, key, view).permute(1, 2, 0) for picture, key in zip(pictures, keys, strict=True)]
     return torch.stack(changed).numpy()

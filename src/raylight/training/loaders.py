@@ -15,7 +15,7 @@ from raylight.data.samples import Samples
 from raylight.training.phases import Phase, phase_at
 
 FeatureSource = Callable[[Samples, int, Augmenter | None, int], Samples]
-"""(image samples, input stage, augmenter, views per image) -> the features that enter that stage."""
+"""(image samples, input stage, augmenter, views per image) -> the inputs of that stage."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Sampling:
 
 
 class EpochLoaders(pl.LightningDataModule):
-    """Makes the loaders of each epoch: in one of several training processes, of its share.
+    """Makes the batches of each epoch: one process's share of them where several train.
 
     Args:
         train: images to train on.
         val: images to validate on; may be empty.
         phases: decide where each epoch's training begins.
-        features: computes, or reads from the cache, what enters a stage.
+        features: computes the inputs of a stage, or reads them from the cache.
         augmenter: changes training images at random.
         sampling: how images are drawn into batches.
     """
@@ -64,9 +64,9 @@ class EpochLoaders(pl.LightningDataModule):
         self._cached: dict[tuple[str, int], Samples] = {}
 
     def prepare(self) -> None:
-        """Compute now what frozen stages give, as far as no training changes them first.
+        """Compute the outputs of frozen stages now, unless an earlier phase trains these stages.
 
-        Called before several processes start, each of which would else wait for the one that computes.
+        Called before several processes start, all but one of which would otherwise wait for them.
         """
         for position, phase in enumerate(self.phases):
             if all(phase.input_stage <= earlier.boundary for earlier in self.phases[:position]):
@@ -74,7 +74,11 @@ class EpochLoaders(pl.LightningDataModule):
                 self._inputs("val", self.val_images, phase, None)
 
     def train_dataloader(self) -> Batches:
-        """The training batches of the trainer's current epoch."""
+        """The training batches of the trainer's current epoch.
+
+        Returns:
+            Batches of this process's share, in random order.
+        """
         epoch, phase = self._epoch_and_phase()
         augmenter = None if phase.input_stage else self.augmenter
         samples = self._inputs("train", self.train_images, phase, self.augmenter)
@@ -86,14 +90,25 @@ class EpochLoaders(pl.LightningDataModule):
         return self._batches(samples, order, smallest, augmenter=augmenter, clock=self.clock)
 
     def val_dataloader(self) -> Any:
-        """The validation batches, never augmented; none when nothing is held out."""
+        """The validation batches, never augmented.
+
+        Returns:
+            Batches of this process's share; an empty list where nothing is held out.
+        """
         if not len(self.val_images):
             return []
         epoch, phase = self._epoch_and_phase()
         return self._batches(self._inputs("val", self.val_images, phase, None), Order(epoch=epoch))
 
-    def solvable(self, phase: Phase) -> tuple[Samples, Samples]:
-        """Features that enter a phase's input stage, of train (with its views) and val."""
+    def features_to_solve(self, phase: Phase) -> tuple[Samples, Samples]:
+        """The features that a phase's head is solved on.
+
+        Args:
+            phase: with cached features.
+
+        Returns:
+            Inputs of its input stage: of the training images, with their views, and of the validation images.
+        """
         return self._inputs("train", self.train_images, phase, self.augmenter), self._inputs(
             "val", self.val_images, phase, None
         )

@@ -34,6 +34,15 @@ def classification_loss(
         targets: int64[batch], position of each image's class; or float[batch, class], shares that sum to 1.
         loss: label smoothing and focal exponent (Lin et al. 2017, equation 5).
         class_weights: weight of each class; None weighs all alike.
+
+    Returns:
+        A scalar in nats, at least 0.
+
+    Example:
+        >>> logits = torch.tensor([[0.9, 0.1], [0.2, 0.8]]).log()
+        >>> loss = classification_loss(logits, torch.tensor([0, 1]), LossConfig(), class_weights=None)
+        >>> round(loss.item(), 4), round(float(-(0.9 * torch.tensor(0.8)).log() / 2), 4)
+        (0.1643, 0.1643)
     """
     smoothing, gamma = loss.label_smoothing, loss.focal_gamma
     if gamma == 0:
@@ -50,7 +59,19 @@ def classification_loss(
 def loss_weight(
     targets: Shaped[Tensor, "batch ..."], class_weights: Float[Tensor, " class"] | None
 ) -> Float[Tensor, ""]:
-    """The sum of the images' weights, by which ``classification_loss`` divides: how much a batch counts in an epoch's loss."""
+    """The sum of the images' weights, by which ``classification_loss`` divides: the weight of a batch in an epoch's loss.
+
+    Args:
+        targets: int64[batch], or float[batch, class], as for ``classification_loss``.
+        class_weights: weight of each class; None weighs all alike.
+
+    Returns:
+        A scalar; the number of images without class weights.
+
+    Example:
+        >>> loss_weight(torch.tensor([0, 1, 1]), torch.tensor([3.0, 1.0])).item()
+        5.0
+    """
     if class_weights is None:
         return torch.tensor(float(len(targets)), device=targets.device)
     return (targets @ class_weights if targets.ndim == 2 else class_weights[targets]).sum()
@@ -74,27 +95,45 @@ class Loss(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, logits: Float[Tensor, "batch class"], targets: Shaped[Tensor, "batch ..."]) -> Float[Tensor, ""]:
-        """The loss of a batch; its arguments are those of ``classification_loss``."""
+        """Computes the loss of a batch.
+
+        Args:
+            logits: of every class.
+            targets: int64[batch], position of each image's class; or float[batch, class], shares that sum to 1.
+
+        Returns:
+            A scalar: the weighted mean over images.
+        """
         if self.own is None:
             return classification_loss(logits, targets, self.config, self.class_weights)
         value: Tensor = self.own(logits, targets)
         return value if value.ndim == 0 else value.sum() / self.weight(targets)
 
     def weight(self, targets: Shaped[Tensor, "batch ..."]) -> Float[Tensor, ""]:
-        """How much a batch counts in an epoch's loss, and a process's share of a batch in the batch's."""
+        """The weight of a batch in an epoch's loss, and of a process's share in the batch's.
+
+        Args:
+            targets: int64[batch], or float[batch, class].
+
+        Returns:
+            A scalar: see ``loss_weight``.
+        """
         return loss_weight(targets, self.class_weights)
 
 
 def build_loss(
     config: LossConfig, n_classes: int, class_weights: Float[Tensor, " class"] | None, *, soft: bool = False
 ) -> Loss:
-    """The loss of a config. One of the user's gets what its signature has a name for, and is tried once.
+    """Builds the loss of a config. A user's loss gets the arguments that its signature names, and is tried once.
 
     Args:
-        config: which; ``class_weights`` and ``label_smoothing`` are handed over.
+        config: which loss; ``class_weights`` and ``label_smoothing`` are passed on to it.
         n_classes: number of classes.
         class_weights: weight of each class, or None.
         soft: targets will be shares of several classes.
+
+    Returns:
+        The loss, a module without parameters.
 
     Raises:
         ConfigError: a user's loss fails, can't take what is asked of it, or gives something else than a loss.
@@ -137,7 +176,11 @@ def build_loss(
 
 
 def _try(own: nn.Module, target: str, n_classes: int, targets: Int64[Tensor, " batch"] | Tensor) -> None:
-    """One loss of random logits."""
+    """Compute the loss of random logits once.
+
+    Raises:
+        ConfigError: it fails, or isn't a finite loss with a gradient.
+    """
     logits = torch.randn(len(targets), n_classes, generator=torch.Generator().manual_seed(0)).requires_grad_()
     state = {name: value.clone() for name, value in own.state_dict().items()}
     try:

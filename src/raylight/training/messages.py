@@ -1,4 +1,4 @@
-"""Messages from training processes to the driver, and the result of training: plain values, importing nothing heavy."""
+"""Messages from training processes to the driver, and the result of training: plain values; imports nothing heavy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class File:
 
 @dataclass(frozen=True)
 class Ended:
-    """How training ended in a process: with what went wrong, or well; the result is the first process's to tell."""
+    """How training ended in a process: with an error, or well; only the first process sends the result."""
 
     finished: FinishedTraining | None = None
     error: Exception | None = None

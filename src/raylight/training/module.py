@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from raylight.data.batches import Batch
-from raylight.data.mixing import Mixer, main_class
+from raylight.data.mixing import main_class
 from raylight.errors import RunError
 from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.evaluation.definitions.torchmetrics import metric_collection
@@ -27,39 +27,20 @@ from raylight.models.build import class_logits
 from raylight.models.freezing import freeze
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
-from raylight.training.losses import Loss
-from raylight.training.optimization import Optimization
-from raylight.training.phases import Phase, phase_at
-from raylight.training.probe import entering, set_head, solve_probe
+from raylight.training.phases import Phase, TrainingPlan, phase_at
+from raylight.training.probe import head_inputs, set_head, solve_head
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
-    """How a network is trained.
-
-    Attributes:
-        phases: in order.
-        optimization: builds the optimizer and the schedule of each phase.
-        loss: the loss.
-        mixer: mixes the pictures of training batches; no phase may begin with features then.
-    """
-
-    phases: tuple[Phase, ...]
-    optimization: Optimization
-    loss: Loss
-    mixer: Mixer | None = None
-
-
-@dataclass(frozen=True)
 class Task:
-    """What is to be told apart, and what is measured of it.
+    """The classification task: its classes, and a user's metrics.
 
     Attributes:
         n_classes: number of classes.
         positive: position of the positive class.
-        own_metrics: beside ours, computed after each epoch.
+        own_metrics: computed after each epoch, beside Raylight's.
     """
 
     n_classes: int
@@ -72,17 +53,17 @@ class Classifier(pl.LightningModule):
 
     Several processes train like one on the same batches: their losses are weighted by their shares, however uneven, and
     metrics are computed from the outputs of all. What remains different: each process draws dropout of its own, and
-    BatchNorm normalises by the mean and deviation of the process's own share. Its running statistics are those of the first
-    process. (torch synchronises BatchNorm on GPUs alone.)
+    BatchNorm normalises by the mean and standard deviation of the process's own share. Its running statistics are those of the
+    first process. (torch synchronises BatchNorm on GPUs alone.)
 
     Args:
         network: the network; its stages below a phase's boundary are frozen in that phase.
         preprocessing: turns uint8 images into the network's input.
         plan: how it is trained.
-        task: what it is to tell apart.
+        task: its classes and a user's metrics.
         channels_last: memory format of images.
         seed: of everything random in a step (dropout); each epoch starts from (seed, epoch), so that a resumed
-            training goes on exactly like one that never stopped.
+            training continues exactly like an uninterrupted one.
     """
 
     def __init__(
@@ -104,18 +85,20 @@ class Classifier(pl.LightningModule):
         self.train_metrics = metric_collection(task.n_classes, task.positive, prefix="train/")
         self.val_metrics = metric_collection(task.n_classes, task.positive, prefix="val/")
         for metric in (*self.train_metrics.values(), *self.val_metrics.values()):
-            metric.sync_on_compute = False  # they are given what all processes have seen
-        self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
+            metric.sync_on_compute = False  # they get the outputs of all processes
+        self._outputs: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
         self._losses: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
         self._rates: dict[int, float] = {}
         self._enter(plan.phases[0])
 
     def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch class"]:
-        """Logits of every class.
+        """Computes the logits of each class.
 
         Args:
-            inputs: uint8[batch, 3, height, width], or what enters the current phase's input stage: features, or normalised
-                images.
+            inputs: uint8[batch, 3, height, width], or inputs of the phase's input stage: features, or normalised images.
+
+        Returns:
+            Logits, float32.
         """
         network, phase = self.network, self.phase
         if inputs.dtype == torch.uint8:
@@ -132,15 +115,28 @@ class Classifier(pl.LightningModule):
         return self.preprocessing.normalise(images).contiguous(memory_format=self.memory_format)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch."""
+        """Computes the loss of a training batch.
+
+        Args:
+            batch: images or features, and targets; may be empty in one of several processes.
+            batch_idx: number of the batch in the epoch.
+
+        Returns:
+            The loss, a scalar with a gradient; of several processes, weighted by this one's share of the batch.
+        """
         return self._step(self._mixed(batch, batch_idx), "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep a validation batch's outputs."""
+        """Keeps the outputs of a validation batch for the epoch's metrics.
+
+        Args:
+            batch: images or features, and targets.
+            batch_idx: number of the batch in the epoch.
+        """
         self._step(batch, "val")
 
     def _mixed(self, batch: Batch, number: int) -> Batch:
-        """A training batch of mixed pictures, where the config wants it."""
+        """A training batch of mixed images, where the config asks for it."""
         if not self.mixer or not len(batch.targets):
             return batch
         images = self._normalised(batch.inputs)
@@ -151,7 +147,7 @@ class Classifier(pl.LightningModule):
         weight = self.loss.weight(batch.targets)
         if len(batch.targets):
             loss = self._loss(batch, split)
-        else:  # the other processes wait for this one's gradients all the same
+        else:  # the other processes still wait for this one's gradients
             loss = 0.0 * torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum()
         if self.trainer.world_size > 1:
             loss, weight = self._weighted_by_share(loss, weight)
@@ -159,18 +155,19 @@ class Classifier(pl.LightningModule):
         return loss
 
     def _loss(self, batch: Batch, split: str) -> Float[Tensor, ""]:
-        """The loss of some images, whose outputs are remembered for the epoch's metrics."""
+        """The loss of some images, whose outputs are kept for the epoch's metrics."""
         logits = self(batch.inputs)
-        self._seen[split].append((logits.detach(), main_class(batch.targets)))
+        self._outputs[split].append((logits.detach(), main_class(batch.targets)))
         value: Tensor = self.loss(logits, batch.targets)
         return value
 
     def _weighted_by_share(
         self, loss: Float[Tensor, ""], weight: Float[Tensor, ""]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """A share's loss, so weighted that the mean over processes is the whole batch's; and the whole batch's weight.
+        """Weights a share's loss so that the mean over processes is the whole batch's, as DDP and logging average it.
 
-        The mean over processes is what becomes of gradients (by DDP) and of logged losses.
+        Returns:
+            The weighted loss, and the weight of the whole batch.
         """
         of_all = weight.clone()
         torch.distributed.all_reduce(of_all)
@@ -184,7 +181,7 @@ class Classifier(pl.LightningModule):
         if phase is not self.phase:
             self._enter(phase)
             strategy = self.trainer.strategy
-            if isinstance(strategy, DDPStrategy):  # it exchanges gradients of what could train when it was set up
+            if isinstance(strategy, DDPStrategy):  # it exchanges the gradients of what was trainable when it was set up
                 strategy.model = self
                 strategy.configure_ddp()
             strategy.setup_optimizers(self.trainer)
@@ -195,12 +192,12 @@ class Classifier(pl.LightningModule):
     def _solve(self, phase: Phase) -> None:
         """Set the head to its optimum on the phase's features: the same in each process."""
         loaders: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
-        train, val = loaders.solvable(phase)
+        train, val = loaders.features_to_solve(phase)
         views = train.rows.size // len(train)
-        probe = solve_probe(
-            entering(self.network, train, phase.input_stage),
+        probe = solve_head(
+            head_inputs(self.network, train, phase.input_stage),
             train.targets.repeat(views),
-            (entering(self.network, val, phase.input_stage), val.targets),
+            (head_inputs(self.network, val, phase.input_stage), val.targets),
             self.n_classes,
             balanced=self.loss.class_weights is not None or loaders.sampling.weighted,
             views=views,
@@ -217,7 +214,7 @@ class Classifier(pl.LightningModule):
         self.log("learning_rate", self._rates[self.current_epoch])
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the validation before this one."""
+        """Forget the outputs of the previous validation."""
         self._forget("val")
 
     def on_validation_epoch_end(self) -> None:
@@ -226,20 +223,28 @@ class Classifier(pl.LightningModule):
         self._log_metrics("val")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Enter the phase in which a checkpoint was written, before its optimizer's state is restored."""
+        """Enter the phase in which a checkpoint was written, before its optimizer's state is restored.
+
+        Args:
+            checkpoint: as Lightning saved it; gets the learning rate of the run's schedule.
+        """
         epoch = int(checkpoint["epoch"])
         self._rates = dict(checkpoint.get("learning_rates", {}))
         self._enter(phase_at(self.phases, epoch))
         self._follow_schedule(checkpoint, epoch + 1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the rates of the epochs so far."""
+        """Keep the learning rates of the epochs so far.
+
+        Args:
+            checkpoint: gets them.
+        """
         checkpoint["learning_rates"] = dict(self._rates)
 
     def _follow_schedule(self, checkpoint: dict[str, Any], done: int) -> None:
-        """Set a checkpoint's rates to what the phase's schedule gives after so many epochs.
+        """Set a checkpoint's learning rates to what the phase's schedule gives after so many epochs.
 
-        They are that already, unless the run has been given more epochs than it was to have when the checkpoint was written.
+        They differ only if the run has been given more epochs since the checkpoint was written.
         """
         configured = self.configure_optimizers()
         if not isinstance(configured, dict):
@@ -252,8 +257,8 @@ class Classifier(pl.LightningModule):
                 schedule.step()
         if differs:
             log.info(
-                "Not the same as a run of %d epochs from the start: the %d that are done had the learning rates of a schedule "
-                "of another length; from epoch %d on they are those of %d epochs (%.2g in epoch %d).",
+                "Not the same as a run of %d epochs from the start: the first %d epochs had the learning rates of a schedule "
+                "of another length; from epoch %d on they follow the schedule of %d epochs (%.2g in epoch %d).",
                 *(self.trainer.max_epochs, done, done + 1, self.trainer.max_epochs, _rate(optimizer), done + 1),
             )
         for group, fresh in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
@@ -261,7 +266,11 @@ class Classifier(pl.LightningModule):
         checkpoint["lr_schedulers"] = [schedule.state_dict()]
 
     def configure_optimizers(self) -> Any:
-        """Optimizer and schedule of the current phase; discriminative rates make the backbone a group of its own."""
+        """Builds optimizer and schedule of the current phase; discriminative rates make the backbone a group of its own.
+
+        Returns:
+            An optimizer, or Lightning's dictionary of an optimizer and a schedule that steps after each epoch.
+        """
         phase, network = self.phase, self.network
         cut = len(network.stage_names) if phase.backbone_factor == 1 else max(phase.boundary, network.head_start)
         backbone = _parameters(network, phase.boundary, cut)
@@ -279,14 +288,14 @@ class Classifier(pl.LightningModule):
         freeze(self.network, phase.boundary)
 
     def _forget(self, split: str) -> None:
-        self._seen[split].clear()
+        self._outputs[split].clear()
         self._losses[split].clear()
 
     def _log_loss(self, split: str) -> None:
-        """Log the weighted mean over the epoch's images: once, since logging costs more than a step of a small head.
+        """Log the weighted mean over the epoch's images; once per epoch, since logging costs more than a step of a small head.
 
         Raises:
-            RunError: it isn't a number; in all processes, and before the epoch's checkpoints are written.
+            RunError: it is NaN or infinite; in all processes, and before the epoch's checkpoints are written.
         """
         losses, weights = (torch.stack(values) for values in zip(*self._losses[split], strict=True))
         mean = self.trainer.strategy.reduce((losses * weights).sum() / weights.sum(), reduce_op="mean")
@@ -299,12 +308,12 @@ class Classifier(pl.LightningModule):
         self.log(f"{split}/loss", mean)
 
     def _log_metrics(self, split: str) -> None:
-        seen = self._seen[split]
+        outputs = self._outputs[split]
         nothing = (
             torch.zeros(0, self.n_classes, device=self.device),
             torch.zeros(0, dtype=torch.int64, device=self.device),
         )
-        logits, targets = (torch.cat(parts) for parts in zip(nothing, *seen, strict=True))
+        logits, targets = (torch.cat(parts) for parts in zip(nothing, *outputs, strict=True))
         if self.trainer.world_size > 1:
             logits, targets = (torch.cat(gather_all_tensors(part)) for part in (logits, targets))
         if not len(targets):
@@ -313,7 +322,7 @@ class Classifier(pl.LightningModule):
         collection.update(logits.softmax(1), targets)
         values: Mapping[str, Tensor] = collection.compute()
         collection.reset()
-        seen.clear()
+        outputs.clear()
         self.log_dict({name: value.float() for name, value in values.items()})
         if self.own_metrics:
             probabilities = logits.float().softmax(1).cpu().numpy()
@@ -322,7 +331,7 @@ class Classifier(pl.LightningModule):
 
 
 def _rate(optimizer: Optimizer) -> float:
-    """The rate of the head, or of what trains alone."""
+    """The learning rate of the head, or of the backbone where that trains alone."""
     return float(optimizer.param_groups[0]["lr"])
 
 

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 LENGTHS = ("T_max", "epochs", "total_iters")
-"""Arguments by which schedules are told their length in epochs."""
+"""Names of the argument that sets a schedule's length in epochs."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,16 @@ class Optimization:
     def build_optimizer(
         self, head: Sequence[Parameter], backbone: Sequence[Parameter], rate: float | None, backbone_factor: float
     ) -> Optimizer:
-        """The optimizer of a phase; discriminative rates make the backbone a group of its own.
+        """Builds the optimizer of a phase; discriminative rates make the backbone a group of its own.
 
         Args:
-            head: what trains at the full learning rate.
-            backbone: what trains at ``backbone_factor`` times that; alone, it trains at the full rate.
+            head: parameters that train at the full learning rate.
+            backbone: parameters that train at ``backbone_factor`` times that; alone, they train at the full rate.
             rate: learning rate; None takes the node's.
             backbone_factor: multiple of the rate.
+
+        Returns:
+            The optimizer, with one or two groups of parameters, the head's first.
         """
         rates = {} if rate is None else {"lr": rate}
         optimizer: Optimizer = instantiate(self.optimizer, _partial_=True)([{"params": head or backbone}], **rates)
@@ -46,7 +49,15 @@ class Optimization:
         return optimizer
 
     def build_schedule(self, optimizer: Optimizer, epochs: int) -> LRScheduler | None:
-        """The schedule of a phase of so many epochs, stepped once after each; None for constant rates."""
+        """Builds the learning-rate schedule of a phase, stepped once after each epoch.
+
+        Args:
+            optimizer: whose rates to schedule.
+            epochs: length of the phase.
+
+        Returns:
+            The schedule; None for constant rates.
+        """
         if self.scheduler is None:
             return None
         lengths = [name for name in LENGTHS if self.per_phase and name in self.scheduler]

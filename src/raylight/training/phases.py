@@ -5,25 +5,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from raylight.config.schema import FinetuneConfig
+from raylight.data.mixing import Mixer
 from raylight.errors import ConfigError
 from raylight.models.freezing import boundary, constant_until, has_trainable_batch_norm
 from raylight.models.stages import StagedNetwork
+from raylight.training.losses import Loss
+from raylight.training.optimization import Optimization
 from raylight.training.probe import linear_head
 
 MOST_VIEWS = 10
-"""Views per image at most, unless told: each costs a pass through the frozen layers, and room."""
+"""Default limit of views per image: each costs a pass through the frozen layers, and disk space."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs with one freeze boundary.
+    """A range of epochs with one freeze boundary.
 
     Attributes:
         first_epoch: the first epoch, counted from 0.
         epochs: length, in epochs.
         boundary: position of the first stage that trains.
-        input_stage: position of the stage at which cached training begins: what lies below is a constant function
-            of the image. 0 when nothing is, or nothing shall be cached.
+        input_stage: position of the stage at which cached training begins: the layers below are a constant function of the
+            image. 0 without such layers, or without caching.
         learning_rate: of this phase; None takes the optimizer's.
         backbone_factor: multiple of the learning rate for stages below the head.
         views: cached augmented views per training image, used in turn, one per epoch; 0 caches the image as it is.
@@ -42,16 +45,36 @@ class Phase:
     solve: bool = False
 
 
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How a network is trained.
+
+    Attributes:
+        phases: in order.
+        optimization: builds the optimizer and the schedule of each phase.
+        loss: the loss.
+        mixer: mixes the images of training batches; then no phase may begin with features.
+    """
+
+    phases: tuple[Phase, ...]
+    optimization: Optimization
+    loss: Loss
+    mixer: Mixer | None = None
+
+
 def plan_phases(
     network: StagedNetwork, finetune: FinetuneConfig, max_epochs: int, last_blocks_from: str | None
 ) -> tuple[Phase, ...]:
-    """Bind a recipe to a network.
+    """Binds a recipe to a network.
 
     Args:
         network: the network.
         finetune: the recipe.
         max_epochs: epochs of all phases together; the last phase takes what the others leave.
         last_blocks_from: stage that ``last_blocks`` stands for.
+
+    Returns:
+        The phases, in order and without a gap.
 
     Raises:
         ConfigError: a phase names a stage that the network doesn't have, or solves a head that can't be.
@@ -66,7 +89,7 @@ def plan_phases(
             raise ConfigError(
                 [
                     f"finetune: {finetune.name!r} solves a head of one linear layer on cached features; "
-                    + ("this network's is no such head: use finetune=frozen" if until else "set finetune.cache=true")
+                    + ("this network has no such head: use finetune=frozen" if until else "set finetune.cache=true")
                 ]
             )
         epochs = max_epochs - first_epoch if phase.epochs is None else 1 if solve else phase.epochs
@@ -88,7 +111,7 @@ def plan_phases(
 
 
 def _sharing_features(phases: Sequence[Phase]) -> Iterator[Phase]:
-    """Let a solved head begin at the cached features of the phase after it, so that the layers below are computed once."""
+    """Start a solved head at the cached features of the next phase, so that the layers below are computed once."""
     for phase, following in itertools.zip_longest(phases, phases[1:]):
         shared = phase.solve and following is not None and 0 < following.input_stage < phase.input_stage
         yield replace(phase, input_stage=following.input_stage, views=following.views) if shared else phase
@@ -101,38 +124,57 @@ def _views(asked: int | None, epochs: int, solve: bool) -> int:
 
 
 def phase_at(phases: tuple[Phase, ...], epoch: int) -> Phase:
-    """The phase that an epoch belongs to; epochs past the end belong to the last one."""
+    """The phase that an epoch belongs to.
+
+    Args:
+        phases: in order.
+        epoch: counted from 0; epochs past the end belong to the last phase.
+
+    Returns:
+        One of ``phases``.
+    """
     return next((phase for phase in phases if epoch < phase.first_epoch + phase.epochs), phases[-1])
 
 
 def describe_phases(phases: Sequence[Phase], stage_names: Sequence[str], head_start: int) -> str:
-    """What trains in which epochs, counted from 1.
+    """Describes which layers train in which epochs, counted from 1.
 
     Args:
         phases: in order.
         stage_names: of the network.
         head_start: position of the head's first stage.
 
-    >>> phases = [Phase(0, 1, 2, 1, None, 1.0, solve=True), Phase(1, 11, 1, 1, 1e-4, 1.0)]
-    >>> describe_phases(phases, ["stem", "layer4", "fc"], 2)
-    'the head is solved, then epochs 2 to 12 train from layer4 on at 0.0001'
+    Returns:
+        Part of a sentence.
+
+    Example:
+        >>> phases = [Phase(0, 1, 2, 1, None, 1.0, solve=True), Phase(1, 11, 1, 1, 1e-4, 1.0)]
+        >>> describe_phases(phases, ["stem", "layer4", "fc"], 2)
+        'the head is solved, then epochs 2 to 12 train from layer4 on at 0.0001'
     """
-    told = []
+    parts = []
     for phase in phases:
         first, last = phase.first_epoch + 1, phase.first_epoch + phase.epochs
         epochs = f"epochs {first} to {last} train" if last > first else f"epoch {first} trains"
         part = "all layers" if phase.boundary == 0 else "the head"
         part = f"from {stage_names[phase.boundary]} on" if 0 < phase.boundary < head_start else part
         rate = "" if phase.learning_rate is None else f" at {phase.learning_rate:g}"
-        told.append("the head is solved" if phase.solve else f"{epochs} {part}{rate}")
-    return ", then ".join(told)
+        parts.append("the head is solved" if phase.solve else f"{epochs} {part}{rate}")
+    return ", then ".join(parts)
 
 
-def views_told(phases: Sequence[Phase]) -> str | None:
-    """What random augmentation comes to where frozen layers are computed once, in a sentence; None where nothing is.
+def describe_views(phases: Sequence[Phase]) -> str | None:
+    """Describes how random augmentation is cached below the layers that train.
 
-    >>> views_told([Phase(0, 8, 19, 19, None, 1.0, views=8)])
-    'Frozen layers: 8 augmented views per image, one per epoch in turn (finetune.views).'
+    Args:
+        phases: in order.
+
+    Returns:
+        A sentence; None where nothing is cached.
+
+    Example:
+        >>> describe_views([Phase(0, 8, 19, 19, None, 1.0, views=8)])
+        'Frozen layers: 8 augmented views per image, one per epoch in turn (finetune.views).'
     """
     counts = [phase.views for phase in phases if phase.input_stage]
     if not counts:

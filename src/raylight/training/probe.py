@@ -1,6 +1,6 @@
-"""Heads that are solved: logistic regression on features that are computed once, instead of epochs of steps towards it.
+"""Solved heads (linear probes): logistic regression on features that are computed once, instead of epochs of steps towards it.
 
-Also known as a linear probe. Leaves out how the features are had (``training.features``).
+Leaves out how features are computed (``training.features``).
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from raylight.data.samples import Samples
 from raylight.models.stages import StagedNetwork
 
 STRENGTHS = tuple(10.0**power for power in range(-6, 2))
-"""Inverse penalties (scikit-learn's ``C``) that are tried, on features of unit variance."""
+"""Candidates of the inverse penalty (scikit-learn's ``C``), for features of unit variance."""
 _BATCH = 256
 _SOLVED = {"tol": 1e-8, "max_iter": 10_000}
 """Largest gradient of the mean loss at which L-BFGS stops: at scikit-learn's 1e-4, probabilities of weakly penalised heads are
@@ -26,14 +26,14 @@ FEW = 100
 
 
 @dataclass(frozen=True)
-class Probe:
+class SolvedHead:
     """A linear head at its optimum.
 
     Attributes:
-        weight: of each class for each feature.
+        weight: of each feature for each class.
         bias: of each class.
         strength: the inverse penalty that was chosen.
-        loss: cross-entropy by which it was chosen, on images that had no part in the fit.
+        loss: cross-entropy in nats that it was chosen by, on images that weren't fitted.
     """
 
     weight: Float[np.ndarray, "class feature"]
@@ -42,7 +42,7 @@ class Probe:
     loss: float
 
 
-def solve_probe(
+def solve_head(
     features: Float[np.ndarray, "row feature"],
     targets: Int64[np.ndarray, " row"],
     held_out: tuple[Float[np.ndarray, "other feature"], Int64[np.ndarray, " other"]],
@@ -50,7 +50,7 @@ def solve_probe(
     *,
     balanced: bool = False,
     views: int = 1,
-) -> Probe:
+) -> SolvedHead:
     """Multinomial logistic regression with an L2 penalty, solved to its optimum by L-BFGS (scikit-learn).
 
     The penalty is the one with the lowest cross-entropy on held-out images, or in five folds of the training images where fewer
@@ -64,8 +64,18 @@ def solve_probe(
         balanced: weigh classes by inverse frequency.
         views: rows per image, which stay together in a fold.
 
+    Returns:
+        The head, for features as they are given.
+
     Raises:
         ValueError: a class has no training image.
+
+    Example:
+        >>> features, targets = np.array([[0.0], [1.0], [3.0], [4.0]] * 5), np.array([0, 0, 1, 1] * 5)
+        >>> solved = solve_head(features, targets, (features[:0], targets[:0]), n_classes=2)
+        >>> logits = np.array([[1.9], [2.1]]) @ solved.weight.T + solved.bias  # the classes meet at 2
+        >>> logits.argmax(axis=1)
+        array([0, 1])
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
@@ -99,14 +109,21 @@ def solve_probe(
     final = LogisticRegression(C=best[1], class_weight=solvers[0].class_weight, **_SOLVED)
     final.fit(train, targets)
     weight, bias = final.coef_, final.intercept_
-    if n_classes == 2:  # scikit-learn tells two classes apart by one logit
+    if n_classes == 2:  # scikit-learn gives two classes one logit
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     weight = weight / scale
-    return Probe(weight, bias - weight @ mean, best[1], best[0])
+    return SolvedHead(weight, bias - weight @ mean, best[1], best[0])
 
 
 def linear_head(network: StagedNetwork) -> nn.Linear | None:
-    """The linear layer that gives the logits; None where the head's last layer with parameters is of another kind."""
+    """The linear layer that gives the logits.
+
+    Args:
+        network: any network.
+
+    Returns:
+        None where the last layer with parameters is of another kind.
+    """
     with_parameters = [
         module
         for position in range(network.head_start, len(network.stage_names))
@@ -118,11 +135,11 @@ def linear_head(network: StagedNetwork) -> nn.Linear | None:
 
 
 @torch.no_grad()
-def entering(network: StagedNetwork, samples: Samples, stage: int) -> Float[np.ndarray, "row feature"]:
-    """What enters the network's last linear layer.
+def head_inputs(network: StagedNetwork, samples: Samples, stage: int) -> Float[np.ndarray, "row feature"]:
+    """The inputs of the network's last linear layer.
 
     Args:
-        network: with a linear head; put into its mode of use, and back.
+        network: with a linear head; evaluated in eval mode, and left in the mode that it had.
         samples: features that enter a stage, with or without several views per image.
         stage: position of that stage.
 
@@ -133,18 +150,18 @@ def entering(network: StagedNetwork, samples: Samples, stage: int) -> Float[np.n
     assert head is not None
     rows = samples.rows.ravel()
     seen = np.empty((len(rows), head.in_features), np.float32)
-    place = slice(0, 0)
+    chunk = slice(0, 0)
 
     def keep(_: nn.Module, values: tuple[Tensor, ...]) -> None:
-        seen[place] = values[0].float().numpy()
+        seen[chunk] = values[0].float().numpy()
 
     hook = head.register_forward_pre_hook(keep)
     training = network.training
     network.eval()
     try:
         for start in range(0, len(rows), _BATCH):
-            place = slice(start, start + _BATCH)
-            network.run(torch.from_numpy(np.array(samples.store[rows[place]])), stage, None)
+            chunk = slice(start, start + _BATCH)
+            network.run(torch.from_numpy(np.array(samples.store[rows[chunk]])), stage, None)
     finally:
         hook.remove()
         network.train(training)
@@ -152,11 +169,18 @@ def entering(network: StagedNetwork, samples: Samples, stage: int) -> Float[np.n
 
 
 @torch.no_grad()
-def set_head(network: StagedNetwork, probe: Probe) -> None:
-    """Give the network's last linear layer a probe's weights; one output is the second class's logit over the first's."""
+def set_head(network: StagedNetwork, solved: SolvedHead) -> None:
+    """Gives a solved head's weights to the network's last linear layer.
+
+    A layer with one output gets the second class's logit minus the first's.
+
+    Args:
+        network: with a linear head, changed in place.
+        solved: with as many features as the head has inputs.
+    """
     head = linear_head(network)
     assert head is not None
-    weight, bias = torch.from_numpy(probe.weight), torch.from_numpy(probe.bias)
+    weight, bias = torch.from_numpy(solved.weight), torch.from_numpy(solved.bias)
     if head.out_features == 1:
         weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
     head.weight.copy_(weight)

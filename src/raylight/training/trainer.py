@@ -32,7 +32,7 @@ from raylight.errors import RunError
 from raylight.runs.console import shows_bars
 from raylight.runs.run_dir import RunDir
 from raylight.training.callbacks.averaging import AveragedWeights
-from raylight.training.callbacks.checkpoints import LAST, MovableCheckpoint, WholeFiles
+from raylight.training.callbacks.checkpoints import LAST, AtomicCheckpointIO, MovableCheckpoint
 from raylight.training.callbacks.own import build_callbacks
 from raylight.training.callbacks.pruning import TRIAL_VARIABLE, pruning_callbacks
 from raylight.training.callbacks.time_budget import SETTING, TimeBudget
@@ -44,20 +44,19 @@ log = logging.getLogger(__name__)
 
 HISTORY_FILE = "history.csv"
 
-
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a training process computes, in the words of Lightning's Trainer; the defaults are this process alone.
+class Placement:
+    """Where a training process computes, as arguments of Lightning's Trainer; the defaults are this process alone.
 
     Attributes:
         accelerator: ``cpu`` or ``gpu``.
         devices: training processes on this machine, one per GPU.
         strategy: how processes exchange gradients.
         plugins: the environment that tells a process its rank.
-        callbacks: that this place needs, such as Ray's reports.
+        callbacks: that this placement needs, such as Ray's reports.
     """
 
     accelerator: str = "cpu"
@@ -75,10 +74,10 @@ class Training:
         classifier: what to train.
         loaders: its batches.
         config: epochs, processes and so on.
-        settings: how the processor is used; its threads are those of this machine, shared out among the processes.
-        tracked: whether the driver shows metrics anywhere.
+        settings: how the processor is used; its threads are those of this machine, divided among the processes.
+        tracked: whether the driver logs metrics anywhere.
         callbacks: ``_target_`` nodes of callbacks beside the run's own.
-        environment: variables of the driver that training goes by.
+        environment: variables of the driver that training depends on.
     """
 
     classifier: Classifier
@@ -91,10 +90,13 @@ class Training:
         default_factory=lambda: {name: os.environ[name] for name in (TRIAL_VARIABLE,) if name in os.environ}
     )
 
-    def packed(self) -> bytes:
-        """As bytes, memory-mapped images as the names of their files.
+    def pickled(self) -> bytes:
+        """Pickles the training, memory-mapped images as the names of their files.
 
-        Plain pickle, since torch's own way between processes would let them all change one copy of the weights.
+        Plain pickle: torch's own pickling between processes would make them all change one copy of the weights.
+
+        Returns:
+            For ``train_share`` in another process.
         """
         return pickle.dumps(self)
 
@@ -102,7 +104,11 @@ class Training:
 class History(Checkpoint):
     """Writes ``history.csv``, a row per epoch, and a line per epoch to the log.
 
-    A ``Checkpoint`` by its base class, because those run last, when the module has logged the whole epoch.
+    Its base class is ``Checkpoint`` because those callbacks run last, when the module has logged the whole epoch.
+
+    Args:
+        run: gets the file.
+        lines: whether the line is shown on the terminal.
     """
 
     def __init__(self, run: RunDir, lines: bool) -> None:
@@ -115,7 +121,7 @@ class History(Checkpoint):
         self.begin = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add the epoch's row: Lightning runs validation before this."""
+        """Add the epoch's row, after Lightning has validated it."""
         assert isinstance(pl_module, Classifier)
         logged = sorted(trainer.callback_metrics.items())
         values = {name: round(float(value), 6) for name, value in logged if not name.startswith("lr-")}
@@ -137,16 +143,20 @@ class History(Checkpoint):
         log.log(logging.INFO if self.lines else logging.DEBUG, "%s", _line(row, trainer.max_epochs))
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows, kept in each checkpoint so that a resumed run's history is whole."""
+        """The rows, kept in each checkpoint so that a resumed run's history is complete."""
         return {"rows": [dict(row) for row in self.rows]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the rows of the epochs before the checkpoint."""
+        """Restore the rows of the epochs before the checkpoint.
+
+        Args:
+            state_dict: as saved.
+        """
         self.rows = [dict(row) for row in state_dict["rows"]]
 
 
 def fit(
-    training: Training, run: RunDir, logger: Any, resume_from: Path | None = None, place: Place | None = None
+    training: Training, run: RunDir, logger: Any, resume_from: Path | None = None, placement: Placement | None = None
 ) -> FinishedTraining:
     """Train a classifier to the end of its phases, alone or as one of several processes, the first of which writes.
 
@@ -154,18 +164,21 @@ def fit(
         training: its classifier holds the last epoch's weights afterwards.
         run: gets ``history.csv`` and ``checkpoints/``.
         logger: Lightning's logger, or False.
-        resume_from: a checkpoint to go on from.
-        place: where this process computes, and with which others; None: alone, on this machine's processor.
+        resume_from: a checkpoint to resume from.
+        placement: where this process computes, and with which others; None: alone, on this machine's processor.
+
+    Returns:
+        The best checkpoint, and how long training took.
 
     Raises:
-        RunError: the loss isn't a number any more, or the monitored metric never had a value.
+        RunError: the loss became NaN or infinite, or the monitored metric never had a value.
     """
-    config, loaders, place = training.config, training.loaders, place or Place()
+    config, loaders, placement = training.config, training.loaders, placement or Placement()
     held_out = len(loaders.val_images) > 0
     monitor = config.monitor if held_out else "train/loss"
     mode = config.monitor_mode if held_out else "min"
     if not held_out:
-        log.warning("There are no validation images: the checkpoint is chosen by train/loss, which flatters it.")
+        log.warning("There are no validation images: the checkpoint is chosen by train/loss, which is optimistic.")
     bars = shows_bars(config.progress)
     history = History(run, lines=not bars and config.progress != "off")
     best = MovableCheckpoint(
@@ -189,7 +202,7 @@ def fit(
         history,
         best,
         last,
-        *place.callbacks,
+        *placement.callbacks,
         *build_callbacks(training.callbacks),
     ]
     if config.averaging != "none":
@@ -205,13 +218,13 @@ def fit(
         callbacks.append(RichProgressBar())
     _quieten()
     trainer = pl.Trainer(
-        accelerator=place.accelerator,
-        devices=place.devices,
-        strategy=place.strategy,
+        accelerator=placement.accelerator,
+        devices=placement.devices,
+        strategy=placement.strategy,
         precision=_PRECISIONS[training.settings.precision],  # type: ignore[arg-type]  # one of Lightning's literals
         max_epochs=config.max_epochs,
         callbacks=callbacks,
-        plugins=[WholeFiles(run), *place.plugins],
+        plugins=[AtomicCheckpointIO(run), *placement.plugins],
         logger=logger,
         default_root_dir=str(run.path),
         num_sanity_val_steps=0,
@@ -229,12 +242,12 @@ def fit(
     seconds = time.perf_counter() - begin
     if best.best_model_score is None or not best.best_model_path or not bool(best.best_model_score.isfinite()):
         raise RunError(
-            f"{monitor} had no value in any epoch, so that it can't choose a checkpoint; use trainer.monitor=val/loss."
+            f"{monitor} had no value in any epoch, so no checkpoint can be chosen by it; use trainer.monitor=val/loss."
         )
-    has_it = trainer.is_global_zero
-    best_epoch = int(torch.load(best.best_model_path, weights_only=True)["epoch"]) if has_it else 0
-    if has_it and config.averaging != "none" and best_epoch < config.averaging_start:
-        log.warning("The best epoch by %s lies before trainer.averaging_start: its weights are no average.", monitor)
+    first = trainer.is_global_zero
+    best_epoch = int(torch.load(best.best_model_path, weights_only=True)["epoch"]) if first else 0
+    if first and config.averaging != "none" and best_epoch < config.averaging_start:
+        log.warning("The best epoch by %s is before trainer.averaging_start: its weights aren't averaged.", monitor)
     return FinishedTraining(
         best_checkpoint=Path(best.best_model_path),
         best_epoch=trainer.strategy.broadcast(best_epoch),

@@ -7,7 +7,12 @@ import torch
 
 from raylight.errors import RunError
 from raylight.runs.run_dir import RunDir
-from raylight.training.callbacks.checkpoints import MovableCheckpoint, WholeFiles, last_checkpoint, network_state
+from raylight.training.callbacks.checkpoints import (
+    AtomicCheckpointIO,
+    MovableCheckpoint,
+    last_checkpoint,
+    network_state,
+)
 
 
 def state(step: int) -> dict[str, object]:
@@ -20,7 +25,7 @@ def state(step: int) -> dict[str, object]:
 def test_best_and_last_of_one_step_are_packed_once_and_hold_the_same(tmp_path: Path) -> None:
     run = RunDir.claim(tmp_path / "run")
     (run / "checkpoints").mkdir()
-    files = WholeFiles(run)
+    files = AtomicCheckpointIO(run)
     files.save_checkpoint(state(7), "anywhere/best.ckpt")
     files.save_checkpoint(state(7), "anywhere/last.ckpt")
     files.save_checkpoint(state(8), "anywhere/last.ckpt")
@@ -37,7 +42,7 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(tmp_path: Path) -> None:
     run = RunDir.claim(tmp_path / "run")
     (run / "checkpoints").mkdir()
     assert last_checkpoint(run) is None
-    WholeFiles(run).save_checkpoint(state(1), "last.ckpt")
+    AtomicCheckpointIO(run).save_checkpoint(state(1), "last.ckpt")
     path = run / "checkpoints" / "last.ckpt"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(RunError, match=r"last\.ckpt is damaged .*: delete it to train from the beginning"):

@@ -53,7 +53,7 @@ def made_of_nothing() -> dict[str, int]:
         ([node(), node(start=1)], r"callbacks\[1\]: .* keeps a state under 'Counts', as another one does"),
         (
             [node(state={"_target_": "pathlib.Path", "_args_": ["x"]})],
-            r"callbacks\[0\]: what .*Counts.state_dict\(\) gives can't be read back",
+            r"callbacks\[0\]: .*Counts.state_dict\(\) can't be read back",
         ),
         ([node(strt=1)], r"callbacks\[0\]: .*Counts: TypeError: .*'strt'"),
     ],

@@ -185,7 +185,7 @@ def test_ray_workers_learn_what_one_process_does_though_one_is_killed(alone: Run
     assert_same(run, alone)
     log = (run / "train.log").read_text()
     assert "Training in 2 Ray workers of " in log
-    assert "A worker health check failed. Ray starts all of them again, from the last whole epoch." in log
+    assert "A worker health check failed. Ray restarts all of them, from the last complete epoch." in log
     assert [log.count(f"epoch {epoch}/4") for epoch in (1, 2, 3)] == [1, 1, 1]
 
 

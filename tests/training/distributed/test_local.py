@@ -16,7 +16,7 @@ from raylight.errors import DataError, RunError
 from raylight.runs.run_dir import RunDir
 from raylight.training.distributed import local
 from raylight.training.distributed.driver import Driver
-from raylight.training.distributed.local import _joined, _listen, _sendable, _Task
+from raylight.training.distributed.local import _joined, _listen, _sendable, _Worker
 from raylight.training.messages import Ended, File, FinishedTraining
 
 FINISHED = FinishedTraining(Path("there/best.ckpt"), 1, "val/loss", 0.5, 3, 9.0, 0.1)
@@ -110,7 +110,7 @@ def test_processes_meet_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "GLOO_SOCKET_IFNAME"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    place = _joined(_Task(0, 1, 1, "cpu", tmp_path, tmp_path / "run", None))
+    place = _joined(_Worker(0, 1, 1, "cpu", tmp_path, tmp_path / "run", None))
     try:
         assert (torch.distributed.get_rank(), torch.distributed.get_world_size()) == (0, 1)
         assert torch.distributed.get_backend() == "gloo"

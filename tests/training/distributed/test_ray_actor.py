@@ -4,20 +4,20 @@ import asyncio
 
 import pytest
 
-from raylight.training.distributed.ray_actor import Post, _named
+from raylight.training.distributed.ray_actor import Mailbox, _named
 from raylight.training.messages import File, LogLine
 
 
 def test_messages_are_taken_once_in_their_order_and_checkpoints_are_kept() -> None:
     async def told() -> None:
-        post = Post({"checkpoints/last.ckpt": b"old", "checkpoints/best.ckpt": b"best"})
-        assert await post.take(0.01) == []
+        mailbox = Mailbox({"checkpoints/last.ckpt": b"old", "checkpoints/best.ckpt": b"best"})
+        assert await mailbox.take(0.01) == []
         sent = [File("checkpoints/last.ckpt", b"new"), LogLine("raylight", 20, "x"), File("history.csv", b"epoch")]
         for message in sent:
-            await post.put(message)
-        assert await post.take(5.0) == sent
-        assert await post.take(0.01) == []
-        assert await post.checkpoints() == {"checkpoints/last.ckpt": b"new", "checkpoints/best.ckpt": b"best"}
+            await mailbox.put(message)
+        assert await mailbox.take(5.0) == sent
+        assert await mailbox.take(0.01) == []
+        assert await mailbox.checkpoints() == {"checkpoints/last.ckpt": b"new", "checkpoints/best.ckpt": b"best"}
 
     asyncio.run(told())
 

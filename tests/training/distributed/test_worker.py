@@ -1,4 +1,4 @@
-"""A training is packed for other processes, which get its images by the name of their file and the driver's trial."""
+"""A training is pickled for other processes, which get its images by the name of their file and the driver's trial."""
 
 import logging
 import os
@@ -18,9 +18,9 @@ from raylight.errors import DataError
 from raylight.process import torch_threads
 from raylight.runs.run_dir import RunDir
 from raylight.training.callbacks.pruning import TRIAL_VARIABLE
-from raylight.training.distributed.worker import take_part
+from raylight.training.distributed.worker import train_share
 from raylight.training.messages import LogLine, Message, Metrics
-from raylight.training.trainer import Place, Training
+from raylight.training.trainer import Placement, Training
 from tests.training.tiny import classifier, history, loaders_of, trained
 
 
@@ -32,9 +32,9 @@ def test_weights_and_trial_travel_and_mapped_images_go_by_name(tmp_path: Path, m
     learner = classifier()
     loaders = loaders_of(learner, images)
     training = Training(learner, loaders, TrainerConfig(), CpuSettings("32", False, 1, ""), tracked=False)
-    packed = training.packed()
-    assert len(packed) < store.nbytes
-    again: Training = pickle.loads(packed)
+    pickled = training.pickled()
+    assert len(pickled) < store.nbytes
+    again: Training = pickle.loads(pickled)
     assert np.array_equal(again.loaders.train_images.store, store)
     state = learner.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in again.classifier.state_dict().items())
@@ -70,7 +70,7 @@ def test_a_process_trains_as_one_alone_does_and_sends_its_log_and_metrics(tracke
         sent.append(message)
 
     with torch_threads(2):
-        finished = take_part(training.packed(), Place(), run, None, 1, send)
+        finished = train_share(training.pickled(), Placement(), run, None, 1, send)
         assert torch.get_num_threads() == 2
     assert (ours.level, ours.propagate, ours.handlers[:]) == before
     assert set(within) == {("told", "1", 1)}
@@ -104,5 +104,5 @@ def _cannot_see() -> None:
 def test_where_a_process_lacks_the_images_all_stop(tmp_path: Path) -> None:
     sent = list[Message]()
     with pytest.raises(DataError, match="no images here"):
-        take_part(pickle.dumps(Missing()), Place(), RunDir.claim(tmp_path / "run"), None, 1, sent.append)
+        train_share(pickle.dumps(Missing()), Placement(), RunDir.claim(tmp_path / "run"), None, 1, sent.append)
     assert sent == []

@@ -30,7 +30,7 @@ from raylight.runs.run_dir import RunDir
 from raylight.training import features
 from raylight.training.features import FeatureStore
 from raylight.training.phases import plan_phases
-from raylight.training.probe import entering
+from raylight.training.probe import head_inputs
 
 TIMED = 32
 """Images by which a network's speed is measured."""
@@ -81,7 +81,7 @@ class Probe:
         whole = self.samples
         keys = tuple(whole.keys[place] for place in chosen)
         some = replace(whole, rows=whole.rows[chosen], targets=whole.targets[chosen], keys=keys)
-        return entering(self.network, self.store.features(some, self.stage, None), self.stage)
+        return head_inputs(self.network, self.store.features(some, self.stage, None), self.stage)
 
     def images_per_second(self) -> float:
         """Of the frozen layers on this machine, measured now."""

@@ -1,1 +1,1 @@
-"""What happens beside the steps of training: averaged weights, checkpoints, stopping a hopeless trial."""
+"""Callbacks beside the steps of training: averaged weights, checkpoints, time budget, pruning."""

@@ -1,7 +1,7 @@
-"""Averages of the weights along training: what validation judges is what the checkpoints hold and what is shipped.
+"""Averages of the weights along training: validation, checkpoints and the deployed model all use the average.
 
 Lightning's ``EMAWeightAveraging`` starts at the first step whatever epoch it is told, and adds an update between an epoch's
-validation and its checkpoint; its ``StochasticWeightAveraging`` shows the average to no validation. Both are replaced here.
+validation and its checkpoint; its ``StochasticWeightAveraging`` doesn't validate the average. Both are replaced here.
 """
 
 from typing import Any
@@ -17,20 +17,20 @@ from raylight.training.phases import phase_at
 
 
 class AveragedWeights(WeightAveraging):
-    """Keeps an average of the weights beside those that train, and puts it in their place to validate and to save.
+    """Keeps an average of the weights beside those that train, and swaps it in to validate and to save.
 
     ``ema``: exponential moving average (Polyak and Juditsky 1992), updated at each step, BatchNorm's statistics like the
     weights. ``swa``: mean of the weights at the ends of epochs (Izmailov et al. 2018, at the rates of the run's schedule);
-    BatchNorm's statistics are computed for it by one more pass over the epoch's training batches, as the paper does and
-    ``torch.optim.swa_utils.update_bn``, but without dropout, as they will be used.
+    BatchNorm's statistics are computed for it by one more pass over the epoch's training batches, as in the paper and in
+    ``torch.optim.swa_utils.update_bn``, but without dropout, as in inference.
 
-    Epochs before the first averaged one are validated and saved as they are. A new phase begins a new average: what is
-    frozen in it, and cached, must be the same in both.
+    Epochs before the first averaged one are validated and saved as they are. A new phase begins a new average: layers that
+    are frozen in it, and cached, must be the same in both.
 
     Args:
         kind: ``ema`` or ``swa``.
         first_epoch: the first epoch that counts, from 0.
-        decay: share of the old average in the next one, for ``ema``.
+        decay: weight of the old average in the next one, 0 to 1, for ``ema``.
     """
 
     def __init__(self, kind: str, first_epoch: int, decay: float) -> None:
@@ -43,7 +43,7 @@ class AveragedWeights(WeightAveraging):
         return self._average_model is not None and bool(self._average_model.n_averaged > 0)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the average of the phase before."""
+        """Forget the average of the previous phase."""
         assert isinstance(pl_module, Classifier)
         assert self._average_model is not None
         if phase_at(pl_module.phases, trainer.current_epoch).first_epoch == trainer.current_epoch:
@@ -52,7 +52,7 @@ class AveragedWeights(WeightAveraging):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Update the average: before the epoch's validation, which comes after its last batch."""
+        """Update the average, before the epoch is validated."""
         if trainer.current_epoch < self.first_epoch or not (self.each_step or trainer.is_last_batch):
             return
         assert self._average_model is not None
@@ -81,15 +81,15 @@ class AveragedWeights(WeightAveraging):
         self._swap_models(pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The epoch has been validated: nothing may change the average before it is saved."""
+        """Do nothing, unlike the base class: the epoch has been validated, and this average is what is saved."""
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the average in the place of the weights."""
+        """Swap the average in."""
         if self._has_average:
             self._swap_models(pl_module)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the weights back."""
+        """Swap the weights back."""
         if self._has_average:
             self._swap_models(pl_module)
 
@@ -108,6 +108,6 @@ class AveragedWeights(WeightAveraging):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take up weights and average; a checkpoint from before the average has none."""
+        """Restore weights and average; a checkpoint from before the first averaged epoch has no average."""
         if "averaging_state" in checkpoint:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)

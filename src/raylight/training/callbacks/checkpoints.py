@@ -1,4 +1,4 @@
-"""Checkpoints that are written atomically, and that a run finds again after its folder has moved.
+"""Checkpoints that are written atomically, and found again after the run folder has moved.
 
 Leaves out when one is written and which one is best (Lightning's ``ModelCheckpoint``).
 """
@@ -19,10 +19,11 @@ from raylight.runs.run_dir import LAST_CHECKPOINT, RunDir
 LAST = Path(LAST_CHECKPOINT).name
 
 
-class WholeFiles(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it; Lightning's own way goes through the system's temporary folder.
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint to a temporary file beside the target and renames it; Lightning uses the system's temporary folder.
 
-    The best and the last checkpoint of one step are packed and written once: that takes as long as several steps of a head.
+    Where the best and the last checkpoint are of the same step, they are serialised and written once: that takes as long as
+    several steps of a head.
 
     Args:
         run: whose ``checkpoints`` they are.
@@ -36,8 +37,13 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint that appears whole or not at all.
 
+        Args:
+            checkpoint: what Lightning saves.
+            path: of the file; only its name counts.
+            storage_options: unused.
+
         Raises:
-            OSError: the disk is full or the folder can't be written; the checkpoint before it is still there.
+            OSError: the disk is full or the folder can't be written; the previous checkpoint is still there.
         """
         step, name = int(checkpoint["global_step"]), f"checkpoints/{Path(path).name}"
         if self._written is not None and self._written[0] == step:
@@ -50,10 +56,14 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class MovableCheckpoint(ModelCheckpoint):
-    """Keeps the best or the last epoch of a run whose folder may have been moved since it was stopped."""
+    """Keeps the best or the last epoch of a run whose folder may have moved since it was stopped."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what was best, with the paths of where the folder lies now."""
+        """Restore the best epoch so far, with its path in the folder's present location.
+
+        Args:
+            state_dict: as Lightning's ``ModelCheckpoint`` saved it.
+        """
 
         def here(path: str) -> str:
             return str(Path(str(self.dirpath)) / Path(path).name) if path else path
@@ -64,7 +74,13 @@ class MovableCheckpoint(ModelCheckpoint):
 
 
 def last_checkpoint(run: RunDir) -> Path | None:
-    """The checkpoint that a run goes on from; None where it has to begin anew.
+    """The checkpoint that a run resumes from.
+
+    Args:
+        run: the run.
+
+    Returns:
+        The file; None where the run has to start from the beginning.
 
     Raises:
         RunError: there is one, but it is damaged or holds more than tensors and plain values.
@@ -76,8 +92,8 @@ def last_checkpoint(run: RunDir) -> Path | None:
         torch.load(path, "cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise RunError(
-            f"{path} holds more than tensors and plain values and isn't loaded, since that could run code from it. It is none "
-            "of Raylight's, or damaged: delete it to train from the beginning."
+            f"{path} holds more than tensors and plain values and isn't loaded, since that could run code from it. It isn't "
+            "Raylight's, or is damaged: delete it to train from the beginning."
         ) from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
         raise RunError(f"{path} is damaged ({first_line(error)}): delete it to train from the beginning.") from error
@@ -85,7 +101,13 @@ def last_checkpoint(run: RunDir) -> Path | None:
 
 
 def epochs_done(run: RunDir) -> int:
-    """How many epochs a run has been trained for; those that were stopped midway don't count.
+    """How many epochs a run has been trained for; an unfinished one doesn't count.
+
+    Args:
+        run: the run.
+
+    Returns:
+        0 or more.
 
     Raises:
         RunError: its checkpoint can't be used.
@@ -99,6 +121,9 @@ def network_state(checkpoint: Path) -> dict[str, Tensor]:
 
     Args:
         checkpoint: as ``last_checkpoint`` returns it.
+
+    Returns:
+        Parameters and buffers by name.
     """
     state = torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["state_dict"]
     return {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}

@@ -1,4 +1,4 @@
-"""Callbacks of Lightning's or of a user's package, named in ``callbacks``, beside the run's own."""
+"""Callbacks from Lightning or a user's package, listed in ``callbacks``, beside the run's own."""
 
 import io
 from collections.abc import Sequence
@@ -12,17 +12,20 @@ from raylight.errors import ConfigError, first_line
 
 
 def build_callbacks(nodes: Sequence[Any]) -> tuple[Callback, ...]:
-    """The callbacks that a config lists.
+    """Builds the callbacks that a config lists.
 
     Args:
         nodes: ``_target_`` nodes, already checked.
 
+    Returns:
+        The callbacks, in order.
+
     Raises:
-        ConfigError: one can't be built, is no callback, or couldn't be taken up again by a resumed run.
+        ConfigError: one can't be built, is no callback, or couldn't be restored by a resumed run.
     """
     built: list[Callback] = []
-    for place, node in enumerate(nodes):
-        key, target = f"callbacks[{place}]", node["_target_"]
+    for index, node in enumerate(nodes):
+        key, target = f"callbacks[{index}]", node["_target_"]
         callback = build_node(key, node)
         if not isinstance(callback, Callback):
             other = any(base.__module__.startswith("lightning.") for base in type(callback).__mro__)
@@ -43,16 +46,16 @@ def build_callbacks(nodes: Sequence[Any]) -> tuple[Callback, ...]:
 
 
 def _check_state(key: str, target: str, state: dict[str, Any]) -> None:
-    """A checkpoint is loaded without running code from it: a state holds numbers, text, tensors, lists and dictionaries."""
+    """Refuse a state that can't be loaded without running code: it may hold numbers, text, tensors, lists and dictionaries."""
     buffer = io.BytesIO()
     try:
         torch.save(state, buffer)
         buffer.seek(0)
         torch.load(buffer, weights_only=True)
-    except Exception as error:  # whatever pickling and its opposite run into
+    except Exception as error:  # pickling and unpickling may fail in any way
         raise ConfigError(
             [
-                f"{key}: what {target}.state_dict() gives can't be read back from a checkpoint ({first_line(error)}); "
-                "give numbers, text, tensors, lists and dictionaries"
+                f"{key}: {target}.state_dict() can't be read back from a checkpoint ({first_line(error)}); "
+                "return numbers, text, tensors, lists and dictionaries"
             ]
         ) from error

@@ -1,8 +1,8 @@
 """Pruning: stops a trial of a hyperparameter search that is worse than the others were at the same epoch.
 
 The sweeper passes the trial's address in the environment of its job; each epoch's monitored value is reported to the study,
-and the median of the earlier trials decides. A pruned job ends as a stopped-early one does: with its best checkpoint and
-its result. Leaves out the search itself (``hydra_plugins.raylight_optuna_sweeper``).
+and the median of the earlier trials decides (Optuna's ``MedianPruner``). A pruned job ends like a job with early stopping: with
+its best checkpoint and its result. Leaves out the search itself (``hydra_plugins.raylight_optuna_sweeper``).
 """
 
 import json
@@ -23,13 +23,17 @@ class Pruning(pl.Callback):
     """Reports the monitored metric of each epoch to a trial, and stops training where its pruner says so.
 
     Of several training processes the first one asks, and all stop.
+
+    Args:
+        trial: of Optuna.
+        monitor: name of the metric.
     """
 
     def __init__(self, trial: Any, monitor: str) -> None:
         self.trial, self.monitor = trial, monitor
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The epoch is validated by now: Lightning runs validation inside it."""
+        """Report the epoch, which Lightning has validated by now."""
         if self.monitor not in trainer.callback_metrics:
             return
         if trainer.strategy.broadcast(trainer.is_global_zero and self._is_worse(trainer)):
@@ -45,10 +49,13 @@ class Pruning(pl.Callback):
 
 
 def pruning_callbacks(monitor: str) -> list[pl.Callback]:
-    """The callback of the trial that this job is; none where it isn't one.
+    """The pruning callback of a job that is a trial of a search.
 
     Args:
-        monitor: the metric that the search follows.
+        monitor: the metric that the search optimises.
+
+    Returns:
+        One callback; none where the job isn't a trial.
     """
     address = os.environ.get(TRIAL_VARIABLE)
     if not address:

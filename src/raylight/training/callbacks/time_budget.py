@@ -1,4 +1,4 @@
-"""A time budget of training (``trainer.max_minutes``): it stops in time, with the best epoch kept."""
+"""A time budget of training (``trainer.max_minutes``): training stops in time and keeps the best epoch."""
 
 import logging
 import time
@@ -17,11 +17,11 @@ SETTING = "trainer.max_minutes"
 class TimeBudget(pl.Callback):
     """Stops training when its time is used up, over all sessions of a run.
 
-    After each epoch, if another one like it wouldn't fit in; within an epoch where it takes longer than that, so that it is
-    validated as far as it came. Of several training processes the first one's clock counts, and all stop.
+    It stops after an epoch if another one like it wouldn't fit in, and within an epoch that exceeds the budget; that part of an
+    epoch is still validated. Of several training processes the first one's clock counts, and all stop.
 
     Args:
-        minutes: from the first step's preparation on, without decoding, testing and reporting.
+        minutes: budget, counted from the preparation of the first step, without decoding, testing and reporting.
 
     Attributes:
         stopped: whether it has ended the training.
@@ -33,7 +33,7 @@ class TimeBudget(pl.Callback):
 
     @property
     def spent(self) -> float:
-        """Seconds, those of earlier sessions with them."""
+        """Seconds used so far, in all sessions."""
         return self._before + time.perf_counter() - self._begin
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -41,15 +41,15 @@ class TimeBudget(pl.Callback):
         self._begin = self._epoch_begin = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the epoch's."""
+        """Start the epoch's clock."""
         self._epoch_begin = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop within an epoch."""
+        """Stop within an epoch that exceeds the budget."""
         self._stop_if(trainer, self.spent > 60 * self.minutes, "in")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop where an epoch like this one wouldn't fit in; the first of a phase computes features, and says little."""
+        """Stop if another epoch like this one wouldn't fit in; a phase's first one computes features and is no guide."""
         assert isinstance(pl_module, Classifier)
         epoch, phases = trainer.current_epoch, pl_module.phases
         alike = phase_at(phases, epoch + 1) is pl_module.phase and epoch > pl_module.phase.first_epoch
@@ -72,9 +72,13 @@ class TimeBudget(pl.Callback):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What was spent, kept in each checkpoint."""
+        """The seconds used, kept in each checkpoint."""
         return {"seconds": self.spent}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what earlier sessions spent."""
+        """Continue counting from what earlier sessions used.
+
+        Args:
+            state_dict: as saved.
+        """
         self._before = float(state_dict["seconds"])

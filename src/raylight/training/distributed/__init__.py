@@ -1,1 +1,1 @@
-"""One training in several processes, of this machine or of a Ray cluster."""
+"""One training in several processes, on this machine or on a Ray cluster."""

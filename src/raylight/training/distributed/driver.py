@@ -1,4 +1,4 @@
-"""The process that prepared a training and owns the run folder, the log and the loggers: it receives what the others send."""
+"""The process that prepares a training and owns the run folder, the log and the loggers: it receives what the others send."""
 
 import logging
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class Driver:
 
     Args:
         run: the run folder.
-        loggers: Lightning's, of which there may be none.
+        loggers: Lightning's; may be empty.
     """
 
     def __init__(self, run: RunDir, loggers: Sequence[Any]) -> None:
@@ -25,9 +25,12 @@ class Driver:
     def receive(self, message: Message) -> None:
         """Handle a message.
 
+        Args:
+            message: from any training process.
+
         Raises:
             OSError: the disk is full or the run folder can't be written.
-            Exception: what ended the training.
+            Exception: the error that ended the training.
         """
         match message:
             case LogLine(logger, level, text):
@@ -41,5 +44,5 @@ class Driver:
             case Ended(error=Exception() as error):
                 raise error
             case Ended(FinishedTraining() as finished):
-                place = self.run / "checkpoints" / finished.best_checkpoint.name
-                self.finished = replace(finished, best_checkpoint=place)
+                path = self.run / "checkpoints" / finished.best_checkpoint.name
+                self.finished = replace(finished, best_checkpoint=path)

@@ -15,7 +15,7 @@ from raylight.errors import ConfigError
 from raylight.runs.run_dir import RunDir
 from raylight.training.distributed.driver import Driver
 from raylight.training.messages import FinishedTraining
-from raylight.training.trainer import Place, Training, fit
+from raylight.training.trainer import Placement, Training, fit
 
 
 def run_training(
@@ -27,8 +27,11 @@ def run_training(
         training: what to train, on which batches; its config says where.
         ray: session to start or join for ``launcher=ray``.
         run: gets ``history.csv`` and ``checkpoints/``.
-        loggers: Lightning's, of which there may be none.
-        resume_from: a checkpoint to go on from.
+        loggers: Lightning's; may be empty.
+        resume_from: a checkpoint to resume from.
+
+    Returns:
+        The best checkpoint, and how long training took.
 
     Raises:
         RunError: the loss became NaN, or a training process was lost and not replaced.
@@ -37,7 +40,7 @@ def run_training(
     """
     config = training.config
     if config.launcher != "ray" and config.num_workers == 1:
-        return fit(training, run, list(loggers) or False, resume_from, Place(config.accelerator))
+        return fit(training, run, list(loggers) or False, resume_from, Placement(config.accelerator))
     training.loaders.prepare()
     driver = Driver(run, loggers)
     if config.launcher == "ray":
@@ -50,7 +53,10 @@ def run_training(
 
 
 def check_accelerator(config: TrainerConfig) -> None:
-    """Refuse a training that needs GPUs which aren't here; those of a Ray cluster are looked for when it is joined.
+    """Refuse a training that needs more GPUs than are here; those of a Ray cluster are checked when it is joined.
+
+    Args:
+        config: accelerator, launcher and number of processes.
 
     Raises:
         ConfigError: there are too few.

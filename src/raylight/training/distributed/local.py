@@ -1,8 +1,8 @@
 """``trainer=ddp``: several training processes on this machine, without Ray.
 
 The processes are forked from a server that has imported the libraries and never used them: importing costs its time once,
-and none of this process's OpenMP threads is copied in the middle of its work. Whatever happens to one of them, the others
-end; the run stays resumable from its last whole epoch.
+and none of this process's OpenMP threads is copied in the middle of its work. If one of them fails, the others end; the run
+stays resumable from its last complete epoch.
 """
 
 import logging
@@ -29,17 +29,17 @@ from raylight.process import set_variables
 from raylight.runs.run_dir import RunDir
 from raylight.storage.scratch import scratch_folder
 from raylight.training.distributed.driver import Driver
-from raylight.training.distributed.worker import take_part
+from raylight.training.distributed.worker import train_share
 from raylight.training.messages import Ended, FinishedTraining
-from raylight.training.trainer import Place, Training
+from raylight.training.trainer import Placement, Training
 
 log = logging.getLogger(__name__)
 
 _GRACE = 5.0
-"""Seconds in which, after one process failed, another one's death is still taken for the cause."""
+"""Seconds after a process fails during which the death of another one still counts as the cause."""
 
 _SETTLED = 5.0
-"""Seconds in which training processes notice that their driver was killed."""
+"""Seconds within which training processes notice that their driver was killed."""
 
 
 def fit_in_processes(training: Training, driver: Driver, resume_from: Path | None) -> FinishedTraining:
@@ -47,8 +47,11 @@ def fit_in_processes(training: Training, driver: Driver, resume_from: Path | Non
 
     Args:
         training: what to train.
-        driver: gets what they send; the first one writes into the run folder itself.
-        resume_from: a checkpoint to go on from.
+        driver: receives their messages; the first process writes into the run folder itself.
+        resume_from: a checkpoint to resume from.
+
+    Returns:
+        The best checkpoint, and how long training took.
 
     Raises:
         RunError: a process died.
@@ -58,7 +61,7 @@ def fit_in_processes(training: Training, driver: Driver, resume_from: Path | Non
     context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     if sys.platform != "win32":
         context.set_forkserver_preload(["raylight.training.distributed.worker"])
-    packed, run = training.packed(), driver.run.path.resolve()
+    pickled, run = training.pickled(), driver.run.path.resolve()
     last = None if resume_from is None else resume_from.resolve()
     threads = max(1, training.settings.threads // count)
     log.info("Training in %d processes of %d thread%s each.", count, threads, "s" if threads > 1 else "")
@@ -67,8 +70,8 @@ def fit_in_processes(training: Training, driver: Driver, resume_from: Path | Non
         try:
             for rank in range(count):
                 receiver, sender = context.Pipe(duplex=False)
-                task = _Task(rank, count, threads, training.config.accelerator, folder, run, last)
-                process = context.Process(target=_work, args=(packed, task, sender), daemon=True)
+                worker = _Worker(rank, count, threads, training.config.accelerator, folder, run, last)
+                process = context.Process(target=_work, args=(pickled, worker, sender), daemon=True)
                 process.start()
                 sender.close()
                 processes.append(process)
@@ -95,8 +98,8 @@ def _listen(receivers: list[Connection], driver: Driver) -> None:
             except EOFError:
                 raise RunError(
                     f"Training process {receivers.index(receiver)} of {len(receivers)} died (out of memory, or killed). The "
-                    "run is whole up to its last epoch: go on with raylight resume RUN, or with fewer processes: "
-                    "trainer.num_workers"
+                    "run is complete up to its last epoch: continue with raylight resume RUN, maybe with fewer processes "
+                    "(trainer.num_workers)"
                 ) from None
             if isinstance(message, Ended):
                 ended[receiver] = message
@@ -104,15 +107,15 @@ def _listen(receivers: list[Connection], driver: Driver) -> None:
                 driver.receive(message)
         failed = [end.error for end in ended.values() if end.error is not None]
         if failed:
-            # A process that loses another one fails, too; the loss itself is the better reason.
+            # A process that loses another one fails, too; the loss itself explains more.
             deadline = deadline or time.monotonic() + _GRACE
             if time.monotonic() >= deadline or len(ended) == len(receivers):
                 raise failed[0]
 
 
 @dataclass(frozen=True)
-class _Task:
-    """What is different in each process.
+class _Worker:
+    """The settings of one training process.
 
     Attributes:
         rank: its number, counted from 0.
@@ -121,7 +124,7 @@ class _Task:
         accelerator: ``cpu`` or ``gpu``.
         folder: where the processes find each other.
         run: the run folder.
-        resume_from: a checkpoint to go on from.
+        resume_from: a checkpoint to resume from.
     """
 
     rank: int
@@ -133,36 +136,41 @@ class _Task:
     resume_from: Path | None
 
 
-def _work(packed: bytes, task: _Task, sender: Connection) -> None:
-    """Runs in a training process."""
-    for signum in (signal.SIGINT, signal.SIGTERM):  # a terminal or a scheduler sends them to all: the driver answers
+def _work(pickled: bytes, worker: _Worker, sender: Connection) -> None:
+    """Train in a process of its own."""
+    for signum in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # a terminal or a scheduler sends them to all processes: the driver handles them
         signal.signal(signum, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()
     keep_freed_memory()
     try:
-        finished = take_part(packed, _joined(task), RunDir(task.run), task.resume_from, task.threads, sender.send)
-        sender.send(Ended(finished if task.rank == 0 else None))
+        finished = train_share(
+            pickled, _joined(worker), RunDir(worker.run), worker.resume_from, worker.threads, sender.send
+        )
+        sender.send(Ended(finished if worker.rank == 0 else None))
     except Exception as error:
         sender.send(Ended(None, _sendable(error)))
 
 
-def _joined(task: _Task) -> Place:
-    """Meet the other processes, through a file and this machine's own address."""
-    set_variables(LOCAL_RANK=str(task.rank), NODE_RANK="0", WORLD_SIZE=str(task.count))
+def _joined(worker: _Worker) -> Placement:
+    """Join the process group, through a file and this machine's own address."""
+    set_variables(LOCAL_RANK=str(worker.rank), NODE_RANK="0", WORLD_SIZE=str(worker.count))
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
     if loopback:
         set_variables(GLOO_SOCKET_IFNAME=os.environ.get("GLOO_SOCKET_IFNAME", loopback))
     torch.distributed.init_process_group(
-        "gloo" if task.accelerator == "cpu" else None,
-        init_method=f"file://{task.folder}/meeting",
-        rank=task.rank,
-        world_size=task.count,
+        "gloo" if worker.accelerator == "cpu" else None,
+        init_method=f"file://{worker.folder}/meeting",
+        rank=worker.rank,
+        world_size=worker.count,
     )
-    return Place(task.accelerator, task.count, DDPStrategy(), (LightningEnvironment(),))
+    return Placement(worker.accelerator, worker.count, DDPStrategy(), (LightningEnvironment(),))
 
 
 def _end_with_driver() -> None:
-    """Ends this process if its driver was killed, since nobody would receive the result."""
+    """End this process when its driver is killed, since nobody would receive the result."""
     driver = multiprocessing.parent_process()
     if driver is not None:
         driver.join()

@@ -1,7 +1,7 @@
 """``trainer=ray``: training processes that Ray Train places on the nodes of a cluster, or on this machine.
 
-Lightning takes part through ``ray.train.lightning`` (``ray_worker``). When a worker or its node is lost, Ray Train starts all
-of them again, and they take the last checkpoint from an actor on the driver's node (``ray_actor``).
+Lightning takes part through ``ray.train.lightning`` (``ray_worker``). When a worker or its node is lost, Ray Train restarts all
+of them, and they resume from the last checkpoint, kept by an actor on the driver's node (``ray_actor``).
 """
 
 import logging
@@ -13,7 +13,7 @@ from raylight.errors import RaylightError, RunError, first_line
 from raylight.runs.ray_session import ray_session
 from raylight.storage.scratch import scratch_folder
 from raylight.training.distributed.driver import Driver
-from raylight.training.distributed.ray_actor import Post
+from raylight.training.distributed.ray_actor import Mailbox
 from raylight.training.messages import FinishedTraining
 from raylight.training.trainer import Training
 
@@ -32,8 +32,11 @@ def fit_with_ray(training: Training, config: RayConfig, driver: Driver, resume_f
     Args:
         training: what to train.
         config: session to start or join.
-        driver: gets what they send.
-        resume_from: a checkpoint of the run to go on from.
+        driver: receives their messages.
+        resume_from: a checkpoint of the run to resume from.
+
+    Returns:
+        The best checkpoint, and how long training took.
 
     Raises:
         RunError: workers died more often than ``trainer.max_failures`` allows.
@@ -43,7 +46,7 @@ def fit_with_ray(training: Training, config: RayConfig, driver: Driver, resume_f
         import ray as untyped
 
         ray: Any = untyped
-        cpus = _cpus_a_worker(training.config, ray.nodes())
+        cpus = _cpus_per_worker(training.config, ray.nodes())
         log.info(
             "Training in %d Ray worker%s of %d CPU%s each.",
             training.config.num_workers,
@@ -54,35 +57,38 @@ def fit_with_ray(training: Training, config: RayConfig, driver: Driver, resume_f
         here = {"num_cpus": 0, "label_selector": {"ray.io/node-id": ray.get_runtime_context().get_node_id()}}
         kept = [] if resume_from is None else resume_from.parent.glob("*.ckpt")
         checkpoints = {f"checkpoints/{path.name}": path.read_bytes() for path in kept}
-        post = ray.remote(Post).options(**here).remote(checkpoints)
-        task = post.train.remote([ray.put(training.packed())], training.config, cpus, str(storage))
+        mailbox = ray.remote(Mailbox).options(**here).remote(checkpoints)
+        task = mailbox.train.remote([ray.put(training.pickled())], training.config, cpus, str(storage))
         try:
             while driver.finished is None:
                 ended = ray.wait([task], timeout=0)[0]
-                for message in ray.get(post.take.remote(_PATIENCE)):
+                for message in ray.get(mailbox.take.remote(_PATIENCE)):
                     driver.receive(message)
                 if ended and driver.finished is None:
-                    raise _lost(ray.get(task))
+                    raise RunError(_lost(ray.get(task)))
             return driver.finished
         except ray.exceptions.RayError as error:
-            raise RunError(f"Ray gave up training: {first_line(error)}. Go on with: raylight resume RUN") from error
+            raise RunError(f"Ray gave up training: {first_line(error)}. Continue with: raylight resume RUN") from error
         finally:
-            ray.kill(post)
+            ray.kill(mailbox)
 
 
-def _lost(reason: str | None) -> RunError:
-    """Ray Train has ended without a result."""
-    return RunError(
-        f"Ray's training workers were lost and not replaced ({reason or 'they ended without a result'}). The run is whole up "
-        "to its last epoch: go on with raylight resume RUN; trainer.max_failures says how often Ray starts them again"
+def _lost(reason: str | None) -> str:
+    """The message for a training that Ray Train ended without a result."""
+    return (
+        f"Ray's training workers were lost and not replaced ({reason or 'they ended without a result'}). The run is complete "
+        "up to its last epoch: continue with raylight resume RUN; trainer.max_failures says how often Ray restarts them"
     )
 
 
-def _cpus_a_worker(config: TrainerConfig, nodes: list[dict[str, Any]]) -> int:
-    """The most CPUs that each worker can have when all are to find room at the same time.
+def _cpus_per_worker(config: TrainerConfig, nodes: list[dict[str, Any]]) -> int:
+    """The largest number of CPUs per worker at which all workers fit on the nodes at the same time.
+
+    Returns:
+        1 or more.
 
     Raises:
-        RaylightError: there is no room for them; Ray would wait for ever.
+        RaylightError: they don't fit; Ray would wait for ever.
     """
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     gpus = [int(resources.get("GPU", 0)) for resources in alive]

@@ -13,16 +13,16 @@ from raylight.errors import first_line
 from raylight.training.messages import File, LogLine, Message
 
 _STARTS = 5
-"""Times that Ray Train waits a minute for room for all workers, before it gives up: a lost node may not come back."""
+"""Attempts of Ray Train, a minute each, to get resources for all workers: a lost node may not come back."""
 
 
-class Post:
-    """Starts Ray Train and keeps what its workers send until the driver takes it; an actor on the driver's node.
+class Mailbox:
+    """Starts Ray Train and keeps its workers' messages until the driver takes them; an actor on the driver's node.
 
-    Ray Train's controller and workers are children of this actor: whoever kills it ends them all.
+    Ray Train's controller and workers are children of this actor: killing it ends them all.
 
     Args:
-        checkpoints: of the run so far, by their names in the run folder. Newer ones take their place.
+        checkpoints: of the run so far, by their names in the run folder; newer ones replace them.
     """
 
     def __init__(self, checkpoints: dict[str, bytes]) -> None:
@@ -30,13 +30,24 @@ class Post:
         self.waiting: asyncio.Queue[Message] = asyncio.Queue()
 
     async def put(self, message: Message) -> None:
-        """Keep a message for the driver, and a checkpoint for workers that start anew."""
+        """Keep a message for the driver, and a checkpoint for workers that are restarted.
+
+        Args:
+            message: from a worker.
+        """
         if isinstance(message, File) and message.name.startswith("checkpoints/"):
             self.kept[message.name] = message.content
         await self.waiting.put(message)
 
     async def take(self, patience: float) -> list[Message]:
-        """All that waits; an empty list when nothing comes for so many seconds."""
+        """Take all waiting messages.
+
+        Args:
+            patience: seconds to wait for the first one.
+
+        Returns:
+            Messages in order; none if no one came in time.
+        """
         try:
             messages = [await asyncio.wait_for(self.waiting.get(), patience)]
         except TimeoutError:
@@ -46,29 +57,43 @@ class Post:
         return messages
 
     async def checkpoints(self) -> dict[str, bytes]:
-        """The newest ones."""
+        """The newest checkpoints.
+
+        Returns:
+            Contents by name in the run folder.
+        """
         return self.kept
 
-    async def train(self, packed: list[Any], config: TrainerConfig, cpus: int, storage: str) -> str | None:
-        """Run Ray Train to its end; see ``_run_ray_train``."""
+    async def train(self, pickled: list[Any], config: TrainerConfig, cpus: int, storage: str) -> str | None:
+        """Run Ray Train to its end.
+
+        Args:
+            pickled: reference to the training.
+            config: number of workers, accelerator and failures.
+            cpus: per worker.
+            storage: a folder, which Ray Train requires; nothing is kept there.
+
+        Returns:
+            Why it failed; None if it didn't.
+        """
         import ray
 
         me: Any = ray.get_runtime_context().current_actor
-        return await asyncio.to_thread(_run_ray_train, me, packed, config, cpus, storage)
+        return await asyncio.to_thread(_run_ray_train, me, pickled, config, cpus, storage)
 
 
-def _run_ray_train(post: Any, packed: list[Any], config: TrainerConfig, cpus: int, storage: str) -> str | None:
-    """Run Ray Train to its end.
+def _run_ray_train(mailbox: Any, pickled: list[Any], config: TrainerConfig, cpus: int, storage: str) -> str | None:
+    """Run Ray Train to its end; the arguments are those of ``Mailbox.train``.
 
     Args:
-        post: the actor for messages.
-        packed: reference to the training.
+        mailbox: the actor for messages.
+        pickled: reference to the training.
         config: number of workers, accelerator and failures.
         cpus: of each worker.
         storage: a folder, since Ray Train wants one; it is given nothing to keep there.
 
     Returns:
-        Why it failed; None when it didn't.
+        Why it failed; None if it didn't.
     """
     from ray.train import ControllerError, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
     from ray.train.torch import TorchTrainer
@@ -77,7 +102,7 @@ def _run_ray_train(post: Any, packed: list[Any], config: TrainerConfig, cpus: in
     gpu = config.accelerator == "gpu"
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"post": post, "packed": packed, "accelerator": config.accelerator, "threads": cpus},
+        train_loop_config={"mailbox": mailbox, "pickled": pickled, "accelerator": config.accelerator, "threads": cpus},
         scaling_config=ScalingConfig(
             num_workers=config.num_workers,
             use_gpu=gpu,
@@ -87,7 +112,7 @@ def _run_ray_train(post: Any, packed: list[Any], config: TrainerConfig, cpus: in
             name="raylight",
             storage_path=storage,
             failure_config=FailureConfig(max_failures=config.max_failures, controller_failure_limit=_STARTS),
-            callbacks=[_tells_of_failures(post, config.max_failures)],
+            callbacks=[_reports_failures(mailbox, config.max_failures)],
         ),
     )
     try:
@@ -108,27 +133,30 @@ def _work(config: dict[str, Any]) -> None:
     work(**config)
 
 
-def _tells_of_failures(post: Any, allowed: int) -> Any:
+def _reports_failures(mailbox: Any, allowed: int) -> Any:
     """A callback of Ray Train's controller that reports lost workers in the driver's log.
 
     Args:
-        post: the actor for messages.
-        allowed: how often Ray Train starts them again.
+        mailbox: the actor for messages.
+        allowed: how often Ray Train restarts them.
+
+    Returns:
+        An instance of ``ray.train.UserCallback``.
     """
     import ray
     from ray.train import UserCallback
 
-    class TellsOfFailures(UserCallback):
+    class ReportsFailures(UserCallback):
         failures = 0
 
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             self.failures += 1
             named = _named(worker_exceptions)
-            after = "starts all of them again, from the last whole epoch" if self.failures <= allowed else "gives up"
+            after = "restarts all of them, from the last complete epoch" if self.failures <= allowed else "gives up"
             line = LogLine("raylight.training", logging.WARNING, f"Training failed in {named}. Ray {after}.")
-            ray.get(post.put.remote(line))
+            ray.get(mailbox.put.remote(line))
 
-    return TellsOfFailures()
+    return ReportsFailures()
 
 
 def _named(failures: Mapping[int, BaseException]) -> str:

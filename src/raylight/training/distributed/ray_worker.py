@@ -17,9 +17,9 @@ from raylight.errors import RaylightError
 from raylight.machine import keep_freed_memory
 from raylight.runs.run_dir import RunDir
 from raylight.training.callbacks.checkpoints import LAST
-from raylight.training.distributed.worker import take_part
+from raylight.training.distributed.worker import train_share
 from raylight.training.messages import Ended, File, Message, Send
-from raylight.training.trainer import Place
+from raylight.training.trainer import Placement
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class _DistantRun(RunDir):
         return path
 
 
-def work(post: Any, packed: list[Any], accelerator: str, threads: int) -> None:
+def work(mailbox: Any, pickled: list[Any], accelerator: str, threads: int) -> None:
     """Runs in a worker of Ray Train.
 
     Args:
-        post: the actor for messages.
-        packed: reference to the training.
+        mailbox: the actor for messages.
+        pickled: reference to the training.
         accelerator: ``cpu`` or ``gpu``.
         threads: of torch's operators.
     """
@@ -53,30 +53,32 @@ def work(post: Any, packed: list[Any], accelerator: str, threads: int) -> None:
 
     keep_freed_memory()
     untyped: Any = RayDDPStrategy, RayLightningEnvironment
-    place = Place(accelerator, "auto", untyped[0](), (untyped[1](),), (_ReportsToRay(),))
+    placement = Placement(accelerator, "auto", untyped[0](), (untyped[1](),), (_ReportsToRay(),))
 
     def send(message: Message) -> None:
-        ray.get(post.put.remote(message))
+        ray.get(mailbox.put.remote(message))
 
     # Here Ray Train has put this process into a folder of its session, which goes with it even if the process is killed.
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         run = _DistantRun(Path(folder).resolve(), send)
-        # The first process asks, and tells the others: all must go on from the same epoch.
-        checkpoints = [ray.get(post.checkpoints.remote()) if torch.distributed.get_rank() == 0 else {}]
+        # The first process asks and tells the others: all must resume from the same epoch.
+        checkpoints = [ray.get(mailbox.checkpoints.remote()) if torch.distributed.get_rank() == 0 else {}]
         torch.distributed.broadcast_object_list(checkpoints)
         for name, content in checkpoints[0].items():
             run.folder("checkpoints").joinpath(Path(name).name).write_bytes(content)
         last = run / "checkpoints" / LAST
         try:
-            ended = Ended(take_part(ray.get(packed[0]), place, run, last if last.is_file() else None, threads, send))
-        except RaylightError as error:  # it would come again: no reason for Ray to start anew
+            ended = Ended(
+                train_share(ray.get(pickled[0]), placement, run, last if last.is_file() else None, threads, send)
+            )
+        except RaylightError as error:  # it would occur again, so that Ray needn't restart
             ended = Ended(None, error)
     if torch.distributed.get_rank() == 0:
         send(ended)
 
 
 class _ReportsToRay(pl.Callback):
-    """Tells Ray Train each epoch's metrics, at which all workers meet."""
+    """Reports each epoch's metrics to Ray Train, which all workers wait for."""
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report what has been logged."""

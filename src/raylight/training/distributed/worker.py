@@ -19,40 +19,43 @@ from raylight.errors import RaylightError
 from raylight.process import environment, flushed_denormals, torch_threads
 from raylight.runs.run_dir import RunDir
 from raylight.training.messages import FinishedTraining, LogLine, Message, Metrics, Send
-from raylight.training.trainer import Place, Training, fit
+from raylight.training.trainer import Placement, Training, fit
 
 
-def take_part(
-    packed: bytes, place: Place, run: RunDir, resume_from: Path | None, threads: int, send: Send
+def train_share(
+    pickled: bytes, placement: Placement, run: RunDir, resume_from: Path | None, threads: int, send: Send
 ) -> FinishedTraining:
-    """Train as one of several processes, which know each other already.
+    """Train as one of several processes, whose process group exists already.
 
     Args:
-        packed: the ``Training``.
-        place: where this process computes.
+        pickled: the ``Training``.
+        placement: where this process computes.
         run: where this process writes.
-        resume_from: a checkpoint to go on from, the same in each process.
+        resume_from: a checkpoint to resume from, the same in each process.
         threads: of torch's operators in this process.
-        send: to the driver; only the first process's log and metrics are.
+        send: to the driver; only the first process sends its log and metrics.
+
+    Returns:
+        The best checkpoint, and how long training took.
 
     Raises:
-        RaylightError: training can't go on, for a reason that is the same in all processes.
+        RaylightError: training can't continue, for a reason that is the same in all processes.
     """
     first = torch.distributed.get_rank() == 0
-    training = _unpacked(packed)
+    training = _unpickled(pickled)
     training = replace(training, settings=replace(training.settings, threads=threads))
     logger = _DriversLogger(send) if training.tracked else False
-    # Without OMP_NUM_THREADS Lightning shares out the cores by its own rule.
+    # Without OMP_NUM_THREADS Lightning divides the cores by a rule of its own.
     variables = {**training.environment, "OMP_NUM_THREADS": str(threads)}
-    with environment(**variables), torch_threads(threads), flushed_denormals(), _log_sent(send if first else _nowhere):
-        return fit(training, run, logger, resume_from, place)
+    with environment(**variables), torch_threads(threads), flushed_denormals(), _log_sent(send if first else _discard):
+        return fit(training, run, logger, resume_from, placement)
 
 
-def _unpacked(packed: bytes) -> Training:
-    """Unpacks the training; if one process can't see the images, all of them stop."""
+def _unpickled(pickled: bytes) -> Training:
+    """Unpickle the training; if one process can't see the images, all of them stop."""
     training, problem = None, None
     try:
-        training = ForkingPickler.loads(packed)  # what our own driver sent, not a file that anybody could have made
+        training = ForkingPickler.loads(pickled)  # sent by this run's own driver, not read from a file
     except RaylightError as error:
         problem = error
     problems: list[RaylightError | None] = [None] * torch.distributed.get_world_size()
@@ -65,7 +68,7 @@ def _unpacked(packed: bytes) -> Training:
 
 
 class _DriversLogger(Logger):
-    """Lightning's logger in a training process: the driver has the real one."""
+    """Lightning's logger in a training process; the driver has the real one."""
 
     def __init__(self, send: Send) -> None:
         super().__init__()
@@ -98,7 +101,7 @@ class _SentLog(logging.Handler):
 
 @contextlib.contextmanager
 def _log_sent(send: Send) -> Iterator[None]:
-    """Sends what this process logs to the driver's log instead."""
+    """Redirect this process's log to the driver."""
     ours, handler = logging.getLogger("raylight"), _SentLog(send)
     before = ours.level, ours.propagate, ours.handlers[:]
     ours.handlers[:], ours.propagate = [handler], False
@@ -110,5 +113,5 @@ def _log_sent(send: Send) -> Iterator[None]:
         ours.setLevel(before[0])
 
 
-def _nowhere(message: Message) -> None:
-    """All processes would log the same."""
+def _discard(message: Message) -> None:
+    """Drop a message that the first process sends, too."""
