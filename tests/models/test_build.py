@@ -45,7 +45,7 @@ def test_a_sigmoid_head_has_one_output_and_refuses_three_classes() -> None:
     model = ModelConfig(channels=[4], dense=[4], image_size=16, head="sigmoid")
     assert build_network(model, 2)(torch.zeros(5, 3, 16, 16)).shape == (5, 1)
     with pytest.raises(
-        ConfigError, match=r"'sigmoid' tells two classes apart, the data has 3; use model\.head=softmax"
+        ConfigError, match=r"'sigmoid' distinguishes two classes, but the data has 3; use model\.head=softmax"
     ):
         build_network(model, 3)
 

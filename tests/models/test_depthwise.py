@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from raylight.config.schema import ModelConfig
 from raylight.cpu.engine import bf16_supported
 from raylight.models.build import build_network
-from raylight.models.depthwise import Depthwise, keep_format, without_slow_backward
+from raylight.models.depthwise import Depthwise, keep_gradient_format, speed_up_backward
 from raylight.models.freezing import freeze
 from raylight.models.gradcam import grad_cam
 
@@ -35,7 +35,7 @@ def plain_and_changed(name: str) -> tuple[nn.Module, nn.Module]:
             module.p = 0.0
     learn_statistics(plain)
     changed = copy.deepcopy(plain)
-    without_slow_backward(changed)
+    speed_up_backward(changed)
     return plain, changed
 
 
@@ -76,7 +76,7 @@ def test_depthwise_convolution_has_torchs_values_and_gradients(
     torch.manual_seed(0)
     plain = nn.Conv2d(16, 16, kernel, stride, padding, groups=16, bias=False)
     changed = copy.deepcopy(plain)
-    without_slow_backward(changed)
+    speed_up_backward(changed)
     assert isinstance(changed, Depthwise)
     images = torch.randn(batch, 16, height, width).bfloat16().float().contiguous(memory_format=memory_format)
     with torch.no_grad():
@@ -109,7 +109,7 @@ def test_bfloat16_without_autocast(memory_format: torch.memory_format) -> None:
     torch.manual_seed(0)
     plain = nn.Conv2d(8, 8, 3, 2, 1, groups=8, bias=False).bfloat16()
     changed = copy.deepcopy(plain)
-    without_slow_backward(changed)
+    speed_up_backward(changed)
     images = torch.randn(2, 8, 10, 10).bfloat16().contiguous(memory_format=memory_format)
     gradients = []
     for conv in (plain, changed):
@@ -128,7 +128,7 @@ def test_only_what_trains_gets_a_gradient(kernel: int, stride: int, trains: str)
     plain = nn.Conv2d(8, 8, kernel, stride, kernel // 2, groups=8, bias=False).bfloat16()
     plain.weight.requires_grad_(trains == "weight")
     changed = copy.deepcopy(plain)
-    without_slow_backward(changed)
+    speed_up_backward(changed)
     images = torch.randn(2, 8, 10, 10).bfloat16().contiguous(memory_format=torch.channels_last)
     gradients = []
     for conv in (plain, changed):
@@ -154,7 +154,7 @@ def test_only_what_trains_gets_a_gradient(kernel: int, stride: int, trains: str)
     ],
 )
 def test_other_convolutions_stay(conv: nn.Conv2d) -> None:
-    without_slow_backward(conv)
+    speed_up_backward(conv)
     assert type(conv) is nn.Conv2d
 
 
@@ -233,7 +233,7 @@ def test_heat_maps_stay() -> None:
 
 def test_differentiating_twice_is_refused() -> None:
     conv = nn.Conv2d(8, 8, 3, 2, 1, groups=8, bias=False).bfloat16()
-    without_slow_backward(conv)
+    speed_up_backward(conv)
     values = torch.randn(1, 8, 6, 6).bfloat16().requires_grad_(True)
     (gradient,) = torch.autograd.grad(conv(values).square().sum(), values, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
@@ -247,7 +247,7 @@ def test_gradients_take_the_format_of_their_map() -> None:
     values.register_hook(lambda gradient: seen.append(gradient.is_contiguous(memory_format=torch.channels_last)))
     values.mean((2, 3)).sum().backward()
     values = images * 1
-    keep_format(values)
+    keep_gradient_format(values)
     values.register_hook(lambda gradient: seen.append(gradient.is_contiguous(memory_format=torch.channels_last)))
     values.mean((2, 3)).sum().backward()
     assert seen == [False, True]
@@ -259,7 +259,7 @@ def test_gradients_take_the_format_of_their_map() -> None:
     [torch.randn(2, 3, 4, 4), torch.randn(2, 3), torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)],
 )
 def test_values_without_gradients_or_in_other_formats_are_left_alone(values: Tensor) -> None:
-    keep_format(values)
+    keep_gradient_format(values)
     assert values._backward_hooks is None
 
 
@@ -267,5 +267,5 @@ def test_activations_in_place_are_kept_where_nothing_is_copied() -> None:
     network = nn.Sequential(
         nn.ReLU(inplace=True), nn.ReLU6(inplace=True), nn.Hardswish(inplace=True), nn.SiLU(inplace=True)
     )
-    without_slow_backward(network)
+    speed_up_backward(network)
     assert [module.inplace for module in network] == [True, False, False, False]

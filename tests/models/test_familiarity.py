@@ -7,7 +7,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
-from raylight.models.familiarity import Familiarity, distances, fewest, fit, nearest
+from raylight.models.familiarity import Familiarity, distances, fit, min_validation_images, nearest_images
 
 
 def test_distances_are_those_to_the_kth_neighbour() -> None:
@@ -25,7 +25,7 @@ def test_the_nearest_are_those_of_scikit_learn_in_order() -> None:
     wanted = (
         NearestNeighbors(n_neighbors=3).fit(normalize(known)).kneighbors(normalize(features), return_distance=False)
     )
-    assert nearest([known[:30], known[30:31], known[31:]], features, 3).tolist() == wanted.tolist()
+    assert nearest_images([known[:30], known[30:31], known[31:]], features, 3).tolist() == wanted.tolist()
 
 
 def test_at_most_the_allowed_share_of_like_images_is_refused_on_average() -> None:
@@ -50,7 +50,7 @@ def test_images_of_another_kind_are_refused() -> None:
 def test_too_few_validation_images_promise_nothing() -> None:
     rng = np.random.default_rng(3)
     features = rng.normal(size=(50, 4))
-    assert fewest(0.05) == 19
+    assert min_validation_images(0.05) == 19
     assert fit(features, features[:18], 0.05) is None
     assert fit(features, features[:19], 0.05) is not None
 

@@ -8,7 +8,7 @@ from torchvision.ops import StochasticDepth
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError
 from raylight.models.build import build_network
-from raylight.models.freezing import boundary, constant_until, freeze, has_trainable_batch_norm
+from raylight.models.freezing import constant_until, freeze, freeze_boundary, has_trainable_batch_norm
 from raylight.models.stages import StagedNetwork
 
 
@@ -31,7 +31,7 @@ def train_steps(network: StagedNetwork, steps: int = 2) -> None:
 def test_frozen_stages_do_not_change_whatever_train_is_called(train_from: str, first: str) -> None:
     torch.manual_seed(0)
     network = resnet18()
-    start = boundary(network, train_from, "layer4.0")
+    start = freeze_boundary(network, train_from, "layer4.0")
     assert network.stage_names[start] == first
     freeze(network, start)
     before = copy.deepcopy(network.state_dict())
@@ -77,24 +77,24 @@ def test_freezing_keeps_evaluation_mode() -> None:
 
 def test_boundaries_by_name() -> None:
     network = resnet18()
-    assert boundary(network, "all") == 0
-    assert boundary(network, "head") == network.head_start == 14
-    assert boundary(network, "last_blocks") == 11  # the last quarter of the 14 stages below the head
+    assert freeze_boundary(network, "all") == 0
+    assert freeze_boundary(network, "head") == network.head_start == 14
+    assert freeze_boundary(network, "last_blocks") == 11  # the last quarter of the 14 stages below the head
     with pytest.raises(
         ConfigError, match=r"train_from: the network has no stage 'layer4\.7'; did you mean 'layer4\.\d'"
     ):
-        boundary(network, "layer4.7")
+        freeze_boundary(network, "layer4.7")
     with pytest.raises(
         ConfigError, match=r"model\.last_blocks_from: the network has no stage 'layr4'; did you mean 'layer4'"
     ):
-        boundary(network, "last_blocks", "layr4")
+        freeze_boundary(network, "last_blocks", "layr4")
 
 
 def test_network_that_cannot_be_cut_trains_whole_or_not_at_all() -> None:
     network = StagedNetwork(nn.Linear(2, 2), ["network"], 0, sequential=False)
-    assert boundary(network, "all") == 0
+    assert freeze_boundary(network, "all") == 0
     with pytest.raises(ConfigError, match="don't run in sequence; use 'all'"):
-        boundary(network, "head")
+        freeze_boundary(network, "head")
     assert constant_until(network, 0) == 0
 
 
@@ -113,7 +113,7 @@ def test_constant_part_reaches_over_pooling_but_not_over_dropout_or_parameters()
 def test_only_batch_norm_that_trains_counts() -> None:
     network = build_network(ModelConfig(name="resnet18", family="torchvision", image_size=64), 2)
     assert has_trainable_batch_norm(network, 0)
-    assert has_trainable_batch_norm(network, boundary(network, "layer4.1"))
+    assert has_trainable_batch_norm(network, freeze_boundary(network, "layer4.1"))
     assert not has_trainable_batch_norm(network, network.head_start)
 
 
@@ -122,17 +122,17 @@ def test_the_last_blocks_are_the_last_quarter_below_the_head(below: int, first: 
     network = StagedNetwork(
         nn.Sequential(*(nn.Linear(2, 2) for _ in range(below + 1))), list(map(str, range(below + 1))), below
     )
-    assert boundary(network, "last_blocks") == first
-    assert boundary(network, "head") == below
+    assert freeze_boundary(network, "last_blocks") == first
+    assert freeze_boundary(network, "head") == below
 
 
 def test_a_network_of_three_stages_below_its_head_has_no_last_blocks() -> None:
     network = StagedNetwork(nn.Sequential(*(nn.Linear(2, 2) for _ in range(4))), list("0123"), 3)
-    with pytest.raises(ConfigError, match=r"'last_blocks' is impossible, .* before its head; use 'head' or 'all'"):
-        boundary(network, "last_blocks")
-    assert boundary(network, "last_blocks", "2") == 2
+    with pytest.raises(ConfigError, match=r"'last_blocks' is impossible: .* before its head; use 'head' or 'all'"):
+        freeze_boundary(network, "last_blocks")
+    assert freeze_boundary(network, "last_blocks", "2") == 2
     with pytest.raises(ConfigError, match=r"no stage 'xyz'; one of: 0, 1, 2, 3$"):
-        boundary(network, "xyz")
+        freeze_boundary(network, "xyz")
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from raylight.models.stages import (
     _SpatialMean,
     find_stages,
     flat_stages,
+    original_names,
     split_blocks,
     split_head,
-    whole,
 )
 
 SMALL = [
@@ -147,10 +147,10 @@ def test_names_of_a_network_that_was_cut_are_those_it_had() -> None:
     before = dict(heads.state_dict())
     network = split_head(heads, "heads.head", 20)
     assert network is not None
-    again = whole(network.network.state_dict(), "heads.head")
+    again = original_names(network.network.state_dict(), "heads.head")
     assert set(network.network.state_dict()) != again.keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in again.items())
-    assert whole(before, "heads.head") is before
+    assert original_names(before, "heads.head") is before
 
 
 def test_any_part_of_the_stages_runs_alone() -> None:

@@ -91,7 +91,7 @@ def test_a_run_and_its_checkpoints_are_weights(tmp_path: Path, caplog: pytest.Lo
     with caplog.at_level("INFO", "raylight"):
         other = build(n_classes=5, weights=str(tmp_path))
     assert all(torch.equal(value, body(network)[name]) for name, value in body(other).items())
-    assert "all but the head (fc), which was made for other classes, is taken" in caplog.text
+    assert "loaded except for the head (fc), which was made for other classes" in caplog.text
 
 
 def test_what_does_not_fit_is_listed(original: dict[str, torch.Tensor], tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_the_head_is_taken_whole_or_not_at_all(head: str, caplog: pytest.LogCapt
     assert all(torch.equal(after[name], source.state_dict()[name]) for name in ("body.weight", "body.bias"))
     for name in ("head.weight", "head.bias"):
         assert torch.equal(after[name], source.state_dict()[name] if head == "fits" else before[name])
-    told = "w.pt: all but the head (head), which was made for other classes, is taken"
+    told = "w.pt: loaded except for the head (head), which was made for other classes"
     assert (told in caplog.text) == (head in ("other classes", "half of it"))
 
 

@@ -212,7 +212,7 @@ def _centred_pixels(graph: fx.GraphModule, preprocessing: Preprocessing) -> Read
 
 
 def _sections(graph: fx.GraphModule, piece: int, dtype: torch.dtype) -> tuple[Section, ...]:
-    """Batching a graph where a single value passes, and join neighbours that take pieces of the same size."""
+    """Cut a graph where a single value passes, and join neighbours that take pieces of the same size."""
     nodes = [node for node in graph.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
     place = {node: index for index, node in enumerate([_entry(graph), *nodes])}
     last_use = {node: max((place.get(user, len(place)) for user in node.users), default=0) for node in place}

@@ -1,1 +1,1 @@
-"""Networks: how they are built, cut into stages, frozen, fed and run fast without gradients."""
+"""Networks: building them, splitting them into stages, freezing, preprocessing and explaining."""

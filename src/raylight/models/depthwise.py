@@ -1,15 +1,15 @@
-"""Training steps on a processor without what torch does slowly there; same parameters, names and results.
+"""Faster training steps on a CPU: replaces what torch does slowly there; parameters, names and results stay the same.
 
 Costs found by timing the operators of a step (torch 2.15 with oneDNN, bfloat16, channels last, 224 pixels, 32 images, one
 thread with AVX-512; a step of MobileNetV2 took 1490 ms):
 
-- The gradient of a strided depthwise convolution's input: oneDNN has no fast bfloat16 kernel for it and takes its reference
-  code, 600 ms for four layers of MobileNetV2's 52. A convolution without stride does the same in 30.
+- The gradient of a strided depthwise convolution's input: oneDNN has no fast bfloat16 kernel for it and uses its reference
+  code, 600 ms for four of the 52 layers of MobileNetV2. A convolution without stride gives the same in 30 ms.
 - The gradient of a depthwise kernel larger than 3 x 3 (MobileNetV3, EfficientNet): the same reference code in bfloat16;
   in float32, casts included, a third of the time or less.
-- Activations in place: autograd copies the value before it is overwritten, 23 ms, for the derivative takes it.
-- Global pooling's gradient is the same at all places of the feature map, and torch lays it out contiguously; all that meets
-  it mixes two memory formats, 27 ms.
+- Activations in place: autograd copies the value before it is overwritten, 23 ms, since the derivative needs it.
+- The gradient of global pooling is the same at all positions of the feature map, and torch lays it out contiguously; all
+  operations that follow mix two memory formats, 27 ms.
 
 Forward passes are torch's own, as is everything in float32 or on a GPU. Leaves out the inference engine (``cpu.engine``).
 """
@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-def without_slow_backward(network: nn.Module) -> None:
-    """Change a network in place so that its gradients take less time; its state and outputs stay.
+def speed_up_backward(network: nn.Module) -> None:
+    """Changes a network in place so that its gradients take less time; its state and outputs stay the same.
 
     Args:
-        network: its depthwise convolutions become ``Depthwise`` where that helps, and activations whose derivative takes
+        network: its depthwise convolutions become ``Depthwise`` where that helps, and activations whose derivative needs
             their input no longer work in place.
     """
     for module in network.modules():
@@ -37,25 +37,25 @@ def without_slow_backward(network: nn.Module) -> None:
             module.inplace = False
 
 
-def keep_format(values: Float[Tensor, "..."]) -> None:
-    """Have the gradient of a feature map arrive in channels last where the map itself is.
+def keep_gradient_format(values: Float[Tensor, "..."]) -> None:
+    """Makes the gradient of a feature map arrive in channels last if the map itself is.
 
     Args:
-        values: output of a stage that trains; anything but a feature map in channels last on the processor is left alone.
+        values: output of a stage that trains; anything but a feature map in channels last on the CPU is left alone.
     """
     if values.requires_grad and values.ndim == 4 and values.device.type == "cpu" and _format(values) is _LAST:
         values.register_hook(lambda gradient: gradient.contiguous(memory_format=_LAST))  # type: ignore[no-untyped-call]
 
 
 class Depthwise(nn.Conv2d):
-    """A depthwise convolution with stride or a large kernel, quick to differentiate in bfloat16 on a processor.
+    """A depthwise convolution with stride or a large kernel, fast to differentiate in bfloat16 on a CPU.
 
-    Made by ``without_slow_backward`` out of a convolution that it ``covers``.
+    ``speed_up_backward`` makes it of a convolution that it ``covers``.
     """
 
     @staticmethod
     def covers(conv: nn.Conv2d) -> bool:
-        """Whether torch is slow at a convolution: depthwise, with stride or a large kernel. Those with a bias are left out."""
+        """Whether torch is slow at a convolution: depthwise, with stride or a large kernel, and without bias."""
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str) or conv.bias is not None:
             return False
         return (
@@ -69,7 +69,7 @@ class Depthwise(nn.Conv2d):
     def forward(
         self, values: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch channel rows columns"]:
-        """The convolution of ``values``, under autocast in autocast's type."""
+        """The convolution of a feature map, in the type of autocast where that is on."""
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else values.dtype
         differentiated = torch.is_grad_enabled() and (values.requires_grad or self.weight.requires_grad)
         if not differentiated or values.device.type != "cpu" or dtype != torch.bfloat16:
@@ -118,7 +118,7 @@ def _by_torch(
     *,
     of_weight: bool,
 ) -> Tensor:
-    """What torch computes itself: the gradient of a depthwise convolution's weight, or of its input."""
+    """The gradient of a depthwise convolution's weight, or of its input, as torch computes it."""
     wanted, shape = (not of_weight, of_weight, False), (stride, padding, (1, 1), False, (0, 0), len(weight))
     results = torch.ops.aten.convolution_backward(gradient, values, weight, None, *shape, wanted)
     return cast("Tensor", results[1 if of_weight else 0])
@@ -131,11 +131,14 @@ def _of_values(
     stride: tuple[int, int],
     padding: tuple[int, int],
 ) -> Float[Tensor, "batch channel height width"]:
-    """The gradient of a strided depthwise convolution's input, by a convolution without stride.
+    """Computes the gradient of a strided depthwise convolution's input, by a convolution without stride.
 
-    A convolution with stride is one without, of which only each stride-th place is kept; so the gradient is 0 at the places
-    left out, and from there on it is the gradient of a convolution without stride: the convolution with the mirrored kernel.
-    Most of its products are with 0, and still it is the fastest of the ways that torch's operators offer.
+    A convolution with stride equals one without, of which only each stride-th position is kept. So the gradient is 0 at the
+    other positions, and it passes through a convolution without stride by convolving with the mirrored kernel. Most of the
+    products are with 0, and still this is the fastest way that torch's operators offer.
+
+    Returns:
+        The gradient, in the memory format of ``values``.
     """
     (height, width), (down, across) = values.shape[2:], weight.shape[2:]
     dense = (height + 2 * padding[0] - down + 1, width + 2 * padding[1] - across + 1)

@@ -1,7 +1,7 @@
-"""Which stages of a network train, and which can be computed once.
+"""Freezing: which stages of a network train, and which need to be computed only once.
 
-Frozen means: no gradient, BatchNorm and dropout in eval, statistics unchanged, whatever ``train()`` is called. Storing
-the outputs of frozen stages is left to ``training.features``.
+Frozen means: no gradients, BatchNorm and dropout in eval mode even after ``train()``, and statistics unchanged.
+``training.features`` stores the outputs of frozen stages.
 """
 
 from torch import nn
@@ -10,15 +10,17 @@ from raylight.errors import ConfigError, did_you_mean
 from raylight.models.stages import StagedNetwork
 
 
-def boundary(network: StagedNetwork, train_from: str, last_blocks_from: str | None = None) -> int:
-    """Position of the first stage that trains.
+def freeze_boundary(network: StagedNetwork, train_from: str, last_blocks_from: str | None = None) -> int:
+    """Finds the first stage that trains.
 
     Args:
         network: the network.
-        train_from: ``all``, ``head``, ``last_blocks``, or a stage's name; the first part of several stages' names
-            (``layer4`` of resnet18) stands for the first of them.
-        last_blocks_from: the stage that ``last_blocks`` stands for; None takes the last quarter of the stages below
-            the head.
+        train_from: ``all``, ``head``, ``last_blocks``, or the name of a stage; a prefix of several names (``layer4`` of
+            resnet18) means the first of them.
+        last_blocks_from: the stage where ``last_blocks`` begin; ``None`` takes the last quarter of the stages below the head.
+
+    Returns:
+        Its position; 0 if all stages train.
 
     Raises:
         ConfigError: the network has no such stage.
@@ -27,7 +29,7 @@ def boundary(network: StagedNetwork, train_from: str, last_blocks_from: str | No
         return 0
     if not network.sequential:
         raise ConfigError(
-            [f"train_from: {train_from!r} is impossible, the layers of this network don't run in sequence; use 'all'"]
+            [f"train_from: {train_from!r} is impossible: the layers of this network don't run in sequence; use 'all'"]
         )
     if train_from == "head":
         return network.head_start
@@ -36,7 +38,7 @@ def boundary(network: StagedNetwork, train_from: str, last_blocks_from: str | No
             if network.head_start < 4:
                 raise ConfigError(
                     [
-                        "train_from: 'last_blocks' is impossible, this network can only be cut before its head; "
+                        "train_from: 'last_blocks' is impossible: this network can only be split before its head; "
                         "use 'head' or 'all'"
                     ]
                 )
@@ -61,11 +63,11 @@ def _position(network: StagedNetwork, name: str, setting: str) -> int:
 
 
 def freeze(network: StagedNetwork, boundary: int) -> None:
-    """Freeze the stages below a position and let the others train; the network's training mode is kept.
+    """Freezes the stages below a position and unfreezes the others; the training mode of the network is kept.
 
     Args:
         network: changed in place.
-        boundary: position of the first stage that trains; 0 frees everything.
+        boundary: position of the first stage that trains; 0 unfreezes everything.
     """
     trainable = {
         id(parameter)
@@ -73,7 +75,7 @@ def freeze(network: StagedNetwork, boundary: int) -> None:
         for parameter in network.stage(position).parameters()
     }
     for parameter in network.parameters():
-        # A gradient left from an earlier phase would still be applied by optimizers that get all parameters.
+        # An optimizer that has all parameters would still apply a gradient left from an earlier phase.
         if id(parameter) not in trainable and boundary > 0:
             parameter.requires_grad_(False)
             parameter.grad = None
@@ -84,7 +86,15 @@ def freeze(network: StagedNetwork, boundary: int) -> None:
 
 
 def has_trainable_batch_norm(network: StagedNetwork, boundary: int) -> bool:
-    """Whether BatchNorm is among the stages that train: there an image's output depends on the images beside it."""
+    """Whether a stage that trains has BatchNorm, so that the output for an image depends on the rest of its batch.
+
+    Args:
+        network: the network.
+        boundary: position of the first stage that trains.
+
+    Returns:
+        Whether there is such a stage.
+    """
     return any(
         isinstance(module, nn.modules.batchnorm._BatchNorm)
         for position in range(boundary, len(network.stage_names))
@@ -93,17 +103,17 @@ def has_trainable_batch_norm(network: StagedNetwork, boundary: int) -> bool:
 
 
 def constant_until(network: StagedNetwork, boundary: int) -> int:
-    """Position up to which everything is a constant function of the image.
+    """Finds the position up to which everything is a constant function of the image.
 
     That is the freeze boundary, moved up past stages that have nothing to train and nothing random, such as pooling and
-    flattening: what enters them need not be kept, only what leaves them.
+    flattening: only their outputs need to be stored, not their inputs.
 
     Args:
         network: the network.
         boundary: position of the first stage that trains.
 
     Returns:
-        A position from ``boundary`` to the number of stages; 0 when nothing is frozen or the network couldn't be cut.
+        A position, at least ``boundary``; 0 if nothing is frozen or the network couldn't be split.
     """
     if boundary == 0 or not network.sequential:
         return 0
@@ -121,6 +131,6 @@ def _is_constant(stage: nn.Module) -> bool:
 def _is_random(module: nn.Module) -> bool:
     if isinstance(module, nn.RReLU):
         return True
-    # Dropouts and torchvision's StochasticDepth share the attribute p, the share that they drop.
-    share = getattr(module, "p", None)
-    return isinstance(share, float) and share > 0
+    # Dropout modules and torchvision's StochasticDepth have the attribute p, the probability of dropping a value.
+    probability = getattr(module, "p", None)
+    return isinstance(probability, float) and probability > 0

@@ -1,7 +1,7 @@
-"""Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): which parts of an image a network's decision rests on.
+"""Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): the parts of an image on which a network's decision is based.
 
-Covers the heat of one class over each image, and how much of it lies at the border. A heat map says where evidence
-came from, not that it was the right evidence. Drawing it is left to the pages.
+Computes the heat map of a class per image, and how much of it lies at the border. A heat map shows where the evidence came
+from, not that it was the right evidence. Not here: drawing it (``report.images``).
 """
 
 from collections.abc import Iterator
@@ -21,19 +21,19 @@ def grad_cam(
     images: Float[Tensor, "batch 3 height width"],
     classes: Int[np.ndarray, " batch"] | None = None,
 ) -> Float[np.ndarray, "batch height width"]:
-    """How much each part of an image contributes to a class's logit, by the last feature map before the head.
+    """Computes how much each part of an image contributes to the logit of a class, from the last feature map before the head.
 
     Only the stages above that map are differentiated, so frozen layers cost no more than a prediction. The network
-    and its parameters' gradients are left as they were.
+    and the gradients of its parameters are left as they were.
 
     Args:
         network: any network whose stages run in sequence.
         images: normalised.
-        classes: whose logit is explained; None takes the predicted class of each image.
+        classes: the class whose logit is explained, per image; ``None`` takes the predicted ones.
 
     Returns:
-        Heat from 0 to 1, float32, enlarged to the image's size; each image's hottest point is 1. All 0 where nothing
-        speaks for the class.
+        Heat from 0 to 1, float32, in the size of the images; the hottest point per image is 1. All 0 where nothing
+        supports the class.
 
     Raises:
         RunError: the network has no feature map before its head (a vision transformer, say).
@@ -56,11 +56,14 @@ def grad_cam(
 def last_feature_map(
     network: StagedNetwork, images: Float[Tensor, "batch 3 height width"]
 ) -> tuple[int, Float[Tensor, "batch channel rows columns"]]:
-    """The last stage below the head whose output still has a place in the image, and that output.
+    """Finds the last stage below the head whose output has a height and a width of more than 1.
 
     Args:
-        network: run as it is; put it into eval mode first.
+        network: in eval mode.
         images: normalised.
+
+    Returns:
+        The position of the stage, and its output.
 
     Raises:
         RunError: there is no such stage.
@@ -74,22 +77,26 @@ def last_feature_map(
     if found is None:
         raise RunError(
             "Grad-CAM needs a feature map before the classifier head, and this network has none: its layers don't run "
-            "in sequence, or what they pass on has no height and width."
+            "in sequence, or their outputs have no height and width."
         )
     return found
 
 
 def border_share(heat: Float[np.ndarray, "height width"], border: float = 0.15) -> float:
-    """The share of the heat that lies in the frame along the image's edges.
+    """Computes the share of the heat that lies in the frame along the edges of an image.
 
     Evenly spread heat gives ``1 - (1 - 2 * border) ** 2``, 0.51 for the default.
 
     Args:
-        heat: at least 0 everywhere.
-        border: width of the frame as a share of the image's height and width, 0 to 0.5.
+        heat: of one image, at least 0 everywhere.
+        border: width of the frame as a share of the height and width of the image, 0 to 0.5.
 
     Returns:
         0 to 1; NaN where there is no heat at all.
+
+    Example:
+        >>> round(border_share(np.ones((100, 100))), 2)
+        0.51
     """
     height, width = heat.shape
     rows, columns = round(border * height), round(border * width)
@@ -103,7 +110,7 @@ def _predicted(logits: Float[Tensor, "batch output"]) -> Int[Tensor, " batch"]:
 
 
 def _scores(logits: Float[Tensor, "batch output"], classes: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    """The logit of each image's class; what a sigmoid head's one output says for class 1 speaks against class 0."""
+    """The logit of each image's class; for class 0 of a sigmoid head, the negative of its single output."""
     if logits.shape[1] == 1:
         return torch.where(classes == 1, logits[:, 0], -logits[:, 0])
     return logits.gather(1, classes[:, None])[:, 0]

@@ -18,26 +18,29 @@ from raylight.data.decode.spec import DecodeSpec
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing(ModelInput):
-    """The way from a file to the network's input."""
+    """The steps from a file to the input of a network."""
 
     @classmethod
     def from_config(cls, model: ModelConfig) -> "Preprocessing":
-        """What a model's settings ask for, and its weights where they leave it open."""
+        """The preprocessing that the settings of a model give, or its weights where the settings leave it open."""
         return cls(**vars(model_input(model)))
 
     @property
     def decode_spec(self) -> DecodeSpec:
-        """How the files are to be decoded."""
+        """The shape of decoded images."""
         red, green, blue = (round(255 * mean) for mean in self.mean)
         return DecodeSpec(self.size, self.resize, self.resize_size, self.interpolation, (red, green, blue))
 
     def normalise(
         self, images: UInt8[Tensor, "batch 3 height width"] | UInt8[Tensor, "batch height width 3"]
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Scale uint8 pixels to 0..1, subtract the mean and divide by the standard deviation, in float32.
+        """Scales pixels to 0..1, subtracts the mean and divides by the standard deviation, in float32.
 
-        Images whose last dimension is the colour are turned; they, and images in channels-last memory, stay in
-        channels-last memory.
+        Args:
+            images: 0 to 255; the colour may be the last dimension.
+
+        Returns:
+            The normalised images; in channels-last memory if ``images`` are, or if the colour is their last dimension.
         """
         if images.shape[-1] == 3 and images.shape[1] != 3:
             images = images.permute(0, 3, 1, 2)
@@ -51,5 +54,5 @@ class Preprocessing(ModelInput):
         return (1 / (255 * std)).float(), (-mean / std).float()
 
     def to_dict(self) -> dict[str, Any]:
-        """As written to ``preprocessing.json``; ``from_dict`` reads it."""
+        """The content of ``preprocessing.json``."""
         return dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}

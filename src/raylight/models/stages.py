@@ -1,7 +1,7 @@
 """A network as an ordered list of named stages, so that any part of it can run alone.
 
-Freezing, cached features and the inference engine all cut a network between two stages; this is the one place that
-knows where those cuts may lie. Leaves out how a network is built (``models.families``).
+Freezing, cached features and the inference engine all split a network between two stages; the possible splits are found
+here. Leaves out how a network is built (``models.families``).
 """
 
 import re
@@ -15,25 +15,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from raylight.config.rules.shapes import Size, height_width
-from raylight.models.depthwise import keep_format
+from raylight.models.depthwise import keep_gradient_format
 
 
 class StagedNetwork(nn.Module):
-    """Runs all of a network's stages, or those from one position to another.
+    """Runs all stages of a network, or those from one position to another.
 
-    The network keeps its own parameter names, below ``network.``. Stages are looked up in it by name; operations
-    that a network's forward only calls as functions (pooling, flattening) are added as stages without parameters.
+    The parameters keep their names in the network, with the prefix ``network.``. Stages are modules of the network; operations
+    that its forward calls as functions (pooling, flattening) are added as stages without parameters.
 
     Args:
         network: holds all parameters.
-        stage_names: each stage's path inside ``network``, or its name in ``added``, in running order.
-        head_start: position of the first stage of the classifier head; what lies below can be kept when the classes
-            change.
-        added: stages without parameters that ``network`` doesn't hold.
-        sequential: False when the network couldn't be cut; then ``stage_names`` is ``("network",)``.
+        stage_names: path of each stage inside ``network``, or its name in ``added``, in the order in which they run.
+        head_start: position of the first stage of the classifier head; the stages below don't depend on the classes.
+        added: stages without parameters that ``network`` lacks, by name.
+        sequential: False if the network couldn't be split; then ``stage_names`` is ``("network",)``.
 
     Attributes:
-        frozen_below: stages before this position stay in eval mode, whatever ``train()`` is called.
+        frozen_below: stages before this position stay in eval mode, even after ``train()``.
     """
 
     def __init__(
@@ -53,6 +52,11 @@ class StagedNetwork(nn.Module):
         self.frozen_below = 0
         self._added = dict(added or {})
 
+    @classmethod
+    def undivided(cls, network: nn.Module) -> "StagedNetwork":
+        """A network that can't be split: it is a single stage."""
+        return cls(network, ["network"], 0, sequential=False)
+
     def stage(self, position: int) -> nn.Module:
         """The module at a position."""
         name = self.stage_names[position]
@@ -61,7 +65,13 @@ class StagedNetwork(nn.Module):
         return self._added[name] if name in self._added else self.network.get_submodule(name)
 
     def position(self, name: str) -> int:
-        """Position of a stage.
+        """The position of a stage.
+
+        Args:
+            name: one of ``stage_names``.
+
+        Returns:
+            Its index, from 0.
 
         Raises:
             KeyError: there is no such stage.
@@ -72,25 +82,36 @@ class StagedNetwork(nn.Module):
             raise KeyError(name) from None
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output"]:
-        """Logits of normalised images."""
+        """The logits of normalised images."""
         return self.run(images, 0, None)
 
     def run(self, values: Float[Tensor, "batch ..."], start: int, stop: int | None) -> Float[Tensor, "batch ..."]:
-        """Run stages ``start`` to ``stop``, the latter excluded.
+        """Runs some of the stages.
 
         Args:
-            values: what enters stage ``start``; normalised images for 0.
+            values: the input of stage ``start``; normalised images for 0.
             start: first stage to run.
-            stop: first stage not to run; None runs to the end, whose output are the logits.
+            stop: first stage not to run; ``None`` runs to the end.
+
+        Returns:
+            The output of the last of these stages; logits at the end.
         """
         for position in range(len(self.stage_names))[start:stop]:
             values = self.stage(position)(values)
             if self.training:
-                keep_format(values)
+                keep_gradient_format(values)
         return values
 
     def state_between(self, start: int, stop: int | None) -> dict[str, Tensor]:
-        """Parameters and buffers of stages ``start`` to ``stop``, by their names in ``state_dict()``."""
+        """Collects the parameters and buffers of some of the stages.
+
+        Args:
+            start: the first stage.
+            stop: the first stage that isn't among them; ``None`` goes to the end.
+
+        Returns:
+            Tensors by their names in ``state_dict()``.
+        """
         state: dict[str, Tensor] = {}
         for position in range(len(self.stage_names))[start:stop]:
             prefix = f"network.{self.stage_names[position]}." if self.sequential else "network."
@@ -98,7 +119,7 @@ class StagedNetwork(nn.Module):
         return state
 
     def train(self, mode: bool = True) -> "StagedNetwork":
-        """Set training mode; frozen stages stay in eval, so that BatchNorm keeps its statistics."""
+        """Sets the training mode; frozen stages stay in eval mode, so that BatchNorm keeps its statistics."""
         super().train(mode)
         for position in range(self.frozen_below):
             self.stage(position).eval()
@@ -111,7 +132,7 @@ class _SpatialMean(nn.Module):
 
 
 class _TokenPool(nn.Module):
-    """The first token, or the mean of the tokens from one on; of (batch, token, feature)."""
+    """The first token, or the mean of all tokens from a position on."""
 
     def __init__(self, mean_from: int | None) -> None:
         super().__init__()
@@ -122,12 +143,15 @@ class _TokenPool(nn.Module):
 
 
 def flat_stages(network: nn.Module, prefix: str = "", opened: Collection[str] = ()) -> list[str]:
-    """Paths of a network's modules, in order, with ``Sequential`` and ``ModuleList`` opened up.
+    """Lists the modules of a network in order, with the children of ``Sequential`` and ``ModuleList`` in their places.
 
     Args:
         network: any module.
         prefix: put before each path.
-        opened: paths of further modules to open up.
+        opened: paths of further modules to replace by their children.
+
+    Returns:
+        Paths of the modules.
     """
     names: list[str] = []
     for name, child in network.named_children():
@@ -139,7 +163,7 @@ def flat_stages(network: nn.Module, prefix: str = "", opened: Collection[str] = 
 
 
 def _is_plain_sequential(module: nn.Module) -> bool:
-    """A subclass that only presets a ``Sequential``'s parts; units like Conv+BatchNorm+ReLU stay whole."""
+    """Whether a module is a subclass of ``Sequential`` with nested modules; units like Conv+BatchNorm+ReLU stay whole."""
     return (
         isinstance(module, nn.Sequential)
         and type(module).forward is nn.Sequential.forward
@@ -150,25 +174,25 @@ def _is_plain_sequential(module: nn.Module) -> bool:
 def find_stages(
     network: nn.Module, head: str, image_size: Size, opened: Collection[str] = (), named: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], dict[str, nn.Module]] | None:
-    """Find the order of modules that computes what a network's own forward computes.
+    """Finds a sequence of modules that computes the same as a network's forward.
 
     Tries the modules in the order of their definition, with the operations that torchvision's classifiers call as functions
-    (ReLU, pooling, flattening) put in where a classifier would have them, and takes the first chain whose output on
-    random images equals the network's, bit for bit.
+    (ReLU, pooling, flattening) inserted where a classifier has them, and takes the first sequence whose output on random
+    images equals the network's, bit for bit.
 
     Args:
         network: any classifier.
         head: path of the module that holds the output layer.
-        image_size: height and width of the images to try, in pixels.
-        opened: paths of modules whose own children are to be stages.
+        image_size: height and width of the random images, in pixels.
+        opened: paths of modules whose children become stages.
         named: the stages in their order, where it is known.
 
     Returns:
-        The stages' names and the added stages by name; None when no chain was found.
+        The names of the stages, and the added stages by name; ``None`` if no sequence was found.
     """
     names = list(named) or [name for name in flat_stages(network, opened=opened) if not _is_unused(network, name)]
     top = [name.split(".")[0] for name in names]
-    cuts = [position for position in range(1, len(names)) if top[position] != top[position - 1]] + [len(names)]
+    splits = [position for position in range(1, len(names)) if top[position] != top[position - 1]] + [len(names)]
     candidates: list[dict[str, nn.Module]] = [
         {},
         {"flatten": nn.Flatten()},
@@ -176,39 +200,38 @@ def find_stages(
         {"mean": _SpatialMean()},
         {"relu": nn.ReLU(), "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()},
     ]
-    images = _probe(image_size)
-    near_head = [cut for cut in cuts if cut >= top.index(head.split(".")[0]) - 1]
-    with _probing(network), torch.inference_mode():
+    images = _random_images(image_size)
+    near_head = [split for split in splits if split >= top.index(head.split(".")[0]) - 1]
+    with _comparable(network), torch.inference_mode():
         expected = network(images)
         trunk = _run(network, {}, names[: near_head[0]], images)
         if trunk is None:
             return None
-        for added, cut in product(candidates, near_head):
-            chain = [*names[near_head[0] : cut], *added, *names[cut:]]
-            result = _run(network, added, chain, trunk.clone())  # some stages work in place
+        for added, split in product(candidates, near_head):
+            sequence = [*names[near_head[0] : split], *added, *names[split:]]
+            result = _run(network, added, sequence, trunk.clone())  # some stages work in place
             if result is not None and torch.equal(result, expected):
-                return (*names[: near_head[0]], *chain), added
+                return (*names[: near_head[0]], *sequence), added
     return None
 
 
 def split_head(network: nn.Module, head: str, image_size: Size) -> StagedNetwork | None:
-    """Batching a network whose layers don't run in sequence, such as a vision transformer, once: into body and head.
+    """Splits a network whose layers don't run in sequence, such as a vision transformer, into body and head.
 
-    Works wherever the head's output is the network's output.
+    Works wherever the output of the head is the output of the network.
 
     Args:
-        network: any classifier; its head is taken out when this succeeds.
+        network: any classifier; its head is removed if this succeeds.
         head: path of the head.
-        image_size: height and width of the images to try, in pixels.
+        image_size: height and width of the random images to compare on, in pixels.
 
     Returns:
-        A network of the stages ``body`` and ``head`` (or the parts of it); None when the network isn't its body's output
-        put through the head.
+        A network of the stages ``body`` and ``head`` (or its parts); ``None`` if it doesn't give the same output.
     """
     parent_name, _, name = head.rpartition(".")
     parent, module = network.get_submodule(parent_name), network.get_submodule(head)
-    images = _probe(image_size)
-    with _probing(network), torch.inference_mode():
+    images = _random_images(image_size)
+    with _comparable(network), torch.inference_mode():
         expected = network(images)
         setattr(parent, name, nn.Identity())
         result = _run(nn.ModuleDict({"body": network, "head": module}), {}, ["body", "head"], images)
@@ -223,24 +246,24 @@ _BLOCKS = ("blocks", "norm", "fc_norm", "head_drop", "head")
 
 
 def split_blocks(network: nn.Module, image_size: Size) -> StagedNetwork | None:
-    """Batching a transformer of timm's kind into its embedding, its blocks, the pooling of its tokens and its head.
+    """Splits a transformer of timm into its embedding, its blocks, the pooling of its tokens and its head.
 
-    Works wherever the blocks run in sequence on the embedded tokens alone. The embedding is the network itself, with all
-    that follows taken out.
+    Works wherever the blocks run in sequence on the embedded tokens alone. The embedding is the network itself without the
+    modules that follow.
 
     Args:
-        network: any classifier; what ``_BLOCKS`` names is taken out when this succeeds.
-        image_size: height and width of the images to try, in pixels.
+        network: any classifier; its modules in ``_BLOCKS`` are removed if this succeeds.
+        image_size: height and width of the random images to compare on, in pixels.
 
     Returns:
-        A network of the stages ``body``, ``blocks.0``, ..., ``head``; None when the network doesn't run so.
+        A network of the stages ``body``, ``blocks.0``, ..., ``head``; ``None`` if it doesn't give the same output.
     """
     parts = {name: part for name in _BLOCKS if isinstance(part := getattr(network, name, None), nn.Module)}
-    pooled_by = getattr(network, "global_pool", None)
-    if list(parts)[:2] != ["blocks", "norm"] or "head" not in parts or not isinstance(pooled_by, str):
+    pooling = getattr(network, "global_pool", None)
+    if list(parts)[:2] != ["blocks", "norm"] or "head" not in parts or not isinstance(pooling, str):
         return None
-    images, prefix = _probe(image_size), int(getattr(network, "num_prefix_tokens", 0))
-    with _probing(network), torch.inference_mode():
+    images, prefix = _random_images(image_size), int(getattr(network, "num_prefix_tokens", 0))
+    with _comparable(network), torch.inference_mode():
         expected = network(images)
         network.global_pool = ""  # type: ignore[assignment]
         for name in parts:
@@ -252,32 +275,39 @@ def split_blocks(network: nn.Module, image_size: Size) -> StagedNetwork | None:
             stages = flat_stages(sequence)
             result = _run(sequence, {}, stages, images)
             if result is not None and torch.equal(result, expected):
-                start = next(place for place, name in enumerate(stages) if name.split(".")[0] == "head")
+                start = next(position for position, name in enumerate(stages) if name.split(".")[0] == "head")
                 return StagedNetwork(sequence, stages, start)
-        network.global_pool = pooled_by  # type: ignore[assignment]
+        network.global_pool = pooling  # type: ignore[assignment]
         for name, part in parts.items():
             setattr(network, name, part)
     return None
 
 
-def whole(state: Mapping[str, Tensor], head: str) -> Mapping[str, Tensor]:
-    """A state dict by the names that the network had before ``split_head`` or ``split_blocks`` cut it; another's as it is.
+def original_names(state: Mapping[str, Tensor], head: str) -> Mapping[str, Tensor]:
+    """Gives the tensors of a network that ``split_head`` or ``split_blocks`` has split their original names.
 
     Args:
-        state: of a network.
-        head: path of the head.
+        state: state dict of a network.
+        head: path of the head in the original network.
+
+    Returns:
+        The renamed state dict; that of another network as it is.
+
+    Example:
+        >>> dict(original_names({"body.conv": torch.ones(1), "head.bias": torch.ones(1)}, "fc"))
+        {'conv': tensor([1.]), 'fc.bias': tensor([1.])}
     """
     if not any(name.startswith("body.") for name in state):
         return state
     return {re.sub(r"^head\.", f"{head}.", name).removeprefix("body."): value for name, value in state.items()}
 
 
-def _probe(size: Size) -> Float[Tensor, "2 3 height width"]:
+def _random_images(size: Size) -> Float[Tensor, "2 3 height width"]:
     return torch.rand(2, 3, *height_width(size), generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def _is_unused(network: nn.Module, name: str) -> bool:
-    """Auxiliary classifiers are children of a network but not on its way to the output."""
+    """Whether a module is an auxiliary classifier, on which the output doesn't depend."""
     return name.lower().startswith("aux")
 
 
@@ -286,16 +316,17 @@ def _run(network: nn.Module, added: dict[str, nn.Module], names: Sequence[str], 
         try:
             values = (added[name] if name in added else network.get_submodule(name))(values)
         except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError, AttributeError):
-            return None  # shapes don't fit: this is not the order in which the network runs
+            return None  # the shapes don't fit: the network doesn't run in this order
     return values
 
 
 @contextmanager
-def _probing(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode, but BatchNorm uses (and doesn't keep) the probe's own statistics, and no parameter is zero all over.
+def _comparable(network: nn.Module) -> Iterator[None]:
+    """Makes wrong sequences of modules give outputs different from the network's.
 
-    In a randomly started deep network the signal would else fade to nothing or overflow, and in one whose classifier starts
-    from zero all outputs are alike: wrong chains would look right.
+    The network is in eval mode, but BatchNorm uses (and doesn't keep) the statistics of the batch: otherwise the signal of a
+    randomly initialised deep network would vanish or overflow. No parameter is zero everywhere: otherwise all outputs of a
+    network whose classifier is initialised with zeros would be equal.
     """
     zeros = [parameter for parameter in network.parameters() if not parameter.any()]
     modes = [(module, module.training) for module in network.modules()]

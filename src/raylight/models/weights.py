@@ -1,6 +1,6 @@
-"""Reading weights from a file or from torchvision, and putting them into a network whose head may differ.
+"""Reading weights from a file or from torchvision, and loading them into a network whose head may differ.
 
-Weights are never replaced silently: missing, damaged or unfitting ones are an error that names the remedies.
+Weights are never replaced silently: if they are missing, damaged or don't fit, this is an error that names the remedies.
 """
 
 import http.client
@@ -26,26 +26,29 @@ RUN_FILE = "model.safetensors"
 """The weights in a run folder."""
 
 HOLDERS = ("state_dict", "model_state_dict", "model")
-"""Where checkpoints keep the state dict: Lightning's and this program's; PyTorch's tutorials; torchvision's references."""
+"""Keys of the state dict in checkpoints: of Lightning and Raylight; of PyTorch's tutorials; of torchvision's references."""
 
 PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
-"""Before the names of a network's tensors: a run's, most LightningModules', DistributedDataParallel's, torch.compile's."""
+"""Prefixes of tensor names: of Raylight, most LightningModules, DistributedDataParallel, torch.compile."""
 
 DOWNLOAD_TIMEOUT = 20.0
-"""Seconds without an answer after which a download of weights is given up."""
+"""Seconds without an answer after which a download of weights fails."""
 
 
 def read_state(path: str) -> Mapping[str, Tensor]:
-    """Read a state dict from a ``.safetensors`` file or a file of ``torch.save``, without running code in it.
+    """Reads a state dict from a ``.safetensors`` file or a file of ``torch.save``, without running code in it.
 
-    A checkpoint may hold the state dict under a name of its own (``HOLDERS``), and the names of all tensors may begin alike
-    (``PREFIXES``).
+    In a checkpoint, the state dict may be under one of the keys in ``HOLDERS``, and the names of all tensors may have one of
+    ``PREFIXES``.
 
     Args:
         path: of the file, or of a run folder, whose ``model.safetensors`` is read.
 
+    Returns:
+        Tensors by name, without such a prefix.
+
     Raises:
-        WeightsError: no such file, or it isn't a state dict.
+        WeightsError: there is no such file, or it isn't a state dict.
     """
     file = Path(path).expanduser()
     if file.is_dir():
@@ -58,26 +61,29 @@ def read_state(path: str) -> Mapping[str, Tensor]:
         state: Any = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"model.weights: {path} holds more than tensors, or isn't a file of torch.save, and isn't loaded, since "
-            f"that could run code from it; save only the state dict: torch.save(network.state_dict(), ...) "
-            f"({first_line(error)})"
+            f"model.weights: {path} holds more than tensors, or isn't a file of torch.save; it isn't loaded, since that could "
+            f"run code from it. Save only the state dict: torch.save(network.state_dict(), ...) ({first_line(error)})"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise WeightsError(f"model.weights: {path} can't be read as a state dict: {first_line(error)}") from error
     if isinstance(state, Mapping):
         state = next((state[name] for name in HOLDERS if isinstance(state.get(name), Mapping)), state)
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(
-            f"model.weights: {path} holds a {type(state).__name__}, not a state dict (names with tensors)"
-        )
-    found: Mapping[str, Tensor] = state
-    while prefix := next((some for some in PREFIXES if all(name.startswith(some) for name in found)), None):
-        found = _renamed(found, rf"^{re.escape(prefix)}", "")
-    return found
+        raise WeightsError(f"model.weights: {path} holds a {type(state).__name__}, not a state dict (tensors by name)")
+    tensors: Mapping[str, Tensor] = state
+    while prefix := next((some for some in PREFIXES if all(name.startswith(some) for name in tensors)), None):
+        tensors = _renamed(tensors, rf"^{re.escape(prefix)}", "")
+    return tensors
 
 
 def torchvision_state(name: str) -> Mapping[str, Tensor]:
-    """The state dict of torchvision's default weights, from torch's cache or downloaded into it.
+    """Reads torchvision's default weights from torch's cache, or downloads them into it.
+
+    Args:
+        name: of a torchvision classifier.
+
+    Returns:
+        Tensors by name.
 
     Raises:
         WeightsError: they can't be downloaded.
@@ -86,7 +92,9 @@ def torchvision_state(name: str) -> Mapping[str, Tensor]:
 
     weights = get_model_weights(name).DEFAULT
     try:
-        with socket_timeout(DOWNLOAD_TIMEOUT):  # torch.hub sets none: an unreachable host would hang for minutes
+        with socket_timeout(
+            DOWNLOAD_TIMEOUT
+        ):  # torch.hub sets none, and would wait for an unreachable host for minutes
             state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, http.client.HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(
@@ -94,29 +102,29 @@ def torchvision_state(name: str) -> Mapping[str, Tensor]:
             f"({first_line(error)}); either give a file with model.weights=/path/to/state_dict.pt, "
             "or start from random weights with model.weights=null"
         ) from error
-    # DenseNet's published files carry the names of an older torchvision.
+    # DenseNet's published files have the names of an older torchvision.
     return _renamed(state, r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.") if "densenet" in name else state
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], head: Sequence[str], source: str) -> None:
-    """Put weights into a network; the head keeps its random start where the weights were made for other classes.
+    """Loads weights into a network; the head keeps its random weights if its shape differs, as it does for other classes.
 
-    Half-precision tensors are widened to the network's type.
+    Half-precision tensors are converted to the type of the network.
 
     Args:
         network: changed in place.
-        state: names as in the network's own state dict.
+        state: tensors by their names in the network's own state dict.
         head: paths of the modules that may differ.
         source: where the state comes from, for messages.
 
     Raises:
-        WeightsError: anything but the head is missing, unknown, or of another shape.
+        WeightsError: a tensor outside the head is missing, unknown, or of another shape.
     """
     own = network.state_dict()
     in_head = {name for name in own if _is_below(name, head)}
     fits = {name for name, value in state.items() if name in own and own[name].shape == value.shape}
     taken = set(state) if in_head <= fits else {name for name in state if not _is_below(name, head)}
-    # BatchNorm's step counter came later than many published files and is only used with momentum=None.
+    # BatchNorm's step counter is younger than many published files, and only used with momentum=None.
     wanted = {name for name in own if not name.endswith("num_batches_tracked")} - (
         set() if in_head <= fits else in_head
     )
@@ -134,7 +142,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], head: Sequence[s
             "give weights of the same network, or model.weights=null for random ones"
         )
     if not in_head <= fits and any(_is_below(name, head) for name in state):
-        log.info("%s: all but the head (%s), which was made for other classes, is taken", source, ", ".join(head))
+        log.info("%s: loaded except for the head (%s), which was made for other classes", source, ", ".join(head))
     kept = OrderedDict((name, state[name]) for name in own if name in taken)
     if hasattr(state, "_metadata"):  # versions, by which some modules translate older weights
         kept._metadata = state._metadata  # type: ignore[attr-defined]
@@ -145,12 +153,12 @@ def _is_below(name: str, paths: Sequence[str]) -> bool:
     return any(name.startswith(f"{path}.") for path in paths)
 
 
-def _listed(what: str, names: set[str], most: int = 5) -> list[str]:
+def _listed(problem: str, names: set[str], limit: int = 5) -> list[str]:
     if not names:
         return []
-    shown = sorted(names)[:most]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return [f"{len(names)} {what} ({', '.join(shown)}{more})"]
+    shown = sorted(names)[:limit]
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return [f"{len(names)} {problem} ({', '.join(shown)}{more})"]
 
 
 def _renamed(state: Mapping[str, Tensor], pattern: str, replacement: str) -> Mapping[str, Tensor]:

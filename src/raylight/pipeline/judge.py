@@ -22,7 +22,7 @@ from raylight.evaluation.predictions import Predictions, decide, group_numbers, 
 from raylight.machine import peak_memory_gb
 from raylight.models.build import class_probabilities
 from raylight.models.familiarity import FILE as FAMILIARITY
-from raylight.models.familiarity import MOST, fewest, fit, nearest, unit
+from raylight.models.familiarity import MAX_KEPT, fit, min_validation_images, nearest_images, unit_vectors
 from raylight.pipeline.costs import Costs
 from raylight.pipeline.images import Images
 from raylight.pipeline.learner import Learner
@@ -161,16 +161,16 @@ def learn_familiar(
     features = _entering_head(images, learner, finished)
     train, val, test = images.of("train"), images.of("val"), images.of_test(finished)
     known, held_out = (
-        np.concatenate([unit(block) for block in features(part, chosen)])
-        for part, chosen in ((train, sampled_positions(len(train), MOST)), (val, np.arange(len(val))))
+        np.concatenate([unit_vectors(block) for block in features(part, chosen)])
+        for part, chosen in ((train, sampled_positions(len(train), MAX_KEPT)), (val, np.arange(len(val))))
     )
     found = fit(known, held_out, refused)
-    told = {"allowed": refused, "val_n": len(held_out), "val_needed": fewest(refused)}
+    told = {"allowed": refused, "val_n": len(held_out), "val_needed": min_validation_images(refused)}
     if found is None:
         log.warning(
             "decision.unknown=%g takes %d validation images, there are %d: no image is refused as unlike the others; raise "
             "data.val_fraction or decision.unknown.",
-            *(refused, fewest(refused), len(held_out)),
+            *(refused, min_validation_images(refused), len(held_out)),
         )
         return told
     found.write(run / FAMILIARITY)
@@ -211,7 +211,7 @@ def _write_neighbours(
     asked = np.array([place[judged.paths[i]] for i in errors], np.int64)
     paths, labels = train.column("path"), train.column("label")
     wanted = np.concatenate(list(features(test, asked)))
-    near = nearest(features(images.of("train"), np.arange(len(train))), wanted, NEIGHBOURS_SHOWN)
+    near = nearest_images(features(images.of("train"), np.arange(len(train))), wanted, NEIGHBOURS_SHOWN)
     run.write_json(
         NEIGHBOURS_FILE,
         {judged.paths[i]: [[paths[k], labels[k]] for k in row] for i, row in zip(errors, near, strict=True)},

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from raylight.config.schema import FinetuneConfig
 from raylight.data.mixing import Mixer
 from raylight.errors import ConfigError
-from raylight.models.freezing import boundary, constant_until, has_trainable_batch_norm
+from raylight.models.freezing import constant_until, freeze_boundary, has_trainable_batch_norm
 from raylight.models.stages import StagedNetwork
 from raylight.training.losses import Loss
 from raylight.training.optimization import Optimization
@@ -82,7 +82,7 @@ def plan_phases(
     phases: list[Phase] = []
     first_epoch = 0
     for phase in finetune.phases:
-        start = boundary(network, phase.train_from, last_blocks_from)
+        start = freeze_boundary(network, phase.train_from, last_blocks_from)
         until = constant_until(network, start) if finetune.cache and start > 0 else 0
         solve = phase.solve and until > 0 and linear_head(network) is not None
         if phase.solve and not solve and phase.epochs is None:

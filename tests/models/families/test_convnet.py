@@ -78,7 +78,7 @@ def test_sigmoid_and_softmax_agree_on_probabilities() -> None:
 
 
 def test_sigmoid_head_refuses_three_classes() -> None:
-    with pytest.raises(ConfigError, match=r"model\.head: 'sigmoid' tells two classes apart, the data has 3"):
+    with pytest.raises(ConfigError, match=r"model\.head: 'sigmoid' distinguishes two classes, but the data has 3"):
         build_network(option("cnn2", head="sigmoid"), 3)
 
 

@@ -14,7 +14,7 @@ from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError, WeightsError
 from raylight.models.build import build_network
 from raylight.models.families.own import code_digest
-from raylight.models.freezing import boundary
+from raylight.models.freezing import freeze_boundary
 from raylight.models.stages import StagedNetwork
 
 
@@ -138,28 +138,28 @@ def test_what_cannot_be_cut_trains_as_a_whole_and_says_so(caplog: pytest.LogCapt
         network = build("Scaled")
     assert "Scaled: found no stages that run one after the other" in caplog.text
     with pytest.raises(ConfigError, match="'head' is impossible"):
-        boundary(network, "head")
+        freeze_boundary(network, "head")
 
 
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        ("Gives", {"arguments": {"what": "probabilities"}}, "gives probabilities; expected logits"),
-        ("Gives", {"arguments": {"what": "a pair"}}, r"gives a tuple for two images; expected float\[2, 3\]"),
-        ("Gives", {"arguments": {"what": "a column more"}}, r"gives torch.float32\[2, 4\] for two images"),
-        ("Gives", {"arguments": {"what": "classes"}}, r"gives torch.int64\[2, 3\] for two images"),
+        ("Gives", {"arguments": {"what": "probabilities"}}, "returns probabilities; expected logits"),
+        ("Gives", {"arguments": {"what": "a pair"}}, r"returns a tuple for two images; expected float\[2, 3\]"),
+        ("Gives", {"arguments": {"what": "a column more"}}, r"returns torch.float32\[2, 4\] for two images"),
+        ("Gives", {"arguments": {"what": "classes"}}, r"returns torch.int64\[2, 3\] for two images"),
         ("Tiny", {"image_size": 2}, r"Tiny fails on images of 2 pixels \(model.image_size\): RuntimeError: "),
-        ("Tiny", {"dense": [8]}, r"model.dense: \[8\], which .*Tiny doesn't read"),
-        ("Tiny", {"dropout": 0.5}, r"model.dropout: 0.5, which .*Tiny doesn't read"),
+        ("Tiny", {"dense": [8]}, r"model.dense: \[8\], but .*Tiny doesn't use it"),
+        ("Tiny", {"dropout": 0.5}, r"model.dropout: 0.5, but .*Tiny doesn't use it"),
         ("Tiny", {"stages": ["bdy", "head"]}, "model.stages: the network has no module 'bdy'; did you mean 'body'"),
         ("Tiny", {"stages": ["body"]}, "model.stages: none of body holds the output layer, head"),
         (
             "Tiny",
             {"stages": ["body.0", "body.2", "head"]},
-            "run one after the other, don't give what the network gives",
+            "run one after the other, don't give the same output as the network",
         ),
-        ("made_of_nothing", {}, "made a int; expected a torch.nn.Module"),
-        ("without_linear", {}, "takes no number of classes .* no linear layer at its end"),
+        ("made_of_nothing", {}, "returned a int; expected a torch.nn.Module"),
+        ("without_linear", {}, "has no parameter for the number of classes .* no linear layer at its end"),
     ],
 )
 def test_what_is_no_classifier_is_refused(kind: str, settings: dict[str, Any], message: str) -> None:

@@ -1,7 +1,7 @@
-"""The small networks cnn2 to cnn5: one builder, told apart by their option files.
+"""The small networks cnn2 to cnn5: one builder, whose settings are in their option files.
 
-A block is convolution, optionally BatchNorm, ReLU, 2x2 max-pooling, optionally dropout of whole channels; the blocks
-are followed by dense layers. Weights are initialised as PyTorch does by default.
+A block consists of a convolution, optionally BatchNorm, ReLU, 2x2 max-pooling, and optionally dropout of whole channels; dense
+layers follow the blocks. Weights are initialised by PyTorch's defaults.
 """
 
 import math
@@ -17,11 +17,14 @@ from raylight.models.stages import StagedNetwork, flat_stages
 
 
 def build_convnet(model: ModelConfig, n_outputs: int) -> StagedNetwork:
-    """Build a convnet with random weights.
+    """Builds a convnet with random weights.
 
     Args:
         model: channels, padding, batch_norm, conv_dropout, pool, dense, dropout and image_size are used.
         n_outputs: width of the output layer.
+
+    Returns:
+        The network, with a stage per layer.
 
     Raises:
         ConfigError: the image is too small for the blocks.
@@ -48,13 +51,20 @@ def build_convnet(model: ModelConfig, n_outputs: int) -> StagedNetwork:
 
 
 def dense_layers(width: int, dense: list[int], n_outputs: int, dropout: float) -> OrderedDict[str, nn.Module]:
-    """Dense layers with ReLU and an output layer, each after dropout where there is any.
+    """Makes dense layers with ReLU and an output layer, each after dropout where there is any.
 
     Args:
-        width: number of features that enter.
-        dense: widths of the layers between.
+        width: number of input features.
+        dense: widths of the hidden layers.
         n_outputs: width of the output layer.
-        dropout: share of features dropped, 0 to 1.
+        dropout: probability of dropping a feature, 0 to 1.
+
+    Returns:
+        Layers by name, in their order.
+
+    Example:
+        >>> list(dense_layers(8, [4], 2, 0.5))
+        ['dropout1', 'dense1', 'relu1', 'dropout', 'output']
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for number, features in enumerate(dense, start=1):
@@ -71,7 +81,7 @@ def dense_layers(width: int, dense: list[int], n_outputs: int, dropout: float) -
 
 def _block(model: ModelConfig, width: int, channels: int) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    # BatchNorm subtracts the mean, and a bias with it.
+    # No bias before BatchNorm, which subtracts the mean, and a bias with it.
     layers["conv"] = nn.Conv2d(
         width, channels, kernel_size=3, padding=1 if model.padding == "same" else 0, bias=not model.batch_norm
     )

@@ -1,4 +1,4 @@
-"""Any network of a user's package, named by ``model._target_``: built for the data's classes, tried once, cut into stages."""
+"""Any network of a user's package, named by ``model._target_``: built for the classes of the data, tried, split into stages."""
 
 import hashlib
 import inspect
@@ -16,36 +16,39 @@ from raylight.config.rules.shapes import Size, height_width, size_text
 from raylight.config.rules.targets import TRUSTED_PACKAGES, check_node
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError, did_you_mean
-from raylight.models.stages import StagedNetwork, find_stages, split_head, whole
+from raylight.models.stages import StagedNetwork, find_stages, original_names, split_head
 from raylight.models.weights import load_state, read_state
 
 log = logging.getLogger("raylight")
 
 
 def build_own(model: ModelConfig, n_outputs: int) -> StagedNetwork:
-    """Build the network that ``model._target_`` names.
+    """Builds the network that ``model._target_`` names.
 
-    The number of outputs is handed over under the name that its signature has for it; without one, the last linear layer is
-    replaced. Stages are those of ``model.stages``, else of the network's own attribute ``stages``, else they are looked for.
+    The number of outputs is passed as the parameter that its signature has for it; without one, the last linear layer is
+    replaced. Stages are those in ``model.stages``, else in the network's own attribute ``stages``, else they are searched for.
 
     Args:
         model: _target_, arguments, stages, weights and image_size are used.
         n_outputs: width of the output layer.
 
+    Returns:
+        The network, undivided if no stages were found.
+
     Raises:
-        ConfigError: its package isn't trusted, it can't be built, or what it is isn't a classifier of such images.
-        WeightsError: the weights can't be had or don't fit.
+        ConfigError: its package isn't trusted, it can't be built, or it isn't a classifier of such images.
+        WeightsError: the weights can't be loaded or don't fit.
     """
     target = str(model._target_)
     check_node("model", "network", network_node(model))
     for name in ("dense", "dropout", "channels"):
         if value := getattr(model, name):
             raise ConfigError(
-                [f"model.{name}: {value}, which {target} doesn't read; its settings are model.arguments.NAME"]
+                [f"model.{name}: {value}, but {target} doesn't use it; its settings are model.arguments.NAME"]
             )
     network = build_for_classes("model", network_node(model), n_outputs)
     if not isinstance(network, nn.Module):
-        raise ConfigError([f"model._target_: {target} made a {type(network).__name__}; expected a torch.nn.Module"])
+        raise ConfigError([f"model._target_: {target} returned a {type(network).__name__}; expected a torch.nn.Module"])
     size = model_input(model).size
     output = _last_layer(network, target, size)
     if class_count_parameter(find_target("model", target)) is None:
@@ -53,22 +56,26 @@ def build_own(model: ModelConfig, n_outputs: int) -> StagedNetwork:
     _check_logits(network, target, size, n_outputs)
     if model.weights is not None:
         state = read_state(model.weights)
-        if not any(name in network.state_dict() for name in state):  # as split_head had named them
-            state = whole(state, str(output))
+        if not any(name in network.state_dict() for name in state):  # saved after split_head
+            state = original_names(state, str(output))
         load_state(network, state, [output] if output else [], source=model.weights)
     staged = _staged(network, output, model, size)
     if not staged.sequential:
         log.info(
-            "%s: found no stages that run one after the other, so that it trains as a whole; name them with model.stages",
+            "%s: found no stages that run one after the other, so it trains as a whole; name them with model.stages",
             model.name,
         )
     return staged
 
 
 def code_digest(parts: Iterable[object]) -> str:
-    """A digest of the source files that the classes of some objects are written in; those of trusted packages don't count.
+    """Hashes the source files of a user's classes, since cached features become invalid when the code changes.
 
-    What is cached of a network has to go when its code changes, though its parameters may stay.
+    Args:
+        parts: objects whose classes count; those of trusted packages don't.
+
+    Returns:
+        16 hexadecimal digits; empty if there are no classes of the user's.
     """
     modules = {type(part).__module__ for part in parts}
     own = sorted(name for name in modules if name.split(".")[0] not in (*TRUSTED_PACKAGES, "timm", "builtins"))
@@ -82,7 +89,7 @@ def code_digest(parts: Iterable[object]) -> str:
 
 
 def _run(network: nn.Module, target: str, size: Size) -> Any:
-    """What the network makes of two random images."""
+    """The output of the network for two random images."""
     images = torch.rand(2, 3, *height_width(size), generator=torch.Generator().manual_seed(0))
     training = network.training
     network.eval()
@@ -100,10 +107,10 @@ def _run(network: nn.Module, target: str, size: Size) -> Any:
 
 
 def _last_layer(network: nn.Module, target: str, size: Size) -> str | None:
-    """Path of the linear layer or convolution that runs last; None where none runs."""
-    ran: list[str] = []
+    """Path of the linear layer or convolution that runs last; ``None`` if none runs."""
+    paths: list[str] = []
     hooks = [
-        module.register_forward_hook(lambda *_, path=path: ran.append(path))
+        module.register_forward_hook(lambda *_, path=path: paths.append(path))
         for path, module in network.named_modules()
         if path and isinstance(module, nn.Linear | nn.Conv2d)
     ]
@@ -112,7 +119,7 @@ def _last_layer(network: nn.Module, target: str, size: Size) -> str | None:
     finally:
         for hook in hooks:
             hook.remove()
-    return ran[-1] if ran else None
+    return paths[-1] if paths else None
 
 
 def _replace_output(network: nn.Module, output: str | None, target: str, n_outputs: int) -> None:
@@ -120,8 +127,8 @@ def _replace_output(network: nn.Module, output: str | None, target: str, n_outpu
     if not isinstance(layer, nn.Linear):
         raise ConfigError(
             [
-                f"model._target_: {target} takes no number of classes (num_classes, n_classes, classes, out_features), and has "
-                "no linear layer at its end that could be replaced; give it one of these parameters"
+                f"model._target_: {target} has no parameter for the number of classes (num_classes, n_classes, classes, "
+                "out_features), and no linear layer at its end that could be replaced; give it one of these parameters"
             ]
         )
     parent, _, name = str(output).rpartition(".")
@@ -131,17 +138,19 @@ def _replace_output(network: nn.Module, output: str | None, target: str, n_outpu
 
 def _check_logits(network: nn.Module, target: str, size: Size, n_outputs: int) -> None:
     logits = _run(network, target, size)
-    wanted = f"float[2, {n_outputs}], a logit for each class,"
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, n_outputs) or not logits.is_floating_point():
         given = (
             f"{logits.dtype}{list(logits.shape)}" if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
         )
         raise ConfigError(
-            [f"model._target_: {target} gives {given} for two images; expected {wanted} of its forward()"]
+            [
+                f"model._target_: forward() of {target} returns {given} for two images; expected float[2, {n_outputs}], "
+                "a logit per class"
+            ]
         )
     if n_outputs > 1 and bool((logits >= 0).all()) and torch.allclose(logits.float().sum(1), torch.ones(2), atol=1e-4):
         raise ConfigError(
-            [f"model._target_: {target} gives probabilities; expected logits (the loss has its own softmax)"]
+            [f"model._target_: {target} returns probabilities; expected logits (the loss applies the softmax)"]
         )
 
 
@@ -152,14 +161,14 @@ def _staged(network: nn.Module, output: str | None, model: ModelConfig, size: Si
     if output is not None:
         try:
             found = find_stages(network, output, size)
-        except ValueError:  # the output layer is no part of what runs in sequence
+        except ValueError:  # the output layer is in none of the modules that run in sequence
             found = None
         if found is not None:
             names, added = found
-            return StagedNetwork(network, names, _place(names, output), added)
+            return StagedNetwork(network, names, _head_start(names, output), added)
         if (staged := split_head(network, output, size)) is not None:
             return staged
-    return StagedNetwork(network, ["network"], 0, sequential=False)
+    return StagedNetwork.undivided(network)
 
 
 def _as_named(network: nn.Module, named: list[str], output: str | None, size: Size) -> StagedNetwork:
@@ -173,13 +182,13 @@ def _as_named(network: nn.Module, named: list[str], output: str | None, size: Si
     if found is None:
         raise ConfigError(
             [
-                f"model.stages: {', '.join(named)}, run one after the other, don't give what the network gives; name all "
-                "modules on the way, in their order, or leave it empty"
+                f"model.stages: {', '.join(named)}, run one after the other, don't give the same output as the network; name "
+                "all modules in the order in which they run, or leave it empty"
             ]
         )
     names, added = found
-    return StagedNetwork(network, names, _place(names, str(output)), added)
+    return StagedNetwork(network, names, _head_start(names, str(output)), added)
 
 
-def _place(names: Sequence[str], output: str) -> int:
-    return next(place for place, name in enumerate(names) if f"{output}.".startswith(f"{name}."))
+def _head_start(names: Sequence[str], output: str) -> int:
+    return next(position for position, name in enumerate(names) if f"{output}.".startswith(f"{name}."))

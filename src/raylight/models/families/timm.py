@@ -1,7 +1,7 @@
-"""Any of timm's classifiers, by name, with a new head and, where asked, its published weights.
+"""Any of timm's classifiers, by name, with a new head and, if wanted, its published weights.
 
-Covers how a timm network is built, loaded and cut into stages; what it is shown is ``config.pretrained``'s to know. Encoders
-without a classifier are left out. See https://huggingface.co/docs/timm.
+Builds, loads and splits a timm network; its input is described in ``config.rules.pretrained``. Encoders without a classifier
+are left out. See https://huggingface.co/docs/timm.
 """
 
 import urllib.error
@@ -16,27 +16,30 @@ from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError, WeightsError, first_line
 from raylight.models.families.convnet import dense_layers
 from raylight.models.families.torchvision import pointwise_head
-from raylight.models.stages import StagedNetwork, find_stages, split_blocks, split_head, whole
+from raylight.models.stages import StagedNetwork, find_stages, original_names, split_blocks, split_head
 from raylight.models.weights import DOWNLOAD_TIMEOUT, load_state, read_state
 
 _PROBE_SIZE = 96
-"""Pixels; small enough to be quick. Networks of a fixed size are probed at that."""
+"""Image size for finding stages, in pixels; small enough to be fast. Networks of a fixed size use that."""
 
 
 def build_timm(model: ModelConfig, n_outputs: int) -> StagedNetwork:
-    """Build a timm classifier.
+    """Builds a timm classifier.
 
     With ``model.dense`` or ``model.dropout``, the last layer is replaced by those layers and an output layer with dropout
-    before each; else it is timm's own, with its own start. Networks with several classifiers (distilled ones) can't be cut
-    into stages, and keep their heads.
+    before each; else it is timm's own, with timm's initialisation. Networks with several classifiers (distilled ones) can't be
+    split into stages, and keep their heads.
 
     Args:
         model: name, weights, image_size, dense and dropout are used.
         n_outputs: width of the output layer.
 
+    Returns:
+        The network, undivided if it can't be split.
+
     Raises:
         ConfigError: timm isn't installed, has no classifier of that name, or it can't take such images.
-        WeightsError: the weights can't be had or don't fit.
+        WeightsError: the weights can't be loaded or don't fit.
     """
     published = timm_models(model.name).get_pretrained_cfg(model.name)
     outputs = (published.classifier,) if isinstance(published.classifier, str) else tuple(published.classifier or ())
@@ -51,18 +54,17 @@ def build_timm(model: ModelConfig, n_outputs: int) -> StagedNetwork:
         _replace_head(network, outputs[0], model, n_outputs)
     if model.weights not in (None, "DEFAULT"):
         state, own = read_state(str(model.weights)), network.state_dict()
-        if not any(
-            name in own for name in state if name.startswith("body.")
-        ):  # some network's own child is a body, too
-            state = whole(state, outputs[0])
+        # A network may have a child of its own that is called body.
+        if not any(name in own for name in state if name.startswith("body.")):
+            state = original_names(state, outputs[0])
         load_state(network, state, outputs, source=f"{model.name}'s {model.weights}")
     if len(outputs) > 1:
-        return StagedNetwork(network, ["network"], 0, sequential=False)
+        return StagedNetwork.undivided(network)
     size = model_input(model).size
     try:
         return _staged(network, outputs[0], size if published.fixed_input_size else _PROBE_SIZE)
     except (AssertionError, ValueError, RuntimeError) as error:
-        raise _size_error(model, size, error) from error
+        raise ConfigError([_size_problem(model, size, error)]) from error
 
 
 def _network(model: ModelConfig, published: Any, n_outputs: int, dropout: float) -> nn.Module:
@@ -75,50 +77,54 @@ def _network(model: ModelConfig, published: Any, n_outputs: int, dropout: float)
     try:
         network: nn.Module = timm.create_model(model.name, **options)
     except (AssertionError, ValueError, RuntimeError, TypeError) as error:
-        raise _size_error(model, size, error) from error
+        raise ConfigError([_size_problem(model, size, error)]) from error
     return network
 
 
-def _size_error(model: ModelConfig, size: Size, error: Exception) -> ConfigError:
-    return ConfigError(
-        [
-            f"model.image_size: {model.name} can't take {size_text(size)} pixels ({first_line(error)}); null chooses the size "
-            "that it was made for"
-        ]
+def _size_problem(model: ModelConfig, size: Size, error: Exception) -> str:
+    return (
+        f"model.image_size: {model.name} can't take {size_text(size)} pixels ({first_line(error)}); null chooses the size that "
+        "it was made for"
     )
 
 
 def _pretrained(timm: Any, name: str, published: Any, options: dict[str, Any]) -> nn.Module:
-    """With the published weights, from the cache of the Hugging Face hub or downloaded into it.
+    """Builds a network with the published weights, from the cache of the Hugging Face hub or downloaded into it.
 
-    timm fits position embeddings to the image size, and leaves out a head of other classes.
+    timm resizes position embeddings to the image size, and ignores a head for other classes.
+
+    Returns:
+        The network.
+
+    Raises:
+        WeightsError: there are no weights, or they can't be loaded.
     """
-    ways_out = (
+    remedy = (
         "either give a file with model.weights=/path/to/model.safetensors, or start from random weights with "
         "model.weights=null"
     )
     if not timm.is_model_pretrained(name):
-        raise WeightsError(f"model.weights=DEFAULT: timm publishes no weights for {name}; {ways_out}")
-    place = f"https://huggingface.co/{published.hf_hub_id}" if published.hf_hub_id else published.url
+        raise WeightsError(f"model.weights=DEFAULT: timm publishes no weights for {name}; {remedy}")
+    url = f"https://huggingface.co/{published.hf_hub_id}" if published.hf_hub_id else published.url
     overlay = None
     if published.hf_hub_id and not published.custom_load:
         if (cached := _cached(published)) is not None:
             overlay = {"file": cached}
         elif (problem := _unreachable()) is not None:
             raise WeightsError(
-                f"model.weights=DEFAULT: timm's {name} can't be downloaded from {place} ({problem}); {ways_out}"
+                f"model.weights=DEFAULT: timm's {name} can't be downloaded from {url} ({problem}); {remedy}"
             )
     try:
         network: nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise WeightsError(
-            f"model.weights=DEFAULT: timm's {name} can't be had from {place} ({first_line(error)}); {ways_out}"
+            f"model.weights=DEFAULT: timm's {name} can't be loaded from {url} ({first_line(error)}); {remedy}"
         ) from error
     return network
 
 
 def _cached(published: Any) -> str | None:
-    """The file of the weights in the hub's cache, where it is there: taken without asking the hub whether it is the newest."""
+    """The weights file in the cache of the hub, if it is there; the hub isn't asked for a newer version."""
     from huggingface_hub import try_to_load_from_cache
 
     for file in (published.hf_hub_filename, "model.safetensors", "pytorch_model.bin"):
@@ -129,7 +135,7 @@ def _cached(published: Any) -> str | None:
 
 
 def _unreachable() -> str | None:
-    """Why the hub can't be reached, None where it can; its own client would retry for a minute."""
+    """Why the hub can't be reached, ``None`` if it can; the hub's own client would retry for a minute."""
     from huggingface_hub import constants
 
     try:
@@ -153,21 +159,17 @@ def _replace_head(network: nn.Module, output: str, model: ModelConfig, n_outputs
     else:
         kind = type(old).__name__
         raise ConfigError(
-            [f"model.dense, model.dropout: {model.name} ends in a {kind}, which can't be replaced; leave them out"]
+            [f"model.dense, model.dropout: {model.name} ends with a {kind}, which can't be replaced; leave them out"]
         )
     setattr(network.get_submodule(parent), name, new)
 
 
 def _staged(network: nn.Module, output: str, size: Size) -> StagedNetwork:
-    """Batching as finely as the network allows, the pooling of its head apart from the classifier."""
+    """Splits a network into as many stages as possible, with the pooling of its head apart from the classifier."""
     holder = output.rpartition(".")[0]
     for opened in ([holder], []) if holder else ([],):
         if (found := find_stages(network, output, size, opened)) is not None:
             names, added = found
             start = next((i for i, name in enumerate(names) if f"{name}.".startswith(f"{output}.")), len(names) - 1)
             return StagedNetwork(network, names, start, added)
-    return (
-        split_blocks(network, size)
-        or split_head(network, output, size)
-        or StagedNetwork(network, ["network"], 0, sequential=False)
-    )
+    return split_blocks(network, size) or split_head(network, output, size) or StagedNetwork.undivided(network)

@@ -1,4 +1,4 @@
-"""Any of torchvision's classifiers, by name, with a new head and, where asked, its published weights.
+"""Any of torchvision's classifiers, by name, with a new head and, if wanted, its published weights.
 
 Detection, segmentation, video and quantised models are left out: torchvision lists them apart from its classifiers.
 """
@@ -12,15 +12,15 @@ from raylight.config.rules.shapes import height_width, size_text
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError
 from raylight.models.families.convnet import dense_layers
-from raylight.models.stages import StagedNetwork, find_stages, split_head, whole
+from raylight.models.stages import StagedNetwork, find_stages, original_names, split_head
 from raylight.models.weights import load_state, read_state, torchvision_state
 
 _PROBE_SIZE = 96
-"""Pixels; small enough to be quick, large enough that pooling still has something to average."""
+"""Image size for finding stages, in pixels; small enough to be fast, large enough that pooling averages something."""
 
 
 def build_torchvision(model: ModelConfig, n_outputs: int) -> StagedNetwork:
-    """Build a torchvision classifier.
+    """Builds a torchvision classifier.
 
     The last layer, and dropout directly before it, are replaced by ``model.dense`` layers and an output layer with
     ``model.dropout`` before each: this is the head. Auxiliary classifiers are left out.
@@ -29,15 +29,19 @@ def build_torchvision(model: ModelConfig, n_outputs: int) -> StagedNetwork:
         model: name, weights, image_size, dense and dropout are used.
         n_outputs: width of the output layer.
 
+    Returns:
+        The network, undivided if it can't be split.
+
     Raises:
         ConfigError: torchvision has no classifier of that name, or it can't take such images.
-        WeightsError: the weights can't be had or don't fit.
+        WeightsError: the weights can't be loaded or don't fit.
     """
     network = _random_network(model)
     output = _output_layer(network)
     head = _replace_head(network, output, model, n_outputs)
     if model.weights is not None:
-        state = torchvision_state(model.name) if model.weights == "DEFAULT" else whole(read_state(model.weights), head)
+        published = model.weights == "DEFAULT"
+        state = torchvision_state(model.name) if published else original_names(read_state(model.weights), head)
         load_state(network, state, [output], source=f"{model.name}'s {model.weights}")
     return _staged(network, head, model)
 
@@ -46,7 +50,7 @@ def _random_network(model: ModelConfig) -> nn.Module:
     models, shown = torchvision_models(model.name), model_input(model)
     options: dict[str, Any] = {}
     if model.name in ("googlenet", "inception_v3"):
-        # Their published weights expect -1..1; torchvision turns ImageNet's normalisation into it inside the network.
+        # Their published weights expect -1 to 1; inside the network, torchvision converts ImageNet's normalisation to that.
         options = {
             "aux_logits": False,
             "init_weights": True,
@@ -80,22 +84,22 @@ def _output_layer(network: nn.Module) -> str:
 
 
 def _replace_head(network: nn.Module, output: str, model: ModelConfig, n_outputs: int) -> str:
-    """Put the new head in the output layer's place; returns the path of the head's first module."""
+    """Replaces the output layer by the new head; returns the path of the head's first module."""
     parent_name, _, name = output.rpartition(".")
     parent = network.get_submodule(parent_name)
     siblings = list(parent.named_children())
-    place = [sibling for sibling, _ in siblings].index(name)
-    old = siblings[place][1]
+    position = [sibling for sibling, _ in siblings].index(name)
+    old = siblings[position][1]
     first, dropout = output, model.dropout
-    before_name, before = siblings[place - 1]
-    if place > 0 and isinstance(before, nn.Dropout):
-        # torchvision's own dropout stands where ours would; it takes our share instead of adding its own.
+    before_name, before = siblings[position - 1]
+    if position > 0 and isinstance(before, nn.Dropout):
+        # torchvision's own dropout is where the new head's would be: it gets the new probability.
         before.p = dropout
         first, dropout = f"{parent_name}.{before_name}".lstrip("."), 0.0
     if isinstance(old, nn.Conv2d):
         new: nn.Module = pointwise_head(old.in_channels, model, n_outputs)
-        for sibling, module in siblings[place + 1 :]:
-            if isinstance(module, nn.ReLU):  # SqueezeNet cuts off negative logits, which a single sigmoid needs
+        for sibling, module in siblings[position + 1 :]:
+            if isinstance(module, nn.ReLU):  # SqueezeNet clips negative logits, which a single sigmoid needs
                 setattr(parent, sibling, nn.Identity())
     else:
         assert isinstance(old, nn.Linear)
@@ -108,12 +112,15 @@ def _replace_head(network: nn.Module, output: str, model: ModelConfig, n_outputs
 
 
 def pointwise_head(channels: int, model: ModelConfig, n_outputs: int) -> nn.Module:
-    """SqueezeNet's kind of head: the same layers at every place of the feature map, averaged afterwards.
+    """Makes a head like SqueezeNet's: the same layers at each position of the feature map, averaged afterwards.
 
     Args:
-        channels: of the feature map.
+        channels: number of channels of the feature map.
         model: dense and dropout are used.
-        n_outputs: width of the output layer.
+        n_outputs: number of channels of the last convolution.
+
+    Returns:
+        The head without the averaging.
     """
     layers: list[nn.Module] = []
     for features in model.dense:
@@ -130,4 +137,4 @@ def _staged(network: nn.Module, head: str, model: ModelConfig) -> StagedNetwork:
         names, added = found
         start = next(i for i, name in enumerate(names) if name == head or name.startswith(f"{head}."))
         return StagedNetwork(network, names, start, added)
-    return split_head(network, head, probe) or StagedNetwork(network, ["network"], 0, sequential=False)
+    return split_head(network, head, probe) or StagedNetwork.undivided(network)
