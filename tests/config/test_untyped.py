@@ -50,6 +50,12 @@ def test_what_is_typed_or_whole_is_left_alone(typed: list[str], cache: Path) -> 
         ("data.root=all.TAR", ["data=tar", "data.name=all"]),
         ("data.root=/", ["data=folder"]),
         ("data.root=photos data.name=mine", ["data=folder"]),
+        ("data.source.name=me/pets", ["data=hub", "data.name=pets"]),
+        ("data=hub data.source.name=mnist", ["data.name=mnist"]),
+        ("data=hub data.source.name=me/pets data.name=mine", []),
+        ("data=hub data.source.name=me/pets,me/birds", []),
+        ("data=hub data.source.name=me/pets-1.0", []),
+        ("data=own data.source.name=me/pets", []),
     ],
 )
 def test_images_are_read_by_what_their_place_is_and_named_after_it(root: str, chosen: list[str], cache: Path) -> None:

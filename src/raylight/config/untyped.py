@@ -39,11 +39,16 @@ def with_choices(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         return [*arguments], []
     added, said = [], []
     if "data" not in typed and (root := typed.get("data.root", typed.get("data.csv"))):
-        typed["data"] = _KINDS.get(Path(root).suffix.lower(), "folder")
+        typed["data"], name = _KINDS.get(Path(root).suffix.lower(), "folder"), Path(root).stem
         added.append(f"data={typed['data']}")
-        name = Path(root).stem
-        if "data.name" not in typed and re.fullmatch(r"[A-Za-z][\w-]{0,63}", name, re.ASCII):
-            added.append(f"data.name={name}")
+    elif hub := typed.get("data.source.name") if typed.get("data", "hub") == "hub" else None:
+        name = hub.rpartition("/")[2] if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", hub) else ""
+        added += [] if "data" in typed else ["data=hub"]
+        typed["data"] = "hub"
+    else:
+        name = ""
+    if "data.name" not in typed and re.fullmatch(r"[A-Za-z][\w-]{0,63}", name, re.ASCII):
+        added.append(f"data.name={name}")
     names_model = "model" in typed or any(key in typed for key in ("model.name", "model.family", "model._target_"))
     weights = typed.get("model.weights", "DEFAULT")
     if not names_model and typed.get("data", "demo") != "demo" and (found := _network(weights)):

@@ -32,6 +32,8 @@ def test_a_group_pattern_is_sought_in_paths_where_no_name_has_it_and_must_match_
         "data.group_pattern names the patient (or object) of 3 of 4 files: 2 patients; each of the other 1 counts as a patient "
         "of its own"
     )
+    patients = describe_groups(["p1", "p1"], DataConfig(source={"_target_": "mine"}))
+    assert patients == "the source names the patient (or object) of 2 of 2 files: 1 patients"
     message = error(tmp_path, group_pattern=r"(person\d+)")
     assert "data.group_pattern='(person\\\\d+)' matches none of the 4 files, neither by name nor by path" in message
     assert message.endswith("image is of a different patient, leave it out with data.group_pattern=null.")

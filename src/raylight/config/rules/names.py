@@ -50,7 +50,10 @@ def name_problems(run: RunConfig) -> Iterator[str]:
     if not run.data.name.strip():
         yield "data.name: empty; it names the run folder, tables and dashboards"
     if set(run.data.name) & {"/", "\\", "\0"}:
-        yield f"data.name: {run.data.name!r} looks like a path; it is a name, and data.root is the folder"
+        yield (
+            f"data.name: {run.data.name!r} looks like a path; it is a name, and data.root is the folder (data.source.name the "
+            "data set of the Hugging Face Hub)"
+        )
     if run.logger.name != "wandb":
         return
     project, tags = run.logger.project, run.logger.tags

@@ -3,7 +3,7 @@
 There, an image is a struct of ``bytes`` and ``path``, and a label is a whole number whose name stands in the schema's metadata.
 A column of plain bytes and labels as text work as well. See https://huggingface.co/docs/datasets/about_dataset_features.
 
-Not here: opening the tables (``parquet``).
+Not here: opening the tables (``parquet``, ``hub``).
 """
 
 import json

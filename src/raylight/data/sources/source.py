@@ -244,8 +244,8 @@ def describe_groups(groups: Collection[str | None], data: DataConfig) -> str | N
     named = [group for group in groups if group is not None]
     if data.group_pattern is None and not named:
         return None
-    table = "the table" if data.csv is not None else "the metadata of DICOM files"
-    by = "data.group_pattern" if data.group_pattern is not None else table
+    given = (data.group_pattern, "data.group_pattern"), (data.csv, "the table"), (data.source, "the source")
+    by = next((name for setting, name in given if setting is not None), "the metadata of DICOM files")
     rest = len(groups) - len(named)
     others = f"; each of the other {rest:,} counts as a patient of its own" if rest else ""
     return (
