@@ -113,7 +113,7 @@ def test_rows_of_a_memory_map_go_into_rows_of_another(
     np.save(tmp_path / "pixels.npy", pixels)
     store = np.load(tmp_path / "pixels.npy", mmap_mode="r")
     engine = InferenceEngine(network, 0, None, preprocessing, threads=2)
-    engine.piece = 4
+    engine.micro_batch = 4
     assert engine.output_shape(store.shape[1:]) == (5,)
     outputs = np.lib.format.open_memmap(tmp_path / "outputs.npy", "w+", np.float32, (30, 5))
     outputs[:] = -1
@@ -135,7 +135,7 @@ def test_an_image_gets_the_same_result_in_any_company(
     network, preprocessing = mobilenet
     together = InferenceEngine(network, 0, None, preprocessing, precision, threads=2)(pixels)
     engine = InferenceEngine(network, 0, None, preprocessing, precision, threads=1)
-    engine.piece = 3
+    engine.micro_batch = 3
     alone = np.concatenate([engine(pixels[[i]]) for i in range(5)])
     assert error(alone, together[:5]) < TOLERANCE
 
@@ -214,7 +214,7 @@ def test_residual_sums_are_fused_only_where_that_is_the_same(pixels: np.ndarray)
 
 def test_errors_of_workers_reach_the_caller(mobilenet: tuple[StagedNetwork, Preprocessing], pixels: np.ndarray) -> None:
     engine = InferenceEngine(*mobilenet[:1], 0, None, mobilenet[1], threads=2)
-    engine.piece = 4
+    engine.micro_batch = 4
     outputs = np.zeros((19, 5), np.float32)
     with pytest.raises(IndexError, match="out of bounds"):
         engine.run_into(outputs, np.arange(19), pixels, np.arange(1, 20))

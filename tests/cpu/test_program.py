@@ -1,4 +1,4 @@
-"""A rewritten network: what it reads, in which pieces, in which types."""
+"""A rewritten network: what it reads, in which micro-batches, in which types."""
 
 import numpy as np
 import pytest
@@ -47,14 +47,16 @@ def test_features_are_read_as_they_are(stages: list[nn.Module]) -> None:
     torch.testing.assert_close(program(features, np.array([3, 1])), expected)
 
 
-@pytest.mark.parametrize(("size", "piece"), [(16, 16), (128, 8), (400, 1)])
-def test_a_piece_is_the_largest_power_of_two_whose_activations_fit_the_cache(size: int, piece: int) -> None:
+@pytest.mark.parametrize(("size", "micro_batch"), [(16, 16), (128, 8), (400, 1)])
+def test_a_micro_batch_is_the_largest_power_of_two_whose_activations_fit_the_cache(size: int, micro_batch: int) -> None:
     channels = 8
     program = rewrite([nn.Conv2d(3, channels, 1)], torch.zeros(1, 3, size, size), None, torch.float32, 16)
     (section,) = program.sections
-    assert section.piece == piece
+    assert section.micro_batch == micro_batch
     activation = 4 * channels * size * size  # bytes of float32
-    assert piece == 16 or piece * activation <= CACHE_BYTES < 2 * piece * activation or piece == 1
+    assert (
+        micro_batch == 16 or micro_batch * activation <= CACHE_BYTES < 2 * micro_batch * activation or micro_batch == 1
+    )
 
 
 @pytest.mark.skipif(not bf16_supported(), reason="this processor has no bf16 instructions")

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from raylight.errors import ConfigError
-from raylight.storage.atomic import appearing_whole, check_output, write_atomically
+from raylight.storage.atomic import atomic_file, check_output, write_atomically
 
 
 def test_a_file_is_replaced_whole_and_an_error_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     assert write_atomically(path, b"first") == path
-    with appearing_whole(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(b"second")
         assert path.read_bytes() == b"first"  # nobody meets half of it
     assert path.read_bytes() == b"second"
 
     def fails() -> None:
-        with appearing_whole(path) as temporary:
+        with atomic_file(path) as temporary:
             temporary.write_bytes(b"half")
             raise ValueError
 

@@ -57,9 +57,9 @@ def test_code_that_is_not_trusted_is_not_run(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        ({"_target_": "tests.data.packed.own.Nothing"}, "which isn't here"),
+        ({"_target_": "tests.data.packed.own.Nothing"}, "which can't be imported"),
         ({"_target_": "tests.data.packed.own.Drawn"}, "TypeError: .*count"),
-        ({"_target_": "tests.data.packed.own.np"}, "is no source: a class with the methods"),
+        ({"_target_": "tests.data.packed.own.np"}, "isn't a source: expected a class with the methods"),
     ],
 )
 def test_what_cannot_be_built_is_named(trusted: None, node: dict[str, object], message: str) -> None:

@@ -48,13 +48,13 @@ def test_only_what_is_ours_and_abandoned_is_removed(parent: Path, monkeypatch: p
     with FileLock(used / "in-use.lock"):
         for folder in (left, used, other, strange, outside):
             os.utime(folder, (0, 0))
-        with scratch_folder("x", settled=30) as own:
+        with scratch_folder("x", min_age=30) as own:
             assert own.stat().st_mode & 0o777 == 0o700
             assert sorted(parent.iterdir()) == sorted([own, used, fresh, other, strange, link])
     assert (outside / "content").is_file()
     os.utime(fresh, (0, 0))
     monkeypatch.setattr(os, "getuid", lambda: 12345)  # another user's, who may be root
-    with scratch_folder("x", settled=30):
+    with scratch_folder("x", min_age=30):
         pass
     assert sorted(parent.iterdir()) == sorted([used, fresh, other, strange, link])
 

@@ -1,4 +1,4 @@
-"""A convolution in oneDNN's fastest form: fused with the operations that follow, its weights in the kernel's own order.
+"""A convolution in oneDNN's fastest form: fused with the operations that follow, its weights in the kernel's memory layout.
 
 Leaves out finding convolutions in a network (``fusing``).
 """
@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation as oneDNN's convolution knows it."""
+    """An activation function by oneDNN's names.
+
+    Attributes:
+        name: such as ``relu``.
+        scalars: its parameters.
+        algorithm: its variant, such as ``tanh`` for GELU.
+    """
 
     name: str = "none"
     scalars: tuple[float, ...] = ()
@@ -24,16 +30,16 @@ class Activation:
 class FusedConvolution(nn.Module):
     """A convolution followed by an optional residual sum and an optional activation, in one call.
 
-    ``torch.ops.mkldnn`` are the operators that torch's own compiler uses for this.
+    The operators of ``torch.ops.mkldnn`` are those that torch's own compiler uses for this.
 
     Args:
-        conv: zero-padded, by numbers.
-        activation: after the sum; with a sum only ``relu``.
-        input_shape: of one image's input, [1, channel, height, width].
-        adds: whether it will be given a residual.
+        conv: with zero padding, given by numbers.
+        activation: applied after the sum; only ``relu`` if there is one.
+        input_shape: shape of the input for one image, [1, channel, height, width].
+        adds: whether a residual will be added.
 
     Attributes:
-        dtype: of its input and output. Without a residual the bias stays in float32; with one, oneDNN doesn't take that.
+        dtype: of its input and output. The bias stays in float32, except with a residual, where oneDNN doesn't support it.
     """
 
     def __init__(self, conv: nn.Conv2d, activation: Activation, input_shape: Sequence[int], *, adds: bool) -> None:
@@ -49,11 +55,15 @@ class FusedConvolution(nn.Module):
 
     @property
     def is_depthwise(self) -> bool:
-        """Whether each channel is convolved by itself."""
+        """Whether each channel is convolved on its own."""
         return self.groups > 1 and self.groups == self.weight.shape[0]
 
     def read_pixels(self, mean: Float[Tensor, "1 3 1 1"], std: Float[Tensor, "1 3 1 1"]) -> tuple[int, int]:
-        """Fold normalisation into the weights: inputs are then pixels x, already padded, instead of (x - mean) / std.
+        """Folds normalisation into the weights: inputs are then pixels x, already padded, instead of (x - mean) / std.
+
+        Args:
+            mean: per channel, in the unit of the pixels.
+            std: standard deviation per channel, in the unit of the pixels.
 
         Returns:
             The padding that inputs must have: rows above and below, columns left and right.
@@ -67,15 +77,15 @@ class FusedConvolution(nn.Module):
         self.input_shape = [batch, channels, height + 2 * above, width + 2 * left]
         return above, left
 
-    def pack(self, piece: int) -> None:
-        """Convert the weights to their type, and to the kernel's order for a size of micro-batches; once, at the end."""
+    def pack(self, micro_batch: int) -> None:
+        """Converts the weights to their type, and to the kernel's layout for a size of micro-batches; once, at the end."""
         self.weight = torch.ops.mkldnn._reorder_convolution_weight(
             round_to(self.weight, self.dtype).contiguous(memory_format=torch.channels_last),
             self.padding,
             self.stride,
             self.dilation,
             self.groups,
-            [piece, *self.input_shape[1:]],
+            [micro_batch, *self.input_shape[1:]],
         )
         if self.adds and self.bias is not None:
             self.bias = self.bias.to(self.dtype)
@@ -83,25 +93,40 @@ class FusedConvolution(nn.Module):
     def forward(
         self, values: Float[Tensor, "batch channel height width"], other: Tensor | None = None
     ) -> Float[Tensor, "batch out_channel out_height out_width"]:
-        """The activation of the convolution of ``values`` plus ``other``."""
-        weight, bias, what = self.weight, self.bias, self.activation
-        where = (self.padding, self.stride, self.dilation, self.groups)
-        scalars = list(what.scalars)
+        """Computes the convolution, adds the residual and applies the activation.
+
+        Args:
+            values: the input.
+            other: the residual, in the shape of the output; ``None`` if there is none.
+
+        Returns:
+            The output, in ``dtype``.
+        """
+        weight, bias, activation = self.weight, self.bias, self.activation
+        geometry = (self.padding, self.stride, self.dilation, self.groups)
+        scalars = list(activation.scalars)
         operator = torch.ops.mkldnn._convolution_pointwise
         if other is None:
-            result = operator(values, weight, bias, *where, what.name, scalars, what.algorithm)
+            result = operator(values, weight, bias, *geometry, activation.name, scalars, activation.algorithm)
         else:
-            after = None if what.name == "none" else what.name
-            result = operator.binary(values, other, weight, bias, *where, "add", 1.0, after, scalars, "")
+            name = None if activation.name == "none" else activation.name
+            result = operator.binary(values, other, weight, bias, *geometry, "add", 1.0, name, scalars, "")
         return cast("Tensor", result)
 
 
 def round_to(weight: Float[Tensor, "out in height width"], dtype: torch.dtype) -> Float[Tensor, "out in height width"]:
-    """Round weights to bfloat16 while preserving the sum over each kernel.
+    """Rounds weights to bfloat16 while preserving the sum over each kernel.
 
-    Neighbouring pixels are similar, so that a kernel's sum matters most; rounding each weight to the nearest value leaves the
-    error of the sum to chance. Here up to three weights per kernel are rounded the other way to correct it, which halves the
+    Neighbouring pixels are similar, so the sum of a kernel matters most; rounding each weight to the nearest value leaves the
+    error of the sum to chance. Here, up to three weights per kernel are rounded the other way to correct it, which halves the
     error of MobileNetV2's outputs.
+
+    Args:
+        weight: of a convolution, float32.
+        dtype: float32, which changes nothing, or bfloat16.
+
+    Returns:
+        The weights in that type.
     """
     if dtype != torch.bfloat16 or weight.shape[2:].numel() == 1:
         return weight.to(dtype)
@@ -112,7 +137,7 @@ def round_to(weight: Float[Tensor, "out in height width"], dtype: torch.dtype) -
         # The distance to the next bfloat16, which has 8 significant bits.
         spacing = torch.where(rounded == 0, 0, torch.exp2(torch.floor(torch.log2(rounded.abs().clamp_min(1e-30))) - 7))
         step = spacing * error.sign()
-        gain, place = (error.abs() - (error - step).abs()).max(2, keepdim=True)
-        change = torch.where(gain > 0, step.gather(2, place), 0)
-        rounded = rounded.scatter_add(2, place, change).to(dtype).float()
+        gain, index = (error.abs() - (error - step).abs()).max(2, keepdim=True)
+        change = torch.where(gain > 0, step.gather(2, index), 0)
+        rounded = rounded.scatter_add(2, index, change).to(dtype).float()
     return rounded.reshape(weight.shape).to(dtype)

@@ -1,12 +1,11 @@
 """Runs the frozen part of a network, or a whole one, without gradients, as fast as the processor allows.
 
 The network is rewritten once (``program``). Its input is then processed in micro-batches by one thread per core, each of which
-computes alone: micro-batches fit into the cores' caches, and no thread waits for another. Leaves out what to run, and where
-results are kept.
+computes alone: micro-batches fit into the caches of the cores, and no thread waits for another.
 
-Results are float32, and equal to those of the network in eval mode up to rounding: 1e-4 of the outputs' standard deviation in
-fp32, a few hundredths of it in bf16. The images of a micro-batch don't influence each other, but sizes differ in the order of
-summation, so that the last digits of an image's result may depend on the number of images.
+Results are float32, and equal to those of the network in eval mode up to rounding: 1e-4 of the standard deviation of the
+outputs in fp32, a few hundredths of it in bf16. The images of a micro-batch don't influence each other, but the order of
+summation depends on its size, so the last digits of a result may depend on the number of images.
 """
 
 import copy
@@ -30,7 +29,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def bf16_supported() -> bool:
-    """Whether the processor multiplies bfloat16 itself; emulated, it is slower than float32."""
+    """Whether the processor has instructions for bfloat16; emulated, it is slower than float32."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         flags = set(cpuinfo.read_text().split())
@@ -39,20 +38,20 @@ def bf16_supported() -> bool:
 
 
 class InferenceEngine:
-    """Runs stages ``start`` to ``stop`` of a network on the processor.
+    """Runs some stages of a network on the CPU.
 
-    The weights are copied when the engine is made; later training doesn't reach it.
+    The weights are copied when the engine is made; it doesn't follow later training.
 
     Args:
-        network: its stages are copied and run in eval mode, whatever mode it is in.
+        network: its stages are copied and run in eval mode.
         start: first stage to run. 0 takes uint8 pixels, anything else the float32 features that enter that stage.
-        stop: first stage not to run; None runs to the logits.
+        stop: first stage not to run; ``None`` runs to the logits.
         preprocessing: of the pixels; only needed for ``start=0``.
         precision: ``fp32`` or ``bf16``.
-        threads: worker threads; None takes as many as torch's operators would use.
+        threads: number of worker threads; ``None`` takes as many as torch's operators would use.
     """
 
-    piece = 16
+    micro_batch = 16
     """Images that a thread computes at once. Stages with large activations split them further."""
 
     def __init__(
@@ -75,10 +74,13 @@ class InferenceEngine:
         self._programs: dict[tuple[int, ...], Program] = {}
 
     def __call__(self, inputs: Shaped[np.ndarray, "image ..."]) -> Float[np.ndarray, "image ..."]:
-        """Outputs of all images.
+        """Computes the outputs for all images.
 
         Args:
-            inputs: uint8[image, height, width, 3], or float32[image, ...] features.
+            inputs: pixels, uint8[image, height, width, 3], or features, float32[image, ...].
+
+        Returns:
+            float32, in the order of the images.
         """
         rows = np.arange(len(inputs))
         outputs = np.empty((len(inputs), *self.output_shape(inputs.shape[1:])), np.float32)
@@ -93,17 +95,17 @@ class InferenceEngine:
         rows: Int64[np.ndarray, " image"],
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
-        """Compute some rows of a store, such as a memory map, into rows of another.
+        """Computes the outputs for some rows of an array, such as a memory map, into rows of another.
 
         Args:
             outputs: float32, written in place.
-            output_rows: where each image's output goes.
-            store: uint8[row, height, width, 3], or float32[row, ...] features.
-            rows: which rows to compute.
+            output_rows: row of each image's output.
+            store: pixels, uint8[row, height, width, 3], or features, float32[row, ...].
+            rows: the rows to compute.
             on_progress: called in this thread with the number of images done since the last call.
         """
         program = self._program(store.shape[1:])
-        size = max(1, min(self.piece, -(-len(rows) // self._threads)))
+        size = max(1, min(self.micro_batch, -(-len(rows) // self._threads)))
         starts = range(0, len(rows), size)
 
         def work(begin: int) -> int:
@@ -123,14 +125,16 @@ class InferenceEngine:
                 raise
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of one image's output, for inputs of a shape (height, width, 3), or that of its features."""
+        """Shape of the output per image, for an input of a shape: (height, width, 3), or that of features."""
         return self._program(input_shape).output_shape
 
     def _program(self, input_shape: tuple[int, ...]) -> Program:
         if input_shape not in self._programs:
             shape = (3, *input_shape[:2]) if self._preprocessing is not None else input_shape
             example = torch.zeros(1, *shape)
-            self._programs[input_shape] = rewrite(self._stages, example, self._preprocessing, self._dtype, self.piece)
+            self._programs[input_shape] = rewrite(
+                self._stages, example, self._preprocessing, self._dtype, self.micro_batch
+            )
         return self._programs[input_shape]
 
 
@@ -142,23 +146,23 @@ def _copied(network: StagedNetwork, start: int, stop: int | None) -> list[nn.Mod
 @contextmanager
 def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
     """Threads whose torch operators each use one thread."""
-    all_here = threading.Barrier(count + 1)
+    all_started = threading.Barrier(count + 1)
 
     def start() -> None:
         try:
             use_one_thread()
         except BaseException:
-            all_here.abort()
+            all_started.abort()
             raise
-        all_here.wait()
+        all_started.wait()
 
     with ThreadPoolExecutor(count, thread_name_prefix="raylight-inference", initializer=start) as pool:
         try:
             with torch_threads():
                 for _ in range(count):
                     pool.submit(int)
-                all_here.wait()
-        except BaseException:  # a thread that can't be started must not leave the others waiting
-            all_here.abort()
+                all_started.wait()
+        except BaseException:  # if a thread can't be started, the others must not wait for it
+            all_started.abort()
             raise
         yield pool

@@ -22,17 +22,17 @@ from raylight.models.depthwise import Depthwise
 
 
 def fused_graph(stages: Sequence[nn.Module], example: Float[Tensor, "1 ..."]) -> fx.GraphModule:
-    """A chain of stages as a graph of fewer operations.
+    """Converts a sequence of stages to a graph of fewer operations.
 
     Args:
         stages: run in order, in eval mode; they become part of the graph and are changed.
-        example: what enters the first stage, for one image. Its values don't matter.
+        example: input of the first stage, for one image. Its values don't matter.
 
     Returns:
-        A graph in float32 whose nodes know their values' shapes (``node.meta["tensor_meta"]``).
+        A graph in float32 whose nodes have the shapes of their values (``node.meta["tensor_meta"]``).
     """
     graph = _trace(stages)
-    _drop_idle(graph)
+    _remove_idle(graph)
     _fold_batch_norm(graph)
     ShapeProp(graph).propagate(example)
     if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # not everywhere
@@ -41,19 +41,27 @@ def fused_graph(stages: Sequence[nn.Module], example: Float[Tensor, "1 ..."]) ->
 
 
 def module_of(graph: fx.GraphModule, node: Any) -> nn.Module | None:
-    """The module that a node calls; None for nodes that call none."""
+    """The module that a node calls.
+
+    Args:
+        graph: holds the module.
+        node: an argument of a node; anything but a node calls none.
+
+    Returns:
+        ``None`` for nodes that call no module.
+    """
     if isinstance(node, fx.Node) and node.op == "call_module":
         return graph.get_submodule(cast("str", node.target))
     return None
 
 
 def only_user(node: fx.Node) -> fx.Node | None:
-    """The one node that uses a value; None when several do."""
+    """The only node that uses a node's value; ``None`` if several do, or none."""
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
-    """Shape of a node's value for one image."""
+    """The shape of a node's value for one image."""
     return tuple(node.meta["tensor_meta"].shape)
 
 
@@ -96,13 +104,13 @@ class _Tracer(fx.Tracer):
 
 
 def _open_norms(chain: nn.Module) -> None:
-    """Separate the BatchNorm and the activation that timm combines in one module, so that each can be fused."""
+    """Separates the BatchNorm and the activation that timm combines in one module, so that each can be fused."""
     for parent in list(chain.modules()):
         for name, norm in list(parent.named_children()):
             if isinstance(norm, nn.BatchNorm2d) and type(norm).__name__ == "BatchNormAct2d":
-                after = [norm.get_submodule("drop"), norm.get_submodule("act")]
+                following = [norm.get_submodule("drop"), norm.get_submodule("act")]
                 norm.__class__ = nn.BatchNorm2d
-                setattr(parent, name, nn.Sequential(norm, *after))
+                setattr(parent, name, nn.Sequential(norm, *following))
 
 
 def _trace(stages: Sequence[nn.Module]) -> fx.GraphModule:
@@ -116,10 +124,10 @@ def _trace(stages: Sequence[nn.Module]) -> fx.GraphModule:
 
 
 def _traced(chain: _Chain) -> fx.Graph | None:
-    """The graph of a chain; None where it can't be traced."""
+    """The graph of a chain; ``None`` if it can't be traced."""
     try:
         return _Tracer(set()).trace(chain)
-    except Exception:  # tracing runs a stage's own code on stand-ins, which may fail in any way
+    except Exception:  # tracing runs a stage's own code on proxies, which may fail in any way
         return None
 
 
@@ -129,16 +137,16 @@ def _put(graph: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
 
 
 def _uses(graph: fx.GraphModule, node: fx.Node) -> int:
-    """How often a graph calls the module that a node calls; a shared module can't be changed for one caller."""
+    """How often a graph calls the module that a node calls; a shared module can't be changed for a single caller."""
     return sum(other.op == "call_module" and other.target == node.target for other in graph.graph.nodes)
 
 
-def _drop_idle(graph: fx.GraphModule) -> None:
-    """Remove dropout, stochastic depth and identities, which do nothing in eval."""
+def _remove_idle(graph: fx.GraphModule) -> None:
+    """Removes dropout, stochastic depth and identities, which do nothing in eval mode."""
     for node in list(graph.graph.nodes):
         idle = isinstance(module_of(graph, node), nn.Identity | nn.modules.dropout._DropoutNd)
         if node.op == "call_function" and getattr(node.target, "__name__", "") in ("dropout", "stochastic_depth"):
-            idle = False in (*node.args, *node.kwargs.values())  # training=False; or a share of 0
+            idle = False in (*node.args, *node.kwargs.values())  # training=False; or a probability of 0
         if idle:
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)

@@ -20,19 +20,24 @@ from raylight.cpu.fusing import fused_graph, module_of, only_user, shape_of
 from raylight.models.preprocessing import Preprocessing
 
 CACHE_BYTES = 5_000_000
-"""Largest activation that a piece of a batch may have. Measured on MobileNetV2 and ResNet18 with 1 MB of second-level
-cache a core and 32 MB of third-level: smaller pieces cost more calls, larger ones leave the cache."""
+"""Largest activation of a micro-batch. Measured on MobileNetV2 and ResNet18 with 1 MB of second-level cache per core and
+32 MB of third-level cache: smaller micro-batches cost more calls, larger ones don't fit into the cache."""
 
 Read = Callable[[Shaped[np.ndarray, "row ..."], Int64[np.ndarray, " batch"]], Tensor]
-"""Makes the first operation's input from rows of a store."""
+"""Makes the input of the first operation from rows of an array."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a rewritten network, and how many images it takes at once."""
+    """A part of a rewritten network.
+
+    Attributes:
+        module: computes it.
+        micro_batch: number of images that it takes at once.
+    """
 
     module: fx.GraphModule
-    piece: int
+    micro_batch: int
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,9 @@ class Program:
     """A rewritten network.
 
     Attributes:
-        read: takes uint8[row, height, width, 3] for a network that begins with pixels, else float32[row, ...].
+        read: takes pixels, uint8[row, height, width, 3], or features, float32[row, ...].
         sections: run one after the other.
-        output_shape: of one image's output.
+        output_shape: shape of the output per image.
     """
 
     read: Read
@@ -52,11 +57,19 @@ class Program:
     def __call__(
         self, store: Shaped[np.ndarray, "row ..."], rows: Int64[np.ndarray, " batch"]
     ) -> Float[Tensor, "batch ..."]:
-        """Outputs of some rows of a store, in their order."""
+        """Computes the outputs for some rows of an array.
+
+        Args:
+            store: pixels, uint8[row, height, width, 3], or features, float32[row, ...].
+            rows: the rows to compute.
+
+        Returns:
+            float32, in the order of ``rows``.
+        """
         values = self.read(store, rows)
         for section in self.sections:
-            pieces = [section.module(piece) for piece in torch.split(values, section.piece)]
-            values = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+            outputs = [section.module(part) for part in torch.split(values, section.micro_batch)]
+            values = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         return values.float()
 
 
@@ -66,18 +79,21 @@ def rewrite(
     example: Float[Tensor, "1 ..."],
     preprocessing: Preprocessing | None,
     dtype: torch.dtype,
-    piece: int,
+    micro_batch: int,
 ) -> Program:
-    """Rewrite a chain of stages.
+    """Rewrites a sequence of stages.
 
     Args:
         stages: run in order; not changed.
-        example: what enters the first stage, for one image. Its values don't matter.
-        preprocessing: of the pixels that will be read; None where features will.
-        dtype: float32 or bfloat16. Two parts stay in float32 anyway, since they cost little and decide most: the tail
-            after the last convolution or attention (pooling, dense layers), and where the second convolution is
-            depthwise, the first two.
-        piece: images at once where the cache allows it.
+        example: input of the first stage, for one image. Its values don't matter.
+        preprocessing: of the pixels that will be read; ``None`` if features will be.
+        dtype: float32 or bfloat16. Two parts stay in float32 anyway, since they cost little and matter most: the layers
+            after the last convolution or attention (pooling, dense layers), and, if the second convolution is depthwise, the
+            first two.
+        micro_batch: maximum number of images at once; fewer where the cache is too small.
+
+    Returns:
+        The rewritten network.
     """
     graph = fused_graph([copy.deepcopy(stage).eval() for stage in stages], example)
     entry_dtype = _set_types(graph, dtype, begins_with_pixels=preprocessing is not None)
@@ -85,11 +101,11 @@ def rewrite(
         read = _features(entry_dtype)
     else:
         read = _centred_pixels(graph, preprocessing) or _normalised(preprocessing, entry_dtype)
-    sections = _sections(graph, piece, dtype)
+    sections = _sections(graph, micro_batch, dtype)
     for section in sections:
         for module in section.module.modules():
             if isinstance(module, FusedConvolution):
-                module.pack(section.piece)
+                module.pack(section.micro_batch)
     return Program(read, sections, shape_of(_output(graph))[1:])
 
 
@@ -114,7 +130,7 @@ _TAIL = (nn.Linear, nn.Flatten, nn.AdaptiveAvgPool2d, nn.ReLU, nn.Hardswish, nn.
 
 
 def _set_types(graph: fx.GraphModule, dtype: torch.dtype, *, begins_with_pixels: bool) -> torch.dtype:
-    """Convert all but the first and last layers to a type; returns the type of the input."""
+    """Converts all but the first and last layers to a type; returns the type of the input."""
     tail, before_tail = list[fx.Node](), _output(graph)
     while isinstance(module_of(graph, before_tail), _TAIL):
         tail.append(before_tail)
@@ -143,10 +159,10 @@ def _set_types(graph: fx.GraphModule, dtype: torch.dtype, *, begins_with_pixels:
 
 
 def _lead(graph: fx.GraphModule) -> list[fx.Node]:
-    """The first convolution and a depthwise one after it.
+    """Returns the first convolution and a depthwise one after it.
 
-    A depthwise convolution's rounding isn't averaged over channels, and the first sees the largest map. On MobileNetV2
-    these two cause most of bfloat16's error and are a twentieth of the work.
+    The rounding errors of a depthwise convolution aren't averaged over channels, and the first has the largest feature map. In
+    MobileNetV2, these two cause most of the error in bfloat16 and are a twentieth of the work.
     """
     first = _first_convolution(graph)
     second = only_user(first[0]) if first else None
@@ -179,13 +195,13 @@ def _normalised(preprocessing: Preprocessing, dtype: torch.dtype) -> Read:
 
 
 def _centred_pixels(graph: fx.GraphModule, preprocessing: Preprocessing) -> Read | None:
-    """Let the first convolution take pixels minus 128, which even bfloat16 represents exactly.
+    """Makes the first convolution take pixels minus 128, which even bfloat16 represents exactly.
 
-    Normalisation moves into its weights and bias; its zero padding becomes a border of the mean colour, which is what
-    zero was before normalisation.
+    Normalisation moves into its weights and bias; its zero padding becomes a border of the mean colour, which normalisation
+    would map to zero.
 
     Returns:
-        What reads pixels into such images; None when the images don't enter one convolution alone.
+        The function that reads such pixels; ``None`` if the input doesn't go into a single convolution.
     """
     first = _first_convolution(graph)
     if first is None:
@@ -199,8 +215,8 @@ def _centred_pixels(graph: fx.GraphModule, preprocessing: Preprocessing) -> Read
     def read(store: Shaped[np.ndarray, "row ..."], rows: Int64[np.ndarray, " batch"]) -> Tensor:
         height, width = store.shape[1:3]
         centred = np.empty((len(rows), height, width, 3), np.int8)
-        for place, row in enumerate(rows):  # one by one: indexing with an array would copy the pixels once more
-            np.bitwise_xor(store[row], 128, out=centred[place].view(np.uint8))
+        for number, row in enumerate(rows):  # one by one: indexing with an array would copy the pixels once more
+            np.bitwise_xor(store[row], 128, out=centred[number].view(np.uint8))
         shape = (len(rows), 3, height + 2 * above, width + 2 * left)
         images = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
         images[:, :, :above], images[:, :, above + height :] = border, border
@@ -211,18 +227,19 @@ def _centred_pixels(graph: fx.GraphModule, preprocessing: Preprocessing) -> Read
     return read
 
 
-def _sections(graph: fx.GraphModule, piece: int, dtype: torch.dtype) -> tuple[Section, ...]:
-    """Cut a graph where a single value passes, and join neighbours that take pieces of the same size."""
+def _sections(graph: fx.GraphModule, micro_batch: int, dtype: torch.dtype) -> tuple[Section, ...]:
+    """Splits a graph where only one value passes, and joins neighbours with micro-batches of the same size."""
     nodes = [node for node in graph.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
-    place = {node: index for index, node in enumerate([_entry(graph), *nodes])}
-    last_use = {node: max((place.get(user, len(place)) for user in node.users), default=0) for node in place}
+    position = {node: index for index, node in enumerate([_entry(graph), *nodes])}
+    last_use = {node: max((position.get(user, len(position)) for user in node.users), default=0) for node in position}
     parts: list[tuple[list[fx.Node], int]] = []
     part: list[fx.Node] = []
     for index, node in enumerate(nodes, start=1):
         part.append(node)
-        if all(last_use[value] <= index for value in place if place[value] < index) and _numbers(node):
-            largest = max(_numbers(value) for value in [*part, *part[0].all_input_nodes]) * dtype.itemsize
-            size = max(1, min(piece, 1 << (CACHE_BYTES // largest).bit_length() - 1)) if largest <= CACHE_BYTES else 1
+        if all(last_use[value] <= index for value in position if position[value] < index) and _elements(node):
+            largest = max(_elements(value) for value in [*part, *part[0].all_input_nodes]) * dtype.itemsize
+            fitting = 1 << (CACHE_BYTES // largest).bit_length() - 1 if largest <= CACHE_BYTES else 1
+            size = max(1, min(micro_batch, fitting))
             if parts and parts[-1][1] == size:
                 parts[-1] = (parts[-1][0] + part, size)
             else:
@@ -231,7 +248,7 @@ def _sections(graph: fx.GraphModule, piece: int, dtype: torch.dtype) -> tuple[Se
     return tuple(Section(_part(graph, nodes), size) for nodes, size in parts)
 
 
-def _numbers(node: fx.Node) -> int:
+def _elements(node: fx.Node) -> int:
     """Number of elements of a node's value for one image; 0 if it isn't a tensor."""
     meta = node.meta.get("tensor_meta")
     return math.prod(meta.shape) if isinstance(meta, TensorMetadata) else 0

@@ -1,8 +1,8 @@
-"""How torch uses this machine's processor: precision, memory format, threads.
+"""How torch uses the processor of this machine: precision, memory format, threads.
 
-A short run goes by the processor's flags. A long one first times a few steps of its own network at its own shape, takes the
-fastest settings whose losses stay with those of fp32, and remembers them for this machine and network. What the config fixes
-is left as it is.
+A short run chooses by the processor's flags. A long one first times a few steps of its own network at its own image size, takes
+the fastest settings whose losses stay close to those in fp32, and stores them for this machine and network. Settings that the
+config gives are never changed.
 """
 
 import copy
@@ -31,16 +31,16 @@ from raylight.runs.environment import processor_name
 from raylight.storage.atomic import write_atomically
 
 SHORT_RUN = 120.0
-"""Seconds of training below which measuring costs more than it gives."""
+"""Seconds of training below which measuring costs more than it saves."""
 
 BUDGET = 10.0
-"""Seconds that measuring may take."""
+"""Maximum duration of the measurement, in seconds."""
 
-WORTH = 1.1
-"""How many times faster other settings must be than those by the flags: other programs disturb so short a measurement."""
+MIN_SPEEDUP = 1.1
+"""How many times faster than the settings by the flags others must be: other programs disturb so short a measurement."""
 
 LOSS_TOLERANCE = 0.02
-"""Largest difference of a step's loss from fp32's, as a share of it (at least of 1)."""
+"""Largest difference between a step's loss and that in fp32, as a share of the latter (of 1 if it is smaller)."""
 
 _STEPS = 2
 _VERSION = 4
@@ -52,13 +52,13 @@ LossOf = Callable[[Float[Tensor, "batch output"], Int64[Tensor, " batch"]], Floa
 
 @dataclass(frozen=True)
 class CpuSettings:
-    """What a training uses.
+    """The settings of torch that a training uses.
 
     Attributes:
         precision: ``32`` or ``bf16``; on a GPU also ``16``.
         channels_last: memory format of images and convolutions.
-        threads: threads of torch's operators.
-        reason: why, in one sentence.
+        threads: number of threads of torch's operators.
+        reason: why these, in one sentence.
     """
 
     precision: str
@@ -78,16 +78,16 @@ class CpuSettings:
 
 @dataclass(frozen=True)
 class Work:
-    """A sample of a training's work, to be timed.
+    """A sample of the steps of a training, to be timed.
 
     Attributes:
         network: copied before it is run.
         boundary: position of the first stage that trains.
         preprocessing: of the images.
-        loss: from the network's outputs and the targets.
-        images: one batch.
-        targets: their classes.
-        steps: batches of the whole training.
+        loss: computed from the outputs of the network and the targets.
+        images: one batch, 0 to 255.
+        targets: their class numbers.
+        steps: number of steps of the whole training.
     """
 
     network: StagedNetwork
@@ -100,7 +100,7 @@ class Work:
 
 
 def choose_settings(trainer: TrainerConfig) -> CpuSettings:
-    """Settings by what the config fixes and, for the rest, the processor's flags, or the GPU's."""
+    """The settings that the config gives and, for the rest, those by the flags of the processor or GPU."""
     if trainer.accelerator == "gpu":
         return _gpu_settings(trainer)
     fast = bf16_supported()
@@ -117,7 +117,7 @@ def choose_settings(trainer: TrainerConfig) -> CpuSettings:
 
 
 def _gpu_settings(trainer: TrainerConfig) -> CpuSettings:
-    """Mixed precision and channels last, as GPUs with tensor cores want them; nothing is timed."""
+    """Mixed precision and channels last, which suit tensor cores; nothing is timed."""
     fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     by_flags = f"the GPU {'has' if fast else 'has no'} bf16 units"
     return CpuSettings(
@@ -129,20 +129,23 @@ def _gpu_settings(trainer: TrainerConfig) -> CpuSettings:
 
 
 def measured_settings(trainer: TrainerConfig, by_flags: CpuSettings, work: Work, folder: Path) -> CpuSettings:
-    """The fastest settings for this work among those that the config leaves open.
+    """Measures which of the settings that the config leaves open are the fastest.
 
     Args:
-        trainer: what it fixes isn't measured.
-        by_flags: what ``choose_settings`` gave; kept where the run is short, or nothing is left open.
-        work: what the training will do.
-        folder: where choices are remembered.
+        trainer: the config; what it gives isn't measured.
+        by_flags: the result of ``choose_settings``; kept if the run is short, or nothing is left open.
+        work: a sample of the training.
+        folder: where results are stored.
+
+    Returns:
+        The fastest settings, with the measured speeds as the reason.
     """
     candidates = _candidates(trainer, by_flags)
     if len(candidates) == 1:
         return by_flags
     file = folder / f"{_key(work, candidates)}.json"
-    if (known := _remembered(file)) is not None:
-        return replace(known, reason=f"measured before: {known.reason}")
+    if (stored := _stored(file)) is not None:
+        return replace(stored, reason=f"measured before: {stored.reason}")
     begin = time.perf_counter()
     with torch_threads(), torch.random.fork_rng(devices=()):
         losses, seconds = _timed_steps(work, by_flags)
@@ -160,32 +163,32 @@ def measured_settings(trainer: TrainerConfig, by_flags: CpuSettings, work: Work,
             losses, candidate_seconds = _timed_steps(work, candidate)
             if _close(losses, exact):
                 timings[candidate] = candidate_seconds
-    give_back_freed_memory()  # a step in fp32 takes more than the run's own may
+    give_back_freed_memory()  # a step in fp32 may take more memory than those of the run
     ranked = sorted((item for item in timings.items() if item[0] in candidates), key=lambda item: item[1])
     if not ranked:
         return by_flags
     batch = len(work.images)
-    told = "; ".join(f"{settings} {batch / each:.1f} images/s" for settings, each in ranked)
-    known, fastest = _fixed(by_flags), ranked[0]
-    best = replace(known if timings.get(known, math.inf) < WORTH * fastest[1] else fastest[0], reason=told)
+    speeds = "; ".join(f"{settings} {batch / each:.1f} images/s" for settings, each in ranked)
+    usual, fastest = _fixed(by_flags), ranked[0]
+    best = replace(usual if timings.get(usual, math.inf) < MIN_SPEEDUP * fastest[1] else fastest[0], reason=speeds)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(asdict(best)).encode())
-    return replace(best, reason=f"measured: {told}")
+    return replace(best, reason=f"measured: {speeds}")
 
 
-def _remembered(file: Path) -> CpuSettings | None:
-    """What was measured before; None where nothing was, or a disk has damaged it."""
+def _stored(file: Path) -> CpuSettings | None:
+    """An earlier result; ``None`` if there is none, or it is damaged."""
     try:
         return CpuSettings(**json.loads(file.read_text()))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        log.warning("%s is damaged (%s); the settings are measured anew.", file, error)
+        log.warning("%s is damaged (%s); the settings are measured again.", file, error)
         return None
 
 
 def _candidates(trainer: TrainerConfig, by_flags: CpuSettings) -> list[CpuSettings]:
-    """The settings to choose among, the likely ones first; bf16 only where the processor has it."""
+    """The settings to choose from, the likely ones first; bf16 only if the processor has it."""
     precisions = ["bf16", "32"] if trainer.precision == "auto" and bf16_supported() else [by_flags.precision]
     formats = [True, False] if trainer.channels_last.lower() == "auto" else [by_flags.channels_last]
     cores = _physical_cores()
@@ -212,7 +215,7 @@ def _close(losses: Sequence[float], exact: Sequence[float]) -> bool:
 
 
 def _timed_steps(work: Work, settings: CpuSettings) -> tuple[list[float], float]:
-    """Losses of a few steps from the same start, and the seconds of the fastest step after the first."""
+    """Losses of a few steps from the same weights, and the seconds of the fastest step after the first."""
     use_torch_threads(settings.threads)
     torch.manual_seed(0)
     memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
@@ -236,7 +239,7 @@ def _timed_steps(work: Work, settings: CpuSettings) -> tuple[list[float], float]
 
 
 def _key(work: Work, candidates: Sequence[CpuSettings]) -> str:
-    about: list[Any] = [
+    inputs: list[Any] = [
         _VERSION,
         torch.__version__,
         processor_name(),
@@ -246,4 +249,4 @@ def _key(work: Work, candidates: Sequence[CpuSettings]) -> str:
         tuple(work.images.shape),
         [asdict(candidate) for candidate in candidates],
     ]
-    return hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(inputs, default=str).encode()).hexdigest()[:32]

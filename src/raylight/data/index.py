@@ -22,7 +22,7 @@ from raylight.data.scan import FACTS, blank_thumbnails, scan_files
 from raylight.data.sources.ignored import IgnoredEntry
 from raylight.data.sources.source import Source
 from raylight.errors import DataError
-from raylight.storage.atomic import appearing_whole
+from raylight.storage.atomic import atomic_file
 from raylight.storage.remote import AnyPath, to_path
 
 _OF_FILE = FACTS.names[FACTS.names.index("bytes") : FACTS.names.index("patient")]
@@ -165,7 +165,7 @@ class Index:
             "positive_class": self.positive_class,
         }
         text = json.dumps(about).encode()
-        with appearing_whole(path) as temporary:
+        with atomic_file(path) as temporary:
             pq.write_table(self.table.replace_schema_metadata({b"raylight": text}), temporary)
 
     @classmethod

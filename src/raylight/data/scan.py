@@ -30,7 +30,7 @@ from raylight.data.decode.signatures import uses_12_of_16_bits
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.names import printable
 from raylight.errors import BadImageError
-from raylight.storage.atomic import appearing_whole, write_atomically
+from raylight.storage.atomic import atomic_file, write_atomically
 from raylight.storage.packed import NO_SIZE
 from raylight.storage.remote import AnyPath
 
@@ -228,7 +228,7 @@ class _ScanCache:
             name = f"{self.key}-{uuid.uuid4().hex[:12]}.npy"
             facts = []
             # Written block by block: on a full disk, a write raises, whereas a memory map would crash the process.
-            with appearing_whole(self.folder / name) as temporary, temporary.open("wb") as file:
+            with atomic_file(self.folder / name) as temporary, temporary.open("wb") as file:
                 header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *_THUMBNAIL)}
                 np.lib.format.write_array_header_1_0(file, header)
                 for start in range(0, len(paths), _BLOCK):
@@ -237,7 +237,7 @@ class _ScanCache:
                     facts.append(block.facts)
                     file.write(block.thumbnails.tobytes())
         table = pa.concat_tables(facts)
-        with appearing_whole(self._table) as temporary:
+        with atomic_file(self._table) as temporary:
             pq.write_table(table.replace_schema_metadata({b"thumbnails": name.encode()}), temporary)
         # The lock is held, so other files with this key are outdated, or left by a killed process.
         for stale in [*self.folder.glob(f"{self.key}-*.npy"), *self.folder.glob(f".{self.key}*")]:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from raylight.errors import RunError
-from raylight.storage.atomic import appearing_whole
+from raylight.storage.atomic import atomic_file
 from raylight.storage.tables import csv_rows
 
 UNKNOWN = -1
@@ -250,7 +250,7 @@ def write_csv(predictions: Predictions, path: Path, threshold: float | None = No
         header.append("group")
     # surrogateescape: file names on Linux are bytes, and needn't be valid UTF-8.
     with (
-        appearing_whole(path) as temporary,
+        atomic_file(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         write = csv_rows(file)

@@ -25,7 +25,7 @@ from raylight.models.build import class_logits
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.serving.predictor import Predictor, UnusableRunError
-from raylight.storage.atomic import appearing_whole, check_output
+from raylight.storage.atomic import atomic_file, check_output
 
 TOLERANCE = 1e-4
 """Largest difference of a probability from the run's own in float32."""
@@ -119,7 +119,7 @@ def export_run(run: Path, format: str, out: Path | None) -> int:  # noqa: A002 -
     images, which = _check_images(predictor)
     served = ServedNetwork(predictor.network, predictor.preprocessing, predictor.temperature).eval()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with appearing_whole(path, kind.suffix) as temporary:  # the ending is kept: torch.export looks at it
+    with atomic_file(path, kind.suffix) as temporary:  # the ending is kept: torch.export looks at it
         try:
             with _silent():
                 kind.write(served, height_width(predictor.preprocessing.size), _metadata(predictor), temporary)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from raylight.data.names import is_image, single_line
 from raylight.data.sources.ignored import IgnoredEntry, group_ignored, not_an_image
 from raylight.serving.predictor import NOT_SURE, UNLIKE, Predictor
-from raylight.storage.atomic import appearing_whole
+from raylight.storage.atomic import atomic_file
 from raylight.storage.tables import csv_rows
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _destination(out: Path | None, predictor: Predictor) -> Iterator[Callable[[S
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         with (
-            appearing_whole(out) as temporary,
+            atomic_file(out) as temporary,
             temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
         ):
             yield _csv_rows(file, predictor.class_names, predictor.refuses)

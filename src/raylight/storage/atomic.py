@@ -1,4 +1,4 @@
-"""Files that appear whole under their name or not at all, and that survive a power failure once they are there."""
+"""Atomic writes: a file is complete under its name or absent, and survives a power failure once it is there."""
 
 import contextlib
 import errno
@@ -11,17 +11,20 @@ from raylight.errors import ConfigError
 
 
 @contextlib.contextmanager
-def appearing_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
-    """A temporary file beside ``path``, which takes its name when the context ends without an error.
+def atomic_file(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
+    """Makes a temporary file beside ``path``, which replaces it when the context ends without an error.
 
-    A reader or a kill never meets half of it; after an error nothing is left behind. What was there before is replaced.
+    Nobody sees an incomplete file, not even after a kill; after an error, nothing is left behind.
 
     Args:
-        path: the name; its folder must exist.
-        suffix: ending of the temporary name, for writers that look at it.
+        path: the final name; its folder must exist.
+        suffix: of the temporary name, for writers that choose a format by it.
+
+    Yields:
+        The path of the temporary file.
 
     Raises:
-        OSError: the disk is full or the folder can't be written.
+        OSError: the disk is full or the folder can't be written; the error has the final name.
     """
     temporary = None
     try:
@@ -30,11 +33,11 @@ def appearing_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         temporary.chmod(0o644)
-        sync(temporary)  # else a power failure may leave zeros under the name
+        sync(temporary)  # otherwise a power failure may leave zeros under the name
         temporary.replace(path)
     except OSError as error:
         if error.filename is None or Path(os.fsdecode(error.filename)).parent == path.parent:
-            error.filename, error.filename2 = os.fspath(path), None  # the name that the user knows
+            error.filename, error.filename2 = os.fspath(path), None
         raise
     finally:
         if temporary is not None:
@@ -42,7 +45,11 @@ def appearing_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
-    """Write or replace a file, which appears whole or not at all.
+    """Writes or replaces a file atomically.
+
+    Args:
+        path: of the file; its folder must exist.
+        content: of the file.
 
     Returns:
         ``path``.
@@ -50,19 +57,19 @@ def write_atomically(path: Path, content: bytes) -> Path:
     Raises:
         OSError: the disk is full or the folder can't be written; nothing is left behind.
     """
-    with appearing_whole(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(content)
     return path
 
 
 def check_output(option: str, path: Path, *, is_folder: bool, remedy: str = "name another place") -> None:
-    """Whether an output can be written, asked before the work whose result it is to hold; nothing is made yet.
+    """Checks that an output can be written, before the work for it begins; nothing is created.
 
     Args:
-        option: that names it, for the message.
+        option: the option that names the output, for messages.
         path: a file or folder, which needn't exist.
-        is_folder: which of both it is to be.
-        remedy: where it can't be written.
+        is_folder: whether it is a folder.
+        remedy: what to do if it can't be written.
 
     Raises:
         ConfigError: it can't be written.
@@ -74,23 +81,23 @@ def check_output(option: str, path: Path, *, is_folder: bool, remedy: str = "nam
     if path.exists() and not (path.is_dir() or path.is_file()):
         raise ConfigError([f"{option}: {path} is a device or a pipe, which would be replaced; name a file"])
     folder = path if is_folder else path.parent
-    nearest = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
-    if not nearest.is_dir():
-        raise ConfigError([f"{option}: {path} can't be made, because {nearest} isn't a folder; {remedy}"])
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise ConfigError([f"{option}: {path} can't be written, because {nearest} is read-only here; {remedy}"])
+    existing = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
+    if not existing.is_dir():
+        raise ConfigError([f"{option}: {path} can't be made, because {existing} isn't a folder; {remedy}"])
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError([f"{option}: {path} can't be written, because {existing} is read-only here; {remedy}"])
 
 
 def sync_all() -> None:
-    """Makes all that was written survive a power failure, where the system can: for more files than are synced one by one."""
+    """Makes everything written so far survive a power failure, where the system can; faster than syncing many files."""
     if hasattr(os, "sync"):
         os.sync()
 
 
 def sync(path: Path) -> None:
-    """Makes a file's content, or a folder's list of names, survive a power failure.
+    """Makes the content of a file, or the names in a folder, survive a power failure.
 
-    Windows syncs no folders, and files only where they are open for writing.
+    Windows can't sync folders, and files only if they are open for writing.
     """
     if os.name == "nt" and path.is_dir():
         return
@@ -98,7 +105,7 @@ def sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync no folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems can't sync folders
             raise
     finally:
         os.close(descriptor)

@@ -1,7 +1,7 @@
 """Locking a run folder: a lock on its log, which the kernel releases however the process ends.
 
-A process number can be reused, a clock can be set, a container gets a new host name each time: none of them tells
-whether a run still goes on. A lock does, also for another machine that sees the folder.
+A process ID can be reused, a clock can be set, a container gets a new host name each time: none of them tells whether a run is
+still going on. A lock does, also to another machine that sees the folder.
 """
 
 import contextlib
@@ -13,25 +13,28 @@ from pathlib import Path
 
 from raylight.errors import RunError
 
-if sys.platform != "win32":  # there nobody can tell, and the caller looks at the process
+if sys.platform != "win32":  # where there is no flock, and the caller looks for the process instead
     import fcntl
 
 LOG_FILE = "train.log"
 
-_PATIENCE = 1.0
+_WAIT = 1.0
 """Seconds to wait for a process that only checks whether the folder is locked."""
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Locks a run folder for as long as this context, or this process, lasts.
+    """Locks a run folder until this context, or this process, ends.
+
+    Args:
+        folder: of the run.
 
     Raises:
         RunError: another process has locked it.
     """
     descriptor = os.open(folder / LOG_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _WAIT
         while _take(descriptor, shared=False) is False:
             if time.monotonic() > deadline:
                 raise RunError(f"{folder} is still being trained by another process; wait for it, or stop it first.")

@@ -1,8 +1,8 @@
-"""Images that a source keeps, named like files: rows of a table, members of an archive, whatever a user's class reads.
+"""Paths of the images in a source: rows of a table, members of an archive, or whatever a user's class reads.
 
-A source is any object with ``entries()`` and ``read(key)`` (``raylight.data.packed.protocol``). It is named by the
-``_target_`` node that builds it, so that a path of text is all that another process needs: it builds the source again, once, if
-it trusts the package as this one does.
+A source is any object with ``entries()`` and ``read(key)`` (``raylight.data.packed.protocol``). A path contains the
+``_target_`` node that builds the source, so its text is all that another process needs: it builds the source itself, once, if
+it trusts the package, too.
 """
 
 import functools
@@ -21,13 +21,13 @@ from raylight.errors import DataError, first_line
 SCHEME = "source://"
 
 NO_TIME = -1
-"""Time of a file whose place keeps none: it never counts as unchanged."""
+"""Modification time of a file that has none: it never counts as unchanged."""
 NO_SIZE = -2
-"""Size of an image that its source doesn't tell: the time alone says whether it is unchanged."""
+"""Size of an image whose source doesn't know it: only the modification time tells whether it is unchanged."""
 
 
 class FileStatus(NamedTuple):
-    """What ``Path.stat`` tells, as far as it is used: kind, size in bytes, time of the last change in nanoseconds."""
+    """The part of the result of ``Path.stat`` that is used: mode, size in bytes, modification time in nanoseconds."""
 
     st_mode: int
     st_size: int
@@ -39,8 +39,8 @@ class SourcePath:
     """An image of a source, or the source itself, with the part of the interface of ``pathlib.Path`` that data sets need.
 
     Attributes:
-        node: the source's ``_target_`` node, as JSON.
-        key: of the image; nothing for the source.
+        node: the ``_target_`` node of the source, as JSON.
+        key: of the image; empty for the source itself.
     """
 
     node: str
@@ -53,7 +53,7 @@ class SourcePath:
 
     @classmethod
     def parse(cls, text: str) -> "SourcePath":
-        """A path from what ``str`` made of it."""
+        """The path that ``str`` has turned into text."""
         node, _, key = text.removeprefix(SCHEME).partition("/")
         return cls(urllib.parse.unquote(node), urllib.parse.unquote(key))
 
@@ -69,7 +69,10 @@ class SourcePath:
         return self.key.rpartition("/")[2]
 
     def source(self) -> Any:
-        """The source, built on first use in this process.
+        """Builds the source, on first use in this process.
+
+        Returns:
+            The object with ``entries()`` and ``read(key)``.
 
         Raises:
             DataError: its package isn't trusted, or it can't be built.
@@ -77,43 +80,49 @@ class SourcePath:
         return _built(self.node)
 
     def remember(self, table: Any) -> None:
-        """Take sizes and times from a table of the source that has been read, instead of reading it again.
+        """Takes sizes and times from a table of the source, so that it needn't be read again.
 
         Args:
-            table: of ``entries()``, with a column ``key``.
+            table: the result of ``entries()``.
         """
         _LISTED.pop(self.node, None)
-        while len(_LISTED) >= LISTED:
+        while len(_LISTED) >= MAX_LISTED:
             del _LISTED[next(iter(_LISTED))]
         _LISTED[self.node] = _statuses(table)
 
     def stat(self) -> FileStatus:
-        """Kind, size and time.
+        """Asks for mode, size and modification time.
+
+        Returns:
+            What the table of the source says.
 
         Raises:
             FileNotFoundError: the source has no such image.
         """
         if not self.key:
             return FileStatus(stat.S_IFDIR, 0, NO_TIME)
-        found = _listed(self.node).get(self.key)
-        if found is None:
+        status = _listed(self.node).get(self.key)
+        if status is None:
             raise FileNotFoundError(2, "No such image", self.key)
-        return found
+        return status
 
     def is_dir(self) -> bool:
         """Whether this is the source, not an image of it."""
         return not self.key
 
     def is_file(self) -> bool:
-        """Whether this is an image."""
+        """Whether this is an image of the source."""
         return bool(self.key) and self.exists()
 
     def exists(self) -> bool:
-        """Whether the source has it."""
+        """Whether this is the source or an image of it."""
         return not self.key or self.key in _listed(self.node)
 
     def read_bytes(self) -> bytes:
-        """The encoded image.
+        """Reads the encoded image.
+
+        Returns:
+            The content of an image file.
 
         Raises:
             OSError: the source can't read it.
@@ -123,11 +132,11 @@ class SourcePath:
             return bytes(source.read(self.key))
         except OSError:
             raise
-        except Exception as error:  # a user's code may fail in any way; one image that does is quarantined
+        except Exception as error:  # a user's code may fail in any way; then the image is quarantined
             raise OSError(0, f"{type(source).__name__}.read: {type(error).__name__}: {first_line(error)}") from error
 
     def open(self, mode: Literal["rb"]) -> Any:
-        """The encoded image, as a file opened for reading its bytes."""
+        """The encoded image as a binary file."""
         return io.BytesIO(self.read_bytes())
 
     def entries(self, recursive: bool = False) -> dict[str, FileStatus]:
@@ -143,15 +152,17 @@ def _built(node: str) -> Any:
         package = target.split(".")[0]
         raise DataError(
             f"The images come from a source of the package {package!r} ({target}), whose code would have to be run; if you "
-            f"trust it, say so with {ALLOWING}={package}"
+            f"trust it, set {ALLOWING}={package}"
         )
     module, _, name = target.rpartition(".")
     try:
         kind = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise DataError(f"The images come from {target}, which isn't here: {first_line(error)}") from error
+        raise DataError(f"The images come from {target}, which can't be imported: {first_line(error)}") from error
     if not is_source(kind):
-        raise DataError(f"data.source: {target} is no source: a class with the methods entries() and read(key)")
+        raise DataError(
+            f"data.source: {target} isn't a source: expected a class with the methods entries() and read(key)"
+        )
     arguments = {key: value for key, value in settings.items() if not key.startswith("_")}
     try:
         return kind(**arguments)
@@ -161,8 +172,8 @@ def _built(node: str) -> Any:
         raise DataError(f"data.source: {target}: {type(error).__name__}: {first_line(error)}") from error
 
 
-LISTED = 4
-"""Sources whose lists of images a process keeps."""
+MAX_LISTED = 4
+"""Number of sources whose lists of images a process keeps."""
 _LISTED: dict[str, dict[str, FileStatus]] = {}
 
 
@@ -173,7 +184,7 @@ def _listed(node: str) -> dict[str, FileStatus]:
 
 
 def _statuses(table: Any) -> dict[str, FileStatus]:
-    """Size and time of each image, where the source's table has the columns ``bytes`` and ``modified``."""
+    """Size and modification time of each image, if the table has the columns ``bytes`` and ``modified``."""
     columns = [
         table.column(name).to_pylist() if name in table.column_names else [default] * table.num_rows
         for name, default in (("bytes", NO_SIZE), ("modified", NO_TIME))

@@ -1,8 +1,8 @@
 """Remote files: ``s3://``, ``gs://``, ``hdfs://``, ``file://`` and other URIs for which pyarrow has a filesystem.
 
-Covers listing, sizes and times, and reading. Settings and credentials are pyarrow's: the environment (``AWS_REGION``,
-``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ...) or the URI's query (``s3://bucket/photos?region=eu-west-1``). Nothing is
-written there. See https://arrow.apache.org/docs/python/filesystems.html.
+They are listed and read, never written. pyarrow takes settings and credentials from the environment (``AWS_REGION``,
+``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ...) or the query of the URI (``s3://bucket/photos?region=eu-west-1``).
+See https://arrow.apache.org/docs/python/filesystems.html.
 """
 
 import functools
@@ -22,9 +22,9 @@ class RemotePath:
     """A remote file or folder, with the part of the interface of ``pathlib.Path`` that data sets need.
 
     Attributes:
-        start: scheme and host (or bucket): ``s3://bucket``.
-        path: below it, without a ``/`` at either end; not quoted.
-        query: with its ``?``, or nothing.
+        start: scheme and host (or bucket), such as ``s3://bucket``.
+        path: below that, without a ``/`` at either end; not quoted.
+        query: with its ``?``, or empty.
     """
 
     start: str
@@ -44,10 +44,13 @@ class RemotePath:
         return self.path.rpartition("/")[2]
 
     def stat(self) -> FileStatus:
-        """Kind, size and time.
+        """Asks for mode, size and modification time.
+
+        Returns:
+            What the filesystem says.
 
         Raises:
-            OSError: there is no such file, or the filesystem can't be asked.
+            OSError: there is no such file, or the filesystem doesn't answer.
         """
         filesystem, name = self._opened()
         return self._status(filesystem.get_file_info(name))
@@ -69,7 +72,10 @@ class RemotePath:
         return True
 
     def read_bytes(self) -> bytes:
-        """The content of the file.
+        """Reads the file.
+
+        Returns:
+            Its content.
 
         Raises:
             OSError: it can't be read.
@@ -78,7 +84,13 @@ class RemotePath:
             return bytes(file.read())
 
     def open(self, mode: Literal["rb"]) -> Any:
-        """The file, opened for reading its bytes.
+        """Opens the file for reading.
+
+        Args:
+            mode: binary only.
+
+        Returns:
+            A file of pyarrow.
 
         Raises:
             OSError: it can't be opened.
@@ -87,7 +99,13 @@ class RemotePath:
         return filesystem.open_input_file(name)
 
     def entries(self, recursive: bool = False) -> dict[str, FileStatus]:
-        """What a folder holds, by path relative to it.
+        """Lists a folder.
+
+        Args:
+            recursive: whether to list the folders in it, too.
+
+        Returns:
+            The status of each file and folder, by its path relative to this one.
 
         Raises:
             OSError: it can't be listed.
@@ -112,14 +130,20 @@ class RemotePath:
 
 
 AnyPath = Path | RemotePath | SourcePath
-"""A file or folder, here or elsewhere, or what stands for one in a source."""
+"""A local or remote file or folder, or an image of a source."""
 
 
 def to_path(text: str | Path) -> AnyPath:
-    """A path or URI as a path object.
+    """Converts a path or URI to a path object.
+
+    Args:
+        text: a local path, a URI, or the text of a ``SourcePath``.
+
+    Returns:
+        The object of the fitting type.
 
     Raises:
-        DataError: pyarrow has no filesystem for the URI, or not with these settings.
+        DataError: pyarrow has no filesystem for the URI, or can't open it with these settings.
     """
     if not is_uri(str(text)):
         return Path(text)
@@ -134,7 +158,7 @@ def to_path(text: str | Path) -> AnyPath:
 
 @functools.cache
 def _filesystem(start: str, query: str) -> tuple[Any, str]:
-    """A URI's filesystem, and what it wants before a path: the bucket, or ``/``."""
+    """The filesystem of a URI, and the prefix of paths in it: the bucket, or ``/``."""
     import pyarrow as pa
     from pyarrow.fs import FileSystem
 

@@ -1,7 +1,7 @@
 """Private temporary folders that are removed with their process, also after a kill.
 
-Creating one first removes those of the same kind that killed processes left: only this user's, and only if no process locks
-them; the kernel releases the lock however the owner ends.
+Before one is created, those of the same kind that killed processes left are removed: only this user's, and only if no process
+has locked them; the kernel releases the lock however the owner ends.
 """
 
 import contextlib
@@ -19,34 +19,38 @@ from filelock import FileLock, Timeout
 
 _IN_USE: Final = "in-use.lock"
 _LONGEST_PARENT: Final = 30
-"""Characters of the temporary folder: sockets below it must stay under the kernel's 107, macOS's 103."""
+"""Maximum length of the parent's path: paths of sockets below it may have 107 characters on Linux, 103 on macOS."""
 
 
 @contextlib.contextmanager
-def scratch_folder(kind: str, settled: float) -> Iterator[Path]:
-    """A folder that only this user can read, for as long as this context lasts.
+def scratch_folder(kind: str, min_age: float) -> Iterator[Path]:
+    """Creates a folder that only this user can read, until this context ends.
 
     Args:
         kind: what it is for, as in ``/tmp/raylight-KIND-a1b2c3d4``.
-        settled: seconds for which an owner's child processes may outlive it; more recently changed folders are kept.
+        min_age: seconds since the last change after which an unlocked folder is removed; as long as the child processes of a
+            killed owner may outlive it.
+
+    Yields:
+        Its path.
     """
-    chosen = tempfile.gettempdir()
-    parent = Path(chosen if len(chosen) <= _LONGEST_PARENT else "/tmp")  # noqa: S108 - mkdtemp below it is private
+    default = tempfile.gettempdir()
+    parent = Path(default if len(default) <= _LONGEST_PARENT else "/tmp")  # noqa: S108 - mkdtemp below it is private
     prefix = f"raylight-{kind}-"
     for old in parent.glob(f"{prefix}*"):
-        with contextlib.suppress(OSError, Timeout):  # another user's, or of somebody alive
-            _remove_if_abandoned(old, settled)
+        with contextlib.suppress(OSError, Timeout):  # of another user, or in use
+            _remove_if_abandoned(old, min_age)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
-        with FileLock(folder / _IN_USE, thread_local=False):  # another thread may end it
+        with FileLock(folder / _IN_USE, thread_local=False):  # another thread may release it
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_if_abandoned(folder: Path, settled: float) -> None:
-    about = folder.lstat()
-    ours = stat.S_ISDIR(about.st_mode) and (sys.platform == "win32" or about.st_uid == os.getuid())
-    if ours and time.time() - about.st_mtime > settled:
+def _remove_if_abandoned(folder: Path, min_age: float) -> None:
+    status = folder.lstat()
+    own = stat.S_ISDIR(status.st_mode) and (sys.platform == "win32" or status.st_uid == os.getuid())
+    if own and time.time() - status.st_mtime > min_age:
         with FileLock(folder / _IN_USE, timeout=0):
             shutil.rmtree(folder, ignore_errors=True)

@@ -8,10 +8,16 @@ from typing import IO
 
 
 def csv_rows(file: IO[str]) -> Callable[[Iterable[object]], None]:
-    """A function that writes a row of cells into a file.
+    """Makes a function that writes a row of cells into a file.
 
-    Before Python 3.13 the standard writer leaves a carriage return bare, and readers end the row there; a row with one is
-    quoted throughout.
+    Before Python 3.13, the standard writer doesn't quote a carriage return, so readers end the row there; here, all cells of
+    such a row are quoted.
+
+    Args:
+        file: open for writing.
+
+    Returns:
+        The function.
     """
     plain = csv.writer(file, lineterminator="\n")
     quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
@@ -25,14 +31,18 @@ def csv_rows(file: IO[str]) -> Callable[[Iterable[object]], None]:
 
 
 def csv_text(rows: Sequence[Mapping[str, object]], names: Sequence[str] = ()) -> str:
-    r"""Rows as a table: a column per key, in the order of their first mention; None and NaN are empty.
+    r"""Formats rows as CSV, with a column per key, in the order in which they first occur.
 
     Args:
-        rows: by the names of the columns.
+        rows: cells by the name of the column; ``None`` and NaN become empty.
         names: columns that the table has in any case, before all others.
 
-    >>> csv_text([{"a": 1, "b": None}, {"a": math.nan, "c": "x,y"}])
-    'a,b,c\n1,,\n,,"x,y"\n'
+    Returns:
+        The table with a header; empty if there are no columns.
+
+    Example:
+        >>> csv_text([{"a": 1, "b": None}, {"a": math.nan, "c": "x,y"}])
+        'a,b,c\n1,,\n,,"x,y"\n'
     """
     columns = list(dict.fromkeys([*names, *(name for row in rows for name in row)]))
     if not columns:
