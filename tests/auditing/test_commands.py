@@ -15,7 +15,7 @@ def test_a_clean_folder_exits_with_0(raylight: Command, tmp_path: Path) -> None:
     done = raylight("audit", clean(tmp_path / "pets"), "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert "Audit of 24 images: nothing found." in done.stdout
-    assert "pets: nothing to worry about" in (tmp_path / "out/audit.html").read_text()
+    assert "pets: nothing found" in (tmp_path / "out/audit.html").read_text()
     assert json.loads((tmp_path / "out/audit.json").read_text())["clean"] is True
 
 
@@ -26,7 +26,7 @@ def test_findings_exit_with_1_and_settings_of_the_data_count(raylight: Command, 
     assert raylight("audit", root).exit_code == 0
     done = raylight("audit", "data=folder", f"data.root={root}", r"data.group_pattern='^(p\d+)-'")
     assert done.exit_code == 1, done.output
-    assert "  problem: 1 patient (or object) stands in more than one of train and test." in done.stdout
+    assert "  problem: 1 patient (or object) is in more than one of train and test." in done.stdout
 
 
 def test_too_many_bad_files_exit_with_2_after_the_page_is_written(raylight: Command, tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_too_many_bad_files_exit_with_2_after_the_page_is_written(raylight: Comm
     done = raylight("audit", root, "--out", tmp_path / "out")
     assert done.exit_code == 2
     assert "4 of 28 files" in done.stderr
-    assert "warning: 4 files with nothing inside" in done.stdout
+    assert "warning: 4 files of 0 bytes" in done.stdout
     assert (tmp_path / "out/audit.html").is_file()
 
 

@@ -42,7 +42,7 @@ def test_clean_drawings_raise_no_alarm(seed: int, tmp_path: Path) -> None:
         broken.unlink()
     audit = audited(tmp_path / "demo", tmp_path / "c")
     assert audit.findings == ()
-    assert audit.give_away is not None
+    assert audit.metadata_baseline is not None
 
 
 def test_an_audit_is_remembered_by_content_and_forgotten_with_it(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_every_kind_of_bad_file_has_its_name(tmp_path: Path) -> None:
         "blank": (("train/cat/grey.png",),),
         "ignored": (("train/cat/Thumbs.db",),),
     }
-    assert ".jpg holding PNG" in findings["wrong_extension"].sentence
+    assert ".jpg with PNG" in findings["wrong_extension"].sentence
     assert {kind for kind, finding in findings.items() if finding.severity == "note"} == {"ignored"}
 
 

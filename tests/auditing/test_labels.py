@@ -48,5 +48,5 @@ def test_what_cannot_judge_is_refused(tmp_path: Path) -> None:
     ordinary = [run_folder(tmp_path / f"{i}", tmp_path / "data", {i}, overrides=(f"seed={i}",)) for i in (1, 2)]
     with pytest.raises(IncomparableError, match=r"data.folds=5 data.fold=0,1,2,3,4"):
         labels_of_sweep(ordinary)
-    with pytest.raises(DataError, match="5 to 5 usable images a class"):
+    with pytest.raises(DataError, match="5 to 5 usable images per class"):
         labels_of_data(index_of(pictures(tmp_path / "d", each=5), tmp_path / "c"), "few")

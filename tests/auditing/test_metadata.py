@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raylight.auditing.metadata import read_makers, side_facts
+from raylight.auditing.metadata import file_metadata, read_makers
 from tests.auditing.test_files import index_of
 
 
@@ -27,7 +27,7 @@ def photos(tmp_path: Path) -> Path:
 
 def test_facts_are_those_of_the_files(photos: Path, tmp_path: Path) -> None:
     index = index_of(photos, tmp_path).usable()
-    facts = side_facts(index, read_makers(photos, list(index.column("path")), 2))
+    facts = file_metadata(index, read_makers(photos, list(index.column("path")), 2))
     table = dict(zip(facts.names, facts.values.T, strict=True))
     size = np.array([(photos / path).stat().st_size for path in ("cat/a.jpg", "cat/b.png", "dog/c.jpg")])
     pixels = np.array([90 * 60, 80 * 40, 64 * 64])
@@ -48,7 +48,7 @@ def test_facts_are_those_of_the_files(photos: Path, tmp_path: Path) -> None:
         "colour mode": ["RGB", "L", "RGB"],
         "camera": ["Acme", "", ""],
     }
-    assert [name for name, shown in zip(facts.names, facts.shown, strict=True) if shown] == ["brightness", "contrast"]
+    assert [name for name, shown in zip(facts.names, facts.from_pixels, strict=True) if shown] == ["brightness", "contrast"]
 
 
 def test_damaged_notes_name_no_camera(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from raylight.auditing.dataset import audit_index
-from raylight.auditing.metadata import SideFacts
-from raylight.auditing.metadata_baseline import folds_of, give_away, give_away_finding, percent
+from raylight.auditing.metadata import FileMetadata
+from raylight.auditing.metadata_baseline import baseline_finding, folds_of, metadata_baseline, percent
 from raylight.config.schema import DataConfig
 from raylight.data.index import build_index
 from raylight.data.sources.source import find_images
@@ -19,10 +19,10 @@ def test_brightness_that_gives_the_class_away_is_found(tmp_path: Path) -> None:
     audit = audited(pictures(tmp_path / "d", brighter=70), tmp_path / "c")
     (finding,) = audit.findings
     assert (finding.kind, finding.severity) == ("give_away", "problem")
-    assert audit.give_away is not None
-    assert audit.give_away.single[0].name == "brightness"
-    assert audit.give_away.together.low > 0.85
-    assert audit.give_away.file_alone.low < 0.6  # it is the light, not the file
+    assert audit.metadata_baseline is not None
+    assert audit.metadata_baseline.single[0].name == "brightness"
+    assert audit.metadata_baseline.together.low > 0.85
+    assert audit.metadata_baseline.file_alone.low < 0.6  # it is the light, not the file
     assert "without looking at the picture" in finding.sentence
     assert "chance gives 50 %" in finding.sentence
 
@@ -31,10 +31,10 @@ def test_a_format_for_each_class_is_found(tmp_path: Path) -> None:
     audit = audited(pictures(tmp_path / "d", suffixes=("jpg", "png")), tmp_path / "c")
     (finding,) = audit.findings
     assert finding.severity == "problem"
-    assert audit.give_away is not None
-    assert audit.give_away.together.balanced_accuracy == 1
-    assert audit.give_away.file_alone.balanced_accuracy == 1
-    formats = next(one for one in audit.give_away.single if one.name == "file format")
+    assert audit.metadata_baseline is not None
+    assert audit.metadata_baseline.together.balanced_accuracy == 1
+    assert audit.metadata_baseline.file_alone.balanced_accuracy == 1
+    formats = next(one for one in audit.metadata_baseline.single if one.name == "file format")
     assert formats.typical == ("JPEG 100 %", "PNG 100 %")
 
 
@@ -47,9 +47,9 @@ def test_the_camera_in_the_exif_notes_is_found(tmp_path: Path) -> None:
             with Image.open(path) as picture:
                 picture.save(path, exif=exif, quality=90)
     audit = audited(root, tmp_path / "c")
-    assert audit.give_away is not None
-    assert audit.give_away.single[0].name == "camera"
-    assert audit.give_away.single[0].typical == ("Acme 100 %", "Bolt 100 %")
+    assert audit.metadata_baseline is not None
+    assert audit.metadata_baseline.single[0].name == "camera"
+    assert audit.metadata_baseline.single[0].typical == ("Acme 100 %", "Bolt 100 %")
 
 
 def test_what_gives_a_rare_class_away_is_found_at_5_percent_prevalence(tmp_path: Path) -> None:
@@ -58,16 +58,16 @@ def test_what_gives_a_rare_class_away_is_found_at_5_percent_prevalence(tmp_path:
     targets = np.repeat([0, 1], [380, 20])
     telling = np.where(targets == 1, 9.0, rng.uniform(0, 8, len(targets)))
     for values, expected in ((telling, 1.0), (rng.uniform(0, 8, len(targets)), 0.5)):
-        facts = SideFacts(("file size",), values[:, None], ((),), (False,))
-        found = give_away(facts, targets, np.arange(len(targets)), ("well", "sick"))
+        facts = FileMetadata(("file size",), values[:, None], ((),), (False,))
+        found = metadata_baseline(facts, targets, np.arange(len(targets)), ("well", "sick"))
         assert found is not None
         assert found.chance == 0.5
         assert found.together.balanced_accuracy == pytest.approx(expected, abs=0.13)
-        finding = give_away_finding(found)
+        finding = baseline_finding(found)
         assert (finding.severity if finding else None) == ("problem" if expected == 1 else None)
 
 
-def test_a_patient_recognised_by_the_light_is_no_give_away(tmp_path: Path) -> None:
+def test_a_patient_recognised_by_the_light_does_not_predict_the_label(tmp_path: Path) -> None:
     """Ten films each of three patients a class: nothing is known of a fourth one, however alike a patient's films are."""
     rng = np.random.default_rng(3)
     root = tmp_path / "d"

@@ -45,4 +45,4 @@ def test_a_run_that_cannot_be_written_is_audited_elsewhere(tmp_path: Path) -> No
         "audit_run(Path(sys.argv[1]), None)"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], capture_output=True, text=True, check=False)
-    assert f"{tmp_path / 'run'} is read-only here; name a folder for what is found: --out FOLDER" in done.stderr
+    assert f"{tmp_path / 'run'} is read-only here; name a folder for the result: --out FOLDER" in done.stderr

@@ -49,7 +49,7 @@ def test_a_run_tells_what_its_result_rests_on(train: Callable[..., CompletedProc
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / last_line(done)
     assert "problem: The label can be predicted without looking at the picture" in done.stdout
-    assert "problem: 1 picture stands in more than one of train" in done.stdout
+    assert "problem: 1 picture is in more than one of train" in done.stdout
     assert "2 test images show a patient or a picture that training has met" in done.stdout
     audit = json.loads((run / "audit.json").read_text())
     kinds = {finding["kind"] for finding in audit["findings"] if finding["severity"] == "problem"}

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 CLEAN, FINDINGS, UNUSABLE = 0, 1, 2
 
 WITHOUT_TRAINING = ("augment=none",)
-"""What a config of data alone leaves out, since checking it would import all of torchvision."""
+"""Settings that a config of data alone leaves out, since checking them would import all of torchvision."""
 
 
 def audit_target(target: str, overrides: Sequence[str], out: Path | None) -> int:
-    """Audit what the user named.
+    """Audit a data set or a run, whichever the user named.
 
     Args:
         target: a folder of images, ``data=NAME``, or a run folder.
@@ -50,11 +50,11 @@ def audit_target(target: str, overrides: Sequence[str], out: Path | None) -> int
 
 
 def audit_data(data: DataConfig, cache_dir: Path, out: Path | None) -> int:
-    """Audit a data set: read what isn't known of it yet, print the findings, write the page.
+    """Audit a data set: index new files, print the findings, write the page.
 
     Args:
         data: which images.
-        cache_dir: where what is known of files is remembered.
+        cache_dir: where indexes and audits are cached.
         out: folder for ``audit.json`` and ``audit.html``; None prints only.
 
     Returns:
@@ -80,8 +80,8 @@ def audit_data(data: DataConfig, cache_dir: Path, out: Path | None) -> int:
             on_progress(done, len(source.files))
 
         index = build_index(source, cache_dir, usable_cpus(), more)
-    if (told := describe_groups(index.column("group"), data)) is not None:
-        sys.stdout.write(f"{told}\n")
+    if (line := describe_groups(index.column("group"), data)) is not None:
+        sys.stdout.write(f"{line}\n")
     audit = audit_index(index, data.name, cache_dir, workers=usable_cpus())
     for line in audit_lines(audit):
         sys.stdout.write(f"{line}\n")
@@ -125,10 +125,10 @@ def audit_labels(target: str, overrides: Sequence[str], out: Path | None) -> int
         out: folder for ``label_errors.csv`` and ``label_errors.html``; None prints only.
 
     Returns:
-        0 where none is suspected, 1 where some are.
+        0 if none is suspect, 1 otherwise.
 
     Raises:
-        RaylightError: there is nothing to judge, or nothing to judge it by.
+        RaylightError: there are no images, too few of a class, or no out-of-fold predictions.
     """
     from raylight.auditing.labels import labels_of_data, labels_of_sweep, report_labels
     from raylight.runs.sweep_dir import run_folders
@@ -148,7 +148,7 @@ def audit_labels(target: str, overrides: Sequence[str], out: Path | None) -> int
 
 
 def settings(target: str, overrides: Sequence[str]) -> RunConfig:
-    """The settings of a run on the data that the user named.
+    """Compose the settings of a run on the data that the user named.
 
     Raises:
         ConfigError: there is no such folder, option or setting; all mistakes are listed.

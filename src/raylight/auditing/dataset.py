@@ -1,6 +1,6 @@
-"""The audit of a data set: all its findings, remembered by content.
+"""The audit of a data set: all its findings, cached by content.
 
-Covers putting the checks together, the memory, and ``audit.json``. Leaves out the checks (``files``,
+Covers putting the checks together, the cache, and ``audit.json``. Leaves out the checks (``files``,
 ``metadata_baseline``) and the page (``page``).
 """
 
@@ -16,27 +16,33 @@ from typing import Any
 
 from raylight.auditing.files import audit_files
 from raylight.auditing.findings import Finding, class_counts
-from raylight.auditing.metadata import read_makers, side_facts
-from raylight.auditing.metadata_baseline import SAMPLE, GiveAway, Guessed, give_away, give_away_finding
+from raylight.auditing.metadata import file_metadata, read_makers
+from raylight.auditing.metadata_baseline import (
+    SAMPLE,
+    BaselineScore,
+    MetadataBaseline,
+    baseline_finding,
+    metadata_baseline,
+)
 from raylight.data.index import Index
 from raylight.data.splits.split import linked_groups
 from raylight.evaluation.bootstrap import sampled_positions
 from raylight.storage.atomic import write_atomically
 
 VERSION = 4
-"""Raised with every change of a check; part of the name under which an audit is remembered."""
+"""Raised with every change of a check; part of the key under which an audit is cached."""
 
 SEVERITIES = ("problem", "warning", "note")
 
-TOLD_AT_ONCE = ("unreadable", "empty", "not_an_image", "damaged", "odd")
-"""Kinds of findings that a run logs by itself, file by file."""
+LOGGED_BY_RUN = ("unreadable", "empty", "not_an_image", "damaged", "odd")
+"""Kinds of findings that a run logs itself, file by file."""
 
 log = logging.getLogger("raylight")
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What is to be known of a data set before anything is trained on it.
+    """The findings of an audit of a data set, before anything is trained on it.
 
     Attributes:
         name: of the data set.
@@ -44,10 +50,10 @@ class Audit:
         files: all of them.
         usable: those that can be decoded.
         counts: usable files by class, then split.
-        findings: the gravest first.
-        give_away: what the label can be guessed from; None where there are too few images to tell.
-        seconds: that it took, without what the index knew already; 0 where it was remembered.
-        cameras: whether the files' headers were searched for the camera, too.
+        findings: the most severe first.
+        metadata_baseline: how well metadata predicts the label; None with too few images.
+        seconds: wall time, without building the index; 0 if the audit was cached.
+        cameras: whether the camera was read from the files' headers.
     """
 
     name: str
@@ -56,7 +62,7 @@ class Audit:
     usable: int
     counts: Mapping[str, Mapping[str, int]]
     findings: tuple[Finding, ...]
-    give_away: GiveAway | None
+    metadata_baseline: MetadataBaseline | None
     seconds: float
     cameras: bool
 
@@ -66,38 +72,40 @@ class Audit:
         return all(finding.severity == "note" for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
-        """What ``audit.json`` holds."""
-        return {"clean": self.clean, **asdict(self)}
+        """The content of ``audit.json``."""
+        fields = asdict(self)
+        fields["give_away"] = fields.pop("metadata_baseline")
+        return {"clean": self.clean, **fields}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Audit":
-        """From what ``as_json`` gave, as JSON keeps it."""
-        fields = {key: value for key, value in values.items() if key != "clean"}
+        """Read what ``as_json`` gave, after a round trip through JSON."""
+        fields = {key: value for key, value in values.items() if key not in ("clean", "give_away")}
         findings = [
             Finding(**{**one, "files": tuple(tuple(part) for part in one["files"])}) for one in values["findings"]
         ]
-        return cls(**{**fields, "findings": tuple(findings), "give_away": _give_away(values["give_away"])})
+        return cls(**{**fields, "findings": tuple(findings), "metadata_baseline": _baseline(values["give_away"])})
 
 
 def audit_index(index: Index, name: str, cache_dir: Path, cameras: bool = True, workers: int = 1) -> Audit:
-    """Audit a data set, or recall what an audit of the same contents found.
+    """Audit a data set, or read the cached audit of the same contents.
 
     Args:
         index: all files, with thumbnails; ``split`` as shipped or as cut.
         name: of the data set.
-        cache_dir: where audits are remembered, in ``audit/``.
-        cameras: read the files' headers for the camera, too: some 10,000 files per second.
+        cache_dir: where audits are cached, in ``audit/``.
+        cameras: read the camera from the files' headers, too: some 10,000 files per second.
         workers: files whose headers are read at a time.
     """
     began = time.perf_counter()
-    place = cache_dir / "audit" / f"{_key(index, cameras)}.json"
+    path = cache_dir / "audit" / f"{_key(index, cameras)}.json"
     try:
-        known = Audit.from_json(json.loads(place.read_text(encoding="utf-8", errors="surrogateescape")))
+        known = Audit.from_json(json.loads(path.read_text(encoding="utf-8", errors="surrogateescape")))
         return replace(known, name=name, root=str(index.root), seconds=0.0)
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("%s is damaged (%s): the data is audited anew.", place, error)
+        log.warning("%s is damaged (%s): the data is audited again.", path, error)
     usable = index.usable()
     found = None
     if len(usable):
@@ -105,9 +113,9 @@ def audit_index(index: Index, name: str, cache_dir: Path, cameras: bool = True, 
         sample = usable.select(chosen)
         makers = read_makers(index.root, list(sample.column("path")), workers) if cameras else None
         linked = linked_groups(usable, True)[chosen]
-        found = give_away(side_facts(sample, makers), sample.targets(), linked, index.class_names)
-    told = give_away_finding(found) if found is not None else None
-    findings = (*audit_files(index), *([told] if told else ()))
+        found = metadata_baseline(file_metadata(sample, makers), sample.targets(), linked, index.class_names)
+    finding = baseline_finding(found) if found is not None else None
+    findings = (*audit_files(index), *([finding] if finding else ()))
     audit = Audit(
         name=name,
         root=str(index.root),
@@ -115,43 +123,43 @@ def audit_index(index: Index, name: str, cache_dir: Path, cameras: bool = True, 
         usable=len(usable),
         counts=class_counts(index),
         findings=tuple(sorted(findings, key=lambda one: SEVERITIES.index(one.severity))),
-        give_away=found,
+        metadata_baseline=found,
         seconds=round(time.perf_counter() - began, 3),
         cameras=cameras,
     )
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(place, to_text(audit.as_json()))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, to_text(audit.as_json()))
     except OSError as error:
-        log.warning("The audit can't be remembered in %s (%s).", place.parent, error.strerror)
+        log.warning("The audit can't be cached in %s (%s).", path.parent, error.strerror)
     return audit
 
 
 def to_text(values: Mapping[str, Any]) -> bytes:
-    """JSON as it is written to files."""
+    """Format JSON as it is written to files."""
     return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")
 
 
 def audit_lines(audit: Audit, brief: bool = False, without: Sequence[str] = ()) -> list[str]:
-    """An audit in a few lines of a terminal.
+    """Summarise an audit in a few lines for the terminal.
 
     Args:
         audit: of the data.
-        brief: what was found, without what to do about it.
-        without: kinds of findings that have been told already.
+        brief: the findings without their remedies.
+        without: kinds of findings to leave out.
     """
-    told = [finding for finding in audit.findings if finding.kind not in without]
-    counts = Counter(finding.severity for finding in told)
+    shown = [finding for finding in audit.findings if finding.kind not in without]
+    counts = Counter(finding.severity for finding in shown)
     total = ", ".join(f"{counts[name]} {name}{'s' * (counts[name] > 1)}" for name in SEVERITIES if counts[name])
-    lines = [f"Audit of {audit.usable:,} images: {total or 'nothing found'}" + (":" if told else ".")]
-    for finding in told:
+    lines = [f"Audit of {audit.usable:,} images: {total or 'nothing found'}" + (":" if shown else ".")]
+    for finding in shown:
         words = finding.sentence.split(". ")[0].rstrip(".") + "." if brief else finding.sentence
         lines.append(f"  {finding.severity}: {words}")
     return lines
 
 
 def _key(index: Index, cameras: bool) -> str:
-    """Names what was audited: each file's name, label, patient, split and content, and the checks' version."""
+    """A hash of what was audited: each file's name, label, patient, split and content, and the checks' version."""
     digest = hashlib.sha256(
         repr((VERSION, cameras, index.class_names, index.ignored)).encode("utf-8", "backslashreplace")
     )
@@ -161,19 +169,19 @@ def _key(index: Index, cameras: bool) -> str:
     return digest.hexdigest()[:24]
 
 
-def _give_away(values: Mapping[str, Any] | None) -> GiveAway | None:
+def _baseline(values: Mapping[str, Any] | None) -> MetadataBaseline | None:
     if values is None:
         return None
 
-    def guessed(one: Mapping[str, Any]) -> Guessed:
-        return Guessed(**{**one, "typical": tuple(one["typical"])})
+    def score(one: Mapping[str, Any]) -> BaselineScore:
+        return BaselineScore(**{**one, "typical": tuple(one["typical"])})
 
-    return GiveAway(
+    return MetadataBaseline(
         **{
             **values,
-            "together": guessed(values["together"]),
-            "file_alone": guessed(values["file_alone"]),
-            "single": tuple(map(guessed, values["single"])),
+            "together": score(values["together"]),
+            "file_alone": score(values["file_alone"]),
+            "single": tuple(map(score, values["single"])),
             "class_names": tuple(values["class_names"]),
         }
     )

@@ -1,8 +1,8 @@
 """The checks of a data set's files that need no statistics, as findings of an audit.
 
 Covers unusable and odd files, copies, label conflicts, patients on both sides of a split, and class balance. All of
-it comes from the index, which has decoded every file once, at full strictness; nothing is decoded again. Leaves out
-what the label can be guessed from (``metadata``, ``metadata_baseline``) and the page (``page``).
+it comes from the index, which has decoded every file once, strictly; nothing is decoded again. Leaves out how well metadata
+predicts the label (``metadata``, ``metadata_baseline``) and the page (``page``).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,19 +18,19 @@ from raylight.data.splits.duplicates import duplicate_groups
 from raylight.data.splits.leakage import PATIENT_PATTERN, patients_in_names
 
 SETS_LISTED = 200
-"""Sets of files that a finding names at most; its ``count`` says how many there are."""
+"""Maximum number of sets of files that a finding lists; ``count`` is the number of all."""
 
 TINY = 32
-"""Pixels. A shorter side below this holds too little to classify and is mostly an icon or a thumbnail."""
+"""Pixels. An image with a shorter side is mostly an icon or a thumbnail."""
 
 HUGE = 50_000_000
-"""Pixels. Beyond any camera's or scanner's; decoding one takes half a second."""
+"""Pixels. More than cameras and scanners make; decoding one takes half a second."""
 
 IMBALANCE = 10
 """How many times larger the largest class may be than the smallest before accuracy alone misleads."""
 
 FEW = 5
-"""Test images of a class below which its recall is hardly known."""
+"""Test images of a class below which its recall is too uncertain."""
 
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -43,7 +43,7 @@ SUFFIXES = {
     "JPEG2000": (".jp2", ".j2k"),
     "AVIF": (".avif",),
 }
-"""Endings that fit each format."""
+"""File extensions of each format."""
 
 _FORMAT_OF = {suffix: name for name, suffixes in SUFFIXES.items() for suffix in suffixes}
 _HANDLING = {
@@ -59,7 +59,7 @@ _HANDLING = {
 
 
 def audit_files(index: Index) -> tuple[Finding, ...]:
-    """Everything that the index shows.
+    """Run all checks on an index.
 
     Args:
         index: all files, with thumbnails; ``split`` as shipped or as cut.
@@ -69,7 +69,7 @@ def audit_files(index: Index) -> tuple[Finding, ...]:
         *_patients(index),
         *_balance(index),
         *_odd_files(index),
-        *_passed_over(index),
+        *_ignored_files(index),
     )
 
 
@@ -92,9 +92,9 @@ def _odd_files(index: Index) -> Iterator[Finding]:
     empty = ~good & ~unread & (size == 0)
     no_image = ~good & ~unread & ~empty & np.array([name is None for name in kind], dtype=bool)
     for name, which, title, words in (
-        ("unreadable", ~good & unread, "Files that can't be read", "not to be opened (rights, links, names)"),
-        ("empty", empty, "Empty files", "with nothing inside"),
-        ("not_an_image", no_image, "Not images", "with the name of an image but of no accepted format"),
+        ("unreadable", ~good & unread, "Files that can't be read", "that can't be opened (permissions, links, names)"),
+        ("empty", empty, "Empty files", "of 0 bytes"),
+        ("not_an_image", no_image, "Not images", "named like an image but of no accepted format"),
         (
             "damaged",
             ~good & ~unread & ~empty & ~no_image,
@@ -103,7 +103,7 @@ def _odd_files(index: Index) -> Iterator[Finding]:
         ),
     ):
         if which.any():
-            sentence = f"{_files(int(which.sum()))} {words}. Left out of training and test; mend or remove."
+            sentence = f"{_files(int(which.sum()))} {words}. Left out of training and test; repair or remove them."
             yield Finding(name, "warning", title, sentence, int(which.sum()), _each(paths[which]))
     yield from _odd_pictures(index, good)
     noted: dict[str, list[str]] = {}
@@ -113,7 +113,7 @@ def _odd_files(index: Index) -> Iterator[Finding]:
         yield Finding("odd", "warning", "Odd files", f"{_files(len(some))}: {words}.", len(some), _each(some))
 
 
-def _passed_over(index: Index) -> Iterator[Finding]:
+def _ignored_files(index: Index) -> Iterator[Finding]:
     for kind in group_ignored(index.ignored, index.class_names):
         severity = (
             "problem" if kind.class_is_empty and kind.likely_images else "warning" if kind.likely_images else "note"
@@ -131,12 +131,12 @@ def _odd_pictures(index: Index, good: Bool[np.ndarray, " file"]) -> Iterator[Fin
     )
     if wrong.any():
         pairs = {(PurePosixPath(p).suffix, kind) for p, kind in zip(paths[wrong], kinds[wrong], strict=True)}
-        found = ", ".join(f"{suffix} holding {kind}" for suffix, kind in sorted(pairs))
+        found = ", ".join(f"{suffix} with {kind}" for suffix, kind in sorted(pairs))
         yield Finding(
             "wrong_extension",
             "warning",
-            "Endings that don't fit",
-            f"{_files(int(wrong.sum()))} of another format than the name says ({found}). Raylight goes by the "
+            "Extensions that don't match the content",
+            f"{_files(int(wrong.sum()))} of another format than their extension ({found}). Raylight goes by the "
             "content; other programs may not.",
             int(wrong.sum()),
             _each(paths[wrong]),
@@ -153,7 +153,7 @@ def _odd_pictures(index: Index, good: Bool[np.ndarray, " file"]) -> Iterator[Fin
     for name, which, title, words in (
         ("tiny", good & (shorter < TINY), "Tiny images", f"with a side shorter than {TINY} pixels"),
         ("huge", good & (area > HUGE), "Huge images", f"of more than {HUGE / 1e6:.0f} megapixels, slow to decode"),
-        ("blank", blank, "Blank pictures", "of one even colour, from which nothing can be learnt"),
+        ("blank", blank, "Blank pictures", "of a single colour, from which nothing can be learnt"),
     ):
         if which.any():
             sentence = f"{_files(int(which.sum()))} {words}. Do they belong here?"
@@ -181,7 +181,7 @@ def _conflicts_and_copies(index: Index) -> Iterator[Finding]:
             "label_conflicts",
             "problem",
             "The same picture under different labels",
-            f"{len(conflicts)} picture{'s' * (len(conflicts) > 1)} stand{'s' * (len(conflicts) == 1)} in more than one "
+            f"{len(conflicts)} picture{'s' * (len(conflicts) > 1)} {'is' if len(conflicts) == 1 else 'are'} in more than one "
             "class. At least one of the labels is wrong; decide which, and remove the others.",
             len(conflicts),
             named(conflicts),
@@ -192,9 +192,9 @@ def _conflicts_and_copies(index: Index) -> Iterator[Finding]:
             "duplicates_across_splits",
             "problem",
             "The same picture on both sides of a split",
-            f"{len(crossing)} picture{'s' * (len(crossing) > 1)} stand{'s' * (len(crossing) == 1)} in more than one of "
-            f"{_splits(splits)}. A network that has learnt such a picture by heart gets it right in the test; metrics "
-            "are given without them, too (test_unshared).",
+            f"{len(crossing)} picture{'s' * (len(crossing) > 1)} {'is' if len(crossing) == 1 else 'are'} in more than one of "
+            f"{_splits(splits)}. A network that has memorised such a picture gets it right in the test; metrics "
+            "without them are reported, too (test_unshared).",
             len(crossing),
             named(crossing),
         )
@@ -202,7 +202,7 @@ def _conflicts_and_copies(index: Index) -> Iterator[Finding]:
     exact = [part for part in within if len({digests[i] for i in part}) == 1]
     near = [part for part in within if part not in exact]
     for name, sets, title, words in (
-        ("duplicates", exact, "Identical files", "the very same bytes"),
+        ("duplicates", exact, "Identical files", "the same bytes"),
         ("near_duplicates", near, "Nearly the same picture", "the same picture, re-encoded, resized or republished"),
     ):
         if sets:
@@ -211,15 +211,15 @@ def _conflicts_and_copies(index: Index) -> Iterator[Finding]:
                 name,
                 "warning",
                 title,
-                f"{files} files are {len(sets)} picture{'s' * (len(sets) > 1)}: {words}. Splits that Raylight cuts keep "
-                "them on one side; they count more than once all the same.",
+                f"{files} files are {len(sets)} picture{'s' * (len(sets) > 1)}: {words}. Splits made by Raylight keep "
+                "them on one side; they still count more than once.",
                 len(sets),
                 named(sets),
             )
 
 
 def _members(numbers: Int64[np.ndarray, " file"]) -> list[list[int]]:
-    """Positions that share a number, where there are several."""
+    """Positions that share a number, in sets of two or more."""
     order = np.argsort(numbers, kind="stable")
     starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
     return sorted(part.tolist() for part in np.split(order, starts[1:]) if len(part) > 1)
@@ -250,35 +250,33 @@ def _patients(index: Index) -> Iterator[Finding]:
         return _sets([[str(paths[i]) for i in part] for part in parts])
 
     crossing = [part for part in several if len({splits[i] for i in part} - {None}) > 1]
-    remedy = "" if known else f" Their names say so; if it is true, set data.group_pattern={PATIENT_PATTERN!r}."
+    remedy = "" if known else f" Their names suggest it; if that is right, set data.group_pattern={PATIENT_PATTERN!r}."
     if crossing:
-        subject = (
-            f"{len(crossing)} patients (or objects) stand" if len(crossing) > 1 else "1 patient (or object) stands"
-        )
+        subject = f"{len(crossing)} patients (or objects) are" if len(crossing) > 1 else "1 patient (or object) is"
         title = "the same patient on both sides of a split"
         yield Finding(
             "groups_across_splits",
             "problem" if known else "warning",
-            title.capitalize() if known else f"Perhaps {title}",
+            title.capitalize() if known else f"Possibly {title}",
             f"{subject} in more than one of {_splits(splits)}. A network can recognise the patient instead of the disease; "
-            f"metrics are given without them, too (test_unshared).{remedy}",
+            f"metrics without them are reported, too (test_unshared).{remedy}",
             len(crossing),
             named(crossing),
         )
     tested = [part for part in ([i for i in part if splits[i] == "test"] for part in several) if len(part) > 1]
     of_test = (
-        f" {sum(map(len, tested))} of the test images are of {len(tested)} of them, and count for less than as many "
-        "independent ones."
+        f" {sum(map(len, tested))} of the test images show {len(tested)} of them, and carry less information than as many "
+        "independent images."
         if tested
         else ""
     )
     yield Finding(
         "series",
         "note" if known else "warning",
-        "Several images of one patient" if known else "Perhaps several images of one patient",
+        "Several images of one patient" if known else "Possibly several images of one patient",
         f"{sum(map(len, several))} images show only {'1 patient' if len(several) == 1 else f'{len(several)} patients'} (or "
         f"objects), up to {max(map(len, several))} images each.{of_test}"
-        + (" Splits that Raylight cuts keep them on one side." if known else remedy),
+        + (" Splits made by Raylight keep them on one side." if known else remedy),
         len(several),
         named(several),
     )
@@ -293,8 +291,8 @@ def _balance(index: Index) -> Iterator[Finding]:
             "imbalance",
             "warning",
             "Classes of very different size",
-            f"{most} has {totals[most]:,} images, {least} {totals[least]:,}. Accuracy says little here: read balanced "
-            "accuracy, and think of loss=balanced.",
+            f"{most} has {totals[most]:,} images, {least} {totals[least]:,}. Accuracy is misleading here: use balanced "
+            "accuracy, and consider loss=balanced.",
         )
     tested = {name: row["test"] for name, row in counts.items() if "test" in row}
     few = [f"{name} ({count})" for name, count in tested.items() if count < FEW]
@@ -303,15 +301,15 @@ def _balance(index: Index) -> Iterator[Finding]:
             "few_test_images",
             "note",
             "Few test images of a class",
-            f"Fewer than {FEW} test images of {', '.join(few[:6])}{', ...' if len(few) > 6 else ''}: what is measured on "
-            "them says next to nothing.",
+            f"Fewer than {FEW} test images of {', '.join(few[:6])}{', ...' if len(few) > 6 else ''}: metrics "
+            "of so few images are very uncertain.",
             len(few),
         )
     yield from _shift_of_balance(counts)
 
 
 def _shift_of_balance(counts: dict[str, dict[str, int]]) -> Iterator[Finding]:
-    """Whether test holds the classes in other proportions than train, beyond chance."""
+    """Test whether train and test have different class proportions, beyond chance (chi-squared)."""
     from scipy.stats import chi2_contingency
 
     table = np.array([[row.get("train", 0), row.get("test", 0)] for row in counts.values()])
@@ -324,7 +322,7 @@ def _shift_of_balance(counts: dict[str, dict[str, int]]) -> Iterator[Finding]:
     yield Finding(
         "balance_shift",
         "warning",
-        "Test has other proportions than train",
+        "Train and test have different class proportions",
         f"{names[widest]} is {shares[widest, 0]:.0%} of train and {shares[widest, 1]:.0%} of test, more than chance would "
-        "explain: the two were drawn differently, and accuracy, precision and probabilities don't carry over.",
+        "explain: they were sampled differently, and accuracy, precision and probabilities don't transfer.",
     )

@@ -1,4 +1,4 @@
-"""What an audit finds, as a value; and how many files each class has."""
+"""The findings of an audit, and the number of files per class."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ class Finding:
 
     Attributes:
         kind: its name for programs, such as ``duplicates_across_splits``.
-        severity: ``problem`` (results can't be trusted), ``warning`` (look at it) or ``note`` (good to know).
-        title: in a few words.
+        severity: ``problem`` (results can't be trusted), ``warning`` (look at it) or ``note`` (for information).
+        title: a heading.
         sentence: what was found, what it means, what to do.
-        count: files or sets of files that it is about.
-        files: these files, those that belong together in one set; at most ``SETS_LISTED`` sets.
+        count: number of files, or sets of files, concerned.
+        files: these files, in sets of those that belong together; at most ``SETS_LISTED`` sets.
     """
 
     kind: str
@@ -28,7 +28,7 @@ class Finding:
 
 
 def class_counts(index: Index) -> dict[str, dict[str, int]]:
-    """Usable files by class, then split; those of no split under ``""``."""
+    """Count usable files by class, then split; those without a split under ``""``."""
     usable = index.usable()
     counts = Counter(zip(usable.column("label"), usable.column("split"), strict=True))
     splits = [name for name in ("train", "val", "test", None) if any(split == name for _, split in counts)]

@@ -1,9 +1,9 @@
 """``raylight labels``: which labels are suspect, by confident learning (cleanlab) on out-of-fold predictions.
 
-Each image is judged by a model that hasn't learnt from it: the networks of a cross-validation (the folds of a sweep),
-a head on a pretrained network's features (``pipeline.probing.labels``), or, where there is no such network, a plain
-model of the 32 x 32 thumbnails, which is good enough where classes differ at a glance, and says so where they don't. Suspects
-are listed with pictures; nothing is changed.
+Each prediction comes from a model that wasn't trained on the image: the networks of a cross-validation (the folds of a sweep),
+a head on a pretrained network's features (``pipeline.probing.labels``), or, without such a network, a logistic regression on
+the 32 x 32 thumbnails, which is good enough where classes differ at a glance; elsewhere a warning follows. Suspects are listed
+with pictures; nothing is changed.
 """
 
 import csv
@@ -30,13 +30,13 @@ from raylight.report.pages import render
 from raylight.storage.atomic import write_atomically
 
 PICTURED = 60
-"""Suspects shown on the page; the table has all."""
+"""Maximum number of suspects on the page; the table has all."""
 
 LARGEST = 20_000
-"""Images that the plain model takes; beyond it, a cross-validation is the better way anyway."""
+"""Maximum number of images for the logistic regression; with more, a cross-validation is better anyway."""
 
 GOOD_ENOUGH = 0.75
-"""Out-of-fold accuracy below which a model's doubts say more about the model than about the labels."""
+"""Out-of-fold accuracy below which suspects are more likely errors of the model."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Suspect:
 
     Attributes:
         path: relative to the data's root.
-        label: that it has.
-        likely: that it should perhaps have.
-        probability: that a model which never saw it gives to the label it has.
+        label: its label.
+        likely: the predicted class.
+        probability: out-of-fold probability of its label.
     """
 
     path: str
@@ -58,15 +58,15 @@ class Suspect:
 
 @dataclass(frozen=True, eq=False)
 class LabelErrors:
-    """What was suspected.
+    """The suspect labels of a data set.
 
     Attributes:
-        name: of the data, or of what judged it.
-        judge: whose out-of-fold predictions these are, in words.
+        name: of the data, or of the data and the model.
+        judge: the model of the out-of-fold predictions, in words.
         n: images.
-        accuracy: of these predictions, against the labels as they are.
-        better: what would judge better, in a sentence.
-        suspects: the least likely labels first.
+        accuracy: of these predictions, against the present labels.
+        better: how to get a better model, in a sentence.
+        suspects: the least probable labels first.
         index: for the pictures.
     """
 
@@ -83,28 +83,28 @@ def report_labels(found: LabelErrors, out: Path | None) -> int:
     """Print the suspects; write ``label_errors.csv`` and ``label_errors.html``.
 
     Args:
-        found: what was suspected.
+        found: the suspects.
         out: folder for the files; None prints only.
 
     Returns:
-        0 where no label is suspected, 1 where some are.
+        0 if no label is suspect, 1 otherwise.
 
     Raises:
         ConfigError: the folder can't be written.
     """
     count = len(found.suspects)
     lines = [
-        f"{count} of {found.n:,} labels are suspect, judged by {found.judge} (right on {percent(found.accuracy)} "
-        "by the labels as they are)" + (":" if count else ".")
+        f"{count} of {found.n:,} labels are suspect, judged by {found.judge} (accuracy {percent(found.accuracy)} "
+        "against the present labels)" + (":" if count else ".")
     ]
     lines += [
-        f"  {one.path}: {one.label}, rather {one.likely} (its label is given {percent(one.probability)})"
+        f"  {one.path}: {one.label}, more likely {one.likely} (probability of its label {percent(one.probability)})"
         for one in found.suspects[:20]
     ]
     if count > 20:
         lines.append(f"  ... and {count - 20} more")
     if found.accuracy < GOOD_ENOUGH:
-        lines.append(f"That is hardly good enough to judge by. {found.better}")
+        lines.append(f"This accuracy is too low to judge labels by. {found.better}")
     if out is not None:
         try:
             lines += [str(path) for path in _write(found, out)]
@@ -115,7 +115,7 @@ def report_labels(found: LabelErrors, out: Path | None) -> int:
 
 
 def labels_of_sweep(folders: Sequence[Path]) -> LabelErrors:
-    """Suspects by the folds of a cross-validation.
+    """Find suspect labels by the folds of a cross-validation.
 
     Args:
         folders: a sweep's folder, or the runs of its folds.
@@ -135,17 +135,17 @@ def labels_of_sweep(folders: Sequence[Path]) -> LabelErrors:
     paths = [whole.paths[key] for key in images.paths]
     return LabelErrors(
         name=f"{whole.facts.config.data.name}, by {recipe.name}",
-        judge="networks that never saw the image",
+        judge="networks that weren't trained on the image",
         n=len(images),
         accuracy=whole.estimates["accuracy"].value,
-        better="Networks that learn more would tell more: longer training, pretrained weights, more images.",
+        better="Train better networks: longer training, pretrained weights, more images.",
         suspects=_suspects(paths, images.labels.astype(np.int64), images.probabilities, images.class_names),
         index=whole.facts.index,
     )
 
 
 def labels_of_data(index: Index, name: str) -> LabelErrors:
-    """Suspects by a plain model of the thumbnails.
+    """Find suspect labels by a logistic regression on the thumbnails.
 
     Args:
         index: with thumbnails.
@@ -165,8 +165,8 @@ def labels_of_data(index: Index, name: str) -> LabelErrors:
     counts = np.bincount(targets, minlength=len(index.class_names))
     if counts.min() < 10 or len(usable) > LARGEST:
         raise DataError(
-            f"{index.root} has {counts.min()} to {counts.max()} usable images a class; a plain model judges from 10 a class "
-            f"to {LARGEST:,} in all. Train a cross-validation instead, and give its folder."
+            f"{index.root} has {counts.min()} to {counts.max()} usable images per class; logistic regression on "
+            f"thumbnails needs 10 per class and at most {LARGEST:,} in all; or train a cross-validation and name its folder."
         )
     features = usable.thumbnails.reshape(len(usable), -1).astype(np.float32) / 255
     folds = folds_of(targets, linked_groups(usable, True))
@@ -184,23 +184,23 @@ def labels_of_data(index: Index, name: str) -> LabelErrors:
         usable,
         probabilities,
         name=name,
-        judge="a plain model of the 32 x 32 thumbnails that never saw the image",
-        better="A pretrained network judges better: bring its weights and say model.weights=FILE. Or train a cross-validation "
-        "(data.folds=5 -m data.fold=0,1,2,3,4) and give its folder.",
+        judge="a logistic regression on 32 x 32 thumbnails that wasn't trained on the image",
+        better="A pretrained network is better: set model.weights=FILE. Or train a cross-validation "
+        "(data.folds=5 -m data.fold=0,1,2,3,4) and name its folder.",
     )
 
 
 def labels_by(
     images: Index, probabilities: Float[np.ndarray, "image class"], *, name: str, judge: str, better: str
 ) -> LabelErrors:
-    """Suspects by given probabilities.
+    """Find suspect labels by given probabilities.
 
     Args:
         images: usable ones.
-        probabilities: of each, by a model that never saw it.
+        probabilities: of each class, by a model that wasn't trained on the image.
         name: of the data.
-        judge: what gave the probabilities, in words.
-        better: what would judge better, in a sentence.
+        judge: the model, in words.
+        better: how to get a better model, in a sentence.
 
     Raises:
         ConfigError: cleanlab isn't installed.
@@ -227,7 +227,7 @@ def _suspects(
         from cleanlab.filter import find_label_issues
     except ImportError as error:
         raise ConfigError(
-            [f"label errors are found with cleanlab, which isn't here: {install_command('labels')}"]
+            [f"label errors are found with cleanlab, which isn't installed: {install_command('labels')}"]
         ) from error
     # One process: a few thousand images take less time than starting another.
     ranked = find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)

@@ -18,31 +18,31 @@ from raylight.data.index import Index
 from raylight.storage.remote import AnyPath
 
 HEADER_BYTES = 262_144
-"""What is read of a file to find its EXIF notes; they stand before the picture."""
+"""Bytes to read of a file for its EXIF data, which precedes the picture."""
 
 MAKER_TAGS = (0x010F, 0x0110, 0x0131)
 """EXIF tags that name the camera or scanner: Make, Model, Software (JEITA CP-3451)."""
 
 
 @dataclass(frozen=True, eq=False)
-class SideFacts:
+class FileMetadata:
     """A table with a row per usable file.
 
     Attributes:
         names: of the columns.
-        values: numbers; of a column of words, the position of the word in ``words``.
-        words: of each column: its words, or none where it holds numbers.
-        shown: whether a column tells of the picture's brightness and contrast, not of the file alone.
+        values: numbers; in a column of words, the position of the word in ``words``.
+        words: of each column; empty for a column of numbers.
+        from_pixels: whether a column is brightness or contrast, computed from the pixels.
     """
 
     names: tuple[str, ...]
-    values: Float[np.ndarray, "file fact"]
+    values: Float[np.ndarray, "file column"]
     words: tuple[tuple[str, ...], ...]
-    shown: tuple[bool, ...]
+    from_pixels: tuple[bool, ...]
 
 
-def side_facts(index: Index, makers: Sequence[str] | None = None) -> SideFacts:
-    """The facts of an index's files.
+def file_metadata(index: Index, makers: Sequence[str] | None = None) -> FileMetadata:
+    """Collect the metadata of an index's files.
 
     Args:
         index: usable files only, with thumbnails.
@@ -71,18 +71,18 @@ def side_facts(index: Index, makers: Sequence[str] | None = None) -> SideFacts:
         names.append(name)
         columns.append(codes.astype(np.float64))
         words.append(tuple(known.tolist()))
-    # Rounded to float32's grain, as trees compare in it.
+    # Rounded to float32, in which trees compare.
     table = np.stack(columns, axis=1).astype(np.float32).astype(np.float64)
-    return SideFacts(tuple(names), table, tuple(words), tuple(name in ("brightness", "contrast") for name in names))
+    return FileMetadata(tuple(names), table, tuple(words), tuple(name in ("brightness", "contrast") for name in names))
 
 
 def read_makers(root: AnyPath, paths: Sequence[str], workers: int) -> tuple[str, ...]:
-    """Camera or scanner of each file, by its EXIF notes; nothing where it has none.
+    """Read the camera or scanner of each file from its EXIF data; empty without any.
 
-    Only the beginnings of files are read: some 10,000 per second.
+    Only the beginnings of files are read: some 10,000 files per second.
     """
     with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
-        warnings.simplefilter("ignore")  # for all threads; what Pillow thinks of a file, decoding has said already
+        warnings.simplefilter("ignore")  # for all threads; decoding has reported Pillow's warnings already
         return tuple(pool.map(lambda path: _maker(root / path), paths))
 
 
@@ -92,12 +92,12 @@ def _maker(path: AnyPath) -> str:
         with path.open("rb") as file:
             head = file.read(HEADER_BYTES)
         with pillow.open(io.BytesIO(head), formats=("JPEG", *FORMATS)) as picture:
-            notes = picture.info.get("exif")
-        if not notes:
+            block = picture.info.get("exif")
+        if not block:
             return ""
         exif = pillow.Exif()
-        exif.load(notes)
-    except Exception:  # damaged notes, or a format that wants its whole file: no maker is known, as without notes
+        exif.load(block)
+    except Exception:  # damaged EXIF data, or a format that needs the whole file: as without EXIF data
         return ""
     parts = [str(exif.get(tag, "")).strip("\0 ") for tag in MAKER_TAGS]
     return " ".join(dict.fromkeys(part for part in parts if part))

@@ -1,6 +1,6 @@
 """``audit.html`` and ``audit.json``: an audit for people and for programs.
 
-Leaves out the checks and what they mean (``dataset``); the looks are in ``templates/audit.html``.
+Leaves out the checks and what they mean (``dataset``), and the layout (``templates/audit.html``).
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from raylight.report.pages import render
 from raylight.storage.atomic import write_atomically
 
 SETS = 8
-"""Sets of files that the page shows of a finding; ``audit.json`` names more."""
+"""Maximum number of sets of files shown per finding; ``audit.json`` lists more."""
 
 OF_A_SET = 6
-"""Files shown of a set."""
+"""Maximum number of files shown per set."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Shown:
     Attributes:
         path: relative to the root.
         label: its class.
-        split: its split, or nothing.
-        uri: its picture; None where there is none to show.
+        split: its split; empty without one.
+        uri: its picture as a data URI; None without one.
     """
 
     path: str
@@ -40,7 +40,7 @@ class Shown:
 
 
 def write_audit(audit: Audit, index: Index, out: Path) -> dict[str, Path]:
-    """Write ``audit.json`` and ``audit.html`` into a folder, which is made when it isn't there.
+    """Write ``audit.json`` and ``audit.html`` into a folder, which is made if it doesn't exist.
 
     Args:
         audit: what was found.
@@ -61,13 +61,13 @@ def write_audit(audit: Audit, index: Index, out: Path) -> dict[str, Path]:
 
 
 def render_audit(audit: Audit, index: Index) -> str:
-    """The page as text: one file that loads nothing else."""
+    """Render the page: HTML that loads no other file."""
     files = OriginalFiles(index, DecodeSpec(SAMPLE, "stretch"))
     about = {
         path: (label, split or "")
         for path, label, split in zip(index.column("path"), index.column("label"), index.column("split"), strict=True)
     }
-    # What can't be decoded has no picture to show, and what isn't an image is in no index.
+    # Files that can't be decoded have no picture, and files that aren't images aren't in the index.
     drawable = set(index.usable().column("path"))
 
     def shown(path: str) -> Shown:
@@ -87,7 +87,7 @@ def render_audit(audit: Audit, index: Index) -> str:
         severities={name: sum(one.severity == name for one in audit.findings) for name in SEVERITIES},
         findings=[(finding, pictured(finding)) for finding in audit.findings],
         totals=totals,
-        give_away=audit.give_away,
-        sentence=sentence(audit.give_away) if audit.give_away else "",
+        baseline=audit.metadata_baseline,
+        sentence=sentence(audit.metadata_baseline) if audit.metadata_baseline else "",
         percent=percent,
     )

@@ -27,20 +27,20 @@ def audit_run(run: Path, out: Path | None) -> int:
         out: folder for ``shortcuts.json``; None writes into the run's, and rewrites its ``report.html``.
 
     Returns:
-        0 if the network needs the content of the images, 1 if it may do without.
+        0 if the network needs the content of the images, 1 if it may not.
 
     Raises:
         UnusableRunError: the run hasn't finished or has no test images.
-        DataError: its images are gone or have changed.
+        DataError: its images are missing or have changed.
         ConfigError: the run's folder can't be written, and ``out`` isn't given.
     """
     if out is None:
-        check_output("RUN", run, is_folder=True, remedy="name a folder for what is found: --out FOLDER")
+        check_output("RUN", run, is_folder=True, remedy="name a folder for the result: --out FOLDER")
     predictor = Predictor.open(run)
     index = read_index(predictor.run)
-    test, train = (_drawn(index.in_split(split)) for split in ("test", "train"))
+    test, train = (_sample(index.in_split(split)) for split in ("test", "train"))
     if not len(test) or not len(train):
-        raise UnusableRunError(f"{run} has no {'test' if len(train) else 'training'} images to look at.")
+        raise UnusableRunError(f"{run} has no {'test' if len(train) else 'training'} images.")
     pixels = _pixels(predictor, test)
     judged = Predictions(
         paths=list(test.column("path")),
@@ -65,26 +65,26 @@ def audit_run(run: Path, out: Path | None) -> int:
     )
     note = counted(predictor.run, "audit")
     if out is None:
-        place = predictor.run.write_json(FILE, found.as_json())
+        path = predictor.run.write_json(FILE, found.as_json())
         if predictor.config.report.enabled:
             write_report(predictor.run, predictor.network)
     else:
         out.mkdir(parents=True, exist_ok=True)
-        place = RunDir(out).write_json(FILE, found.as_json())
-    for line in (*shortcut_lines(found), note, str(place)):
+        path = RunDir(out).write_json(FILE, found.as_json())
+    for line in (*shortcut_lines(found), note, str(path)):
         sys.stdout.write(f"{line}\n")
     return int(any(check.suspicious for check in found.checks))
 
 
-def _drawn(part: Index) -> Index:
+def _sample(part: Index) -> Index:
     return part.select(sampled_positions(len(part), IMAGES))
 
 
 def _pixels(predictor: Predictor, part: Index) -> UInt8[np.ndarray, "image height width 3"]:
-    """The images as the network gets them.
+    """Decode images as for the network.
 
     Raises:
-        DataError: a file is gone or isn't what it was.
+        DataError: a file is missing or has changed.
     """
     paths, digests = list(part.column("path")), list(part.column("sha256"))
     files, spec = [part.root / path for path in paths], predictor.preprocessing.decode_spec
@@ -93,8 +93,8 @@ def _pixels(predictor: Predictor, part: Index) -> UInt8[np.ndarray, "image heigh
         bad = [(paths[i], why) for i, why in zip(block.positions, block.reasons, strict=True) if why]
         if bad:
             raise DataError(
-                f"The run's images in {part.root} aren't what they were, such as {bad[0][0]}: {bad[0][1]}. An audit of a "
-                "run needs them where they were."
+                f"The run's images in {part.root} are missing or have changed, such as {bad[0][0]}: {bad[0][1]}. An audit of "
+                "a run needs the images that it was trained on."
             )
         found.append(np.array(block.pixels))
     return np.concatenate(found)

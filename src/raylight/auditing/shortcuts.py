@@ -1,7 +1,7 @@
 """Shortcuts: the accuracy of a network on test images without the content that it should rely on.
 
-The network isn't retrained. Its test images are shown to it with a black centre, with only the border left, and at 8 x 8
-pixels. In addition, a plain model that sees only the grey histogram is fitted on the training images. Where these are clearly
+The network isn't retrained. Its test images are shown to it with a black centre, with only the border, and at 8 x 8
+pixels. In addition, a logistic regression on the grey histogram is fitted on the training images. Where these are clearly
 better than chance, the result may rest on something other than the content of the images: a hospital's marks, the border, the
 exposure. Grad-CAM adds which share of the evidence lies in the border. Leaves out where the pixels come from, and the page
 (``report.run_page``).
@@ -25,18 +25,18 @@ from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 
 CENTRE = 0.6
-"""Share of the height and width that is blacked out: 36 % of the picture."""
+"""Share of the height and width that is made black: 36 % of the image."""
 
 BORDER = 0.1
-"""Width of the border that is left, as a share of height and width: 36 % of the picture."""
+"""Width of the border, as a share of height and width: 36 % of the image."""
 
 COARSE = 8
-"""Pixels a side at which hardly more than light and dark is left."""
+"""Pixels per side that leave hardly more than light and dark."""
 
 BINS = 32
-"""Bars of the grey histogram."""
+"""Bins of the grey histogram."""
 
-HEATS = 200
+HEAT_MAPS = 200
 """Maximum number of images for Grad-CAM."""
 
 IMAGES = 1000
@@ -50,7 +50,7 @@ Predict = Callable[[Pixels], Int[np.ndarray, " image"]]
 
 @dataclass(frozen=True)
 class Check:
-    """One number with its interval and what it means.
+    """One measurement with its interval and interpretation.
 
     Attributes:
         name: for programs, such as ``centre_black``.
@@ -60,7 +60,7 @@ class Check:
         high: upper bound.
         n: images.
         suspicious: whether it is clearly better than chance (for Grad-CAM, clearly more than evenly spread).
-        sentence: what that means.
+        sentence: the interpretation.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Check:
 
 @dataclass(frozen=True, eq=False)
 class TrainingImages:
-    """What a network has learnt from, or a draw of it.
+    """A network's training images, or a sample of them.
 
     Attributes:
         pixels: of the images, as decoded.
@@ -92,9 +92,9 @@ class Shortcuts:
 
     Attributes:
         real: its accuracy on the test images as they are.
-        chance: share of the commonest class among the test images.
-        checks: the others.
-        note: why a check is missing, or nothing.
+        chance: share of the most frequent class among the test images.
+        checks: the other measurements.
+        note: why a check is missing; empty if none is.
     """
 
     real: Check
@@ -103,7 +103,7 @@ class Shortcuts:
     note: str
 
     def as_json(self) -> dict[str, Any]:
-        """What ``shortcuts.json`` holds."""
+        """The content of ``shortcuts.json``."""
         return asdict(self)
 
 
@@ -118,10 +118,10 @@ def check_shortcuts(
     """Measure a network on reduced versions of its test images.
 
     Args:
-        predict: the class that it gives each image, by its own threshold.
+        predict: predicts the class of each image, by the network's own threshold.
         test: its test images, as decoded.
-        labelled: their labels, what it gave them, and their groups.
-        train: for the histogram model; a draw will do.
+        labelled: their labels, predictions and groups.
+        train: for the histogram model.
         network: for Grad-CAM; None leaves that out.
         preprocessing: how images reach the network.
     """
@@ -139,11 +139,11 @@ def check_shortcuts(
         check(
             "centre_black", f"the middle {CENTRE * 100:.0f} % of height and width black", predict(_centre_black(test))
         ),
-        check("border_only", f"only the outermost {BORDER * 100:.0f} % on each side left", predict(_border_only(test))),
+        check("border_only", f"only the outermost {BORDER * 100:.0f} % on each side", predict(_border_only(test))),
         check("coarse", f"{COARSE} by {COARSE} pixels", predict(_coarse(test))),
         check(
             "histogram",
-            "nothing but how often each grey occurs (another, plain model)",
+            "grey histogram alone (a logistic regression)",
             _histogram_model(train)(test),
         ),
     ]
@@ -159,34 +159,34 @@ def check_shortcuts(
 
 
 def shortcut_lines(found: Shortcuts) -> list[str]:
-    """The checks as they are read on a terminal."""
+    """Format the checks for the terminal."""
     rows = [
         f"  {check.title:<62} {percent(check.value):>7}   95 % interval {percent(check.low)} to {percent(check.high)}"
         for check in (found.real, *found.checks)
     ]
     sentences = [check.sentence for check in found.checks]
     heading = (
-        f"What the network relies on ({found.real.n} test images, {percent(found.chance)} of the commonest class):"
+        f"What the network relies on ({found.real.n} test images, {percent(found.chance)} of the most frequent class):"
     )
     return [heading, *rows, *sentences, *([found.note] if found.note else [])]
 
 
 _MEANINGS: Mapping[str, tuple[str, str]] = {
     "centre_black": (
-        "With the middle of each image black, {value} are still right: what lies outside it gives the classes away.",
-        "With the middle of each image black, the network isn't clearly better than chance: it doesn't get by without it.",
+        "With the middle of each image black, {value} are still classified correctly: the outside alone predicts the class.",
+        "With the middle of each image black, the network isn't clearly better than chance: it needs the middle.",
     ),
     "border_only": (
-        "From the border alone, {value} are still right: marks, edges or framing tell the classes apart.",
+        "From the border alone, {value} are still classified correctly: marks, edges or framing predict the class.",
         "From the border alone, the network isn't clearly better than chance.",
     ),
     "coarse": (
-        "At 8 by 8 pixels, where no detail is left, {value} are still right: rough light and dark is enough.",
+        "At 8 by 8 pixels, without any detail, {value} are still classified correctly: coarse light and dark is enough.",
         "At 8 by 8 pixels, the network isn't clearly better than chance: it needs detail.",
     ),
     "histogram": (
-        "A plain model that sees only how often each grey occurs gets {value} right: exposure alone tells the classes apart.",
-        "How often each grey occurs doesn't clearly tell the classes apart.",
+        "A logistic regression on the grey histogram classifies {value} correctly: exposure alone predicts the class.",
+        "A logistic regression on the grey histogram isn't clearly better than chance.",
     ),
 }
 
@@ -212,7 +212,7 @@ def _border_only(pixels: Pixels) -> Pixels:
 
 
 def _coarse(pixels: Pixels) -> Pixels:
-    """Averaged to 8 x 8 and blown up again."""
+    """Average to 8 x 8 pixels and scale up again."""
     from PIL import Image
 
     height, width = pixels.shape[1:3]
@@ -244,7 +244,7 @@ def _histogram_model(train: TrainingImages) -> Predict:
 
 
 def _histograms(pixels: Pixels) -> Float[np.ndarray, "image bin"]:
-    """The square root of each grey's share, so that rare greys count, too."""
+    """The square root of each grey level's share, so that rare levels count, too."""
     shares = []
     for one in pixels:
         grey = one.astype(np.float32) @ GREY
@@ -258,7 +258,7 @@ def _heat_in_border(
 ) -> Check:
     import torch
 
-    chosen = sampled_positions(len(test), HEATS)
+    chosen = sampled_positions(len(test), HEAT_MAPS)
     shares = []
     for start in range(0, len(chosen), 16):
         part = chosen[start : start + 16]
@@ -267,7 +267,7 @@ def _heat_in_border(
     known = np.array([share for share in shares if not np.isnan(share)])
     even = 1 - (1 - 2 * BORDER) ** 2
     if not len(known):
-        raise RunError("Grad-CAM found no evidence for the classes that were given, in any image.")
+        raise RunError("Grad-CAM found no evidence for the predicted classes in any image.")
     value, interval = float(known.mean()), _mean_interval(known)
     clearly = bool(interval.low > even)
     words = "more than" if clearly else "less than" if interval.high < even else "about as much as"

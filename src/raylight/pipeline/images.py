@@ -179,11 +179,11 @@ def streaming(config: RunConfig, images: Images) -> AbstractContextManager[None]
 
 def audited(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> None:
     """Audit the data before training, from the index alone, and log the findings."""
-    from raylight.auditing.dataset import TOLD_AT_ONCE, audit_index, audit_lines
+    from raylight.auditing.dataset import LOGGED_BY_RUN, audit_index, audit_lines
 
     audit = audit_index(index, config.data.name, cache_dir, cameras=False)
     run.write_json("audit.json", audit.as_json())
-    for line in audit_lines(audit, brief=True, without=TOLD_AT_ONCE):
+    for line in audit_lines(audit, brief=True, without=LOGGED_BY_RUN):
         log.info("%s", line)
 
 

@@ -45,7 +45,7 @@ def test_without_a_pretrained_network_the_thumbnails_judge_and_say_what_would_be
 ) -> None:
     done = raylight("labels", planted(tmp_path / "d"), "model.weights=null", f"cache_dir={tmp_path}")
     assert done.exit_code == 1, done.output
-    assert "judged by a plain model of the 32 x 32 thumbnails" in done.stdout
+    assert "judged by a logistic regression on 32 x 32 thumbnails" in done.stdout
 
 
 def test_a_run_is_judged_by_its_network_as_it_was_before_training(
