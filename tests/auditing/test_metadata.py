@@ -48,7 +48,10 @@ def test_facts_are_those_of_the_files(photos: Path, tmp_path: Path) -> None:
         "colour mode": ["RGB", "L", "RGB"],
         "camera": ["Acme", "", ""],
     }
-    assert [name for name, shown in zip(facts.names, facts.from_pixels, strict=True) if shown] == ["brightness", "contrast"]
+    assert [name for name, shown in zip(facts.names, facts.from_pixels, strict=True) if shown] == [
+        "brightness",
+        "contrast",
+    ]
 
 
 def test_damaged_notes_name_no_camera(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raylight.comparison.recipes import _opinion
+from raylight.comparison.recipes import _vote
 from raylight.comparison.replicates import IncomparableError
 from raylight.comparison.study import study_of
 from tests.comparison.run_folders import folds, run_folder
@@ -17,8 +17,8 @@ def test_missing_folds_are_told(tmp_path: Path) -> None:
 
 
 def test_where_as_many_runs_say_one_thing_as_another_the_more_probable_one_counts() -> None:
-    said = _opinion([(1, 0, np.array([0.9, 0.1])), (1, 1, np.array([0.4, 0.6]))])
-    assert (said.given, said.right, said.most_are_right) == (0, 0.5, False)
+    said = _vote([(1, 0, np.array([0.9, 0.1])), (1, 1, np.array([0.4, 0.6]))])
+    assert (said.predicted, said.right, said.most_are_right) == (0, 0.5, False)
     assert said.probability == pytest.approx(0.65)
 
 

@@ -24,7 +24,7 @@ def test_a_run_without_a_result_is_refused_by_name_but_left_out_of_a_sweep(
     with pytest.raises(IncomparableError, match="has no result to compare: it is failed"):
         study_of([two[0], failed.path])
     assert len(study_of([tmp_path]).recipes) == 2
-    with pytest.raises(IncomparableError, match="needs two runs, 1 with a result is given"):
+    with pytest.raises(IncomparableError, match="needs two runs with a result; 1 found"):
         study_of([two[0]])
     with pytest.raises(IncomparableError, match="given twice"):
         study_of([two[0], two[0]])
@@ -41,7 +41,7 @@ def test_the_folds_of_one_configuration_are_its_cross_validated_result(tmp_path:
     assert not study.pairs
     page = write_study(study, tmp_path / "out")["comparison.html"].read_text()
     assert "The folds joined" in page
-    assert "Every two of them" not in page
+    assert "<h2>Pairs</h2>" not in page
 
     # What the chosen epoch says of the images that chose it has no part.
     flattering = folds(tmp_path / "flattering", "small", {3, 14})
@@ -52,4 +52,4 @@ def test_the_folds_of_one_configuration_are_its_cross_validated_result(tmp_path:
     assert study_of(flattering).replicates[0].estimates["accuracy"].value == pytest.approx(28 / 30)
 
     some = study_of(folds(tmp_path / "some", "small", set(), (0, 2)))
-    assert any("Of 3 folds 1 isn't there" in note for note in some.notes)
+    assert any("Fold 1 of 3 is missing" in note for note in some.notes)

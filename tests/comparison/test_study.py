@@ -103,7 +103,7 @@ def test_runs_on_other_images_are_compared_unpaired_and_it_is_said(tmp_path: Pat
     done = CliRunner().invoke(app, ["compare", str(one), str(other)])
     assert done.exit_code == 0, done.output
     said = " ".join(done.output.split())
-    assert "have 0 in common), so that they aren't paired and the interval is wider" in said
+    assert "have 0 in common), so they aren't paired and the interval is wider" in said
     assert "data.split_seed=1" in said
     (pair,) = study_of([one, other]).pairs
     standard_error = (0.05 * 0.95 / 39 + 0.25 * 0.75 / 39) ** 0.5

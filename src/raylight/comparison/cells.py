@@ -1,4 +1,4 @@
-"""How tables of recipes are written, on every medium: values, intervals, differences; terminal, Markdown and LaTeX.
+"""Tables of recipes for the terminal, Markdown and LaTeX: values, intervals, differences.
 
 Leaves out which tables there are (``study_text``, ``sweep.files``) and HTML (``report/templates/study_parts.html``).
 """
@@ -22,7 +22,7 @@ SHOWN = ("accuracy", "balanced_accuracy", "f1", "auroc", "ece")
 
 
 def words(metric: Spread) -> str:
-    """A metric: ``0.950 ± 0.012``, or without the deviation of a single run."""
+    """Format a metric: ``0.950 ± 0.012``, for a single run without the standard deviation."""
     if metric.mean is None:
         return "–"
     deviation = "" if metric.deviation is None else f" ± {metric.deviation:.3f}"
@@ -30,7 +30,7 @@ def words(metric: Spread) -> str:
 
 
 def cell(metric: Spread) -> str:
-    """Value and interval, and with two runs what a third would make of it, a line each."""
+    """Format value and interval on a line each; after two runs, also the interval expected with a third."""
     lines = [words(metric)]
     if metric.low is not None and metric.high is not None:
         lines.append(f"{metric.low:.3f} to {metric.high:.3f}")
@@ -40,7 +40,7 @@ def cell(metric: Spread) -> str:
 
 
 def difference_words(difference: Difference) -> str:
-    """A difference with its interval, signed."""
+    """Format a difference with its interval, signed."""
     if math.isnan(difference.value):
         return "–"
     if math.isnan(difference.low):
@@ -53,10 +53,10 @@ class TextTable:
     """A table for the terminal, Markdown and LaTeX.
 
     Attributes:
-        title: what it shows.
+        title: above the table.
         head: of each column; the first one holds names, the others numbers.
         rows: cells, of one line or several.
-        styles: Rich's style of each row; what is bold is so in Markdown, too.
+        styles: Rich's style of each row; bold rows are bold in Markdown, too.
     """
 
     title: str
@@ -97,5 +97,5 @@ class TextTable:
 
 
 def metric_heads() -> list[str]:
-    """The headings of the metrics that are ``SHOWN``; an arrow says that the lower value is the better one."""
+    """Headings of the metrics in ``SHOWN``; an arrow marks those of which lower is better."""
     return [LABELS[name] + " ↓" * (name in LOWER_IS_BETTER) for name in SHOWN]

@@ -35,29 +35,29 @@ OWN_TO_A_RUN = (
     "resume",
     "cache_dir",
 )
-"""Settings that may differ between the runs of one recipe: what repeats it, and what changes no number."""
+"""Settings that may differ between runs of one recipe: seeds and folds, and settings that don't affect the result."""
 
 
 @dataclass(frozen=True)
-class ImageOpinion:
-    """What the runs of a recipe predict for one image, on average.
+class ImageVote:
+    """The predictions of a recipe's runs for one image, combined.
 
     Attributes:
         label: its class.
-        right: share of the runs that give it its class.
-        given: the class that most runs give; of equally many, the more probable one.
-        probability: that they give to that class, on average.
+        right: share of the runs that predict its class.
+        predicted: the class that most runs predict; in a tie, the more probable one.
+        probability: of that class, mean over the runs.
     """
 
     label: int
     right: float
-    given: int
+    predicted: int
     probability: float
 
     @property
     def most_are_right(self) -> bool:
-        """Whether the class that most runs give is the image's."""
-        return self.given == self.label
+        """Whether most runs are right."""
+        return self.predicted == self.label
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Recipe:
     """A configuration and its runs.
 
     Attributes:
-        name: tells it from the others.
+        name: unique among the recipes compared.
         replicates: its runs, or cross-validations, by seed.
     """
 
@@ -74,7 +74,7 @@ class Recipe:
 
     @cached_property
     def metrics(self) -> Mapping[str, Spread]:
-        """Each metric over its runs."""
+        """Each metric over its runs, by name."""
         cells = [as_json(one.estimates) for one in self.replicates]
         found = {name: spread(name, [cell[name] for cell in cells]) for name in METRICS}
         runs = [one.facts.metrics for one in self.replicates if len(one.runs) == 1]  # folds are joined by METRICS alone
@@ -83,11 +83,11 @@ class Recipe:
 
     @property
     def facts(self) -> RunFacts:
-        """Of its first run."""
+        """The facts of its first run."""
         return self.replicates[0].facts
 
     @property
-    def judged(self) -> list[RunPredictions]:
+    def run_predictions(self) -> list[RunPredictions]:
         """The predictions of each run."""
         return [RunPredictions(one.images, one.threshold) for one in self.replicates]
 
@@ -99,30 +99,30 @@ class Recipe:
 
     @property
     def parameters(self) -> int | None:
-        """Of its network."""
+        """Number of parameters of its network."""
         return self.replicates[0].parameters
 
     @cached_property
     def paths(self) -> Mapping[str, str]:
-        """File of each content that a run was tested on."""
+        """The file of each content that a run was tested on."""
         return {key: path for one in reversed(self.replicates) for key, path in one.paths.items()}
 
     @cached_property
-    def opinions(self) -> Mapping[str, ImageOpinion]:
-        """By content, in the order of the first run's images."""
+    def votes(self) -> Mapping[str, ImageVote]:
+        """The combined predictions by content, in the order of the first run's images."""
         rows: dict[str, list[tuple[int, int, Float[np.ndarray, " class"]]]] = defaultdict(list)
         for one in self.replicates:
-            given: Int[np.ndarray, " image"] = one.images.predicted(one.threshold)
+            predicted: Int[np.ndarray, " image"] = one.images.predicted(one.threshold)
             for i, key in enumerate(one.images.paths):
-                rows[key].append((int(one.images.labels[i]), int(given[i]), one.images.probabilities[i]))
-        return {key: _opinion(said) for key, said in rows.items()}
+                rows[key].append((int(one.images.labels[i]), int(predicted[i]), one.images.probabilities[i]))
+        return {key: _vote(of_image) for key, of_image in rows.items()}
 
 
 def recipes_of(runs: Sequence[RunFacts]) -> list[Recipe]:
-    """Runs by recipe, in the order given; folds of cross-validations are joined.
+    """Group runs by recipe, in their order; folds of cross-validations are joined.
 
     Raises:
-        IncomparableError: a fold that one cross-validation has is missing in another, or comes twice.
+        IncomparableError: a fold of one cross-validation is missing in another, or occurs twice.
     """
     groups: dict[tuple[tuple[str, str], ...], list[RunFacts]] = defaultdict(list)
     for one in runs:
@@ -139,16 +139,16 @@ def recipes_of(runs: Sequence[RunFacts]) -> list[Recipe]:
     ]
 
 
-def _opinion(said: Sequence[tuple[int, int, Float[np.ndarray, " class"]]]) -> ImageOpinion:
-    label = said[0][0]
-    votes = Counter(given for _, given, _ in said)
-    mean = np.mean([probabilities for _, _, probabilities in said], axis=0)
-    given = max(votes, key=lambda one: (votes[one], mean[one]))
-    return ImageOpinion(label, votes[label] / len(said), given, float(mean[given]))
+def _vote(runs: Sequence[tuple[int, int, Float[np.ndarray, " class"]]]) -> ImageVote:
+    label = runs[0][0]
+    votes = Counter(predicted for _, predicted, _ in runs)
+    mean = np.mean([probabilities for _, _, probabilities in runs], axis=0)
+    predicted = max(votes, key=lambda one: (votes[one], mean[one]))
+    return ImageVote(label, votes[label] / len(runs), predicted, float(mean[predicted]))
 
 
 def _cross_validated(groups: Sequence[Sequence[RunFacts]]) -> bool:
-    """Whether these are folds to be joined; one fold of each recipe is an ordinary comparison on the test images."""
+    """Whether these are folds to be joined; a single fold per recipe is compared on the test images like any run."""
     folds = [{(one.config.seed, one.config.data.fold) for one in group} for group in groups]
     return all(None not in {fold for _, fold in some} for some in folds) and any(
         len({fold for _, fold in some}) > 1 for some in folds
@@ -199,9 +199,9 @@ def _is_own_to_a_run(key: str) -> bool:
 
 
 def _names(firsts: Sequence[RunFacts]) -> list[str]:
-    """What tells recipes apart: the overrides that differ, else the model, with the folder's name where that isn't enough.
+    """Name recipes by the overrides that differ, else by the model, with the folder's name where that isn't unique.
 
-    Weights, which are a path, are left out where the rest tells the recipes apart.
+    Weights, which are a path, are left out where the rest is unique.
     """
     typed = [[text.lstrip("+") for text in overrides_of(one.run) or ()] for one in firsts]
     chosen = [[text for text in texts if not _is_own_to_a_run(text.partition("=")[0])] for texts in typed]
@@ -221,5 +221,5 @@ def _names(firsts: Sequence[RunFacts]) -> list[str]:
 
 
 def listed(items: Sequence[object]) -> str:
-    """Items with commas."""
+    """Join items with commas."""
     return ", ".join(map(str, items))

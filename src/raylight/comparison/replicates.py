@@ -1,7 +1,7 @@
-"""What is compared, read from run folders: runs, and the folds of cross-validations joined to one.
+"""Replicates, read from run folders: runs, and cross-validations whose folds are joined.
 
-Covers which runs a path stands for, their predictions by the contents of images (not by their names), and joining folds.
-Leaves out which of them are of one recipe (``recipes``).
+Covers the runs that a path stands for, their predictions by the content of images (not by file name), and joining folds.
+Leaves out grouping them by recipe (``recipes``).
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ class IncomparableError(RaylightError):
 
 @dataclass(frozen=True)
 class Replicate:
-    """What a recipe gave with one seed: a run, or the folds of a cross-validation.
+    """One repetition of a recipe with a seed of its own: a run, or the folds of a cross-validation.
 
     Attributes:
         runs: its run, or those of its folds.
@@ -41,7 +41,7 @@ class Replicate:
         estimates: of every metric.
         seconds: of training, of all folds together.
         parameters: of the network.
-        chosen_on_test: whether the checkpoints were chosen by the images that they are judged by here.
+        chosen_on_test: whether the checkpoints were chosen on the images that they are evaluated on here.
     """
 
     runs: tuple[RunFacts, ...]
@@ -55,26 +55,26 @@ class Replicate:
 
     @property
     def facts(self) -> RunFacts:
-        """Of its run, or of its first fold."""
+        """The facts of its run, or of its first fold."""
         return self.runs[0]
 
     @property
     def seed(self) -> int:
-        """That it was trained with."""
+        """The seed that it was trained with."""
         return self.facts.config.seed
 
     @property
     def right(self) -> Bool[np.ndarray, " image"]:
-        """Which images it gives their class."""
+        """Whether each image is classified correctly."""
         correct: Bool[np.ndarray, " image"] = self.images.predicted(self.threshold) == self.images.labels
         return correct
 
 
 def runs_at(paths: Sequence[Path]) -> list[RunFacts]:
-    """The runs that paths stand for: themselves, or the finished ones of a sweep.
+    """Read the runs that paths stand for: run folders, or the finished runs of a sweep.
 
     Raises:
-        IncomparableError: a path is none, a run has no result, or one is given twice.
+        IncomparableError: a path is neither, a run has no result, or a run is given twice.
     """
     found = [RunFacts(run) for path in paths for run in _finished(path)]
     folders = Counter(one.run.path.resolve() for one in found)
@@ -85,7 +85,7 @@ def runs_at(paths: Sequence[Path]) -> list[RunFacts]:
 
 
 def single_run(facts: RunFacts) -> Replicate:
-    """A run, judged by its test images."""
+    """Read a run as a replicate, evaluated on its test images."""
     images, paths = by_content(facts, read_csv(facts.run / "predictions.csv", _positive(facts)).subset("test"))
     return Replicate(
         runs=(facts,),
@@ -99,11 +99,11 @@ def single_run(facts: RunFacts) -> Replicate:
 
 
 def joined_folds(folds: Sequence[RunFacts]) -> Replicate:
-    """A cross-validation: the held-out predictions of all folds as those of one model.
+    """Join the folds of a cross-validation: the held-out predictions of all folds as those of one model.
 
-    Nothing is chosen by the images that it is judged by: the network is that of each fold's last epoch, the temperature is
-    fitted on the other folds, and the threshold is the config's, or 0.5 where that is a rule. Folds trained before the last
-    epoch's predictions were kept are judged at the epoch that the held-out images chose.
+    Nothing is chosen on the images that evaluate it: each fold's network is that of its last epoch, the temperature is
+    fitted on the other folds, and the threshold is the config's, or 0.5 where that is a rule. Folds from before the last
+    epoch's predictions were kept are evaluated at the epoch that the held-out images chose.
     """
     kept = all((fold.run / HELD_OUT_FILE).is_file() for fold in folds)
     name = HELD_OUT_FILE if kept else "predictions.csv"
@@ -126,11 +126,11 @@ def joined_folds(folds: Sequence[RunFacts]) -> Replicate:
 
 
 def joined(parts: Sequence[Predictions], calibrate: bool) -> Predictions:
-    """The held-out predictions of all folds in one.
+    """Join the held-out predictions of all folds.
 
     Args:
         parts: of each fold.
-        calibrate: give each fold the temperature that fits the other ones.
+        calibrate: scale each fold by the temperature fitted on the other folds.
     """
     if calibrate and len(parts) > 1:
         temperatures = [fit_temperature(_joined([*parts[:i], *parts[i + 1 :]])) for i in range(len(parts))]
@@ -139,7 +139,7 @@ def joined(parts: Sequence[Predictions], calibrate: bool) -> Predictions:
 
 
 def by_content(facts: RunFacts, predictions: Predictions) -> tuple[Predictions, dict[str, str]]:
-    """Predictions with contents in place of paths; a content that comes twice is numbered."""
+    """Identify images by content instead of path; repeated contents are numbered."""
     predictions = predictions.where(predictions.labels != UNKNOWN)
     hashes = dict(zip(facts.index.column("path"), facts.index.column("sha256"), strict=True))
     seen: Counter[str] = Counter()
@@ -171,7 +171,7 @@ def _finished(path: Path) -> Iterator[RunDir]:
     for run in runs:
         try:
             done = state_of(run) == "finished"
-        except RunError:  # killed while it was being made
+        except RunError:  # killed while its folder was being made
             done = False
         if done:
             yield run

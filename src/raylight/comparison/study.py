@@ -1,8 +1,7 @@
 """Which recipe is better, and is that more than the chance of seeds and test images?
 
-Covers making sure that recipes can be compared, the comparison that their runs allow, and what a reader must know of it.
-Leaves out reading runs (``replicates``, ``recipes``), the statistics (``evaluation.differences``) and what is written
-(``study_files``).
+Covers checking that recipes can be compared, the comparison that their runs allow, and notes on its limits. Leaves out reading
+runs (``replicates``, ``recipes``), the statistics (``evaluation.differences``) and the files (``study_files``).
 """
 
 import itertools
@@ -30,25 +29,25 @@ EXAMPLES = 3
 """Images named when labels differ."""
 
 Design = Literal["networks", "recipes", "splits", "unpaired"]
-"""What was compared: two single networks on the same images; runs of two recipes on the same images; runs paired by the split
-that they were tested on; runs on images that aren't the same."""
+"""The design of a comparison: two single networks on the same images; runs of two recipes on the same images; runs paired by
+split; runs on different images."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two recipes, the second seen from the first.
+    """Two recipes compared, the second minus the first.
 
     Attributes:
         first: one recipe.
         second: the other.
-        design: what was compared.
+        design: of the comparison.
         differences: by metric, not corrected.
         corrected: p-value of each metric's difference, corrected for the number of pairs.
-        both: images that most runs of both get right, of those that both were tested on.
-        neither: that most runs of neither get right.
-        only_first: contents that most runs of only the first one get right, those first where the second is surest.
-        only_second: likewise of the second one.
-        left_out: runs that have no partner on the same split, where runs are paired by it.
+        both: images on which most runs of both are right, of those that both were tested on.
+        neither: images on which most runs of neither are right.
+        only_first: contents on which most runs of only the first are right; the most confident errors of the second come first.
+        only_second: likewise for the second.
+        left_out: runs without a partner on the same split, where runs are paired by split.
     """
 
     first: Recipe
@@ -70,12 +69,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Study:
-    """What a comparison found.
+    """The result of a comparison.
 
     Attributes:
         recipes: that were compared.
-        pairs: every two of them.
-        notes: what a reader must know of the numbers.
+        pairs: all pairs of them.
+        notes: on the methods and limits of the numbers.
     """
 
     recipes: tuple[Recipe, ...]
@@ -89,7 +88,7 @@ class Study:
 
     @property
     def images(self) -> int:
-        """Test images of a run."""
+        """Number of test images of a run."""
         return len(self.recipes[0].replicates[0].images)
 
     @property
@@ -99,17 +98,17 @@ class Study:
 
 
 def study_of(paths: Sequence[Path]) -> Study:
-    """Read runs and compare every two of their recipes.
+    """Read runs and compare all pairs of their recipes.
 
     Args:
         paths: run folders, or folders of sweeps, of which the finished runs are taken.
 
     Raises:
-        IncomparableError: the runs have no result, or are about different classes or labels; says how they differ.
+        IncomparableError: the runs have no result, or differ in their classes or labels; says how.
     """
     runs = runs_at(paths)
     if len(runs) < 2:
-        raise IncomparableError(f"A comparison needs two runs, {len(runs)} with a result is given.")
+        raise IncomparableError(f"A comparison needs two runs with a result; {len(runs)} found.")
     recipes = recipes_of(runs)
     _check_labels([one for recipe in recipes for one in recipe.replicates], [recipe.name for recipe in recipes])
     study = Study(tuple(recipes), tuple(_pairs(recipes)), ())
@@ -130,7 +129,7 @@ def _pairs(recipes: Sequence[Recipe]) -> list[Pair]:
 
 def _compared(first: Recipe, second: Recipe) -> tuple[Design, Mapping[str, Difference], int]:
     """The design that the runs of two recipes allow, the differences, and how many runs were left out."""
-    one, other = first.judged, second.judged
+    one, other = first.run_predictions, second.run_predictions
     tested = [[frozenset(run.predictions.paths) for run in runs] for runs in (one, other)]
     if len({images for some in tested for images in some}) == 1:
         if len(one) == len(other) == 1:
@@ -151,16 +150,16 @@ def _compared(first: Recipe, second: Recipe) -> tuple[Design, Mapping[str, Diffe
 
 
 def _own_differences(first: Recipe, second: Recipe) -> Mapping[str, Difference]:
-    """In the metrics of a user's that both runs name alike; none where their code may not be run here, which is said."""
+    """Differences in a user's metrics that both configs define alike; none, with a message, where their code isn't trusted."""
     one, other = (recipe.replicates[0].facts.config.metrics for recipe in (first, second))
     nodes = {name: node for name, node in one.items() if other.get(name) == node}
     if not nodes:
         return {}
-    these, those = (recipe.judged[0].predictions for recipe in (first, second))
+    these, those = (recipe.run_predictions[0].predictions for recipe in (first, second))
     try:
         metrics = OwnMetrics(nodes, len(these.class_names), these.positive)
     except ConfigError as error:
-        log.info("Without differences in %s, since: %s", ", ".join(nodes), "; ".join(error.problems))
+        log.info("No differences in %s: %s", ", ".join(nodes), "; ".join(error.problems))
         return {}
     return own_differences(these, those, metrics)
 
@@ -173,12 +172,12 @@ def _pair(
     corrected: Mapping[str, float],
     left_out: int,
 ) -> Pair:
-    shared = [key for key in first.opinions if key in second.opinions]
-    right = {key: (first.opinions[key].most_are_right, second.opinions[key].most_are_right) for key in shared}
+    shared = [key for key in first.votes if key in second.votes]
+    right = {key: (first.votes[key].most_are_right, second.votes[key].most_are_right) for key in shared}
 
     def only(winner: int, loser: Recipe) -> tuple[str, ...]:
         keys = [key for key, both in right.items() if both[winner] and not both[1 - winner]]
-        return tuple(sorted(keys, key=lambda key: -loser.opinions[key].probability))
+        return tuple(sorted(keys, key=lambda key: -loser.votes[key].probability))
 
     return Pair(
         first=first,
@@ -195,19 +194,19 @@ def _pair(
 
 
 def _check_labels(replicates: Sequence[Replicate], names: Sequence[str]) -> None:
-    """Refuse what isn't about the same classes, or calls the same image by different ones."""
+    """Refuse runs with different classes, or with different labels for the same image."""
     first = replicates[0]
     labels: dict[str, tuple[int, Replicate]] = {}
     for other in replicates:
         if first.images.class_names != other.images.class_names:
             raise IncomparableError(
-                f"The runs know different classes: {first.facts.run.path} {', '.join(first.images.class_names)}; "
+                f"The runs have different classes: {first.facts.run.path} {', '.join(first.images.class_names)}; "
                 f"{other.facts.run.path} {', '.join(other.images.class_names)}."
             )
         if first.images.positive_class != other.images.positive_class:
             raise IncomparableError(
-                f"The positive class differs: {first.facts.run.path} speaks of {first.images.positive_class}, "
-                f"{other.facts.run.path} of {other.images.positive_class}. Train one of them again with the other's "
+                f"The positive class differs: {first.facts.run.path} has {first.images.positive_class}, "
+                f"{other.facts.run.path} {other.images.positive_class}. Train one of them again with the other's "
                 "data.positive_class."
             )
         relabelled = []
@@ -224,34 +223,34 @@ def _check_labels(replicates: Sequence[Replicate], names: Sequence[str]) -> None
 
 
 def _notes(study: Study) -> Iterator[str]:
-    """What a reader must know about the numbers."""
+    """Notes on the methods and limits of the numbers."""
     designs = {pair.design for pair in study.pairs}
     what = "cross-validation" if study.joined else "run"
     if len(study.recipes) == 1 and len(study.replicates) > 1:
         yield (
-            f"All {len(study.replicates)} {what}s are of one recipe and differ by seed alone: that they differ is what a seed "
-            "does, and no reason to prefer one. Shown are their mean, their standard deviation and the interval of the mean."
+            f"All {len(study.replicates)} {what}s are of one recipe and differ only by seed, which is no reason to prefer one. "
+            "The table shows their mean, their standard deviation and the interval of the mean."
         )
     if "networks" in designs:
         yield (
             f"One {what} each: two trained networks were compared, not two recipes. Another seed gives another network, and "
-            "may turn the result round; to compare recipes, train each with several seeds (-m seed=1,2,3)."
+            "may reverse the result; to compare recipes, train each with several seeds (-m seed=1,2,3)."
         )
         yield (
             "The p-value of accuracy is McNemar's, from the images on which two models disagree, and its interval Tango's; "
-            "other metrics' come from exchanging the two models' outputs at random."
+            "those of other metrics come from swapping the two models' outputs at random."
         )
     if designs & {"recipes", "unpaired"}:
         yield (
             "Differences between recipes allow for seeds and test images together (Obuchowski and Rockette's analysis with "
-            "Hillis's degrees of freedom: runs are drawn by chance within a recipe, images are shared). A recipe with a single "
-            "run is taken to vary between seeds as the one it is compared with."
+            "Hillis's degrees of freedom: runs are random within a recipe, images are shared). A recipe with a single "
+            "run is assumed to vary between seeds as the other one does."
         )
     if "unpaired" in designs:
         pair = next(pair for pair in study.pairs if pair.design == "unpaired")
         yield (
             f"Not all runs were tested on the same images ({pair.first.name} and {pair.second.name} have {pair.shared} in "
-            "common), so that they aren't paired and the interval is wider. "
+            "common), so they aren't paired and the interval is wider. "
             + (_same_split(study) or "Train them on the same files with the same data.* settings to pair them.")
         )
     if "splits" in designs:
@@ -263,7 +262,7 @@ def _notes(study: Study) -> Iterator[str]:
             + " With one split for all seeds (data.split_seed=1, the default) intervals are narrower."
         )
     if len(study.pairs) > 1:
-        yield "P-values are corrected for the number of pairs (Holm), each metric by itself."
+        yield "P-values are corrected for the number of pairs (Holm), separately for each metric."
     yield from _fold_notes(study)
     known = {None, *(one.caveat for replicate in study.replicates for one in replicate.estimates.values())}
     yield from caveat_sentences(
@@ -295,20 +294,20 @@ def _fold_notes(study: Study) -> Iterator[str]:
     if any(one.chosen_on_test for one in study.replicates):
         yield (
             "The folds were trained before the last epoch's predictions were kept: each network's checkpoint and calibration "
-            "were chosen on the images that it is judged by, which flatters. Train them again for a result without that."
+            "were chosen on the images that it is evaluated on, which is optimistic. Train them again to avoid that."
         )
     else:
         yield (
-            "The folds of each cross-validation are joined: every image is judged by the network that didn't train on it, as "
-            "it was after the last epoch. Nothing was chosen by the images that judge it: the temperature comes from the other "
-            "folds. The interval takes images as independent; networks of different folds share training images, which "
-            "makes it somewhat too narrow."
+            "The folds of each cross-validation are joined: each image is predicted by the network that wasn't trained on "
+            "it, after its last epoch. Nothing was chosen on the images that evaluate it: the temperature comes from the other "
+            "folds. The interval assumes independent images; networks of different folds share training images, so "
+            "it is somewhat too narrow."
         )
     first = study.recipes[0].replicates[0]
     folds, held = int(first.facts.config.data.folds or 0), held_folds(first.runs)
     if missing := [fold for fold in range(folds) if fold not in held]:
-        yield f"Of {folds} folds {listed(missing)} isn't there: this is the result on the others' images."
+        yield f"Fold {listed(missing)} of {folds} is missing: the result is on the images of the others."
     if any(parse_rule(one.facts.config.decision.threshold).kind != "fixed" for one in study.replicates):
-        yield "Each fold chose its own decision threshold on the images that it held out; here 0.5 decides for all."
+        yield "Each fold chose its own decision threshold on its held-out images; here 0.5 is used for all."
     if any(one.facts.config.trainer.patience is not None for one in study.replicates):
-        yield "trainer.patience stopped training by the held-out images; what that flatters is small, but isn't measured."
+        yield "trainer.patience stopped training by the held-out images; the resulting bias is small, but not measured."

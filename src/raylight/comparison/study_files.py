@@ -1,6 +1,6 @@
 """``raylight compare``: a comparison printed, and written as ``comparison.csv``, ``.md``, ``.html`` and ``disagreements.csv``.
 
-Leaves out what the numbers are (``study``) and how they are put in words (``study_text``).
+Leaves out the numbers (``study``) and the sentences (``study_text``).
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any
 from raylight.comparison.cells import SHOWN
 from raylight.comparison.recipes import Recipe
 from raylight.comparison.study import Study, study_of
-from raylight.comparison.study_text import latex, markdown, print_study, runs_word, sides, verdict
+from raylight.comparison.study_text import latex, markdown, pair_sentence, print_study, runs_word, sides
 from raylight.comparison.subgroups import SubgroupDifference, subgroup_differences, subgroup_sentences
 from raylight.config.rules.metric_names import LABELS, LOWER_IS_BETTER, METRICS
 from raylight.errors import ConfigError
@@ -22,10 +22,10 @@ from raylight.storage.atomic import write_atomically
 from raylight.storage.tables import csv_text
 
 PICTURES = 12
-"""Images shown of each side of a pair."""
+"""Maximum number of images shown per side of a pair."""
 
 PICTURED_PAIRS = 10
-"""Pairs whose images are shown; ``disagreements.csv`` has all."""
+"""Maximum number of pairs whose images are shown; ``disagreements.csv`` has all."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Picture:
     Attributes:
         path: relative to the data's root.
         label: its class.
-        given: the class that the recipe that is wrong gave.
-        probability: that it gave to that class.
-        uri: the picture; None where the file can't be read any more.
+        predicted: the class that the wrong recipe predicts.
+        probability: of that class.
+        uri: the picture as a data URI; None where the file can't be read any more.
     """
 
     path: str
     label: str
-    given: str
+    predicted: str
     probability: float
     uri: str | None
 
@@ -58,7 +58,7 @@ def compare_runs(runs: Sequence[Path], out: Path | None) -> int:
         0.
 
     Raises:
-        IncomparableError: the runs have no result, or are about different classes or labels; says how they differ.
+        IncomparableError: the runs have no result, or differ in their classes or labels; says how.
         ConfigError: the folder can't be written.
     """
     study = study_of(runs)
@@ -75,7 +75,7 @@ def compare_runs(runs: Sequence[Path], out: Path | None) -> int:
 
 
 def write_study(study: Study, out: Path) -> dict[str, Path]:
-    """Write a comparison into a folder, which is made when it isn't there.
+    """Write a comparison into a folder, which is made if it doesn't exist.
 
     Returns:
         The files by name.
@@ -105,7 +105,7 @@ def write_study(study: Study, out: Path) -> dict[str, Path]:
         shown_pairs=shown,
         missing=sum(files.missing.values()),
         finite=math.isfinite,
-        verdict=verdict,
+        pair_sentence=pair_sentence,
         runs_word=runs_word(study),
         of_subgroups=list(subgroup_sentences(differences)),
         data=first.config.data.name,
@@ -142,15 +142,15 @@ def _subgroup_row(one: SubgroupDifference) -> dict[str, Any]:
 
 
 def _pictures(winner: Recipe, loser: Recipe, keys: Sequence[str], files: OriginalFiles) -> list[Picture]:
-    """Images that one recipe gets right and the other wrong."""
+    """Images on which only one of two recipes is right."""
     names = loser.replicates[0].images.class_names
     shown = []
     for key in keys[:PICTURES]:
-        said, path = loser.opinions[key], winner.paths[key]
-        # The pictures are those of the first recipe's index, whose paths may be others than this one's.
+        vote, path = loser.votes[key], winner.paths[key]
+        # The pictures come from the first recipe's index, whose paths may differ from this one's.
         pixels = files.pixels(_path_in(files, key, path), SAMPLE)
         uri = None if pixels is None else jpeg(pixels)
-        shown.append(Picture(path, names[said.label], names[said.given], said.probability, uri))
+        shown.append(Picture(path, names[vote.label], names[vote.predicted], vote.probability, uri))
     return shown
 
 
@@ -163,12 +163,12 @@ def _path_in(files: OriginalFiles, key: str, path: str) -> str:
 
 
 def table_rows(study: Study) -> list[dict[str, Any]]:
-    """The rows of ``comparison.csv``: of each pair and metric, or of a recipe that stands alone."""
+    """The rows of ``comparison.csv``: one per pair and metric, or per metric of a single recipe."""
     return _pair_rows(study) or _recipe_rows(study)
 
 
 def _pair_rows(study: Study) -> list[dict[str, Any]]:
-    """A row for each pair and metric."""
+    """A row per pair and metric."""
     return [
         {
             "first": pair.first.name,
@@ -196,7 +196,7 @@ def _pair_rows(study: Study) -> list[dict[str, Any]]:
 
 
 def _recipe_rows(study: Study) -> list[dict[str, Any]]:
-    """A row for each metric of a recipe that stands alone."""
+    """A row per metric of a single recipe."""
     return [
         {
             "recipe": recipe.name,
@@ -213,19 +213,19 @@ def _recipe_rows(study: Study) -> list[dict[str, Any]]:
 
 
 def _image_rows(study: Study) -> list[dict[str, Any]]:
-    """A row for each image on which not all recipes are right or all wrong; of several runs: the share that are right."""
+    """A row per image on which recipes disagree, with the share of each recipe's runs that are right."""
     first, *others = study.recipes
     names = first.replicates[0].images.class_names
     rows = []
-    for key, said in first.opinions.items():
-        opinions = {first.name: said, **{one.name: one.opinions[key] for one in others if key in one.opinions}}
-        if len({one.right for one in opinions.values()}) == 1:
+    for key, vote in first.votes.items():
+        votes = {first.name: vote, **{one.name: one.votes[key] for one in others if key in one.votes}}
+        if len({one.right for one in votes.values()}) == 1:
             continue
-        row: dict[str, Any] = {"path": first.paths[key], "sha256": key.split(" ")[0], "label": names[said.label]}
+        row: dict[str, Any] = {"path": first.paths[key], "sha256": key.split(" ")[0], "label": names[vote.label]}
         for recipe in study.recipes:
-            one = opinions.get(recipe.name)
+            one = votes.get(recipe.name)
             row[f"{recipe.name}: right"] = None if one is None else f"{one.right:g}"
-            row[f"{recipe.name}: predicted"] = None if one is None else names[one.given]
+            row[f"{recipe.name}: predicted"] = None if one is None else names[one.predicted]
             row[f"{recipe.name}: probability"] = None if one is None else one.probability
         rows.append(row)
     return rows

@@ -13,7 +13,7 @@ from raylight.data.names import single_line
 from raylight.report.pages import count, p_value, seconds
 
 NAMED = 12
-"""Images named of each side of a single pair."""
+"""Maximum number of images listed per side of a single pair."""
 
 
 def print_study(study: Study) -> None:
@@ -25,17 +25,17 @@ def print_study(study: Study) -> None:
     if study.pairs:
         console.print(_pairs_table(study).terminal())
     for pair in study.pairs:
-        console.print(verdict(pair), markup=False)
+        console.print(pair_sentence(pair), markup=False)
     if len(study.pairs) == 1:
         (pair,) = study.pairs
         for winner, loser, keys in sides(pair):
-            console.print(f"Only {winner.name} gets right ({len(keys)}):", markup=False)
+            console.print(f"Only {winner.name} is right ({len(keys)}):", markup=False)
             names = loser.replicates[0].images.class_names
             for key in keys[:NAMED]:
-                said = loser.opinions[key]
+                vote = loser.votes[key]
                 console.print(
-                    f"  {single_line(winner.paths[key])}: {names[said.label]}, called {names[said.given]} "
-                    f"({said.probability:.2f}) by {loser.name}",
+                    f"  {single_line(winner.paths[key])}: {names[vote.label]}, predicted as {names[vote.predicted]} "
+                    f"({vote.probability:.2f}) by {loser.name}",
                     markup=False,
                 )
     for note in study.notes:
@@ -43,12 +43,12 @@ def print_study(study: Study) -> None:
 
 
 def sides(pair: Pair) -> tuple[tuple[Recipe, Recipe, tuple[str, ...]], ...]:
-    """Who alone is right, who is wrong there, and the contents."""
+    """Both directions of a pair: the recipe that is right, the one that is wrong, and the contents."""
     return (pair.first, pair.second, pair.only_first), (pair.second, pair.first, pair.only_second)
 
 
-def verdict(pair: Pair) -> str:
-    """The difference of a pair's accuracy, in a sentence."""
+def pair_sentence(pair: Pair) -> str:
+    """Describe the difference of a pair's accuracy in a sentence."""
     difference, p = pair.differences["accuracy"], pair.corrected["accuracy"]
     better, worse = (pair.second, pair.first) if difference.value > 0 else (pair.first, pair.second)
     if difference.value == 0:
@@ -70,27 +70,27 @@ def verdict(pair: Pair) -> str:
             else f"{runs}; 95 % interval {100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
         )
     if math.isnan(p):
-        return f"{what} ({why}); nothing varies that a p-value could come from."
+        return f"{what} ({why}); nothing varies, so there is no p-value."
     chance = "more than chance would explain" if p < 0.05 else "which may be chance"
     corrected = ", corrected" if p != difference.p_value else ""
     return f"{what} ({why}), {chance} (p {_equals(p)}{corrected})."
 
 
 def runs_word(study: Study) -> str:
-    """What a recipe's column of numbers counts."""
+    """What replicates are called: runs or cross-validations."""
     return "cross-validations" if study.joined else "runs"
 
 
 def markdown(study: Study) -> str:
-    """The comparison in Markdown."""
+    """Format the comparison in Markdown."""
     lines = ["# Comparison", "", f"{study.images} test images.", "", *_recipes_table(study).markdown()]
     if study.pairs:
-        lines += ["", *_pairs_table(study).markdown(), "", *(f"- {verdict(pair)}" for pair in study.pairs)]
+        lines += ["", *_pairs_table(study).markdown(), "", *(f"- {pair_sentence(pair)}" for pair in study.pairs)]
     return "\n".join([*lines, "", *(f"{note}\n" for note in study.notes)]).rstrip() + "\n"
 
 
 def latex(study: Study) -> str:
-    """The recipes and the pairs for LaTeX."""
+    """Format the recipes and the pairs in LaTeX."""
     tables = [_recipes_table(study).latex(f"Results on {study.images} test images, with 95 % intervals.")]
     if study.pairs:
         caption = "Differences with 95 % intervals; p-values corrected by Holm's method."

@@ -1,4 +1,4 @@
-"""Two runs compared in each subgroup of their test images, where the first one's settings name subgroups.
+"""Two runs compared in each subgroup of their test images, where the first run's settings define subgroups.
 
 Leaves out which subgroup an image belongs to (``data.splits.subgroups``), and recipes of several runs.
 """
@@ -22,9 +22,9 @@ class SubgroupDifference:
 
     Attributes:
         pair: the runs.
-        column: that makes the subgroup.
+        column: that defines the subgroup.
         name: value, or range of values, of the column.
-        n: images that both were tested on.
+        n: images that both runs were tested on.
         difference: of accuracy, second minus first.
         corrected: its p-value, corrected for the number of subgroups of the pair (Holm); NaN where the subgroup is too small.
     """
@@ -38,20 +38,20 @@ class SubgroupDifference:
 
 
 def subgroup_differences(study: Study) -> list[list[SubgroupDifference]]:
-    """Each pair of single runs in each subgroup that ``report.subgroups`` of the pair's first run names; a list per pair.
+    """Compare each pair of single runs in each subgroup of ``report.subgroups`` of the pair's first run; a list per pair.
 
     Raises:
-        DataError: its index has no such column any more.
+        DataError: the index has no such column any more.
     """
     return [found for pair in study.pairs if pair.design == "networks" and (found := _of_pair(pair))]
 
 
 def _of_pair(pair: Pair) -> list[SubgroupDifference]:
-    facts, opinions = pair.first.facts, (pair.first.opinions, pair.second.opinions)
+    facts, votes = pair.first.facts, (pair.first.votes, pair.second.votes)
     if not facts.config.report.subgroups:
         return []
-    keys = [key for key in opinions[0] if key in opinions[1]]
-    right = [np.array([of[key].most_are_right for key in keys], dtype=bool) for of in opinions]
+    keys = [key for key in votes[0] if key in votes[1]]
+    right = [np.array([of[key].most_are_right for key in keys], dtype=bool) for of in votes]
     place = {path: i for i, path in enumerate(facts.index.column("path"))}
     rows = facts.index.select(np.array([place[pair.first.paths[key]] for key in keys], np.int64))
     groups = group_numbers(rows.column("group"))
@@ -67,14 +67,14 @@ def _of_pair(pair: Pair) -> list[SubgroupDifference]:
 
 
 def subgroup_sentences(pairs: Sequence[Sequence[SubgroupDifference]]) -> Iterator[str]:
-    """Of each pair, the subgroup in which the second run falls most behind the first; none where it does nowhere."""
+    """Name the subgroup of each pair in which the second run is furthest behind the first, if it is in any."""
     for differences in pairs:
         judged = [one for one in differences if not np.isnan(one.corrected)]
         worst = min(judged, key=lambda one: one.difference.value, default=None)
         if worst is None or worst.difference.value >= 0:
             continue
         pair = worst.pair
-        chance = "more than chance explains" if worst.corrected < SIGNIFICANT else "which chance may explain"
+        chance = "more than chance would explain" if worst.corrected < SIGNIFICANT else "which may be chance"
         yield (
             f"In the subgroup {worst.column} {worst.name} ({worst.n} images), {pair.second.name} is "
             f"{-100 * worst.difference.value:.1f} percentage points less accurate than {pair.first.name}, {chance} "

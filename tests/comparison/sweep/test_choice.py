@@ -18,7 +18,7 @@ def test_validation_chooses_whatever_test_says(tmp_path: Path) -> None:
         job(tmp_path, number, f"model={model}", f"seed={number % 2}", accuracy=accuracy, validation=("val/loss", loss))
     table = sweep_table(tmp_path)
     assert table.choice is not None
-    assert (table.choice.by, table.choice.row.label, table.choice.candidates) == ("val/loss", "model=b", 2)
+    assert (table.choice.by, table.choice.row.name, table.choice.candidates) == ("val/loss", "model=b", 2)
     text = markdown(table)
     assert "| configuration | runs | val/loss |" in text
     assert "| **model=b** | 2 | 0.250 ± 0.071 |" in text
@@ -34,7 +34,7 @@ def test_losses_of_different_loss_settings_do_not_choose(tmp_path: Path) -> None
         job(tmp_path, number, f"loss={loss}", accuracy=accuracy, validation=("val/loss", value))
     choice = sweep_table(tmp_path).choice
     assert choice is not None
-    assert (choice.by, choice.row.label) == ("val/accuracy", "loss=cross_entropy")
+    assert (choice.by, choice.row.name) == ("val/accuracy", "loss=cross_entropy")
 
 
 def test_the_flattery_of_the_best_is_estimated_from_the_validation_images(tmp_path: Path) -> None:
@@ -50,4 +50,4 @@ def test_the_flattery_of_the_best_is_estimated_from_the_validation_images(tmp_pa
     assert table.choice.candidates == 12
     assert table.choice.optimism is not None
     assert 0.02 < table.choice.optimism < 0.12
-    assert f"flattered by about {table.choice.optimism:.3f}" in markdown(table)
+    assert f"too high by about {table.choice.optimism:.3f}" in markdown(table)

@@ -12,7 +12,7 @@ from tests.comparison.jobs import job
 
 def test_jobs_that_differ_in_seed_or_fold_alone_are_one_row(sweep: Path) -> None:
     table = sweep_table(sweep)
-    assert [row.label for row in table.rows] == ["model=cnn2", "model=cnn5"]
+    assert [row.name for row in table.rows] == ["model=cnn2", "model=cnn5"]
     assert [row.finished for row in table.rows] == [3, 2]
     assert table.fixed == {"data.limit": "60"}
 
@@ -21,7 +21,7 @@ def test_folds_are_repeats_and_other_settings_are_not(tmp_path: Path) -> None:
     for number, fold in enumerate((0, 1)):
         for plus, layers in (("++", "[16]"), ("", "[32,16]")):
             job(tmp_path, 10 * number + len(layers), f"data.fold={fold}", f"{plus}model.dense={layers}")
-    assert [(row.label, len(row.jobs)) for row in sweep_table(tmp_path).rows] == [
+    assert [(row.name, len(row.jobs)) for row in sweep_table(tmp_path).rows] == [
         ("model.dense=[16]", 2),
         ("model.dense=[32,16]", 2),
     ]

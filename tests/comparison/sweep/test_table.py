@@ -36,5 +36,5 @@ def test_caveats_and_uneven_splits_of_jobs_are_told(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_no_sweep(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no run folder in it"):
+    with pytest.raises(RunError, match="contains no run folder"):
         sweep_table(tmp_path)

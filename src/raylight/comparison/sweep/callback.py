@@ -1,4 +1,4 @@
-"""What happens when a multirun ends, whatever launched its jobs: the table is written, printed and logged.
+"""At the end of a multirun, whatever launched its jobs, its table is written, printed and logged.
 
 A Hydra callback, named in ``config.launch``; Hydra imports it before each job, so it imports nothing heavy itself.
 """
@@ -28,14 +28,14 @@ class SweepTableCallback(Callback):
 
         table = sweep_table(Path(str(config.hydra.sweep.dir)).resolve())
         try:
-            self._tell(table)
-        except Exception:  # a table that can't be drawn must not hide how the jobs ended
+            self._report(table)
+        except Exception:  # a failing table must not hide how the jobs ended
             log.exception("The sweep's table can't be written.")
             raise SystemExit(1) from None
         if table.unfinished:
             raise SystemExit(1)
 
-    def _tell(self, table: Any) -> None:
+    def _report(self, table: Any) -> None:
         from rich.console import Console
         from rich.padding import Padding
 
@@ -47,7 +47,7 @@ class SweepTableCallback(Callback):
         console.print(text_table(table).terminal())
         for row in table.rows:
             for text in failures(table, row):
-                console.print(f"{row.label} {text}", style="red", markup=False)
+                console.print(f"{row.name} {text}", style="red", markup=False)
         for note in table.notes:
             console.print(Padding(note, (0, 0, 0, 0)), markup=False)
         self._log(table, files)

@@ -1,6 +1,6 @@
-"""Which configuration of a sweep validation chooses, and the selection bias of its result.
+"""The configuration of a sweep that validation chooses, and the selection bias of its result.
 
-Test isn't used: its numbers are for the one that was chosen. Leaves out the table (``table``).
+Test images aren't used: they evaluate the configuration that was chosen. Leaves out the table (``table``).
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ FEWEST = 10
 
 @dataclass(frozen=True)
 class Choice:
-    """What validation chooses.
+    """The configuration chosen on validation.
 
     Attributes:
         by: the validation metric, such as ``val/loss``.
         row: the configuration with the best mean.
-        candidates: how many there were.
-        optimism: how much choosing flatters its validation accuracy; None where that can't be told.
+        candidates: number of configurations with a validation result.
+        optimism: bias of its validation accuracy by having been chosen; None where that can't be estimated.
     """
 
     by: str
@@ -38,10 +38,10 @@ class Choice:
 
 
 def choose(rows: Sequence[Row], differing: Sequence[str]) -> Choice | None:
-    """The configuration that validation chooses; None where there are not two with a validation result.
+    """Choose a configuration on validation; None without two that have a validation result.
 
-    By the metric that chose the checkpoints, where all runs share it; losses of different loss settings can't be set side
-    by side, and there accuracy chooses.
+    The metric is the one that chose the checkpoints, if it is the same in all runs. Losses of different loss settings can't be
+    compared; accuracy is used then.
 
     Args:
         rows: the configurations.
@@ -62,29 +62,29 @@ def choose(rows: Sequence[Row], differing: Sequence[str]) -> Choice | None:
 
 
 def validation(row: Row, by: str) -> Spread:
-    """A configuration's value of the metric that chooses."""
+    """A configuration's value of the metric that configurations are chosen by."""
     return row.validation[name] if (name := by.removeprefix("val/")) in row.validation else row.monitored
 
 
 def choice_note(choice: Choice) -> str:
-    """What was chosen, and how to take it."""
+    """Describe what was chosen, and its bias."""
     note = (
-        f"Marked is the configuration that validation chooses (best mean {choice.by}): {choice.row.label}. Test numbers are "
-        "for reading off, not for choosing by: the best of a column of test numbers is flattered by having been chosen."
+        f"Marked is the configuration that validation chooses (best mean {choice.by}): {choice.row.name}. Don't "
+        "choose by test results: the best of several test results is optimistic."
     )
     if choice.optimism is None:
         return (
-            f"{note} By how much choosing flatters its validation result can't be estimated: the configurations share too few "
-            "validation images, or their predictions are gone."
+            f"{note} The bias of its validation result by having been chosen can't be estimated: configurations share too few "
+            "validation images, or predictions are missing."
         )
     return (
-        f"{note} As the best of {choice.candidates} its validation accuracy is flattered by about {choice.optimism:.3f} "
-        "(chosen on resampled images, judged on the others), and the best test accuracy would be, too, on as many images."
+        f"{note} As the best of {choice.candidates} its validation accuracy is too high by about {choice.optimism:.3f} "
+        "(chosen on resampled images, evaluated on the others); choosing by test accuracy would be biased by as much."
     )
 
 
 def _optimism(rows: Sequence[Row], by: str) -> float | None:
-    """By the images that all configurations were validated on; of several runs of one, the mean."""
+    """Estimated on the images that all configurations were validated on; runs of one configuration are averaged."""
     scores: list[dict[str, list[tuple[float, float]]]] = []
     for row in rows:
         of_row: dict[str, list[tuple[float, float]]] = {}
@@ -96,8 +96,8 @@ def _optimism(rows: Sequence[Row], by: str) -> float | None:
             ):
                 return None
             facts = RunFacts(job.run)
-            said = read_csv(job.run / "predictions.csv", str(facts.input["positive_class"])).subset("val")
-            images, _ = by_content(facts, said)
+            predictions = read_csv(job.run / "predictions.csv", str(facts.input["positive_class"])).subset("val")
+            images, _ = by_content(facts, predictions)
             right = images.predicted(facts.threshold) == images.labels
             likelihood = np.log(np.maximum(images.probabilities[np.arange(len(images)), images.labels], 1e-12))
             for key, *both in zip(images.paths, likelihood.tolist(), right.tolist(), strict=True):

@@ -1,6 +1,6 @@
-"""The table of a sweep as people read it: ``comparison.csv``, ``.md`` and ``.html``, on the terminal, and in W&B.
+"""The table of a sweep, written: ``comparison.csv``, ``.md`` and ``.html``, the terminal, and W&B.
 
-Leaves out what the numbers are (``table``).
+Leaves out the numbers (``table``).
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def write_sweep(table: SweepTable) -> dict[str, Path]:
     """
     points = [
         Costed(
-            row.label, accuracy.mean, accuracy.low, accuracy.high, row.training_seconds, row.parameters, accuracy.values
+            row.name, accuracy.mean, accuracy.low, accuracy.high, row.training_seconds, row.parameters, accuracy.values
         )
         for row in table.rows
         if (accuracy := row.metrics["accuracy"]).mean is not None
@@ -58,7 +58,7 @@ def flat_rows(table: SweepTable) -> list[dict[str, Any]]:
     """The whole table, a flat row per configuration, None where there is no value."""
     rows = []
     for row in table.rows:
-        flat: dict[str, Any] = {"configuration": row.label}
+        flat: dict[str, Any] = {"configuration": row.name}
         flat |= {name: row.choices.get(name) for name in table.settings}
         flat |= {"jobs": len(row.jobs), "finished": row.finished}
         if table.choice is not None:
@@ -106,7 +106,7 @@ def text_table(table: SweepTable) -> TextTable:
         chosen = [words(validation(row, table.choice.by))] if table.choice else []
         measured = [cell(row.metrics[name]) for name in SHOWN]
         costs = [count(row.parameters), seconds(row.training_seconds), _memory(row)]
-        rows.append([row.label, jobs_words(row), *chosen, *measured, *costs])
+        rows.append([row.name, jobs_words(row), *chosen, *measured, *costs])
         styles.append("red" if not row.finished else "bold" if table.choice and row is table.choice.row else None)
     by = [table.choice.by] if table.choice else []
     head = ["configuration", "runs", *by, *metric_heads(), "parameters", "training", "memory"]
@@ -114,13 +114,13 @@ def text_table(table: SweepTable) -> TextTable:
 
 
 def markdown(table: SweepTable) -> str:
-    """The table in Markdown, and why jobs have no result."""
+    """Format the table in Markdown, with the reasons of jobs without a result."""
     lines = [f"# {table.folder.name}", "", *text_table(table).markdown()]
     if table.fixed:
         lines += ["", "For all: " + ", ".join(f"`{name}={value}`" for name, value in table.fixed.items()) + "."]
     for row in table.rows:
         lines += [
-            f"{'' if lines[-1].startswith('- ') else chr(10)}- **{row.label}** {text}" for text in failures(table, row)
+            f"{'' if lines[-1].startswith('- ') else chr(10)}- **{row.name}** {text}" for text in failures(table, row)
         ]
     return "\n".join([*lines, "", *(line for note in table.notes for line in (note, "")), ""]).rstrip() + "\n"
 
@@ -128,7 +128,7 @@ def markdown(table: SweepTable) -> str:
 def summary(table: SweepTable) -> Mapping[str, float]:
     """Flat numbers for a dashboard: each configuration's metrics under its label."""
     return {
-        f"{row.label}/test/{name}": metric.mean
+        f"{row.name}/test/{name}": metric.mean
         for row in table.rows
         for name, metric in row.metrics.items()
         if metric.mean is not None
@@ -136,7 +136,7 @@ def summary(table: SweepTable) -> Mapping[str, float]:
 
 
 def _medical(table: SweepTable) -> bool:
-    """Whether a job has been given medical data."""
+    """Whether a job's data is medical."""
     from raylight.report.facts import RunFacts
 
     return any(RunFacts(job.run).config.data.medical for job in table.jobs if (job.run / "config.yaml").is_file())

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, and the rows that they make: a configuration each, with its seeds and folds.
+"""The jobs of a sweep, and its rows: one per configuration, over seeds and folds.
 
 Leaves out the table of them (``table``).
 """
@@ -18,7 +18,7 @@ from raylight.runs.sweep_dir import overrides_of
 
 @dataclass(frozen=True)
 class Job:
-    """A job of a sweep, as its folder tells.
+    """A job of a sweep, read from its folder.
 
     Attributes:
         run: its folder.
@@ -46,7 +46,7 @@ class Job:
 
     @property
     def memory_gb(self) -> float | None:
-        """The most memory that the job's process held."""
+        """Peak memory of the job's process, in GB."""
         return self.cost.get("peak_memory_gb")
 
     @property
@@ -70,7 +70,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """A configuration and what became of its jobs.
+    """A configuration and the results of its jobs.
 
     Attributes:
         choices: setting and value, of the settings that differ between rows.
@@ -81,7 +81,7 @@ class Row:
         parameters: of the network.
         seconds: mean of the finished jobs.
         training_seconds: the same of training alone.
-        memory_gb: the most that a finished job held.
+        memory_gb: highest peak memory of a finished job.
     """
 
     choices: Mapping[str, str]
@@ -95,8 +95,8 @@ class Row:
     memory_gb: float | None
 
     @property
-    def label(self) -> str:
-        """The configuration in a few words."""
+    def name(self) -> str:
+        """The settings that differ, as text."""
         return " ".join(f"{name}={value}" for name, value in self.choices.items()) or "as configured"
 
     @property
@@ -106,7 +106,7 @@ class Row:
 
 
 def read_job(run: RunDir) -> Job:
-    """What a run folder tells of its job; a job whose files are broken counts as failed."""
+    """Read a job from its run folder; a job with broken files counts as interrupted."""
     choices = dict(_choice(text) for text in overrides_of(run) or ())
     try:
         status = run.read_json(STATUS_FILE)
@@ -128,7 +128,7 @@ def read_job(run: RunDir) -> Job:
 
 
 def row_of(choices: Mapping[str, str], jobs: Sequence[Job]) -> Row:
-    """Sum up a configuration.
+    """Summarise a configuration.
 
     Args:
         choices: the settings that differ between rows.

@@ -1,7 +1,7 @@
-"""The table of a sweep: a row for each configuration, with the mean and spread over seeds of each metric and its interval.
+"""The table of a sweep: a row per configuration, with mean, standard deviation over seeds and interval of each metric.
 
-Covers reading the jobs from their folders, what validation chooses, and what a reader must know. Leaves out the files that
-the table is written to (``sweep.files``) and whether a difference between two rows is more than chance (``study``).
+Covers reading the jobs from their folders, the configuration that validation chooses, and notes on the numbers. Leaves out the
+files that the table is written to (``sweep.files``) and whether two rows differ by more than chance (``study``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ from raylight.evaluation.caveats import caveat_sentences
 from raylight.runs.sweep_dir import REPEATS, run_folders
 
 SEARCH_FILE = "optuna.yaml"
-"""Where a search sums itself up."""
+"""The summary of a search."""
 
 METHOD = (
-    "Mean ± standard deviation over the seeds (and folds) of a configuration. The 95 % interval of several runs allows for "
-    "both sources of chance: Student's t over the runs, and the images, by the mean width of the runs' own intervals "
-    "(added in squares; rather too wide than too narrow). The interval of a single run is its own, and knows nothing of other "
+    "Mean ± standard deviation over the seeds (and folds) of a configuration. The 95 % interval of several runs combines "
+    "both sources of variance: Student's t over the runs, and the images, by the mean width of the runs' own intervals "
+    "(added in squares; if anything too wide). The interval of a single run doesn't include the variance between "
     "seeds."
 )
 
@@ -33,10 +33,10 @@ class SweepTable:
 
     Attributes:
         folder: of the sweep.
-        rows: a configuration each, in the order of their first jobs.
-        fixed: settings that all jobs were given alike.
-        choice: what validation chooses; None where there is nothing to choose between.
-        notes: what a reader must know of the numbers.
+        rows: one per configuration, in the order of their first jobs.
+        fixed: settings that all jobs have in common.
+        choice: the configuration chosen on validation; None with fewer than two.
+        notes: on the methods and limits of the numbers.
     """
 
     folder: Path
@@ -61,13 +61,13 @@ class SweepTable:
         return list(dict.fromkeys(name for row in self.rows for name in row.choices))
 
     def repeats(self, job: Job) -> str:
-        """Which seed and fold a job is, such as ``seed=2``; empty where all jobs have the same."""
+        """The seed and fold of a job, such as ``seed=2``; empty where all jobs have the same."""
         differing = [name for name in REPEATS if len({one.choices.get(name) for one in self.jobs}) > 1]
         return " ".join(f"{name}={job.choices[name]}" for name in differing if name in job.choices)
 
 
 def sweep_table(folder: Path) -> SweepTable:
-    """Sum up a sweep from its run folders.
+    """Summarise a sweep from its run folders.
 
     Args:
         folder: of the sweep.
@@ -77,7 +77,7 @@ def sweep_table(folder: Path) -> SweepTable:
     """
     jobs = [read_job(run) for run in run_folders(folder)] if folder.is_dir() else []
     if not jobs:
-        raise RunError(f"{folder} is not the folder of a sweep: there is no run folder in it.")
+        raise RunError(f"{folder} is not the folder of a sweep: it contains no run folder.")
     grouped: dict[tuple[tuple[str, str], ...], list[Job]] = {}
     for job in jobs:
         grouped.setdefault(_configuration(job), []).append(job)
@@ -98,19 +98,19 @@ def _notes(rows: Sequence[Row], differing: Sequence[str]) -> list[str]:
     if any(len(sets) > 1 for sets in tested):
         notes.append(
             f"The jobs were tested on {len(set.union(*tested))} different sets of images, because their splits have different "
-            "seeds; the spread includes that. With one split for all (data.split_seed=1, the default) they can be compared "
-            "image by image."
+            "seeds; the standard deviation includes that. With one split for all (data.split_seed=1, the default) they can be "
+            "compared image by image."
         )
     elif len(set.union(*tested)) > 1:
         names = [name for name in differing if name.partition(".")[0] == "data"]
         notes.append(
             f"Not all configurations were tested on the same images ({', '.join(names) or 'their data'} differs): a difference "
-            "between their numbers may be one of the images."
+            "between their results may come from the images."
         )
     if any(metric.worth_another for row in rows for metric in row.metrics.values()):
         notes.append(
-            "Two runs say little about their spread, and Student's t is 12.7 for them. What a third run would leave of an "
-            "interval, if it lies like the two, stands below it."
+            "Two runs hardly estimate a standard deviation: Student's t is 12.7. Below an interval stands the one expected "
+            "with a third run."
         )
     cells = {f"test/{name}": name for job in jobs for name in reported(job.metrics)}
     notes += caveat_sentences(
@@ -129,7 +129,7 @@ def _notes(rows: Sequence[Row], differing: Sequence[str]) -> list[str]:
 
 
 def _search_notes(folder: Path) -> list[str]:
-    """What a search says of its trials, where the sweep was one."""
+    """Notes on the trials of a search, where the sweep was one."""
     from omegaconf import OmegaConf
 
     path = folder / SEARCH_FILE
@@ -141,12 +141,12 @@ def _search_notes(folder: Path) -> list[str]:
         chosen = " ".join(f"{name}={value}" for name, value in found["best_params"].items())
         notes.append(
             f"A search by the validation metric that chooses checkpoints ({found['direction']}d): best was {chosen}, with "
-            f"{found['best_value']:.4f}. Many trials on one validation split flatter the best one; test doesn't know of them."
+            f"{found['best_value']:.4f}. The best of many trials on one validation split is optimistic; test isn't affected."
         )
     if found["pruned_after_epoch"]:
         pruned = ", ".join(f"{number} (epoch {epoch + 1})" for number, epoch in found["pruned_after_epoch"].items())
         notes.append(
-            f"Stopped early, because others were better at the same epoch: job {pruned}. What they reached is of less training."
+            f"Stopped early, because others were better at the same epoch: job {pruned}. They were trained for fewer epochs."
         )
     return notes
 
