@@ -63,7 +63,7 @@ def test_a_call_trains_as_the_command_does_and_says_nothing(photos: Path, tmp_pa
     assert run.metrics["test/accuracy"].value == written["test/accuracy"]["value"]
     assert run.metrics["val/brier"].high == written["val/brier"]["high"]
     assert "val/loss: " not in (run.path / "train.log").read_text()
-    assert "Recipe scratch: random weights, 32 training images" in (run.path / "train.log").read_text()
+    assert "Recipe recommended_scratch: random weights, 32 training images" in (run.path / "train.log").read_text()
     assert json.loads((run.path / "overrides.json").read_text())[0] == f"data.root={photos}"
     assert json.loads((run.path / "status.json").read_text())["state"] == "finished"
 

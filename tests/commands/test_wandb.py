@@ -55,7 +55,7 @@ def media(run: Path, path: str) -> Path:
 def test_a_job_is_one_run_with_group_and_tags(records: list[dict[str, Any]], run: Path) -> None:
     (begun,) = of_kind(records, "run")
     assert (begun["display_name"], begun["run_group"], begun["project"]) == (run.name, "study", "raylight")
-    assert begun["tags"] == ["mine", "demo", "cnn2", "scratch"]
+    assert begun["tags"] == ["mine", "demo", "cnn2", "recommended_scratch"]
     (ended,) = of_kind(records, "exit")
     assert ended.get("exit_code", 0) == 0
 

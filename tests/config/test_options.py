@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from raylight.config.check import config_problems
 from raylight.config.launch import checked_arguments, load_config, register_schema
+from raylight.config.rules.recipe import with_epochs
 from raylight.config.schema import RunConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -50,7 +51,7 @@ def test_every_option_composes_and_builds(option: str, tmp_path: Path) -> None:
     from raylight.data.augment import build_augmenter
 
     register_schema()
-    run = compose(*checked_arguments(CONF, needs(option, tmp_path)))  # as typed on the command line
+    run = with_epochs(compose(*checked_arguments(CONF, needs(option, tmp_path))))  # as typed on the command line
     weight = torch.nn.Parameter(torch.zeros(3))
     optimizer = instantiate(run.optimizer)([weight])
     schedule = instantiate(run.scheduler)(optimizer)
@@ -121,8 +122,10 @@ def test_what_is_not_typed_is_the_recipe_for_the_model_and_the_data() -> None:
             run.trainer.max_epochs,
         )
 
-    assert chosen("model=resnet18") == ("recommended", "none", "CosineAnnealingLR", 12)
-    assert chosen("model=mobilenet_v2", "data=xray") == ("recommended", "xray", "CosineAnnealingLR", 12)
+    assert chosen("model=cnn2") == ("recommended_scratch", "crop_flip", "WarmupCosine", None)
+    assert chosen("model=cnn2", "data=xray", "optimizer=sgd")[:2] == ("recommended_scratch", "xray")
+    assert chosen("model=resnet18") == ("recommended", "none", "CosineAnnealingLR", None)
+    assert chosen("model=mobilenet_v2", "data=xray") == ("recommended", "xray", "CosineAnnealingLR", None)
     assert chosen("model=resnet18", "data=xray", "augment=none", "finetune=full") == ("full", "none", "ConstantLR", 10)
     assert chosen("model=resnet18", "trainer=debug")[-1] == 2
     assert chosen("model=resnet18", "scheduler=step", "trainer.max_epochs=7")[2:] == ("StepLR", 7)

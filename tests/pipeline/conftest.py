@@ -42,7 +42,8 @@ def worsening(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Wors
         "decode.engine": "threads",
         "model": {"name": "cnn2", "channels": [4], "dense": [4], "image_size": 16},
         "optimizer": {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.05, "maximize": True},
-        "trainer.max_epochs": 3,
+        "trainer.max_epochs": None,
+        "finetune.samples": 96,  # of 32 images, three epochs
         "trainer.batch_size": 4,
         "trainer.precision": "32",
         "trainer.threads": 1,

@@ -3,6 +3,7 @@
 import csv
 
 import pytest
+from omegaconf import OmegaConf
 
 from tests.pipeline.conftest import WorseningRun
 
@@ -24,3 +25,9 @@ def test_the_objective_is_the_best_value_of_what_chooses_checkpoints(worsening: 
     provenance = worsening.run.read_json("metrics.json")["provenance"]
     assert (provenance["selected_by"], provenance["selected_epoch"]) == ("val/loss", 0)
     assert provenance["selected_value"] == pytest.approx(losses[0])
+
+
+def test_epochs_follow_from_the_number_of_images(worsening: WorseningRun) -> None:
+    """96 samples of 32 images, in all folds alike."""
+    assert len((worsening.run / "history.csv").read_text().splitlines()) == 1 + 3
+    assert OmegaConf.load(worsening.run / "config.yaml").trainer.max_epochs == 3

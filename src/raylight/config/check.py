@@ -19,7 +19,7 @@ from raylight.config.rules.decision_rule import parse_rule
 from raylight.config.rules.metric_names import LOWER_IS_BETTER, METRICS
 from raylight.config.rules.names import name_problems
 from raylight.config.rules.pretrained import fill, model_input
-from raylight.config.rules.recipe import recipe_of
+from raylight.config.rules.recipe import planned_epochs, recipe_of
 from raylight.config.rules.shapes import height_width, size_text, smallest_image_size
 from raylight.config.rules.targets import secret_problem, target_problems
 from raylight.config.schema import DataConfig, Range, RunConfig
@@ -236,11 +236,13 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
     for position, phase in enumerate(finetune.phases[:-1]):
         if phase.epochs is None:
             yield f"finetune.phases[{position}].epochs: not set; only the last phase may leave it open"
-    fixed = sum(phase.epochs or 0 for phase in finetune.phases)
-    if finetune.phases and finetune.phases[-1].epochs is None and fixed >= trainer.max_epochs:
-        yield f"trainer.max_epochs: {trainer.max_epochs} leaves no epoch for the last phase; the others take {fixed}"
-    if finetune.phases and finetune.phases[-1].epochs is not None and fixed != trainer.max_epochs:
-        yield f"trainer.max_epochs: {trainer.max_epochs}, but the phases of finetune add up to {fixed}"
+    fixed, epochs = sum(phase.epochs or 0 for phase in finetune.phases), planned_epochs(run)
+    if trainer.max_epochs is None and finetune.samples is None:
+        yield "trainer.max_epochs: null, but finetune.samples doesn't say how long training takes; give one of them"
+    if finetune.phases and finetune.phases[-1].epochs is None and fixed >= epochs:
+        yield f"trainer.max_epochs: {epochs} leaves no epoch for the last phase; the others take {fixed}"
+    if finetune.phases and finetune.phases[-1].epochs is not None and fixed != epochs:
+        yield f"trainer.max_epochs: {epochs}, but the phases of finetune add up to {fixed}"
     split, _, metric = trainer.monitor.partition("/")
     if split != "val" or metric not in (*MONITORED, *run.metrics):
         valid = [f"val/{name}" for name in MONITORED]
@@ -250,10 +252,10 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
         )
     elif metric in MONITORED and (metric in ("loss", *LOWER_IS_BETTER)) != (trainer.monitor_mode == "min"):
         yield f"trainer.monitor_mode: {trainer.monitor_mode!r} would keep the worst {trainer.monitor}"
-    if trainer.averaging != "none" and trainer.averaging_start >= trainer.max_epochs:
+    if trainer.averaging != "none" and trainer.averaging_start >= epochs:
         yield (
             f"trainer.averaging_start: {trainer.averaging_start} leaves no epoch to average; "
-            f"trainer.max_epochs={trainer.max_epochs} end with epoch {trainer.max_epochs - 1}"
+            f"trainer.max_epochs={epochs} end with epoch {epochs - 1}"
         )
     try:
         parse_rule(run.decision.threshold)

@@ -211,6 +211,11 @@ class FinetuneConfig:
     epoch of a phase, 10 at most (a single one would stand for the image in all epochs); 0: the images as they are."""
     requires_weights: bool = False
     """The recipe makes no sense on a randomly started network."""
+    samples: Annotated[int | None, Range(1, 10**12)] = None
+    """Where ``trainer.max_epochs`` is ``null``: images to go through in training, counted each time. Epochs are this number
+    over that of the images, at least 3 and at most ``most_epochs``."""
+    most_epochs: Annotated[int, Range(1, 10**6)] = 12
+    """Where ``trainer.max_epochs`` is ``null``: epochs at most."""
 
 
 @dataclass
@@ -247,8 +252,8 @@ class TrainerConfig:
     """Training processes; each takes its share of every batch. With ``launcher=ray`` one has a thread for each CPU it gets."""
     max_failures: Annotated[int, Range(0, 10**6)] = 3
     """``launcher=ray``: how often lost training processes are started again, from the last whole epoch."""
-    max_epochs: Annotated[int, Range(1, 10**6)] = 10
-    """Epochs in all phases together."""
+    max_epochs: Annotated[int | None, Range(1, 10**6)] = 10
+    """Epochs in all phases together. ``null``: as many as ``finetune.samples`` gives for so many images."""
     batch_size: Annotated[int, Range(1, 10**6)] = 32
     """Images a step, over all training processes."""
     precision: Annotated[str, Literal["auto", "32", "bf16", "16"]] = "auto"

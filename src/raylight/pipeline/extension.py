@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from raylight.config.check import value_problem
 from raylight.config.launch import load_config
-from raylight.config.rules.recipe import recipe_of
+from raylight.config.rules.recipe import LENGTHS, planned_epochs, recipe_of
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError
 from raylight.installation import TRAIN
@@ -39,6 +39,8 @@ def asked_epochs(settings: Sequence[str]) -> int | None:
                 f"{key}: a run goes on with the settings that it was begun with; only {EPOCHS} may change. For another run: "
                 f"{TRAIN} --config-path RUN --config-name config {text}"
             )
+        elif not value.strip().isdigit():
+            problems.append(f"{key}: {value!r} is not a whole number")
         elif problem := value_problem(key, value):
             problems.append(problem)
         else:
@@ -63,7 +65,7 @@ def extended(config: RunConfig, epochs: int, done: int, *, finished: bool) -> tu
     Raises:
         ConfigError: that many epochs are done already, training has stopped early, or the phases leave no room.
     """
-    planned = config.trainer.max_epochs
+    planned = planned_epochs(config)
     if epochs < done:
         raise ConfigError([f"{EPOCHS}: {epochs}, but {done} epochs are done already; ask for more"])
     if finished and done < planned:
@@ -95,8 +97,6 @@ def extended(config: RunConfig, epochs: int, done: int, *, finished: bool) -> tu
 
 def _lengthened(scheduler: Any, planned: int, epochs: int) -> Any:
     """The node of a schedule, over all epochs where it was over all that were planned; a length of its own stays."""
-    from raylight.training.optimization import LENGTHS
-
     return scheduler and {
         key: epochs if key in LENGTHS and value == planned else value for key, value in scheduler.items()
     }

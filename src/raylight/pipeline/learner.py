@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from raylight.config.quoting import as_yaml
-from raylight.config.rules.recipe import recipe_of
+from raylight.config.rules.recipe import planned_epochs, recipe_of
 from raylight.config.schema import RunConfig
 from raylight.cpu.settings import CpuSettings, Work, choose_settings, measured_settings
 from raylight.data.augment import build_augmenter
@@ -101,7 +101,7 @@ def build_learner(
     network = build_network(config.model if last is None else replace(config.model, weights=None), len(names))
     if last is not None:
         network.load_state_dict(network_state(last))
-    phases = plan_phases(network, recipe_of(config), config.trainer.max_epochs, config.model.last_blocks_from)
+    phases = plan_phases(network, recipe_of(config), planned_epochs(config), config.model.last_blocks_from)
     settings = _cpu_settings(config, network, images, phases, cache_dir)
     use_torch_threads(settings.threads)
     chosen = asdict(_with_choices(config, settings))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from raylight.config.rules.nodes import cause_text, logger_nodes
 from raylight.config.rules.pretrained import model_input
-from raylight.config.rules.recipe import recipe_of
+from raylight.config.rules.recipe import planned_epochs, recipe_of, with_epochs
 from raylight.config.rules.shapes import height_width, size_text
 from raylight.config.schema import (
     AugmentConfig,
@@ -55,7 +55,8 @@ def rehearsal_problems(config: RunConfig) -> list[str]:
         config: checked, so that its ``_target_`` nodes are trusted. What an earlier config (of a sweep) had alike isn't
             rehearsed again.
     """
-    finetune, epochs = recipe_of(config), config.trainer.max_epochs
+    config = with_epochs(config)
+    finetune, epochs = recipe_of(config), planned_epochs(config)
     sizes = config.trainer.batch_size, config.trainer.num_workers
     wanted = Wanted(bool(config.augment.batch), config.decision.unknown is not None)
     return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from raylight.config.rules.recipe import with_epochs
 from raylight.config.schema import RunConfig
 from raylight.imports import few_collections
 from raylight.pipeline.costs import Costs
@@ -44,6 +45,7 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
 
         status.enter("decoding")
         images = decoded(config, run, index, cache_dir)
+        config = with_epochs(config, sum(len(images.index.in_split(split)) for split in ("train", "val", "test")))
         costs.lap("decode")
         audited(config, run, images.index, cache_dir)
         costs.lap("audit")

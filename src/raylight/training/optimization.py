@@ -9,8 +9,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-LENGTHS = ("T_max", "epochs", "total_iters")
-"""Names of the argument that sets a schedule's length in epochs."""
+from raylight.config.rules.recipe import LENGTHS
 
 
 @dataclass(frozen=True)

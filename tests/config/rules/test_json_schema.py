@@ -57,7 +57,7 @@ def test_a_run_with_all_its_settings_fits() -> None:
             [0, 4097, "big", 1.5, [16, 0], [16], [16, 1, 1]],
         ),
         ("data.val_fraction", [0, 0.5], [-0.1, 1, None]),
-        ("trainer.max_epochs", [1], [0, None]),
+        ("trainer.max_epochs", [1], [0, "ten"]),
         ("model.resize", ["crop", None], ["croped", 1]),
         ("trainer.precision", ["32", 32, "bf16"], ["fp32", None]),
         ("trainer.channels_last", [True, "auto"], ["yes"]),

@@ -2,8 +2,8 @@
 
 import pytest
 
-from raylight.config.rules.recipe import recipe_of, shared_out
-from raylight.config.schema import FinetuneConfig, PhaseConfig, RunConfig
+from raylight.config.rules.recipe import planned_epochs, recipe_of, shared_out, with_epochs
+from raylight.config.schema import FinetuneConfig, PhaseConfig, RunConfig, TrainerConfig
 
 
 def test_one_epoch_goes_to_the_head_and_a_network_without_weights_trains_as_a_whole() -> None:
@@ -45,3 +45,28 @@ def test_phases_without_shares_stay_as_they_are() -> None:
     run = RunConfig()
     run.finetune.phases = [PhaseConfig("head", epochs=99), PhaseConfig("all")]
     assert recipe_of(run) == run.finetune
+
+
+def open_end(most: int = 12, **trainer: object) -> RunConfig:
+    scheduler = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": None, "eta_min": None}
+    finetune = FinetuneConfig(samples=20_000, most_epochs=most)
+    return RunConfig(finetune=finetune, trainer=TrainerConfig(max_epochs=None, **trainer), scheduler=scheduler)
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs"),
+    [(0, 12), (100, 12), (1_666, 12), (2_002, 10), (4_000, 5), (6_000, 3), (10**6, 3)],  # 20,000 / images, 3 to 12
+)
+def test_epochs_follow_from_the_number_of_images(images: int, epochs: int) -> None:
+    assert planned_epochs(open_end(), images) == epochs
+    settled = with_epochs(open_end(), images)
+    assert (settled.trainer.max_epochs, settled.scheduler["T_max"]) == (epochs, epochs)
+    assert settled.scheduler["eta_min"] is None  # no length
+
+
+def test_typed_epochs_win() -> None:
+    run = open_end()
+    run.trainer.max_epochs = 40
+    assert planned_epochs(run, 10**6) == 40
+    run.scheduler["T_max"] = 7
+    assert with_epochs(run, 10**6).scheduler["T_max"] == 7

@@ -103,6 +103,7 @@ def _fit(
     """The first coefficient of a logistic regression, with its interval."""
     import statsmodels.api as sm
     from scipy.optimize import minimize
+    from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
     base = np.zeros(len(truth)) if offset is None else offset
 
@@ -114,7 +115,9 @@ def _fit(
     start = minimize(loss, np.zeros(columns.shape[1]), jac=True, method="BFGS").x
     model = sm.GLM(truth, columns, family=sm.families.Binomial(), offset=offset)
     robust = {} if groups is None else {"cov_type": "cluster", "cov_kwds": {"groups": groups}}
-    fit = model.fit(start_params=start, **robust)
+    with warnings.catch_warnings():  # of answers that are certain and right, which leave the likelihood finite here
+        warnings.simplefilter("ignore", PerfectSeparationWarning)
+        fit = model.fit(start_params=start, **robust)
     low, high = fit.conf_int()[0]
     return float(fit.params[0]), Interval(float(low), float(high))
 
