@@ -121,7 +121,7 @@ def test_a_command_that_needs_an_extra_names_the_command_that_brings_it(user: Us
     (command,) = [shlex.split(command) for command in TRAINING if "model=timm" in command]
     done = train(user, *command[2:], cwd=tmp_path)
     assert done.returncode == 2
-    (remedy,) = re.findall(r"timm isn't installed; bring it with: (.*)", done.stderr)
+    (remedy,) = re.findall(r"timm isn't installed; install it with: (.*)", done.stderr)
     program, *arguments = shlex.split(remedy)
     assert Path(program) == user.python
     tried = subprocess.run(

@@ -51,7 +51,7 @@ def test_a_failing_disk_loses_the_dashboard_not_the_run(finished: Any, caplog: p
             show_result(tracker, finished.run, finished.network, results, selection, Path("best.ckpt"))
         finally:
             Path(MEDIA_TMP.name).mkdir()
-    assert "W&B wasn't told the table of predictions ([Errno 2] No such file or directory" in caplog.text
+    assert "W&B didn't receive the table of predictions ([Errno 2] No such file or directory" in caplog.text
     assert tracker.exit_code == 0
 
 

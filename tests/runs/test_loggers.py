@@ -40,7 +40,7 @@ def test_each_gets_the_config_the_epochs_and_the_result(tmp_path: Path, caplog: 
     assert [rows[-1][f"test/accuracy{part}"] for part in ("", "_low", "_high")] == ["0.75", "0.5", "0.9"]
     assert "test/auroc" not in rows[-1]
     assert "seed: 3" in (run / "mine" / "hparams.yaml").read_text()
-    assert caplog.text.count("Fails wasn't told some epochs' metrics (no answer)") == 1
+    assert caplog.text.count("Fails didn't log the metrics of some epochs (no answer)") == 1
 
 
 def test_a_failed_job_has_no_result_and_ends_as_failed(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_folder_that_is_given_is_kept(tmp_path: Path) -> None:
     [
         (
             built({"_target_": "builtins.dict"}),
-            r"logger.also\[0\]: builtins.dict made a dict; expected a pytorch_lightning",
+            r"logger.also\[0\]: builtins.dict returned a dict; expected a pytorch_lightning",
         ),
         (built({**CSV, "flush_logs_every_n_steps": 5, "nme": 1}), r"logger.also\[0\]: .*CSVLogger: TypeError"),
     ],
@@ -87,6 +87,6 @@ def test_tensorboard_writes_its_events_or_says_what_brings_it(tmp_path: Path) ->
         assert list((run / "tensorboard").glob("events.*"))
         return
     with pytest.raises(
-        ConfigError, match=r"logger.name: tensorboard isn't installed; bring it with: .*\[tensorboard\]"
+        ConfigError, match=r"logger.name: tensorboard isn't installed; install it with: .*\[tensorboard\]"
     ):
         check_loggers(config)

@@ -165,7 +165,9 @@ def test_a_node_with_another_version_is_refused(cluster: Any, tmp_path: Path) ->
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: raylight\nVersion: 9.9\n")
     node = cluster.add_node(num_cpus=1, object_store_memory=100_000_000, env_vars={"PYTHONPATH": str(tmp_path)})
     try:
-        expected = r"Node .* has raylight 9\.9 \(here 0\.1\.0\)\. .*install there.*ray\.address=local"
+        expected = (
+            r"Node .* has raylight 9\.9 \(here 0\.1\.0\)\. .*install those of this machine there.*ray\.address=local"
+        )
         with pytest.raises(RaylightError, match=expected), ray_session(RayConfig(address=cluster.address)):
             pass
     finally:

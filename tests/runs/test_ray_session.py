@@ -51,7 +51,7 @@ from raylight.runs.ray_session import ray_session
 import ray
 addresses = []
 for _ in range(2):
-    with ray_session(RayConfig(object_store_gb=0.1), cpus=1, ends_later=True):
+    with ray_session(RayConfig(object_store_gb=0.1), cpus=1, close_in_background=True):
         addresses.append(ray.get_runtime_context().gcs_address)
         begun = time.monotonic()
     print(time.monotonic() - begun)
@@ -108,7 +108,7 @@ def test_a_session_is_joined_left_alone_and_gone_afterwards(tmp_path: Path) -> N
     ("config", "message"),
     [
         (RayConfig(object_store_gb=0.01), r"ray\.object_store_gb=0\.01 is too small: .* decode=threads"),
-        (RayConfig(object_store_gb=9e6), r"ray\.object_store_gb=9e\+06 does not fit into /dev/shm, .* --shm-size"),
+        (RayConfig(object_store_gb=9e6), r"ray\.object_store_gb=9e\+06 doesn't fit into /dev/shm, .* --shm-size"),
         (RayConfig(address="127.0.0.1:9"), r"Can't join the Ray cluster at '127\.0\.0\.1:9': .*refused.*`ray status`"),
         (RayConfig(address="nonsense"), r"Can't join the Ray cluster at 'nonsense'"),
     ],

@@ -127,15 +127,15 @@ def test_a_second_name_keeps_its_content_when_the_first_gets_another(
     run = RunDir.claim(tmp_path / "run")
     run.write_text("best", "epoch 1")
     for _ in range(2):  # the second time both names mean the same file already
-        run.write_again("best", "last")
+        run.write_link("best", "last")
     assert ((run / "last").stat().st_ino == (run / "best").stat().st_ino) == has_links
     run.write_text("best", "epoch 2")
     assert ((run / "best").read_text(), (run / "last").read_text()) == ("epoch 2", "epoch 1")
-    run.write_again("best", "last")
+    run.write_link("best", "last")
     assert (run / "last").read_text() == "epoch 2"
     assert not list(run.path.glob("*.tmp")) + list(run.path.glob(".*.tmp"))
     with pytest.raises(FileNotFoundError):
-        run.write_again("missing", "other")
+        run.write_link("missing", "other")
 
 
 def test_what_a_finished_run_has_written_survives_a_power_cut(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from raylight.runs.signals import Stopped, stopping_politely
+from raylight.runs.signals import Stopped, graceful_stop
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ def test_a_signal_raises_with_its_exit_code_and_the_old_handlers_come_back(
     signum: signal.Signals, code: int, reason: str
 ) -> None:
     before = signal.getsignal(signum)
-    with pytest.raises(Stopped) as stopped, stopping_politely():
+    with pytest.raises(Stopped) as stopped, graceful_stop():
         os.kill(os.getpid(), signum)
     assert (stopped.value.exit_code, stopped.value.reason) == (code, reason)
     assert signal.getsignal(signum) is before
@@ -27,7 +27,7 @@ def test_a_signal_raises_with_its_exit_code_and_the_old_handlers_come_back(
 @pytest.mark.parametrize("saved", [False, True])
 def test_a_second_signal_or_one_when_all_is_saved_ends_the_process(saved: bool) -> None:
     if (child := os.fork()) == 0:
-        with stopping_politely() as signals:
+        with graceful_stop() as signals:
             if saved:
                 signals.end_at_once()
             else:
@@ -42,7 +42,7 @@ def test_outside_the_main_thread_nothing_changes() -> None:
     before, within = signal.getsignal(signal.SIGTERM), []
 
     def work() -> None:
-        with stopping_politely():
+        with graceful_stop():
             within.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=work)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from raylight.runs.run_dir import RunDir
-from raylight.runs.sweep_dir import earlier_run, run_folders, unused
+from raylight.runs.sweep_dir import earlier_run, run_folders, unused_folder
 
 
 def run(folder: Path, *overrides: str, whole: bool = True) -> Path:
@@ -36,7 +36,7 @@ def test_a_job_is_known_by_its_choices_however_they_were_written(tmp_path: Path)
 
 
 def test_a_folder_that_is_taken_gets_a_number(tmp_path: Path) -> None:
-    assert unused(tmp_path / "0-a") == tmp_path / "0-a"
+    assert unused_folder(tmp_path / "0-a") == tmp_path / "0-a"
     run(tmp_path / "0-a")
     run(tmp_path / "0-a-2")
-    assert unused(tmp_path / "0-a") == tmp_path / "0-a-3"
+    assert unused_folder(tmp_path / "0-a") == tmp_path / "0-a-3"

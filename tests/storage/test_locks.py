@@ -114,7 +114,7 @@ def test_what_a_kill_left_unfinished_is_removed_by_the_next(run: RunDir) -> None
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (OSError(28, "No space left on device", "/data/x"), "the disk is full (/data/x). Make room"),
+        (OSError(28, "No space left on device", "/data/x"), "the disk is full (/data/x). Free disk space"),
         (MemoryError(), "there is not enough memory. Lower trainer.batch_size"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "not enough memory"),
     ],

@@ -13,7 +13,7 @@ from raylight.errors import DataError
 from raylight.evaluation.bootstrap import sampled_positions
 from raylight.evaluation.predictions import Predictions
 from raylight.report.run_page import write_report
-from raylight.runs.looks import counted
+from raylight.runs.looks import look_notice
 from raylight.runs.run_dir import RunDir
 from raylight.serving.predictor import Predictor, UnusableRunError, read_index
 from raylight.storage.atomic import check_output
@@ -63,7 +63,7 @@ def audit_run(run: Path, out: Path | None) -> int:
         predictor.network,
         predictor.preprocessing,
     )
-    note = counted(predictor.run, "audit")
+    note = look_notice(predictor.run, "audit")
     if out is None:
         path = predictor.run.write_json(FILE, found.as_json())
         if predictor.config.report.enabled:

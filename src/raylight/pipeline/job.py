@@ -22,7 +22,7 @@ from raylight.pipeline.extension import EPOCHS, asked_epochs, extended
 from raylight.pipeline.run import train
 from raylight.runs.console import log_to
 from raylight.runs.run_dir import LAST_CHECKPOINT, RunDir, recorded, state_of
-from raylight.runs.sweep_dir import OVERRIDES_FILE, earlier_run, unused
+from raylight.runs.sweep_dir import OVERRIDES_FILE, earlier_run, unused_folder
 
 log = logging.getLogger("raylight")
 
@@ -102,7 +102,7 @@ def run_here(config: DictConfig, folder: Path, overrides: Sequence[str], is_part
     if earlier is not None and state == "running":
         log.error("%s is still being trained by another process; it is left to that.", earlier.path)
         return Outcome(1, earlier.path, None)
-    run = earlier or RunDir.claim(unused(folder) if config.resume else folder)
+    run = earlier or RunDir.claim(unused_folder(folder) if config.resume else folder)
     own: dict[str, Any] = {"resume": None}
     if is_part_of_sweep and config.logger.group is None:
         own["logger"] = {"group": folder.parent.name}

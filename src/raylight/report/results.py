@@ -28,7 +28,7 @@ from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.evaluation.metrics import Estimate, as_json, evaluate
 from raylight.evaluation.predictions import Predictions, write_csv
 from raylight.report.figures.plots import Evaluated, draw_plots
-from raylight.runs.looks import note_test
+from raylight.runs.looks import record_test
 from raylight.runs.run_dir import RunDir
 
 log = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ def write_results(
             "cost": dict(circumstances.costs),
         },
     )
-    note_test(run, selection.epochs)
+    record_test(run, selection.epochs)
     run.write_json(
         "preprocessing.json",
         {

@@ -1,4 +1,4 @@
-"""What Raylight prints: a plain line per message, and the progress of a stage."""
+"""Output on the console: a plain line per message, and progress bars."""
 
 import contextlib
 import logging
@@ -11,10 +11,10 @@ log = logging.getLogger("raylight")
 
 
 def log_to(stream: TextIO) -> None:
-    """Show our messages on a stream from now on; other libraries' messages aren't affected.
+    """Shows Raylight's messages on a stream from now on; those of other libraries aren't affected.
 
     Args:
-        stream: standard output for a command whose messages are its result, else standard error. The first one stays.
+        stream: standard output for a command whose messages are its result, else standard error. Later calls don't change it.
     """
     if not log.handlers:
         handler = logging.StreamHandler(stream)
@@ -26,7 +26,7 @@ def log_to(stream: TextIO) -> None:
 
 @contextlib.contextmanager
 def messages_on(stream: TextIO | None) -> Iterator[None]:
-    """Show our messages on a stream in this context, or nowhere; a run's ``train.log`` gets them all the same."""
+    """Shows Raylight's messages on a stream in this context, or nowhere; ``train.log`` of a run gets them in any case."""
     handler = logging.NullHandler() if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(message)s"))
     before = log.level, log.propagate
@@ -41,12 +41,12 @@ def messages_on(stream: TextIO | None) -> Iterator[None]:
 
 
 def shows_bars(mode: str) -> bool:
-    """Whether progress is drawn as bars (``trainer.progress``): with ``auto`` on a terminal and in a notebook."""
+    """Whether progress is shown as bars (``trainer.progress``): with ``auto``, on a terminal and in a notebook."""
     return mode == "auto" and (sys.stdout.isatty() or in_notebook())
 
 
 def in_notebook() -> bool:
-    """Whether this is a notebook's kernel, such as Jupyter's or Colab's."""
+    """Whether this process is the kernel of a notebook, such as Jupyter or Colab."""
     if "IPython" not in sys.modules:
         return False
     from rich.console import Console
@@ -56,12 +56,15 @@ def in_notebook() -> bool:
 
 @contextlib.contextmanager
 def progress_bar(label: str, mode: str, closing_line: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """Yield ``on_progress(done, total)``; a stage that never calls it shows nothing.
+    """Shows the progress of a stage.
 
     Args:
-        label: what is being done, like "decoding".
+        label: name of the stage, such as "decoding".
         mode: ``auto``, ``lines`` or ``off`` (``trainer.progress``).
-        closing_line: whether to say at the end how long it took.
+        closing_line: whether to log at the end how long it took.
+
+    Yields:
+        A function of the number of images done and the total; as long as it isn't called, nothing is shown.
     """
     begin = time.perf_counter()
     last = (0, 0)
@@ -71,7 +74,7 @@ def progress_bar(label: str, mode: str, closing_line: bool = True) -> Iterator[C
         bar: Progress | None = None
 
         def on_progress(done: int, total: int) -> None:
-            """Draw from the first call to the last: Lightning's bar, which may come between, clears all that is drawn."""
+            """Draws from the first call to the last only: Lightning's bar, which may follow, clears what is drawn."""
             nonlocal last, bar
             last = (done, total)
             if bar is None:

@@ -1,4 +1,4 @@
-"""The environment of a run: versions, processor, threads, git. No environment variables, since they hold secrets."""
+"""The environment of a run: versions, processor, threads, git. No environment variables, since they may hold secrets."""
 
 import platform
 import subprocess
@@ -29,7 +29,7 @@ PACKAGES = [
 
 
 def environment() -> dict[str, Any]:
-    """Versions, processor, memory, threads and the git revision of the working directory."""
+    """The versions, processor, memory, threads and git revision of the working directory, as in ``environment.json``."""
     import psutil
     import torch
 
@@ -47,7 +47,7 @@ def environment() -> dict[str, Any]:
 
 
 def processor_name() -> str:
-    """The processor's name as the system tells it."""
+    """The name of the processor according to the system."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text().splitlines():
@@ -57,7 +57,7 @@ def processor_name() -> str:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Revision of a working tree and whether it differs from it; None outside git."""
+    """The revision of a working tree, and whether it has uncommitted changes; ``None`` outside git."""
     try:
         revision = _git(folder, "rev-parse", "HEAD")
         return {"revision": revision, "dirty": bool(_git(folder, "status", "--porcelain"))}

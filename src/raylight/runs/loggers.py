@@ -1,6 +1,6 @@
 """Loggers beside W&B: TensorBoard, any of Lightning's, a user's own; several at once.
 
-Each gets every epoch's metrics, the config, and the result with its intervals at the end. A logger's error is
+Each gets the metrics of each epoch, the config, and at the end the result with its intervals. An error of a logger is
 logged and doesn't fail the run, whose folder holds everything. W&B has a module of its own (``tracking``).
 """
 
@@ -22,20 +22,23 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def other_loggers(config: LoggerConfig, run: RunDir, settings: Mapping[str, Any]) -> Iterator[list[Any]]:
-    """The loggers of a job but W&B's, for Lightning's trainer; closed on the way out, with the result where there is one.
+    """Opens the loggers of a job except W&B; they are closed at the end, with the result if there is one.
 
     Args:
-        config: which.
-        run: those with a ``save_dir`` write here, unless told otherwise.
-        settings: the resolved config.
+        config: names the loggers.
+        run: loggers with a ``save_dir`` write to its folder, unless the config gives another.
+        settings: the resolved config, which they log.
+
+    Yields:
+        Loggers for Lightning's trainer.
 
     Raises:
-        ConfigError: one can't be built.
+        ConfigError: a logger can't be built.
     """
     loggers = build_loggers(config, run.path)
     for logger in loggers:
-        logger.log_metrics = _forgiving(logger, "some epochs' metrics", logger.log_metrics)
-        _forgiving(logger, "the config", logger.log_hyperparams)(dict(settings))
+        logger.log_metrics = _without_errors(logger, "the metrics of some epochs", logger.log_metrics)
+        _without_errors(logger, "the config", logger.log_hyperparams)(dict(settings))
     status = "failed"
     try:
         yield loggers
@@ -46,18 +49,21 @@ def other_loggers(config: LoggerConfig, run: RunDir, settings: Mapping[str, Any]
                 logger.log_metrics(result)
     finally:
         for logger in loggers:
-            _forgiving(logger, "that the run has ended", logger.finalize)(status)
+            _without_errors(logger, "the end of the run", logger.finalize)(status)
 
 
 def build_loggers(config: LoggerConfig, folder: Path) -> list[Any]:
-    """The loggers of a config but W&B's.
+    """Builds the loggers of a config except W&B.
 
     Args:
-        config: its nodes are checked.
-        folder: that they write into, where they have a ``save_dir`` and the config doesn't give one.
+        config: names the loggers; its nodes are already checked.
+        folder: the ``save_dir`` of loggers that have one, unless the config gives another.
+
+    Returns:
+        Loggers for Lightning's trainer.
 
     Raises:
-        ConfigError: one can't be built, or is no logger of Lightning.
+        ConfigError: a logger can't be built, or isn't one of Lightning.
     """
     from pytorch_lightning.loggers import Logger
 
@@ -69,46 +75,50 @@ def build_loggers(config: LoggerConfig, folder: Path) -> list[Any]:
             logger = build_node(key, node, **({"save_dir": str(folder)} if takes_folder else {}))
         except ConfigError as error:
             if "ModuleNotFoundError" in str(error) and target.endswith(".TensorBoardLogger"):
-                remedy = f"{key}: tensorboard isn't installed; bring it with: {install_command('tensorboard')}"
+                remedy = f"{key}: tensorboard isn't installed; install it with: {install_command('tensorboard')}"
                 raise ConfigError([remedy]) from error
             raise
         if not isinstance(logger, Logger):
             raise ConfigError(
-                [f"{key}: {target} made a {type(logger).__name__}; expected a pytorch_lightning.loggers.Logger"]
+                [f"{key}: {target} returned a {type(logger).__name__}; expected a pytorch_lightning.loggers.Logger"]
             )
         built.append(logger)
     return built
 
 
 def check_loggers(config: LoggerConfig) -> None:
-    """Build them once, in a folder that is thrown away.
+    """Builds the loggers once, in a temporary folder.
+
+    Args:
+        config: names the loggers.
 
     Raises:
-        ConfigError: as ``build_loggers``.
+        ConfigError: a logger can't be built, or isn't one of Lightning.
     """
     with tempfile.TemporaryDirectory() as folder:
         build_loggers(config, Path(folder))
 
 
-def _forgiving(logger: Any, what: str, work: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, whose errors are logged, once."""
-    told: list[str] = []
+def _without_errors(logger: Any, content: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, but its first error is logged and none is raised."""
+    logged = False
 
     def call(*arguments: Any, **named: Any) -> Any:
+        nonlocal logged
         try:
-            return work(*arguments, **named)
+            return function(*arguments, **named)
         except Exception as error:  # a logger's backend may fail in any way
-            if not told:
+            if not logged:
                 kind = type(logger).__name__
-                log.error("%s wasn't told %s (%s); the run folder holds it all.", kind, what, first_line(error))
-            told.append(what)
+                log.error("%s didn't log %s (%s); the run folder has everything.", kind, content, first_line(error))
+            logged = True
             return None
 
     return call
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """``test/accuracy``, and its interval as ``test/accuracy_low`` and ``_high``."""
+    """The values of ``metrics.json``, such as ``test/accuracy``, and their intervals, ``test/accuracy_low`` and ``_high``."""
     return {
         name + suffix: float(bound)
         for name, estimate in metrics.items()

@@ -1,4 +1,7 @@
-"""``looks.csv``: who has looked at a run's test images, and when. Whatever is chosen by a further look is flattered by it."""
+"""``looks.csv``: which commands have evaluated a run on its test images, and when.
+
+Whatever is chosen by a further look at the test images has an optimistic result.
+"""
 
 from datetime import UTC, datetime
 
@@ -8,42 +11,55 @@ LOOKS_FILE = "looks.csv"
 _HEADER = "at,by\n"
 
 
-def note_test(run: RunDir, epochs: int) -> None:
-    """Note the run's own test, the first look; it counts once, however often the run was resumed, for each number of epochs."""
+def record_test(run: RunDir, epochs: int) -> None:
+    """Records the test at the end of training, the first look.
+
+    Args:
+        run: its folder.
+        epochs: number of epochs that were trained; for each number, the test counts once, however often the run was resumed.
+    """
     by = f"train {epochs} epochs"
     if not (run / LOOKS_FILE).is_file():
         run.write_text(LOOKS_FILE, _HEADER)
     if by not in (run / LOOKS_FILE).read_text(encoding="utf-8"):
-        count_look(run, by)
+        record_look(run, by)
 
 
 def looks(run: RunDir) -> int:
-    """How often a run's test images have been looked at."""
+    """The number of looks at the test images of a run."""
     return max((run / LOOKS_FILE).read_text(encoding="utf-8").count("\n") - 1, 0)
 
 
-def count_look(run: RunDir, by: str) -> int:
-    """Note one more look; two at the same time are both noted.
+def record_look(run: RunDir, by: str) -> int:
+    """Records a further look; of two at the same time, both are recorded.
 
     Args:
         run: its folder.
-        by: the command that looked.
+        by: the command that evaluates.
 
     Returns:
-        How often they have been looked at by now.
+        The number of looks so far.
 
     Raises:
-        OSError: it can't be noted.
+        OSError: the file can't be written.
     """
     with (run / LOOKS_FILE).open("a", encoding="utf-8") as file:
         file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')},{by}\n")
     return looks(run)
 
 
-def counted(run: RunDir, by: str) -> str:
-    """Note one more look, or that it can't be noted, and say so in a sentence."""
+def look_notice(run: RunDir, by: str) -> str:
+    """Records a further look, if possible.
+
+    Args:
+        run: its folder.
+        by: the command that evaluates.
+
+    Returns:
+        A sentence that warns against choosing anything by this look.
+    """
     try:
-        count = count_look(run, by)
+        count = record_look(run, by)
     except OSError as error:
-        return f"That the test images were looked at again can't be noted in {run.path} ({error.strerror})."
-    return f"This was look {count} at the run's test images; choosing anything by it would flatter the result."
+        return f"This look at the test images can't be recorded in {run.path} ({error.strerror})."
+    return f"This was look {count} at the run's test images; if anything is chosen by it, the result is too optimistic."

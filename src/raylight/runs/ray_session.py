@@ -1,7 +1,6 @@
 """One Ray session per process: started when it is needed, silent, and stopped afterwards.
 
-Covers a local session with an object store of known size, and joining a running cluster. Leaves out what runs in the
-session.
+Starts a local session with an object store of known size, or joins a running cluster.
 """
 
 import contextlib
@@ -28,47 +27,46 @@ SMALLEST_STORE: Final = 80_000_000
 """Bytes below which Ray refuses to make an object store (75 MiB, rounded up)."""
 
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Ray keeps its objects on Linux
-_SETTLED: Final = 90.0
-"""Seconds within which the processes of a session end whose owner was killed."""
+_MIN_AGE: Final = 90.0
+"""Seconds within which the processes of a session end after its owner was killed."""
 
-_PATIENCE: Final = 5.0
-"""Seconds to wait for a cluster's address to answer."""
+_TIMEOUT: Final = 5.0
+"""Seconds to wait for the address of a cluster to answer."""
 
-_ITS_VARIABLES: Final = dict.fromkeys(("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "PYTHONBREAKPOINT"))
+_SET_BY_RAY: Final = dict.fromkeys(("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "PYTHONBREAKPOINT"))
 """Environment variables that starting a session sets; they are restored at its end."""
 
 _QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
 @contextlib.contextmanager
-def ray_session(config: RayConfig, cpus: int | None = None, *, ends_later: bool = False) -> Iterator[None]:
-    """Opens a Ray session, or joins the one that this process already has.
+def ray_session(config: RayConfig, cpus: int | None = None, *, close_in_background: bool = False) -> Iterator[None]:
+    """Opens a Ray session, or uses the one that this process already has.
 
-    With an address (``ray.address``, else the environment's ``RAY_ADDRESS``) a running cluster is joined, and
-    left at the end. Without one, or with ``local``, a session is started on this machine and stopped at the
-    end; its processes and its folder go with it. Usage statistics and the dashboard are off; what workers
-    print stays in Ray's logs.
+    With an address (``ray.address``, else ``RAY_ADDRESS`` in the environment), a running cluster is joined, and left at the
+    end. Without one, or with ``local``, a session is started on this machine, and stopped at the end, with its processes and
+    its folder. Usage statistics and the dashboard are off; the output of workers stays in Ray's logs.
 
     Args:
-        config: address and size of the object store.
-        cpus: tasks at a time in a local session; ``None`` takes every processor that this process may use.
-        ends_later: the session ends in a thread while the caller goes on, which saves a second; the next session waits for it.
+        config: address of the cluster, and size of the object store.
+        cpus: number of tasks at a time in a local session; ``None`` takes every processor that this process may use.
+        close_in_background: close the session in a thread, which saves the caller a second; the next session waits for it.
 
     Raises:
-        RaylightError: no cluster answers at the address, it or one of its nodes runs other versions, or the store has
-            no room.
+        RaylightError: no cluster answers at the address, it or one of its nodes has other versions, or the object store
+            doesn't fit into the shared memory.
     """
     set_variables(RAY_USAGE_STATS_ENABLED="0")
     import ray
 
-    _wait_for_the_last()
+    _wait_until_closed()
     if ray.is_initialized():
         yield
         return
     address = config.place
-    with environment(**_ITS_VARIABLES), contextlib.ExitStack() as stack:
-        # Ray's own default, /tmp/ray, keeps the logs of every session and tells other programs of this one.
-        folder = stack.enter_context(scratch_folder("ray", _SETTLED)) if address == "local" else None
+    with environment(**_SET_BY_RAY), contextlib.ExitStack() as stack:
+        # Ray's default, /tmp/ray, keeps the logs of all sessions, and other programs would find this session there.
+        folder = stack.enter_context(scratch_folder("ray", _MIN_AGE)) if address == "local" else None
         stack.callback(ray.shutdown)
         if folder is not None:
             _start(config, cpus or usable_cpus(), folder)
@@ -76,30 +74,36 @@ def ray_session(config: RayConfig, cpus: int | None = None, *, ends_later: bool 
             _join(address)
             check_versions()
         yield
-        if ends_later:
-            _end_in_a_thread(stack.pop_all())
+        if close_in_background:
+            _close_in_thread(stack.pop_all())
 
 
-_ending: list[threading.Thread] = []
-"""The thread that ends a session; the interpreter doesn't end before it has."""
+_closing: list[threading.Thread] = []
+"""The thread that closes a session; the interpreter waits for it before it exits."""
 
 
-def _end_in_a_thread(session: contextlib.ExitStack) -> None:
-    _ending.append(threading.Thread(target=session.close, name="raylight-ray-ends"))
-    _ending[-1].start()
+def _close_in_thread(session: contextlib.ExitStack) -> None:
+    _closing.append(threading.Thread(target=session.close, name="raylight-ray-close"))
+    _closing[-1].start()
 
 
-def _wait_for_the_last() -> None:
-    while _ending:
-        _ending.pop().join()
+def _wait_until_closed() -> None:
+    while _closing:
+        _closing.pop().join()
 
 
 def store_bytes(config: RayConfig) -> int:
-    """Size of a local session's object store in bytes, once it is known to fit into shared memory.
+    """Checks that the object store of a local session fits into shared memory.
+
+    Args:
+        config: has its size, ``object_store_gb``.
+
+    Returns:
+        Its size in bytes.
 
     Raises:
-        RaylightError: it is smaller than Ray allows, or larger than the shared memory that is free, in which
-            case Ray would be slow at best and hang at worst.
+        RaylightError: it is smaller than Ray allows, or larger than the free shared memory, with which Ray would be slow at
+            best and hang at worst.
     """
     size = int(config.object_store_gb * 1e9)
     if size < SMALLEST_STORE:
@@ -109,7 +113,7 @@ def store_bytes(config: RayConfig) -> int:
         )
     if _SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(_SHARED_MEMORY).free) < size:
         raise RaylightError(
-            f"ray.object_store_gb={config.object_store_gb:g} does not fit into {_SHARED_MEMORY}, which has "
+            f"ray.object_store_gb={config.object_store_gb:g} doesn't fit into {_SHARED_MEMORY}, which has "
             f"{free / 1e9:.2f} GB free. Give the container more (docker run --shm-size=1g), lower "
             f"ray.object_store_gb (at least {SMALLEST_STORE / 1e9:g}), or decode without Ray: decode=threads"
         )
@@ -121,7 +125,7 @@ def _start(config: RayConfig, cpus: int, folder: Path) -> None:
 
     if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         set_variables(RAY_AUTH_TOKEN=_token())
-    with _signals_left_alone():
+    with _keep_signal_handler():
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -129,7 +133,7 @@ def _start(config: RayConfig, cpus: int, folder: Path) -> None:
             object_store_memory=store_bytes(config),
             include_dashboard=False,
             _temp_dir=str(folder),
-            # Ray would run its workers at low priority; they are to have what this process's threads would have.
+            # By default, Ray runs its workers at low priority; here they have the priority of this process.
             _system_config={"worker_niceness": 0},
             **_QUIET,
         )
@@ -137,10 +141,8 @@ def _start(config: RayConfig, cpus: int, folder: Path) -> None:
 
 @functools.cache
 def _token() -> str:
-    """Secret that lets only this process and its children into its sessions; Ray remembers the first it sees.
-
-    Ray itself would keep one in the user's home for all sessions, where it must be able to write.
-    """
+    """A secret with which only this process and its children can join its sessions; Ray keeps the first one that it gets."""
+    # Ray itself would store a token in the user's home for all sessions, and would need write access there.
     return secrets.token_hex(32)
 
 
@@ -148,29 +150,29 @@ def _join(address: str) -> None:
     import ray
 
     try:
-        _knock(address)
-        with _signals_left_alone():
+        _check_reachable(address)
+        with _keep_signal_handler():
             ray.init(address=address, **_QUIET)
     except (OSError, ValueError, RuntimeError) as error:
         text = str(error)
-        # Of this message, the lines after the first hold the versions.
+        # The versions are in the lines after the first.
         reason = " ".join(text.split()) if text.startswith("Version mismatch") else first_line(error)
         raise RaylightError(
             f"Can't join the Ray cluster at {address!r}: {reason}. Check ray.address, RAY_ADDRESS and `ray status`, "
-            "or start a session of its own with ray.address=local"
+            "or start a local session with ray.address=local"
         ) from error
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Raises ``OSError`` if nothing listens at host:port; Ray itself would retry for minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdigit() and "/" not in host:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_TIMEOUT).close()
 
 
 @contextlib.contextmanager
-def _signals_left_alone() -> Iterator[None]:
-    """Keeps the process's own handler of SIGTERM, which Ray replaces with one that exits without saving."""
+def _keep_signal_handler() -> Iterator[None]:
+    """Keeps the handler of SIGTERM, which Ray replaces by one that exits without saving."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

@@ -1,7 +1,6 @@
-"""The run folder: who owns it, how files get into it, and what its status says.
+"""The run folder: claiming it, writing files atomically, and recording the status of the run.
 
-A run folder is claimed exclusively, so that simultaneous jobs never share one. Every file appears whole under its
-name or not at all. Leaves out what the files mean.
+A run folder is claimed exclusively, so that simultaneous jobs never share one.
 """
 
 import contextlib
@@ -22,29 +21,39 @@ from typing import Any
 
 from raylight.config.resume import COMMAND_FILE
 from raylight.errors import RaylightError, RunError
-from raylight.runs.signals import Stopped, stopping_politely
+from raylight.runs.signals import Stopped, graceful_stop
 from raylight.storage.atomic import sync, write_atomically
 from raylight.storage.locks import LOG_FILE, is_locked, locked
 
 LAST_CHECKPOINT = "checkpoints/last.ckpt"
-"""The last whole epoch, which a run goes on from."""
+"""The last complete epoch, with which a resumed run continues."""
 STATUS_FILE = "status.json"
 FOLDERS = ("checkpoints", "plots")
-"""Where a run has files besides its folder itself; W&B looks after its own."""
+"""Folders in a run folder to which Raylight writes; ``wandb`` is W&B's."""
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """A folder that holds one run and needs nothing else."""
+    """A folder that holds everything about one run.
+
+    Attributes:
+        path: of the folder.
+    """
 
     path: Path
 
     @classmethod
     def claim(cls, path: Path) -> "RunDir":
-        """Take a new run folder, which may exist but must not have been taken.
+        """Claims a folder for a new run.
+
+        Args:
+            path: of the folder, which may exist.
+
+        Returns:
+            The run folder.
 
         Raises:
-            RunError: another run owns it, or it can't be written.
+            RunError: another run has claimed it, or it can't be written.
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -52,8 +61,8 @@ class RunDir:
                 pass
         except FileExistsError as error:
             raise RunError(
-                f"The run folder {path} belongs to another run. Choose another one with hydra.run.dir=PATH, or leave "
-                "the choice to Raylight."
+                f"The run folder {path} belongs to another run. Choose another one with hydra.run.dir=PATH, or let Raylight "
+                "choose."
             ) from error
         except OSError as error:
             raise RunError(
@@ -63,14 +72,20 @@ class RunDir:
 
     @classmethod
     def open(cls, path: Path) -> "RunDir":
-        """An existing run folder.
+        """Opens an existing run folder.
+
+        Args:
+            path: of the folder.
+
+        Returns:
+            The run folder.
 
         Raises:
-            RunError: it isn't one.
+            RunError: it isn't a run folder.
         """
         missing = [name for name in ("config.yaml", STATUS_FILE) if not (path / name).is_file()]
         if missing == ["config.yaml"]:
-            raise RunError(f"{path} was stopped before its config was written: there is nothing to go on with.")
+            raise RunError(f"{path} was stopped before its config was written: there is nothing to resume.")
         if (path / COMMAND_FILE).is_file():
             raise RunError(f"{path} is the folder of a sweep, not of a run; choose one of the runs in it.")
         if missing:
@@ -84,44 +99,65 @@ class RunDir:
         return self.path / name
 
     def folder(self, name: str) -> Path:
-        """A folder below the run's, made when it isn't there."""
+        """A folder in the run folder, created if necessary."""
         folder = self.path / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def write_bytes(self, name: str, content: bytes) -> Path:
-        """Write a file that appears whole or not at all."""
+        """Writes a file atomically.
+
+        Args:
+            name: of the file, relative to the run folder.
+            content: of the file.
+
+        Returns:
+            Its path.
+        """
         return write_atomically(self.path / name, content)
 
-    def write_again(self, written: str, name: str) -> Path:
-        """Have a file of this folder under another name, too, which appears whole or not at all.
+    def write_link(self, existing: str, name: str) -> Path:
+        """Gives a file a second name, atomically.
 
-        A hard link where the file system has them, so that nothing is written twice. Files here are replaced and never
-        changed, thus one name's next content isn't the other's.
+        This is a hard link where the file system has them, so that nothing is written twice. Since files are replaced and
+        never changed, writing to one name later doesn't change the other.
+
+        Args:
+            existing: name of the file, relative to the run folder.
+            name: the second name.
+
+        Returns:
+            The path with the second name.
         """
-        source, path = self.path / written, self.path / name
+        source, path = self.path / existing, self.path / name
         temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp")
         try:
             temporary.hardlink_to(source)
-        except OSError:  # no hard links here; if it is anything else, copying says so
+        except OSError:  # no hard links here; if the reason is another one, copying raises it
             return write_atomically(path, source.read_bytes())
         temporary.replace(path)
-        temporary.unlink(missing_ok=True)  # renaming does nothing where both are links to the same file already
+        temporary.unlink(missing_ok=True)  # renaming does nothing if both are already links to the same file
         return path
 
     def write_text(self, name: str, text: str) -> Path:
-        """Write a text file that appears whole or not at all."""
+        """Writes a text file atomically; see ``write_bytes``."""
         return self.write_bytes(name, text.encode("utf-8", "surrogateescape"))
 
     def write_json(self, name: str, value: Any) -> Path:
-        """Write JSON that appears whole or not at all; NaN and infinities become null, as JSON has none."""
+        """Writes a JSON file atomically; NaN and infinities, which JSON lacks, become null. See ``write_bytes``."""
         return self.write_text(name, json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str) + "\n")
 
     def read_json(self, name: str) -> Any:
-        """Read a JSON file of the run.
+        """Reads a JSON file of the run.
+
+        Args:
+            name: of the file, relative to the run folder.
+
+        Returns:
+            Its content.
 
         Raises:
-            RunError: it is missing or broken.
+            RunError: it is missing or damaged.
         """
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8", errors="surrogateescape"))
@@ -131,21 +167,29 @@ class RunDir:
 
 @dataclass
 class Status:
-    """What ``status.json`` says while a run goes on, and how it ended."""
+    """The content of ``status.json``: the stage of a run, and how it ended.
+
+    Attributes:
+        run_dir: folder of the run.
+        started: when this process began to work on it, in seconds since 1970.
+        exit_code: of the command.
+        stage: what is being done, such as "training".
+        error: what ended the run, if anything.
+    """
 
     run_dir: RunDir
     started: float
     exit_code: int = 0
     stage: str = "starting"
     error: BaseException | None = None
-    _begin: float = field(default_factory=time.monotonic)  # unlike the clock, never set
+    _begin: float = field(default_factory=time.monotonic)  # unlike the clock, never changed by the system
 
     def write(self, state: str, reason: str | None = None, trace: str | None = None) -> None:
-        """Write the status.
+        """Writes the file.
 
         Args:
             state: running, finished, failed or interrupted.
-            reason: one sentence why it ended, for a reader.
+            reason: why it ended, in one sentence.
             trace: the traceback of a failure.
         """
         self.run_dir.write_json(
@@ -166,36 +210,42 @@ class Status:
         )
 
     def enter(self, stage: str) -> None:
-        """Note which stage begins."""
+        """Records that a stage begins."""
         self.stage = stage
         self.write("running")
 
 
 def state_of(run: RunDir) -> str:
-    """The true state of a run: a ``running`` that nobody works on any more is ``interrupted``."""
+    """The actual state of a run: ``running`` becomes ``interrupted`` if no process works on it any more."""
     status = run.read_json(STATUS_FILE)
     state = str(status["state"])
     if state != "running":
         return state
     alive = is_locked(run.path)
     if alive is None:
-        here = status["host"] == socket.gethostname()
-        alive = not here or _process_started(status["pid"]) == status["process_started"] is not None
+        same_host = status["host"] == socket.gethostname()
+        alive = not same_host or _process_started(status["pid"]) == status["process_started"] is not None
     return "running" if alive else "interrupted"
 
 
 @contextlib.contextmanager
 def recorded(run: RunDir) -> Iterator[Status]:
-    """Keep ``status.json`` and ``train.log`` true from the first line to the last, however the run ends.
+    """Keeps ``status.json`` and ``train.log`` up to date until the run ends, however it does.
 
-    What happens inside isn't raised: the caller reads ``exit_code``. A user's mistake, a full disk or too little memory is
-    logged as its sentence, anything else with its traceback.
+    Errors in the context aren't raised: the caller reads ``exit_code``. A user's mistake, a full disk and a lack of memory are
+    logged in a sentence, everything else with its traceback.
+
+    Args:
+        run: its folder.
+
+    Yields:
+        The status, whose ``enter`` the caller calls for each stage.
 
     Raises:
         RunError: another process works on the same run, or its folder can't be written.
     """
     try:
-        with locked(run.path), _logged_to(run / LOG_FILE) as log, stopping_politely() as signals:
+        with locked(run.path), _log_to_file(run / LOG_FILE) as log, graceful_stop() as signals:
             _remove_leftovers(run.path)
             status = Status(run, time.time())
             status.write("running")
@@ -213,7 +263,7 @@ def recorded(run: RunDir) -> Iterator[Status]:
                 ending = ("failed", str(error), None)
             except Exception as error:
                 status.exit_code, status.error = 1, error
-                sentence = _shortage(error) or _removal(error, run.path)
+                sentence = _explain_shortage(error) or _explain_removal(error, run.path)
                 if sentence:
                     log.error("The run failed while %s: %s", status.stage, sentence)
                 else:
@@ -231,38 +281,38 @@ def recorded(run: RunDir) -> Iterator[Status]:
         raise RunError(f"The run folder {run.path} can't be written: {error.strerror}.") from error
 
 
-def _shortage(error: Exception) -> str | None:
-    """A sentence for what the machine lacks; None for every other error."""
+def _explain_shortage(error: Exception) -> str | None:
+    """A sentence about a lack of disk space, permission or memory; ``None`` for every other error."""
     text = str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        place = f" ({error.filename})" if error.filename else ""
-        return f"the disk is full{place}. Make room, and go on with: raylight resume RUN"
+        path = f" ({error.filename})" if error.filename else ""
+        return f"the disk is full{path}. Free disk space, and continue with: raylight resume RUN"
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and error.filename:
         return f"{error.filename} can't be written or read: {error.strerror}."
     lacks_memory = ("allocate memory", "std::bad_alloc", "can't start new thread")
     if isinstance(error, MemoryError) or any(words in text for words in lacks_memory):
         return (
-            "there is not enough memory. Lower trainer.batch_size or model.image_size, or give the process more; then go on "
+            "there is not enough memory. Lower trainer.batch_size or model.image_size, or give the process more; then continue "
             "with: raylight resume RUN"
         )
     return None
 
 
-def _removal(error: Exception, folder: Path) -> str | None:
-    """A sentence where the run's own folder, or one in it, isn't there any more; None for every other error."""
+def _explain_removal(error: Exception, folder: Path) -> str | None:
+    """A sentence if the run folder, or a folder in it, has disappeared; ``None`` for every other error."""
     if not isinstance(error, FileNotFoundError) or not error.filename:
         return None
-    gone = Path(os.fsdecode(error.filename)).parent
-    if gone.is_dir() or not gone.is_relative_to(folder):
+    removed = Path(os.fsdecode(error.filename)).parent
+    if removed.is_dir() or not removed.is_relative_to(folder):
         return None
     return (
-        f"{gone} was removed or moved while the run wrote into it. Where the run folder is now, it goes on with: "
+        f"{removed} was removed or moved while the run wrote into it. If the run folder was moved, continue there with: "
         "raylight resume RUN"
     )
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that reports once that it can't be written, instead of a traceback per line."""
+    """A log file that reports once if it can't be written, instead of printing a traceback per line."""
 
     silent = False
 
@@ -276,7 +326,7 @@ class _LogFile(logging.FileHandler):
 
 
 @contextlib.contextmanager
-def _logged_to(path: Path) -> Iterator[logging.Logger]:
+def _log_to_file(path: Path) -> Iterator[logging.Logger]:
     log = logging.getLogger("raylight")
     handler = _LogFile(path, encoding="utf-8", errors="surrogateescape")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -285,26 +335,26 @@ def _logged_to(path: Path) -> Iterator[logging.Logger]:
         yield log
     finally:
         log.removeHandler(handler)
-        with contextlib.suppress(OSError):  # a full disk has been told of
+        with contextlib.suppress(OSError):  # a full disk has been reported already
             handler.close()
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes the unfinished files of a killed process; the folder is locked, so nobody is writing them."""
-    for place in (folder, *(folder / name for name in FOLDERS)):
-        for unfinished in place.glob(".*.tmp"):
+    """Removes the unfinished files of a killed process; the folder is locked, so no other process is writing them."""
+    for parent in (folder, *(folder / name for name in FOLDERS)):
+        for unfinished in parent.glob(".*.tmp"):
             unfinished.unlink(missing_ok=True)
 
 
 def _sync_names(folder: Path) -> None:
-    """Makes the folder's list of files survive a power failure; their contents do already.
+    """Makes the names of the files survive a power failure, as their contents do already.
 
-    Needed once a run has ended: earlier, a file that is still the one before is as good, as resuming begins with it.
+    This is only necessary at the end of a run: before, it could be resumed with the previous version of a file as well.
     """
-    if sys.platform == "win32":  # which opens no folders
+    if sys.platform == "win32":  # can't open folders
         return
-    for place in (folder, *(folder / name for name in FOLDERS if (folder / name).is_dir())):
-        sync(place)
+    for parent in (folder, *(folder / name for name in FOLDERS if (folder / name).is_dir())):
+        sync(parent)
 
 
 def _finite(value: Any) -> Any:
@@ -322,7 +372,7 @@ def _iso(seconds: float) -> str:
 
 
 def _process_started(pid: int) -> float | None:
-    """When a process began, so that a reused process number isn't taken for the old process."""
+    """When a process began, so that a reused process ID isn't mistaken for the old process."""
     import psutil
 
     try:

@@ -23,28 +23,39 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """The signal handlers of ``stopping_politely``."""
+    """The signal handlers of ``graceful_stop``."""
 
     def __init__(self) -> None:
-        self._asked = False
+        self._received = False
 
     def end_at_once(self) -> None:
-        """From now on the first signal ends the process, too: nothing is left to be saved."""
-        self._asked = True
+        """From now on, the first signal ends the process, too, since there is nothing left to save."""
+        self._received = True
 
     def stop(self, signum: int, frame: Any) -> None:
-        """The handler: the first signal raises ``Stopped``, a second one ends the process."""
-        if self._asked:
+        """Handles a signal: the first one raises ``Stopped``, a second one ends the process.
+
+        Args:
+            signum: number of the signal.
+            frame: of the interrupted code; unused.
+
+        Raises:
+            Stopped: at the first signal.
+        """
+        if self._received:
             os._exit(128 + signum)
-        self._asked = True
+        self._received = True
         raise Stopped(signum)
 
 
 @contextlib.contextmanager
-def stopping_politely() -> Iterator[Signals]:
-    """Within this context the first signal raises ``Stopped``; a second one ends the process at once.
+def graceful_stop() -> Iterator[Signals]:
+    """In this context, the first signal raises ``Stopped``; a second one ends the process at once.
 
     Outside the main thread, where Python allows no signal handlers, nothing changes.
+
+    Yields:
+        The handlers.
     """
     signals = Signals()
     if threading.current_thread() is not threading.main_thread():

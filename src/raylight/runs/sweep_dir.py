@@ -1,4 +1,4 @@
-"""The folder of a sweep: its run folders, and which job each of them belongs to.
+"""The folder of a sweep: its run folders, and the job that each of them belongs to.
 
 Leaves out the results (``comparison.sweep.table``).
 """
@@ -9,27 +9,30 @@ from pathlib import Path
 from raylight.runs.run_dir import STATUS_FILE, RunDir
 
 REPEATS = ("seed", "data.fold", "data.split_seed")
-"""Settings that repeat a recipe instead of making another one."""
+"""Settings that repeat a recipe; all others make a different one."""
 
-LEVELS = 4
-"""How far below a sweep's folder its runs may lie."""
+MAX_DEPTH = 4
+"""How many levels below the folder of a sweep its runs may be."""
 
 OVERRIDES_FILE = "overrides.json"
-"""What was chosen for a run on the command line: a list such as ``["model=cnn5", "seed=2"]``."""
+"""The overrides of a run on the command line: a list such as ``["model=cnn5", "seed=2"]``."""
 
 
 def run_folders(sweep: Path) -> list[RunDir]:
-    """The run folders below a folder, in the order of their jobs' numbers.
+    """Finds the run folders below a folder.
 
     Args:
-        sweep: its runs lie right below it, or deeper, as ``hydra.sweep.subdir`` says.
+        sweep: the folder; runs are directly below it, or deeper, depending on ``hydra.sweep.subdir``.
+
+    Returns:
+        The run folders in the order of their job numbers.
     """
 
     def number(path: Path) -> tuple[int, str]:
         first = path.name.split("-")[0]
         return (int(first) if first.isdigit() else 0, str(path))
 
-    return [RunDir(path) for path in sorted(_run_folders(sweep, LEVELS), key=number)]
+    return [RunDir(path) for path in sorted(_run_folders(sweep, MAX_DEPTH), key=number)]
 
 
 def _run_folders(folder: Path, levels: int) -> Iterator[Path]:
@@ -43,24 +46,29 @@ def _run_folders(folder: Path, levels: int) -> Iterator[Path]:
 
 
 def overrides_of(run: RunDir) -> tuple[str, ...] | None:
-    """What was chosen for a run on the command line; None where the run doesn't tell."""
+    """The overrides of a run on the command line; ``None`` if the run has no record of them."""
     return tuple(run.read_json(OVERRIDES_FILE)) if (run / OVERRIDES_FILE).is_file() else None
 
 
 def earlier_run(sweep: Path, overrides: Sequence[str]) -> RunDir | None:
-    """The run folder in a sweep that was made by the same overrides, whatever became of it; None where there is none.
+    """Finds the run of a job in the folder of a sweep, whatever its state.
 
-    A job killed before it had written its config left nothing to go on with; it is forgotten.
+    Args:
+        sweep: the folder.
+        overrides: of the job, in any order.
+
+    Returns:
+        The run with the same overrides; ``None`` if there is none, or if it was killed before it had written its config.
     """
-    wanted = _chosen(overrides)
-    for run in _whole(sweep):
-        if _chosen(overrides_of(run) or ()) == wanted:
+    wanted = _normalized(overrides)
+    for run in _resumable(sweep):
+        if _normalized(overrides_of(run) or ()) == wanted:
             return run
     return None
 
 
-def unused(folder: Path) -> Path:
-    """A folder for a new run: this one, or with a number behind where it belongs to another run."""
+def unused_folder(folder: Path) -> Path:
+    """A folder for a new run: the given one, or, if that belongs to another run, its name with a number."""
     number, free = 1, folder
     while (free / STATUS_FILE).exists():
         number += 1
@@ -68,7 +76,7 @@ def unused(folder: Path) -> Path:
     return free
 
 
-def _whole(sweep: Path) -> Iterator[RunDir]:
+def _resumable(sweep: Path) -> Iterator[RunDir]:
     for run in run_folders(sweep):
         if (
             all((run / name).is_file() for name in ("config.yaml", OVERRIDES_FILE))
@@ -77,7 +85,7 @@ def _whole(sweep: Path) -> Iterator[RunDir]:
             yield run
 
 
-def _chosen(overrides: Sequence[str]) -> tuple[str, ...]:
-    """Overrides as a set of choices, however they were written."""
+def _normalized(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Overrides without ``+`` and ``resume``, in alphabetical order."""
     plain = (text.lstrip("+") for text in overrides)
     return tuple(sorted(text for text in plain if not text.startswith("resume=")))

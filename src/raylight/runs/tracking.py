@@ -1,7 +1,7 @@
 """Weights & Biases: one run per job, finished however the job ends.
 
-Covers starting and finishing, and what is logged besides the metrics that Lightning logs: plots, tables with
-pictures, the summary with intervals, artifacts. Without W&B (logger=csv, none) nothing here imports it.
+Starts and finishes runs, and logs what Lightning doesn't: plots, tables with images, the summary with intervals, artifacts.
+Without W&B (logger=csv, none), nothing here imports it.
 """
 
 import atexit
@@ -23,37 +23,37 @@ from raylight.process import environment, temporary_folder
 from raylight.storage.atomic import write_atomically
 from raylight.storage.scratch import scratch_folder
 
-_PATIENCE = 60.0
-"""Seconds to wait for W&B's server."""
+_INIT_TIMEOUT = 60.0
+"""Seconds to wait for the server when a run starts."""
 
-_ANSWER = 10.0
-"""Seconds to wait for a first answer of it, before any work."""
+_CHECK_TIMEOUT = 10.0
+"""Seconds to wait for an answer of the server before any work."""
 
-_OFFLINE = (
+_REMEDY = (
     "keep the run on this machine with logger.mode=offline, or WANDB_MODE=offline where that is set (upload it later with: "
     "wandb sync RUN/wandb/offline-run-*), or do without W&B: logger=csv"
 )
 
-_SETTLED = 2.0
-"""Seconds within which W&B's service notices that its process has been killed."""
+_MIN_AGE = 2.0
+"""Seconds within which W&B's service ends after its process was killed."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Tracker:
-    """Where a run is shown.
+    """Sends the results of a job to W&B, if it is used.
 
-    What W&B can't be told is logged and doesn't fail the run, whose folder holds everything.
+    Errors are logged and don't fail the job, whose run folder has everything.
 
     Attributes:
-        run: the W&B run, None when W&B isn't used.
-        exit_code: what the W&B run finishes with; a failed job must not look finished.
+        run: the W&B run; ``None`` if W&B isn't used.
+        exit_code: of the W&B run at its end; not 0 if the job failed.
     """
 
     run: Any = None
     exit_code: int = 0
-    _untold: set[str] = field(default_factory=set)
+    _failed: set[str] = field(default_factory=set)
 
     def lightning_logger(self) -> Any:
         """The logger for Lightning's trainer, or False for none."""
@@ -65,53 +65,64 @@ class Tracker:
 
         class Logger(WandbLogger):
             def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-                tracker.tell("some epochs' metrics", lambda _: WandbLogger.log_metrics(self, metrics, step))
+                tracker.send("the metrics of some epochs", lambda _: WandbLogger.log_metrics(self, metrics, step))
 
         return Logger(experiment=self.run, log_model=False)
 
-    def tell(self, what: str, work: Callable[[Any], object]) -> None:
-        """Do something with the W&B run, if there is one; what goes wrong is logged, once for each ``what``."""
+    def send(self, content: str, action: Callable[[Any], object]) -> None:
+        """Does something with the W&B run, if there is one; an error is logged, once per ``content``.
+
+        Args:
+            content: what is sent, for the message.
+            action: called with the W&B run.
+        """
         if self.run is None:
             return
         try:
             with temporary_folder(_scratch()):
-                work(self.run)
-        except Exception as error:  # W&B and what it is built of raise errors of every kind
-            if what not in self._untold:
-                log.error("W&B wasn't told %s (%s); the run folder holds it all.", what, first_line(error))
-                log.debug("W&B wasn't told %s.", what, exc_info=True)
-            self._untold.add(what)
+                action(self.run)
+        except Exception as error:  # W&B and its dependencies may raise anything
+            if content not in self._failed:
+                log.error("W&B didn't receive %s (%s); the run folder has everything.", content, first_line(error))
+                log.debug("W&B didn't receive %s.", content, exc_info=True)
+            self._failed.add(content)
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Put final values into the run's summary, numbers as ``test/accuracy``, intervals as ``test/accuracy_low``."""
-        self.tell("the summary", lambda run: run.summary.update(dict(values)))
+        """Adds final values to the summary of the run, such as ``test/accuracy``, and intervals as ``test/accuracy_low``."""
+        self.send("the summary", lambda run: run.summary.update(dict(values)))
 
-    def log(self, what: str, values: Callable[[], Mapping[str, Any]]) -> None:
-        """Log values that W&B may turn into files: pictures, tables, charts, pages.
+    def log(self, content: str, values: Callable[[], Mapping[str, Any]]) -> None:
+        """Logs values that W&B may store as files: images, tables, charts, pages.
 
         Args:
-            what: they are, in words.
-            values: makes them, where W&B is used; without any, nothing is logged.
+            content: what they are, for messages.
+            values: makes them by name, if W&B is used; if there are none, nothing is logged.
         """
 
-        def log_them(run: Any) -> None:
-            if found := dict(values()):
-                run.log(found)
+        def log_values(run: Any) -> None:
+            if made := dict(values()):
+                run.log(made)
 
-        self.tell(what, log_them)
+        self.send(content, log_values)
 
     def images(self, paths: Mapping[str, Path]) -> None:
-        """Log pictures under ``plots/``."""
+        """Logs image files by name, below ``plots/``."""
 
-        def pictures() -> dict[str, Any]:
+        def images() -> dict[str, Any]:
             import wandb
 
             return {f"plots/{name}": wandb.Image(str(path)) for name, path in paths.items()}
 
-        self.log("the figures", pictures)
+        self.log("the figures", images)
 
     def table(self, name: str, columns: Sequence[str], rows: Callable[[], Sequence[Sequence[Any]]]) -> None:
-        """Log a table; pixels in it become pictures."""
+        """Logs a table.
+
+        Args:
+            name: of the table.
+            columns: names of the columns.
+            rows: makes the rows, if W&B is used; arrays of pixels become images.
+        """
 
         def table() -> dict[str, Any]:
             import wandb
@@ -126,17 +137,17 @@ class Tracker:
     def artifact(
         self, kind: str, of: str | None, files: Sequence[Path], aliases: Sequence[str], facts: Mapping[str, Any]
     ) -> None:
-        """Log files as a versioned artifact.
+        """Logs files as a versioned artifact.
 
         Args:
             kind: its type, and the beginning of its name.
-            of: the rest of its name, made to fit; None takes the W&B run's id, so that no other run writes versions of it.
-            files: in it, flat.
+            of: the rest of its name; ``None`` takes the id of the W&B run, so that no other run adds versions to it.
+            files: its content, without folders.
             aliases: besides ``latest``.
             facts: its metadata.
         """
 
-        def log_it(run: Any) -> None:
+        def log_artifact(run: Any) -> None:
             import wandb
 
             artifact = wandb.Artifact(artifact_name(f"{kind}-{of or run.id}"), type=kind, metadata=dict(facts))
@@ -144,7 +155,7 @@ class Tracker:
                 artifact.add_file(str(path))
             run.log_artifact(artifact, aliases=list(aliases))
 
-        self.tell(f"the {kind} as an artifact", log_it)
+        self.send(f"the {kind} as an artifact", log_artifact)
 
 
 @contextlib.contextmanager
@@ -154,18 +165,24 @@ def tracking(
     config: Mapping[str, Any],
     tags: Sequence[str],
 ) -> Iterator[Tracker]:
-    """A tracker for one job; its W&B run is finished on the way out, whatever happens.
+    """Starts a W&B run for a job, if W&B is used; it is finished at the end, whatever happens.
 
     Args:
-        logger: what to log to.
+        logger: the settings of the logger.
         run_folder: W&B's files go into its ``wandb`` folder.
-        config: the resolved config, logged as the W&B run's.
-        tags: besides the config's own.
+        config: the resolved config, which is logged.
+        tags: besides those of the config.
+
+    Yields:
+        The tracker.
+
+    Raises:
+        RaylightError: W&B can't be reached, or refuses the login.
     """
     if logger.name != "wandb":
         yield Tracker()
         return
-    # Artifacts are staged in WANDB_DATA_DIR, elsewhere than the run unless told so.
+    # By default, artifacts are staged outside the run folder.
     silent = os.environ.get("WANDB_SILENT", "true")
     with environment(WANDB_DATA_DIR=str(run_folder / "wandb"), WANDB_SILENT=silent):
         with temporary_folder(_scratch()):
@@ -173,7 +190,7 @@ def tracking(
 
         tracker = Tracker()
         try:
-            tracker.run = _begun(
+            tracker.run = _init(
                 project=logger.project,
                 entity=logger.entity,
                 group=logger.group,
@@ -186,23 +203,26 @@ def tracking(
                 resume="allow",
                 reinit="finish_previous",
                 settings=wandb.Settings(
-                    silent=True, console="off", disable_git=True, save_code=False, init_timeout=_PATIENCE
+                    silent=True, console="off", disable_git=True, save_code=False, init_timeout=_INIT_TIMEOUT
                 ),
             )
-            tracker.tell("how to draw epochs", lambda run: run.define_metric("epoch"))
+            tracker.send("the definition of epochs", lambda run: run.define_metric("epoch"))
             yield tracker
         except BaseException:
             tracker.exit_code = 1
             raise
         finally:
-            tracker.tell("that the run has ended", lambda run: run.finish(exit_code=tracker.exit_code))
+            tracker.send("the end of the run", lambda run: run.finish(exit_code=tracker.exit_code))
 
 
 def check_tracking(logger: LoggerConfig) -> None:
-    """Check W&B's environment variables and, if it is used online, the login, before any work that could be lost.
+    """Checks W&B's environment variables and, if it is used online, the login, before any work that could be lost.
+
+    Args:
+        logger: the settings of the logger.
 
     Raises:
-        ConfigError: naming those that it refuses, the server that can't be reached, or what the account lacks.
+        ConfigError: W&B rejects a variable, its server can't be reached, or the login fails.
     """
     if logger.name != "wandb":
         return
@@ -214,9 +234,9 @@ def check_tracking(logger: LoggerConfig) -> None:
         wandb.Settings().update_from_env_vars(dict(os.environ))
     except (ValidationError, wandb.errors.UsageError, ValueError) as error:
         found = error.errors() if isinstance(error, ValidationError) else []
-        refused = [f"WANDB_{str(one['loc'][0]).upper()}: refused by W&B ({one['msg']})" for one in found if one["loc"]]
-        refused = refused or [f"environment: refused by W&B ({first_line(error)})"]
-        raise ConfigError([f"{problem}; change it, or do without W&B: logger=csv" for problem in refused]) from error
+        problems = [f"WANDB_{str(one['loc'][0]).upper()}: refused by W&B ({one['msg']})" for one in found if one["loc"]]
+        problems = problems or [f"environment: refused by W&B ({first_line(error)})"]
+        raise ConfigError([f"{problem}; change it, or do without W&B: logger=csv" for problem in problems]) from error
     if (os.environ.get("WANDB_MODE") or logger.mode) == "online":
         with temporary_folder(_scratch()):
             url = wandb.setup().settings.base_url
@@ -225,79 +245,70 @@ def check_tracking(logger: LoggerConfig) -> None:
 
 
 def _check_server(url: str) -> None:
-    """Check that a server answers, through the system's proxies, whatever its answer and its certificate.
-
-    Raises:
-        ConfigError: nothing does.
-    """
+    """Checks that a server answers, through the system's proxies, whatever its answer and its certificate."""
     import http.client
     import ssl
     import urllib.error
     import urllib.request
 
     try:
-        urllib.request.urlopen(url, timeout=_ANSWER).close()  # noqa: S310 - W&B lets only http and https be its server
+        urllib.request.urlopen(url, timeout=_CHECK_TIMEOUT).close()  # noqa: S310 - W&B accepts http and https only
     except (urllib.error.HTTPError, http.client.HTTPException):
-        pass  # an answer, which W&B judges
+        pass  # an answer, which W&B will interpret
     except OSError as error:
         reason = getattr(error, "reason", error)
         if not isinstance(reason, ssl.SSLError):
             raise ConfigError(
-                [f"logger.mode: online, but W&B's server {url} can't be reached ({reason}); {_OFFLINE}"]
+                [f"logger.mode: online, but W&B's server {url} can't be reached ({reason}); {_REMEDY}"]
             ) from error
 
 
 def _check_login(url: str) -> None:
-    """Check that the server accepts the login; on a terminal W&B asks for a key if it has none.
-
-    Raises:
-        ConfigError: it doesn't, or there is no key.
-    """
+    """Checks that the server accepts the login; on a terminal, W&B asks for a key if it has none."""
     import wandb
 
     try:
         if wandb.login(force=True, verify=True):
             return
-        said = "there is no API key"
+        reason = "there is no API key"
     except wandb.errors.Error as error:
-        said = first_line(error)
+        reason = first_line(error)
     raise ConfigError(
         [
-            f"logger.mode: online, but W&B's server {url} can't be logged in to ({said}); bring a key with: wandb login, or "
-            f"with WANDB_API_KEY; or {_OFFLINE}"
+            f"logger.mode: online, but the login to W&B's server {url} fails ({reason}); give a key with: wandb login, or "
+            f"with WANDB_API_KEY; or {_REMEDY}"
         ]
     )
 
 
-def _begun(**arguments: Any) -> Any:
-    """``wandb.init``; trouble with the network or the account becomes an error for the user.
-
-    Raises:
-        RaylightError: W&B can't be reached, or refuses the login.
-    """
+def _init(**arguments: Any) -> Any:
+    """``wandb.init``; a problem with the network or the account becomes an error for the user."""
     import wandb
 
     try:
         with temporary_folder(_scratch()):
             return wandb.init(**arguments)
     except wandb.errors.Error as error:
-        raise RaylightError(f"W&B can't be used online: {first_line(error)}. What helps: {_OFFLINE}") from error
+        raise RaylightError(f"W&B can't be used online: {first_line(error)}. Possible remedies: {_REMEDY}") from error
 
 
 @functools.cache
 def _scratch() -> Path:
-    """Where W&B keeps temporary files and sockets, one folder per process, as W&B has one service for all its runs.
+    """The folder for W&B's temporary files and sockets, one per process, since W&B has one service for all runs in it.
 
-    It makes its own when it is imported, for pictures and artifacts, and when its service starts, for sockets; it has no
-    setting for them, and leaves them when it is killed. Here the next process finds and removes them.
+    W&B creates temporary folders when it is imported, for images and artifacts, and when its service starts, for sockets. It
+    has no setting for them, and leaves them behind if it is killed; here, the next process removes them.
+
+    Returns:
+        Its path.
     """
     lifetime = contextlib.ExitStack()
-    atexit.register(lifetime.close)  # before W&B's own endings are registered, thus called after them
-    return lifetime.enter_context(scratch_folder("wandb", _SETTLED))
+    atexit.register(lifetime.close)  # registered before W&B's own functions, so called after them
+    return lifetime.enter_context(scratch_folder("wandb", _MIN_AGE))
 
 
 def _run_id(path: Path) -> str:
-    """The id of a run folder's W&B run: generated once, so that a resumed run continues the same one."""
+    """The id of the W&B run, generated once per run folder, so that a resumed run continues the same one."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, os.urandom(6).hex().encode())

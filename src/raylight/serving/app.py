@@ -28,7 +28,7 @@ from raylight.data.decode.image import decode_image
 from raylight.errors import BadImageError, ConfigError, RaylightError
 from raylight.report.images import SAMPLE, jpeg
 from raylight.report.templating import page_templates
-from raylight.runs.signals import Stopped, stopping_politely
+from raylight.runs.signals import Stopped, graceful_stop
 from raylight.serving.explanation import Explanation, LabelledImage, ServedRun, example_images
 from raylight.serving.predictor import UnusableRunError
 
@@ -278,7 +278,7 @@ def _run(app: Starlette, listener: socket.socket, host: str) -> None:
 
     server = Server(uvicorn.Config(app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2))
     try:
-        with stopping_politely():  # the server closes its connections, then raises the signal again
+        with graceful_stop():  # the server closes its connections, then raises the signal again
             server.run(sockets=[listener])
     except Stopped:
         log.info("Stopped.")

@@ -22,7 +22,7 @@ from raylight.evaluation.metrics import Estimate, evaluate, from_json
 from raylight.evaluation.predictions import Predictions
 from raylight.report.subgroups import sentences
 from raylight.runs.console import progress_bar
-from raylight.runs.looks import counted
+from raylight.runs.looks import look_notice
 from raylight.runs.run_dir import STATUS_FILE, RunDir
 from raylight.serving.evaluation import Evaluation, Shift, print_evaluation, write_evaluation
 from raylight.serving.labelled_images import LabelledImages, foreign_images, own_test_images, parse_classes
@@ -106,7 +106,7 @@ def evaluated(
             "them no class, and the metrics count them."
         )
     if data is None:
-        notes.append(counted(predictor.run, "evaluate"))
+        notes.append(look_notice(predictor.run, "evaluate"))
     try:
         further = OwnMetrics(predictor.config.metrics, len(predictor.class_names), predictor.positive)
     except ConfigError as error:

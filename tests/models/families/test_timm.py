@@ -153,7 +153,7 @@ def test_what_a_network_cannot_take_is_named() -> None:
 
 def test_without_timm_the_way_to_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"timm isn't installed; bring it with: .*\[timm\]"):
+    with pytest.raises(ConfigError, match=r"timm isn't installed; install it with: .*\[timm\]"):
         build("resnet18")
 
 

@@ -171,7 +171,7 @@ def timm_models(name: str) -> Any:
         ConfigError: it hasn't, or isn't installed.
     """
     if importlib.util.find_spec("timm") is None:
-        raise ConfigError([f"model.family: timm isn't installed; bring it with: {install_command('timm')}"])
+        raise ConfigError([f"model.family: timm isn't installed; install it with: {install_command('timm')}"])
     timm = importlib.import_module("timm")
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):

@@ -64,7 +64,7 @@ def with_ray(
     if not paths:
         return
     workers = engine.workers
-    with ray_session(engine.ray, workers, ends_later=True):
+    with ray_session(engine.ray, workers, close_in_background=True):
         import pyarrow as pa
         import ray
 

@@ -47,7 +47,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         step, name = int(checkpoint["global_step"]), f"checkpoints/{Path(path).name}"
         if self._written is not None and self._written[0] == step:
-            self.run.write_again(self._written[1], name)
+            self.run.write_link(self._written[1], name)
             return
         content = io.BytesIO()
         torch.save(checkpoint, content)

@@ -33,8 +33,8 @@ class _DistantRun(RunDir):
         self.send(File(name, content))
         return path
 
-    def write_again(self, written: str, name: str) -> Path:
-        path = super().write_again(written, name)
+    def write_link(self, existing: str, name: str) -> Path:
+        path = super().write_link(existing, name)
         self.send(File(name, path.read_bytes()))
         return path
 
