@@ -44,13 +44,7 @@ class RunDir:
 
     @classmethod
     def claim(cls, path: Path) -> "RunDir":
-        """Claims a folder for a new run.
-
-        Args:
-            path: of the folder, which may exist.
-
-        Returns:
-            The run folder.
+        """Claims a folder, which may exist, for a new run.
 
         Raises:
             RunError: another run has claimed it, or it can't be written.
@@ -73,12 +67,6 @@ class RunDir:
     @classmethod
     def open(cls, path: Path) -> "RunDir":
         """Opens an existing run folder.
-
-        Args:
-            path: of the folder.
-
-        Returns:
-            The run folder.
 
         Raises:
             RunError: it isn't a run folder.
@@ -105,29 +93,14 @@ class RunDir:
         return folder
 
     def write_bytes(self, name: str, content: bytes) -> Path:
-        """Writes a file atomically.
-
-        Args:
-            name: of the file, relative to the run folder.
-            content: of the file.
-
-        Returns:
-            Its path.
-        """
+        """Writes a file in the run folder atomically, and returns its path."""
         return write_atomically(self.path / name, content)
 
     def write_link(self, existing: str, name: str) -> Path:
-        """Gives a file a second name, atomically.
+        """Gives an existing file a second name, atomically, and returns its path.
 
         This is a hard link where the file system has them, so that nothing is written twice. Since files are replaced and
         never changed, writing to one name later doesn't change the other.
-
-        Args:
-            existing: name of the file, relative to the run folder.
-            name: the second name.
-
-        Returns:
-            The path with the second name.
         """
         source, path = self.path / existing, self.path / name
         temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.tmp")
@@ -149,12 +122,6 @@ class RunDir:
 
     def read_json(self, name: str) -> Any:
         """Reads a JSON file of the run.
-
-        Args:
-            name: of the file, relative to the run folder.
-
-        Returns:
-            Its content.
 
         Raises:
             RunError: it is missing or damaged.
