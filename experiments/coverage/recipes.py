@@ -116,7 +116,7 @@ def _false_alarm(rng: np.random.Generator, n: int, runs: int, seed_deviation: fl
     block = np.arange(n) % blocks
     sums = np.stack([np.bincount(block, weights=one) for one in right], axis=1)
     left_out = (right.sum(axis=1) - sums) / (n - np.bincount(block))[:, None]
-    return nested_difference("accuracy", right.mean(axis=1), left_out, runs).p_value < 0.05
+    return nested_difference((0.0, 1.0), right.mean(axis=1), left_out, runs).p_value < 0.05
 
 
 def _mean_held(rng: np.random.Generator, n: int, runs: int, seed_deviation: float) -> bool:

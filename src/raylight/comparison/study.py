@@ -18,9 +18,9 @@ from raylight.config.rules.decision_rule import parse_rule
 from raylight.errors import ConfigError
 from raylight.evaluation.caveats import caveat_sentences
 from raylight.evaluation.definitions.own import OwnMetrics
-from raylight.evaluation.differences.own import own_differences
+from raylight.evaluation.differences.own import own_differences, own_measure
 from raylight.evaluation.differences.paired import Difference, compare, holm
-from raylight.evaluation.differences.random_effects import compare_by_split, compare_recipes
+from raylight.evaluation.differences.random_effects import BUILT_IN, compare_by_split, compare_recipes
 from raylight.evaluation.intervals import UNDEFINED
 
 log = logging.getLogger("raylight")
@@ -130,38 +130,45 @@ def _pairs(recipes: Sequence[Recipe]) -> list[Pair]:
 def _compared(first: Recipe, second: Recipe) -> tuple[Design, Mapping[str, Difference], int]:
     """The design that the runs of two recipes allow, the differences, and how many runs were left out."""
     one, other = first.run_predictions, second.run_predictions
+    own = _own_metrics(first, second)
+    measures = [BUILT_IN, *([own_measure(own)] if own else [])]
     tested = [[frozenset(run.predictions.paths) for run in runs] for runs in (one, other)]
-    if len({images for some in tested for images in some}) == 1:
-        if len(one) == len(other) == 1:
-            thresholds = one[0].threshold, other[0].threshold
-            differences = compare(one[0].predictions, other[0].predictions, thresholds).differences
-            return "networks", {**differences, **_own_differences(first, second)}, 0
-        return "recipes", compare_recipes(one, other), 0
+    together = len({images for some in tested for images in some}) == 1
+    if together and len(one) == len(other) == 1:
+        thresholds = one[0].threshold, other[0].threshold
+        differences = dict(compare(one[0].predictions, other[0].predictions, thresholds).differences)
+        differences |= own_differences(one[0].predictions, other[0].predictions, own) if own else {}
+        return "networks", differences, 0
     partners, free = [], list(range(len(other)))
     for i, images in enumerate(tested[0]):
         if (j := next((j for j in free if tested[1][j] == images), None)) is not None:
             free.remove(j)
             partners.append((i, j))
-    if len(partners) < 2:
-        return "unpaired", compare_recipes(one, other), 0
+    if together or len(partners) < 2:
+        differences = {}
+        for measure in measures:
+            differences |= compare_recipes(one, other, measure)
+        return "recipes" if together else "unpaired", differences, 0
     share = sum(len(one[i].predictions) / max(first.replicates[i].facts.total("train"), 1) for i, _ in partners)
-    by_split = compare_by_split([one[i] for i, _ in partners], [other[j] for _, j in partners], share / len(partners))
-    return "splits", by_split, len(one) + len(other) - 2 * len(partners)
+    these, those = [one[i] for i, _ in partners], [other[j] for _, j in partners]
+    differences = {}
+    for measure in measures:
+        differences |= compare_by_split(these, those, share / len(partners), measure)
+    return "splits", differences, len(one) + len(other) - 2 * len(partners)
 
 
-def _own_differences(first: Recipe, second: Recipe) -> Mapping[str, Difference]:
-    """Differences in a user's metrics that both configs define alike; none, with a message, where their code isn't trusted."""
+def _own_metrics(first: Recipe, second: Recipe) -> OwnMetrics | None:
+    """A user's metrics that both configs define alike; ``None``, with a message, where their code isn't trusted."""
     one, other = (recipe.replicates[0].facts.config.metrics for recipe in (first, second))
     nodes = {name: node for name, node in one.items() if other.get(name) == node}
     if not nodes:
-        return {}
-    these, those = (recipe.run_predictions[0].predictions for recipe in (first, second))
+        return None
+    images = first.replicates[0].images
     try:
-        metrics = OwnMetrics(nodes, len(these.class_names), these.positive)
+        return OwnMetrics(nodes, len(images.class_names), images.positive)
     except ConfigError as error:
         log.info("No differences in %s: %s", ", ".join(nodes), "; ".join(error.problems))
-        return {}
-    return own_differences(these, those, metrics)
+        return None
 
 
 def _pair(

@@ -46,6 +46,11 @@ class OwnMetrics:
     def __bool__(self) -> bool:
         return bool(self._metrics)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics' names."""
+        return tuple(self._metrics)
+
     def range_of(self, name: str) -> tuple[float, float]:
         """The range of a metric's values, where it declares one as torchmetrics' metrics do.
 

@@ -1,7 +1,8 @@
 """The paired difference of a user's metrics between two models: the swap test, as for the others, and a paired bootstrap.
 
 A user's metric is a function of probabilities and classes, so that it is computed anew for each swap and resample. The
-interval is at least as wide as that of the swap test, and excludes 0 if and only if the test rejects it.
+interval is at least as wide as that of the swap test, and excludes 0 if and only if the test rejects it. Between recipes of
+several runs it is compared as the others are (``random_effects``), with ``own_measure``.
 """
 
 from functools import partial
@@ -11,9 +12,25 @@ import numpy as np
 from raylight.evaluation.bootstrap import bootstrap
 from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.evaluation.differences.paired import Difference, agreeing, aligned
+from raylight.evaluation.differences.random_effects import Measure
 from raylight.evaluation.differences.swap_test import critical_difference, random_swaps, swap_p_value
 from raylight.evaluation.intervals import UNDEFINED
 from raylight.evaluation.predictions import Predictions
+
+
+def own_measure(metrics: OwnMetrics) -> Measure:
+    """A user's metrics, to compare recipes by.
+
+    Args:
+        metrics: built.
+
+    Returns:
+        What ``compare_recipes`` and ``compare_by_split`` take.
+    """
+    return Measure(
+        {name: metrics.range_of(name) for name in metrics.names},
+        lambda labelled: partial(metrics.resampled, labelled),
+    )
 
 
 def own_differences(

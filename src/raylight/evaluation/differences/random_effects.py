@@ -22,7 +22,7 @@ same images (``paired``).
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ from raylight.config.rules.metric_names import METRICS
 from raylight.evaluation.definitions.weighted import WeightedMetrics
 from raylight.evaluation.differences.paired import Difference
 from raylight.evaluation.intervals import UNDEFINED, Interval
-from raylight.evaluation.predictions import Predictions
+from raylight.evaluation.predictions import LabelledPredictions, Predictions
 from raylight.evaluation.zero_events import RANGES
 
 BLOCKS = 400
@@ -121,31 +121,51 @@ class RunPredictions(NamedTuple):
     threshold: float | None
 
 
-def compare_recipes(first: Sequence[RunPredictions], second: Sequence[RunPredictions]) -> dict[str, Difference]:
+class Measure(NamedTuple):
+    """Metrics to compare recipes by.
+
+    Attributes:
+        ranges: smallest and largest value of each metric, by name.
+        of: takes predictions, and returns a function of weights on their images, as ``WeightedMetrics`` is.
+    """
+
+    ranges: Mapping[str, tuple[float, float]]
+    of: Callable[[LabelledPredictions], Callable[[Float[np.ndarray, "resample image"]], Mapping[str, Any]]]
+
+
+BUILT_IN = Measure({name: RANGES.get(name, (0.0, 1.0)) for name in METRICS}, WeightedMetrics)
+"""Raylight's own metrics."""
+
+
+def compare_recipes(
+    first: Sequence[RunPredictions], second: Sequence[RunPredictions], measure: Measure = BUILT_IN
+) -> dict[str, Difference]:
     """Compares two recipes over seeds and test images together.
 
     Args:
         first: runs of one recipe, each tested on its own images; those of the same path are the same images.
         second: runs of the other one. A recipe of a single run is assumed to vary between seeds as the other does; where both
             have one, only the images are allowed for.
+        measure: the metrics.
 
     Returns:
         How much higher each metric of the second recipe is; bounds and p-value are NaN where the metric isn't defined or
         nothing varies.
     """
-    values, left_out = _jackknife([*first, *second])
+    values, left_out = _jackknife([*first, *second], measure)
     return {
-        name: nested_difference(name, values[:, m], left_out[:, :, m], len(first)) for m, name in enumerate(METRICS)
+        name: nested_difference(bounds, values[:, m], left_out[:, :, m], len(first))
+        for m, (name, bounds) in enumerate(measure.ranges.items())
     }
 
 
 def nested_difference(
-    name: str, values: Float[np.ndarray, " run"], left_out: Float[np.ndarray, "block run"], first: int
+    bounds: tuple[float, float], values: Float[np.ndarray, " run"], left_out: Float[np.ndarray, "block run"], first: int
 ) -> Difference:
     """The difference of one metric between two recipes.
 
     Args:
-        name: of the metric.
+        bounds: smallest and largest value of the metric.
         values: of all runs of both recipes, on all their images.
         left_out: the same without each block of images.
         first: how many of the runs are the first recipe's; they come first.
@@ -161,11 +181,11 @@ def nested_difference(
     value = float(values[b].mean() - values[a].mean())
     seeds = _between_seeds(values[a], values[b])
     # Two single networks have the images alone, whose variance is then no better known than from as many blocks.
-    return _difference(name, value, seeds, shared) if seeds else _difference(name, value, [(shared, blocks - 1)], 0.0)
+    return _difference(bounds, value, seeds or [(shared, blocks - 1)], shared if seeds else 0.0)
 
 
 def compare_by_split(
-    first: Sequence[RunPredictions], second: Sequence[RunPredictions], test_share: float
+    first: Sequence[RunPredictions], second: Sequence[RunPredictions], test_share: float, measure: Measure = BUILT_IN
 ) -> dict[str, Difference]:
     """Compares two recipes where each seed had a split of its own: runs on the same split are pairs.
 
@@ -176,17 +196,18 @@ def compare_by_split(
         first: runs of one recipe.
         second: runs of the other one on the same splits, in the same order; at least two.
         test_share: test images per training image.
+        measure: the metrics.
 
     Returns:
         How much higher each metric of the second recipe is.
     """
-    values = np.array([[_values(run) for run in runs] for runs in (first, second)])
+    values = np.array([[_values(run, measure) for run in runs] for runs in (first, second)])
     differences = values[1] - values[0]
     pairs = len(differences)
     variance = differences.var(axis=0, ddof=1) * (1 / pairs + test_share)
     return {
-        name: _difference(name, float(differences[:, m].mean()), [(float(variance[m]), pairs - 1)], 0.0)
-        for m, name in enumerate(METRICS)
+        name: _difference(bounds, float(differences[:, m].mean()), [(float(variance[m]), pairs - 1)], 0.0)
+        for m, (name, bounds) in enumerate(measure.ranges.items())
     }
 
 
@@ -212,36 +233,38 @@ def _total(seeds: Sequence[tuple[float, int]], images: float) -> tuple[float, fl
     return variance, variance**2 / unsure if unsure > 0 else math.inf
 
 
-def _difference(name: str, value: float, seeds: Sequence[tuple[float, int]], images: float) -> Difference:
+def _difference(
+    bounds: tuple[float, float], value: float, seeds: Sequence[tuple[float, int]], images: float
+) -> Difference:
     variance, freedom = _total(seeds, images)
     if not variance > 1e-18:  # NaN, too
         return Difference(value, *UNDEFINED, float("nan"))
     half = float(student.ppf(0.975, freedom)) * math.sqrt(variance)
-    least, most = RANGES.get(name, (0.0, 1.0))
+    least, most = bounds
     p_value = 2 * float(student.sf(abs(value) / math.sqrt(variance), freedom))
     return Difference(value, max(value - half, least - most), min(value + half, most - least), p_value)
 
 
-def _values(run: RunPredictions) -> list[float]:
+def _values(run: RunPredictions, measure: Measure) -> list[float]:
     labelled = run.predictions.labelled(run.threshold)
-    found = WeightedMetrics(labelled)(np.ones((1, len(labelled.labels))))
-    return [float(found[name][0]) for name in METRICS]
+    found = measure.of(labelled)(np.ones((1, len(labelled.labels))))
+    return [float(found[name][0]) for name in measure.ranges]
 
 
 def _jackknife(
-    runs: Sequence[RunPredictions],
+    runs: Sequence[RunPredictions], measure: Measure
 ) -> tuple[Float[np.ndarray, "run metric"], Float[np.ndarray, "block run metric"]]:
     """Each metric of each run on all its images, and without each block of them; a block is the same images for all runs."""
     blocks, count = _blocks([run.predictions for run in runs])
-    values = np.array([_values(run) for run in runs])
-    left_out = np.empty((count, len(runs), len(METRICS)))
+    values = np.array([_values(run, measure) for run in runs])
+    left_out = np.empty((count, len(runs), len(measure.ranges)))
     for r, (run, block) in enumerate(zip(runs, blocks, strict=True)):
-        metrics = WeightedMetrics(run.predictions.labelled(run.threshold))
+        metrics = measure.of(run.predictions.labelled(run.threshold))
         rows = max(1, CHUNK_ELEMENTS // len(block))
         for start in range(0, count, rows):
             stop = min(start + rows, count)
             found = metrics((block != np.arange(start, stop)[:, None]).astype(np.float64))
-            left_out[start:stop, r] = np.stack([found[name] for name in METRICS], axis=1)
+            left_out[start:stop, r] = np.stack([found[name] for name in measure.ranges], axis=1)
     return values, left_out
 
 
