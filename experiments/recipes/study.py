@@ -154,14 +154,16 @@ def main() -> None:
     sweeps = []
     for name, reading in all_sets(arguments.photos, arguments.films, arguments.out.resolve() / "sets"):
         for model in arguments.models.split(","):
-            weights = [] if model.startswith("cnn") else [f"model.weights={arguments.weights / model}.pt"]
+            small = model.startswith("cnn")
+            weights = [] if small else [f"model.weights={arguments.weights / model}.pt"]
             for recipe, settings in RECIPES[model].items():
                 folder = arguments.out.resolve() / name / model / recipe.replace(" ", "_").replace(",", "")
                 wanted = name in (arguments.sets or name).split(",") and recipe in (arguments.recipes or recipe).split(
                     ";"
                 )
                 if wanted:
-                    train([*reading, f"model={model}", *weights, *settings.split()], folder, arguments.seeds)
+                    plain = ["finetune=scratch"] if small and recipe != DEFAULT else []
+                    train([*reading, f"model={model}", *weights, *plain, *settings.split()], folder, arguments.seeds)
                 if (found := summarised(name, model, recipe, folder)) is not None:
                     sweeps.append(found)
                     if wanted:
