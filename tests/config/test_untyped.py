@@ -10,6 +10,7 @@ from raylight.config import untyped
 from raylight.config.rules.pretrained import filled, weights_in
 from raylight.config.schema import ModelConfig
 from raylight.config.untyped import with_choices
+from raylight.installation import OPTION_FILES
 
 
 @pytest.fixture
@@ -108,3 +109,13 @@ def test_weights_are_found_in_a_folder_by_the_networks_name(tmp_path: Path, cach
     assert with_choices(["model.weights=w/resnet18.pt", "data.root=films"])[0][-1] == "model=resnet18"
     assert with_choices(["model.weights=w/best.ckpt", "data.root=films"])[0][-1] == "data.name=films"
     assert with_choices([f"model.weights={tmp_path / 'none'}", "data.root=films"])[0][-1] == "data.name=films"
+
+
+def test_medical_images_are_never_mirrored_unless_that_is_typed(cache: Path) -> None:
+    typed = ["data=folder", "data.root=films", "model=cnn2", "data.medical=true"]
+    added, said = with_choices(typed)
+    assert added == [*typed, "augment=xray"]
+    assert said == ["augment=xray: medical images are never mirrored; augment=NAME takes another."]
+    assert "Flip" not in (OPTION_FILES / "augment" / "xray.yaml").read_text()
+    assert with_choices([*typed, "augment=flip"]) == ([*typed, "augment=flip"], [])
+    assert with_choices([*typed[:3], "data.medical=false"])[1] == []

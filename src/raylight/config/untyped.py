@@ -1,4 +1,4 @@
-"""Defaults that depend on the data: how images are read, and which network is trained, where the command line doesn't say.
+"""Defaults that depend on the data: how images are read and augmented, and which network is trained, where nothing is typed.
 
 The choice is added to the command line, so that ``--cfg job`` shows it and typing it overrides it. Leaves alone: the demo,
 whose drawings a small network learns in seconds; published experiments, runs to resume and whole configs.
@@ -55,6 +55,9 @@ def with_choices(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         chosen, sentence = found
         added.append(f"model={chosen}")
         said.append(sentence)
+    if typed.get("data.medical", "").lower() == "true" and "augment" not in typed:
+        added.append("augment=xray")
+        said.append("augment=xray: medical images are never mirrored; augment=NAME takes another.")
     return [*arguments, *added], said
 
 
