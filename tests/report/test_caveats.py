@@ -15,7 +15,8 @@ def test_a_floor_on_few_validation_images_is_told_with_n_and_interval(finished: 
     assert (decision["val_value"], decision["val_low"], decision["val_high"], decision["val_n"]) == (1, low, high, 8)
     (note,) = [note for note in caveats_of(RunFacts(finished.run)) if "recall>=0.95" in note]
     assert (
-        "8 validation images that it rests on (1.000), by which the threshold was chosen; they don't guarantee" in note
+        "8 validation images that it is based on (1.000), by which the threshold was chosen; they don't guarantee"
+        in note
     )
     assert f"its 95 % interval is {low:.3f} to 1.000" in note
     page = write_report(finished.run).read_text(encoding="utf-8")

@@ -135,10 +135,10 @@ def test_images_of_unknown_class_and_other_splits_are_no_test_images(finished: F
 def test_leakage_audit_and_shortcuts_are_told_where_there_are_any(finished: FinishedRun) -> None:
     run = finished.run
     facts = RunFacts(run)
-    assert (facts.met_before, facts.audit, facts.shortcuts_known) == ([], None, False)
+    assert (facts.shared_with_training, facts.audit, facts.shortcuts_known) == ([], None, False)
     files = [{"path": "a", "partner": "b", "why": "patient", "detail": "p"}]
     run.write_json("metrics.json", dict(facts.metrics) | {"leakage": {"files": files}})
     run.write_json("audit.json", {"findings": []})
     run.write_json("shortcuts.json", {})
     facts = RunFacts(run)
-    assert (facts.met_before, facts.audit, facts.shortcuts_known) == (files, {"findings": []}, True)
+    assert (facts.shared_with_training, facts.audit, facts.shortcuts_known) == (files, {"findings": []}, True)

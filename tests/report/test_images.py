@@ -4,20 +4,20 @@ import numpy as np
 
 from raylight.data.index import Index
 from raylight.evaluation.predictions import Predictions
-from raylight.report.images import overlaid, telling_images
+from raylight.report.images import notable_images, overlaid
 from raylight.report.run_page import write_report
 from tests.report.page_reader import Page
 
 
 def test_every_example_has_its_heat(finished):
     page = Page(write_report(finished.run, finished.network))
-    shown = [alt for alt in page.alts if "said to be" in alt]
+    shown = [alt for alt in page.alts if "predicted as" in alt]
     heats = [alt for alt in page.alts if alt.startswith("Grad-CAM for")]
     assert len(shown) == len(heats) > 6
     without = Page(write_report(finished.run))
     assert "Grad-CAM is missing" in without.section("images")
     assert not [alt for alt in without.alts if alt.startswith("Grad-CAM for")]
-    assert len([alt for alt in without.alts if "said to be" in alt]) == len(shown)
+    assert len([alt for alt in without.alts if "predicted as" in alt]) == len(shown)
 
 
 def test_missing_and_changed_originals_are_told_not_shown(finished, tmp_path):
@@ -27,7 +27,7 @@ def test_missing_and_changed_originals_are_told_not_shown(finished, tmp_path):
     page = Page(write_report(finished.run, finished.network))
     assert "can't be shown: the originals in" in page.section("images")
     assert "No such file or directory" in page.section("data")
-    assert not [alt for alt in page.alts if "said to be" in alt]
+    assert not [alt for alt in page.alts if "predicted as" in alt]
 
     for path, sha in zip(index.column("path"), index.column("sha256"), strict=True):
         target = tmp_path / "elsewhere" / path
@@ -45,12 +45,12 @@ def test_the_telling_images_are_the_telling_ones():
     test = Predictions(
         [f"{i}.jpg" for i in range(8)], ["test"] * 8, labels, np.stack([1 - positive, positive], 1), ("a", "b"), "b"
     )
-    chosen = telling_images(test, None, each=2)
+    chosen = notable_images(test, None, each=2)
     assert chosen["errors"].tolist() == [1, 0]
     assert sorted(chosen["uncertain"].tolist()) == [3, 4]
     assert sorted(chosen["correct"].tolist()) == [5, 7]
     # At a threshold of 0.25, image 2 alone of the second class is missed, and 6 is the nearest to it.
-    chosen = telling_images(test, 0.25, each=3)
+    chosen = notable_images(test, 0.25, each=3)
     assert chosen["errors"].tolist() == [1, 0, 2]
     assert chosen["uncertain"].tolist()[:1] == [6]
 

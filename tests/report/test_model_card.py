@@ -13,13 +13,11 @@ from tests.finished_run import FinishedRun
 def test_a_run_of_a_sweep_does_not_claim_that_nobody_chose_by_test(finished: FinishedRun) -> None:
     alone = render_model_card(RunFacts(finished.run))
     assert "nor in choosing the checkpoint, the threshold or the temperature" in alone
-    assert "flattered" not in alone
+    assert "optimistic" not in alone
     config = OmegaConf.load(finished.run / "config.yaml")
     config.logger.group = "a sweep"
     finished.run.write_text("config.yaml", OmegaConf.to_yaml(config))
-    assert "if it was picked from it by its test numbers, they are flattered" in render_model_card(
-        RunFacts(finished.run)
-    )
+    assert "if it was chosen by its test results, they are optimistic" in render_model_card(RunFacts(finished.run))
 
 
 def test_the_model_card_holds_the_same_numbers(finished):
@@ -29,10 +27,10 @@ def test_the_model_card_holds_the_same_numbers(finished):
     assert f"| recall | {recall['value']:.3f} | {recall['low']:.3f} to {recall['high']:.3f} | 8 |" in card
     assert "| dog | 8 | 8 | 8 |" in card
     assert "<script>" not in card.replace("\\<script\\>", "")
-    assert "speak of the class **dog**" in card
+    assert "refer to the class **dog**" in card
     for command in ("raylight predict", "raylight evaluate", "--config-name config"):
         assert command in card
-    assert "16 test images fix the accuracy only to between" in card
+    assert "16 test images determine the accuracy only to between" in card
 
 
 def test_markdown_is_escaped():

@@ -15,13 +15,13 @@ from tests.report.page_reader import SECTIONS, Page
 def test_the_page_tells_what_the_folder_holds(finished):
     page = Page(write_report(finished.run, finished.network))
     assert list(page.sections)[1:] == SECTIONS
-    assert "couldn't be made" not in page.text
+    assert "couldn't be rendered" not in page.text
     metrics = json.loads((finished.run / "metrics.json").read_text())
     accuracy = metrics["test/accuracy"]
     right = round(accuracy["value"] * 16)
     summary = page.section("summary")
     assert f"{100 * accuracy['value']:.1f} %" in summary
-    assert f"{right} of 16 test images right; 95 % interval {100 * accuracy['low']:.1f} to" in summary
+    assert f"{right} of 16 test images correct; 95 % interval {100 * accuracy['low']:.1f} to" in summary
     assert "The checkpoint comes from the last epoch" in summary
     assert "Checkpoint of epoch 3 of 3, chosen by" in summary
     for name, label in (("auroc", "AUROC"), ("mcc", "Matthews correlation"), ("brier", "Brier score")):
@@ -79,7 +79,7 @@ def test_a_broken_file_costs_only_the_sections_that_need_it(finished, broken, lo
     (finished.run / broken).write_text("epoch,train/loss\nx,broken\n")
     monkeypatch.setattr(logging.getLogger("raylight"), "propagate", True)
     page = Page(write_report(finished.run, finished.network))
-    gone = {name for name in SECTIONS if "This section couldn't be made" in page.section(name)}
+    gone = {name for name in SECTIONS if "This section couldn't be rendered" in page.section(name)}
     assert gone == lost
     assert words in page.text
     assert any("section" in record.message and words in record.message for record in caplog.records)
@@ -101,7 +101,7 @@ def test_a_folder_that_holds_nothing_still_gives_a_page(tmp_path):
     from raylight.runs.run_dir import RunDir
 
     page = Page(write_report(RunDir(tmp_path)))
-    assert page.text.count("This section couldn't be made") == len(SECTIONS)
+    assert page.text.count("This section couldn't be rendered") == len(SECTIONS)
     assert "Research only" in page.text
     assert not Path(tmp_path / "model_card.md").exists()
 
@@ -133,11 +133,13 @@ def test_the_report_tells_of_leakage_audit_and_shortcuts(finished: FinishedRun) 
     page = render_report(RunFacts(run))
 
     assert "couldn&#39;t be made" not in page
-    assert "couldn't be made" not in page
-    for words in ("Without what training has met", "patient &lt;p7&gt;", "The label shows.", "What it relies on",
+    assert "couldn't be rendered" not in page
+    for words in ("Without images shared with training", "patient &lt;p7&gt;", "The label shows.", "Shortcuts",
                   "What lies outside gives it away.", "30 % of the evidence."):  # fmt: skip
         assert words in page
-    assert any("that training has met; without them accuracy is" in note for note in caveats_of(RunFacts(run)))
+    assert any(
+        "that is also in train or validation; without them accuracy is" in note for note in caveats_of(RunFacts(run))
+    )
 
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -28,7 +28,7 @@ from raylight.pipeline.images import Images
 from raylight.pipeline.learner import Learner
 from raylight.report.dashboard import show_result
 from raylight.report.facts import RunFacts
-from raylight.report.images import NEIGHBOURS_FILE, NEIGHBOURS_SHOWN, telling_images
+from raylight.report.images import NEIGHBOURS_FILE, NEIGHBOURS_SHOWN, notable_images
 from raylight.report.results import HELD_OUT_FILE, Circumstances, Results, Selection, write_results
 from raylight.report.run_page import write_report
 from raylight.report.subgroups import write_subgroups
@@ -202,7 +202,7 @@ def _write_neighbours(
     """``neighbours.json``: of each error that the report shows, the training images that are most alike to the network."""
     judged = RunFacts(run).test
     threshold = results.decision.threshold if results.decision else None
-    errors = telling_images(judged, threshold)["errors"]
+    errors = notable_images(judged, threshold)["errors"]
     if not len(errors):
         return
     features = _entering_head(images, learner, finished)

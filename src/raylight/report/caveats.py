@@ -19,12 +19,12 @@ def caveats_of(facts: RunFacts) -> list[str]:
         majority = int(shares.argmax())
         if accuracy.low <= shares[majority]:
             notes.append(
-                f"Always answering {test.class_names[majority]} would be right for {100 * shares[majority]:.1f} % of the test "
-                "images; the accuracy's interval doesn't exclude that this network is no better."
+                f"Always predicting {test.class_names[majority]} would be right for {100 * shares[majority]:.1f} % of the test "
+                "images; the interval of the accuracy doesn't exclude that this network is no better."
             )
         if accuracy.high - accuracy.low > 0.1:
             notes.append(
-                f"{len(test)} test images fix the accuracy only to between {100 * accuracy.low:.1f} % and "
+                f"{len(test)} test images determine the accuracy only to between {100 * accuracy.low:.1f} % and "
                 f"{100 * accuracy.high:.1f} %; a difference from another run within that range may be chance."
             )
     notes += facts.metrics.get("split_warnings", [])
@@ -42,17 +42,17 @@ def caveats_of(facts: RunFacts) -> list[str]:
         notes.append(
             f"Accuracy is {100 * gap:.0f} points higher on training images than on validation ones: it overfits."
         )
-    if facts.met_before:
+    if facts.shared_with_training:
         unshared = facts.measured("test_unshared").get("accuracy")
         notes.append(
-            f"{len(facts.met_before)} test images show a patient or a picture that training has met"
+            f"{len(facts.shared_with_training)} test images show a patient or a picture that is also in train or validation"
             + (f"; without them accuracy is {unshared.words}, n = {unshared.n}." if unshared else ".")
         )
     elif facts.shared_groups:
         shared = len(facts.shared_groups)
         notes.append(
             f"{shared} group{'s' * (shared > 1)} (patients or objects) of the test images also "
-            f"{'appear' if shared > 1 else 'appears'} in train or validation: the result may be too good."
+            f"{'appear' if shared > 1 else 'appears'} in train or validation: the result may be too optimistic."
         )
     if facts.decision.get("met") is False:
         notes.append(
@@ -62,7 +62,7 @@ def caveats_of(facts: RunFacts) -> list[str]:
     elif note := _minimum_not_guaranteed(facts):
         notes.append(note)
     if not facts.total("val"):
-        notes.append("No validation images were held out, so that neither threshold nor temperature was chosen.")
+        notes.append("No validation images were held out, so neither threshold nor temperature was chosen.")
     rejected = len(facts.index.rejected())
     if rejected:
         notes.append(f"{rejected} of {len(facts.index)} files couldn't be used and are listed below.")
@@ -70,7 +70,7 @@ def caveats_of(facts: RunFacts) -> list[str]:
 
 
 def rule_on_validation(decision: Mapping[str, Any]) -> str:
-    """What the rule's metric was on validation, with interval and n; empty where the run doesn't tell."""
+    """The value of the rule's metric on validation, with interval and n; empty where it wasn't recorded."""
     if decision.get("val_n") is None or decision["val_value"] is None:
         return ""
     low, high = decision.get("val_low"), decision.get("val_high")
@@ -86,7 +86,7 @@ def _minimum_not_guaranteed(facts: RunFacts) -> str | None:
     if parsed is None or parsed.value is None or parsed.kind not in CONSTRAINED or low is None or low >= parsed.value:
         return None
     return (
-        f"{decision['rule']} held on the {decision['val_n']} validation images that it rests on ({decision['val_value']:.3f}), "
-        f"by which the threshold was chosen; they don't guarantee it for other images: its 95 % interval is {low:.3f} to "
-        f"{decision['val_high']:.3f}."
+        f"{decision['rule']} held on the {decision['val_n']} validation images that it is based on "
+        f"({decision['val_value']:.3f}), by which the threshold was chosen; they don't guarantee it for other images: its "
+        f"95 % interval is {low:.3f} to {decision['val_high']:.3f}."
     )

@@ -1,4 +1,4 @@
-"""What a dashboard gets of a finished run: the result and its cost, figures, predictions with pictures, artifacts.
+"""A finished run on its dashboard: result and cost, figures, predictions with pictures, artifacts.
 
 Leaves out how it is sent (``runs.tracking``), curves by epoch (Lightning's) and the run's own page (``run_page``).
 """
@@ -14,13 +14,13 @@ from jaxtyping import Float, Int
 from raylight.errors import RunError
 from raylight.models.stages import StagedNetwork
 from raylight.report.facts import SPLITS, RunFacts, parameters_of
-from raylight.report.images import Example, OriginalFiles, examples, telling_images
+from raylight.report.images import Example, OriginalFiles, examples, notable_images
 from raylight.report.results import Results, Selection
 from raylight.runs.run_dir import RunDir
 from raylight.runs.tracking import Tracker
 
 KINDS = {"errors": "confident error", "uncertain": "least certain", "correct": "correct"}
-"""What the kinds of telling images are called in the table."""
+"""Names of the kinds of images in the table."""
 
 COLUMNS = ["kind", "picture", "grad_cam", "label", "predicted", "probability", "right", "path"]
 
@@ -38,10 +38,10 @@ def show_result(
     Args:
         tracker: does nothing if it has no dashboard.
         run: the run's folder, with results.
-        network: the chosen one.
+        network: with the chosen weights.
         results: as written.
-        selection: what chose the checkpoint.
-        checkpoint: the chosen one's file.
+        selection: how the checkpoint was chosen.
+        checkpoint: the chosen file.
     """
     if tracker.run is None:
         return
@@ -66,12 +66,12 @@ def log_curves(
     probabilities: Float[np.ndarray, "image class"],
     class_names: Sequence[str],
 ) -> None:
-    """Log ROC, precision-recall and the confusion matrix as charts that W&B draws, to lay runs over each other.
+    """Log ROC, precision-recall and the confusion matrix as charts that W&B draws and can overlay over runs.
 
     Args:
-        tracker: told them.
+        tracker: gets them.
         labels: true classes, as positions in ``class_names``.
-        predicted: classes decided on.
+        predicted: predicted classes, likewise.
         probabilities: of each class.
         class_names: in the order of the columns.
     """
@@ -84,12 +84,12 @@ def log_curves(
     def charts() -> dict[str, Any]:
         from wandb import plot
 
-        if len(set(truth)) < len(names):  # they aren't defined for a class that doesn't occur
+        if len(set(truth)) < len(names):  # not defined for a class that doesn't occur
             return {}
-        claimed = probabilities.tolist()
+        scores = probabilities.tolist()
         return {
-            "test/roc": plot.roc_curve(truth, claimed, names),
-            "test/precision_recall": plot.pr_curve(truth, claimed, names),
+            "test/roc": plot.roc_curve(truth, scores, names),
+            "test/precision_recall": plot.pr_curve(truth, scores, names),
         }
 
     tracker.log("the ROC and precision-recall curves", charts)
@@ -98,7 +98,7 @@ def log_curves(
 def _confusion_chart(
     labels: Int[np.ndarray, " image"], predicted: Int[np.ndarray, " image"], class_names: Sequence[str]
 ) -> Any:
-    """W&B's confusion matrix; where its table would be cut off, of the cells that aren't zero.
+    """W&B's confusion matrix; if its table would be cut off, only of the non-zero cells.
 
     W&B's own function writes a row for each pair of classes and drops those beyond ``Table.MAX_ARTIFACT_ROWS``, which 448
     classes pass.
@@ -122,18 +122,18 @@ def sample_rows(facts: RunFacts, network: StagedNetwork | None, each: int = 8) -
 
     Args:
         facts: of a run with results.
-        network: the chosen one, for Grad-CAM; None leaves it out.
-        each: images of a kind at most.
+        network: with the chosen weights, for Grad-CAM; None leaves it out.
+        each: maximum number of images of each kind.
     """
     files = OriginalFiles(facts.index, facts.preprocessing.decode_spec)
-    chosen = telling_images(facts.test, facts.threshold, each)
+    chosen = notable_images(facts.test, facts.threshold, each)
 
     def shown(name: str, looking: StagedNetwork | None) -> list[Example]:
         return examples(facts.test, facts.threshold, chosen[name], files, looking, facts.preprocessing)
 
     try:
         found = {name: shown(name, network if facts.config.report.gradcam else None) for name in KINDS}
-    except RunError:  # a network without a feature map: its predictions are worth showing
+    except RunError:  # a network without a feature map: predictions are shown without Grad-CAM
         found = {name: shown(name, None) for name in KINDS}
     return [
         [KINDS[name], e.pixels, e.heated, e.label, e.predicted, e.probability, e.right, e.path]
@@ -143,7 +143,7 @@ def sample_rows(facts: RunFacts, network: StagedNetwork | None, each: int = 8) -
 
 
 def cost_summary(facts: RunFacts) -> dict[str, float]:
-    """What a run cost, as flat numbers: parameters, seconds of each stage, training images per second, memory."""
+    """The cost of a run as flat numbers: parameters, seconds of each stage, training images per second, memory."""
     found: dict[str, float | None] = {
         "cost/parameters": parameters_of(facts.run),
         "cost/images_per_second": facts.images_per_second,

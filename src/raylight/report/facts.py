@@ -1,7 +1,7 @@
 """The contents of a run's folder, for its pages: ``report.html`` and ``model_card.md``.
 
-Each file is read when it is first needed, so that a broken one affects only what depends on it. Leaves out how facts
-are shown, and the pictures.
+Each file is read when it is first needed, so that a broken one affects only what depends on it. Leaves out how they are
+shown, and the pictures.
 """
 
 import json
@@ -31,16 +31,16 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Measured:
-    """A metric as ``metrics.json`` holds it.
+    """A metric as in ``metrics.json``.
 
     Attributes:
         name: as in ``metrics.json``, without the split.
-        label: as people write it.
+        label: for display.
         value: None where it isn't defined, as are the bounds.
         low: lower bound of its 95 % interval.
         high: upper bound.
-        n: images that it rests on.
-        caveat: why the interval may not hold in 95 % of samples, by its word; None where it does.
+        n: images that it is based on.
+        caveat: why the interval's coverage may not be 95 %, a key of ``CAVEATS``; None for no caveat.
     """
 
     name: str
@@ -64,7 +64,7 @@ class RunFacts:
     """A run folder, read lazily.
 
     Attributes:
-        run: the folder; reading what is missing or broken in it raises RunError, OSError or ValueError.
+        run: the folder; reading a missing or broken file raises RunError, OSError or ValueError.
     """
 
     run: RunDir
@@ -85,19 +85,19 @@ class RunFacts:
 
     @cached_property
     def overrides(self) -> list[str] | None:
-        """What was typed after ``train.py``; None where the run doesn't tell."""
+        """Arguments typed after ``train.py``; None where they weren't recorded."""
         return list(self.run.read_json("overrides.json")) if (self.run / "overrides.json").is_file() else None
 
     @cached_property
     def command(self) -> str:
-        """What repeats the run."""
+        """The command that repeats the run."""
         import shlex
 
         return f"{TRAIN} --config-path {shlex.quote(str(self.run.path.resolve()))} --config-name config"
 
     @cached_property
     def title(self) -> str:
-        """Model and data in a few words."""
+        """Model and data, for headings."""
         return f"{self.config.model.name} on {self.config.data.name}"
 
     @cached_property
@@ -142,23 +142,23 @@ class RunFacts:
 
     @property
     def temperature(self) -> float:
-        """That probabilities were calibrated with; 1 where they weren't."""
+        """Temperature of the calibrated probabilities; 1 without calibration."""
         return float(self.input["temperature"])
 
     @property
     def looks(self) -> int:
-        """How often the test images have been looked at."""
+        """Number of evaluations on the test images."""
         return looks(self.run)
 
     @cached_property
     def chosen(self) -> Mapping[str, Any]:
-        """What chose the checkpoint, and which files it was tested on."""
+        """How the checkpoint was chosen, and the files that it was tested on."""
         chosen: Mapping[str, Any] = self.metrics["provenance"]
         return chosen
 
     @cached_property
     def cost(self) -> Mapping[str, Any]:
-        """Seconds by stage and the like."""
+        """Seconds by stage, memory and so on."""
         cost: Mapping[str, Any] = self.metrics["cost"]
         return cost
 
@@ -186,7 +186,7 @@ class RunFacts:
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """How images reach the network."""
+        """The preprocessing of images for the network."""
         return Preprocessing.from_dict(self.input)
 
     @cached_property
@@ -197,12 +197,12 @@ class RunFacts:
 
     @cached_property
     def predicted(self) -> Int[np.ndarray, " image"]:
-        """The class that each test image was given."""
+        """The predicted class of each test image."""
         return self.test.predicted(self.threshold)
 
     @cached_property
     def right(self) -> int:
-        """Test images that were given their class."""
+        """Number of test images classified correctly."""
         return int((self.predicted == self.test.labels).sum())
 
     @cached_property
@@ -211,7 +211,7 @@ class RunFacts:
         counts = {name: dict.fromkeys(SPLITS, 0) for name in self.index.class_names}
         usable = self.index.usable()
         for label, split in zip(usable.column("label"), usable.column("split"), strict=True):
-            if split in SPLITS:  # under data.limit some images are in none
+            if split in SPLITS:  # with data.limit some images are in no split
                 counts[label][split] += 1
         return counts
 
@@ -228,8 +228,8 @@ class RunFacts:
         return tested & {group for group, split in rows if split in ("train", "val")}
 
     @property
-    def met_before(self) -> list[Mapping[str, Any]]:
-        """Test images whose patient or picture training has met, each with path, partner, why and detail."""
+    def shared_with_training(self) -> list[Mapping[str, Any]]:
+        """Test images whose patient or picture is in train or validation, too, each with path, partner, why and detail."""
         return list(self.metrics.get("leakage", {}).get("files", ()))
 
     @property
@@ -239,7 +239,7 @@ class RunFacts:
 
     @cached_property
     def audit(self) -> Mapping[str, Any] | None:
-        """``audit.json`` of the data, where the run has one."""
+        """``audit.json`` of the data; None where the run has none."""
         path = self.run / "audit.json"
         if not path.is_file():
             return None
@@ -258,7 +258,7 @@ def parameters_of(run: RunDir) -> int | None:
     path = run / "model.safetensors"
     if not path.is_file():
         return None
-    statistics_of_batches = ("running_mean", "running_var", "num_batches_tracked")
+    batch_norm_buffers = ("running_mean", "running_var", "num_batches_tracked")
     with safe_open(path, "numpy") as file:
-        names = [name for name in file.keys() if name.rpartition(".")[2] not in statistics_of_batches]  # noqa: SIM118
+        names = [name for name in file.keys() if name.rpartition(".")[2] not in batch_norm_buffers]  # noqa: SIM118
         return int(sum(math.prod(file.get_slice(name).get_shape()) for name in names))

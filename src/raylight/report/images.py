@@ -1,7 +1,7 @@
 """The pictures of a run's report: which images to show, their pixels, and Grad-CAM.
 
-Pixels come from the original files, decoded the way the network gets them, only larger; a file that has gone or
-changed since the run is left out and counted. Leaves out how a page lays them out.
+Pixels come from the original files, decoded as for the network, only larger; a file that is missing or has changed since
+the run is left out and counted. Leaves out the layout of a page.
 """
 
 import base64
@@ -37,23 +37,23 @@ SAMPLE = 160
 
 
 NEIGHBOURS_FILE = "neighbours.json"
-"""Of test images, path and class of the training images that are most alike to the network."""
+"""The nearest training images of some test images, by the network's features: path and class."""
 
 NEIGHBOURS_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A test image and what became of it.
+    """A test image with its prediction.
 
     Attributes:
         path: relative to the data's root.
         label: its class.
-        predicted: the class that it was given.
-        probability: of the class that it was given.
-        right: whether they are the same.
+        predicted: the predicted class.
+        probability: of the predicted class.
+        right: whether it is the label.
         pixels: None where the file can't be read.
-        heated: the same under its Grad-CAM heat; None without one.
+        heated: the same overlaid with its Grad-CAM heat map; None without one.
     """
 
     path: str
@@ -71,18 +71,18 @@ class Example:
 
     @cached_property
     def heat(self) -> str | None:
-        """The heated pixels as a data URI."""
+        """The overlaid pixels as a data URI."""
         return None if self.heated is None else jpeg(self.heated)
 
 
 @dataclass
 class OriginalFiles:
-    """The files behind a run's index, as long as they are where and what they were.
+    """The image files of a run's index, if they are still there and unchanged.
 
     Attributes:
         index: of the run.
-        shape: that the network's images are brought into.
-        missing: reasons why pictures couldn't be shown, counted.
+        shape: how the network's images are resized.
+        missing: number of pictures that couldn't be shown, by reason.
     """
 
     index: Index
@@ -94,7 +94,7 @@ class OriginalFiles:
         self._hashes = dict(zip(self.index.column("path"), self.index.column("sha256"), strict=True))
 
     def content(self, path: str) -> bytes | None:
-        """One file's bytes, as they were when it was indexed; None where they can't be had any more."""
+        """Read a file's bytes; None if it is missing or has changed since it was indexed."""
         try:
             content = (self.index.root / path).read_bytes()
         except OSError as error:
@@ -106,7 +106,7 @@ class OriginalFiles:
         return content
 
     def pixels(self, path: str, size: int) -> UInt8[np.ndarray, "height width 3"] | None:
-        """One image as the network sees it but ``size`` pixels long on its longer side; None where it can't be shown."""
+        """Decode an image as for the network, but with ``size`` pixels on its longer side; None if it can't be shown."""
         content = self.content(path)
         if content is None:
             return None
@@ -118,7 +118,7 @@ class OriginalFiles:
 
     @property
     def missing_words(self) -> str | None:
-        """One sentence on the pictures that couldn't be shown; None where there were none."""
+        """A sentence on the pictures that couldn't be shown; None if there were none."""
         if not self.missing:
             return None
         n = sum(self.missing.values())
@@ -129,7 +129,7 @@ class OriginalFiles:
 
 
 def sample_paths(index: Index, per_class: int, classes: Iterable[str], seed: int = 0) -> dict[str, list[str]]:
-    """Training images of each class, drawn at random, the same ones for the same files and seed."""
+    """Sample training images of each class at random, the same ones for the same files and seed."""
     train = index.in_split("train")
     of_class: dict[str, list[str]] = {name: [] for name in classes}
     for path, label in zip(train.column("path"), train.column("label"), strict=True):
@@ -142,26 +142,26 @@ def sample_paths(index: Index, per_class: int, classes: Iterable[str], seed: int
     }
 
 
-def telling_images(
+def notable_images(
     test: Predictions, threshold: float | None, each: int = 6, seed: int = 0
 ) -> dict[str, Int64[np.ndarray, " image"]]:
-    """Positions of the most informative images, each at most once.
+    """Choose test images to show: confident errors, uncertain and correct ones, each at most once.
 
     Args:
         test: predictions, all of known class.
         threshold: on the positive class's probability; None stands for 0.5.
-        each: images of a kind at most.
-        seed: of the draw of correct ones.
+        each: maximum number of images of each kind.
+        seed: of the sample of correct ones.
 
     Returns:
-        ``errors``, the most confident first; ``uncertain``, those nearest to being decided otherwise, whether right or
-        wrong; ``correct``, drawn at random, as many of each class as can be.
+        ``errors``, the most confident first; ``uncertain``, those nearest to the decision boundary, whether right or
+        wrong; ``correct``, sampled at random, balanced over the classes.
     """
     predicted = test.predicted(threshold)
     right = predicted == test.labels
-    claimed = test.probabilities[np.arange(len(test)), predicted]
+    confidence = test.probabilities[np.arange(len(test)), predicted]
     wrong = np.flatnonzero(~right)
-    errors = wrong[np.argsort(-claimed[wrong], kind="stable")][:each]
+    errors = wrong[np.argsort(-confidence[wrong], kind="stable")][:each]
     if len(test.class_names) == 2:
         margin = np.abs(test.probabilities[:, test.positive] - (0.5 if threshold is None else threshold))
     else:
@@ -186,10 +186,10 @@ def examples(
     network: StagedNetwork | None,
     preprocessing: Preprocessing,
 ) -> list[Example]:
-    """Test images with their pictures and, with a network, its heat for the class that each was given.
+    """Gather test images with their pictures and, with a network, its Grad-CAM heat map for the predicted class.
 
     Raises:
-        RunError: the network has no feature map to take heat from.
+        RunError: the network has no feature map for Grad-CAM.
     """
     predicted = test.predicted(threshold)
     shown = []
@@ -199,7 +199,7 @@ def examples(
         heated = None
         if network is not None and view is not None:
             seen = files.pixels(path, max(height_width(preprocessing.size)))
-            assert seen is not None  # its bytes were good a moment ago
+            assert seen is not None  # decoded successfully above
             heated = overlaid(view, heat_of(network, preprocessing, seen, given))
         shown.append(
             Example(
@@ -218,7 +218,7 @@ def examples(
 def heat_of(
     network: StagedNetwork, preprocessing: Preprocessing, pixels: UInt8[np.ndarray, "height width 3"], given: int
 ) -> Float[np.ndarray, "height width"]:
-    """Grad-CAM heat, 0 to 1, of one decoded image for one class."""
+    """Compute the Grad-CAM heat map, 0 to 1, of a decoded image for a class."""
     import torch
 
     images = preprocessing.normalise(torch.from_numpy(pixels[None]))
@@ -229,7 +229,7 @@ def heat_of(
 def overlaid(
     pixels: UInt8[np.ndarray, "height width 3"], heat: Float[np.ndarray, "rows columns"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A grey picture with its heat map on top, from violet (little) to yellow (most).
+    """Overlay a picture in grey with a heat map, from violet (little) to yellow (most).
 
     Args:
         pixels: the picture.
@@ -249,19 +249,19 @@ def overlaid(
 
 
 def jpeg(pixels: UInt8[np.ndarray, "height width 3"]) -> str:
-    """Pixels as the data URI of a JPEG file."""
+    """Encode pixels as the data URI of a JPEG file."""
     from PIL import Image
 
     return _data_uri(Image.fromarray(pixels), "jpeg", quality=82, optimize=True)
 
 
 def chart(content: bytes) -> tuple[str, int, int]:
-    """A PNG chart as a data URI, in 128 colours (a third of the size, to the eye the same), with width and height.
+    """Encode a PNG chart as a data URI in 128 colours, a third of the size; with width and height.
 
-    Of Pillow's ways to choose the colours the octree takes a quarter of the time, and its files are no larger.
+    Of Pillow's quantisation methods the octree takes a quarter of the time, with files no larger.
 
     Raises:
-        OSError: it isn't a picture.
+        OSError: it isn't an image.
     """
     from PIL import Image
 

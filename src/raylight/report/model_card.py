@@ -1,6 +1,6 @@
-"""``model_card.md``: what a model is for, what it was judged on, and where it can't be relied on.
+"""``model_card.md``: a model's intended use, evaluation and limits.
 
-From the same facts as the report. Leaves out everything that needs pictures.
+From the same facts as the report, without pictures.
 """
 
 import re
@@ -23,7 +23,7 @@ def write_model_card(facts: RunFacts) -> Path:
 
 
 def render_model_card(facts: RunFacts) -> str:
-    """The card as Markdown.
+    """Render the card as Markdown.
 
     Raises:
         RunError: the run's results are missing or broken.
@@ -57,5 +57,5 @@ def render_model_card(facts: RunFacts) -> str:
 
 
 def escape_markdown(text: object) -> str:
-    """Text that Markdown shows as it is, in a table too: no markup, no HTML, no line breaks."""
+    """Escape text so that Markdown shows it as it is, in tables too; line breaks become spaces."""
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~&-])", r"\\\1", " ".join(str(text).split()))

@@ -1,4 +1,4 @@
-"""Shared by the pages of sweeps and comparisons: rendering, formatting of numbers, accuracy against cost.
+"""Parts of the pages of sweeps and comparisons: rendering, formatting of numbers, accuracy against cost.
 
 Leaves out the contents of a page (``comparison``) and the page of a single run (``run_page``).
 """
@@ -26,12 +26,12 @@ MATHS = {
     "≤": r"\le",
     "↓": r"\downarrow",
 }
-"""Signs that LaTeX wants in mathematics."""
+"""Characters that LaTeX sets in maths mode."""
 
 
 @dataclass(frozen=True)
 class Costed:
-    """A model's accuracy and what it cost.
+    """A model's accuracy and cost.
 
     Attributes:
         name: for the legend.
@@ -60,7 +60,7 @@ class Chart:
         uri: the PNG as a data URI.
         width: in pixels.
         height: in pixels.
-        words: what it shows, for those who can't see it.
+        words: alternative text.
     """
 
     uri: str
@@ -70,7 +70,7 @@ class Chart:
 
 
 def render(template: str, **facts: Any) -> str:
-    """Fill one of the templates of this room; what is missing is an error, what is text is escaped."""
+    """Render one of this package's templates; missing values are errors, text is escaped."""
     pages = page_templates("raylight.report")
     pages.filters.update(count=count, seconds=seconds, p_value=p_value, decimal=decimal)
     return pages.get_template(template).render(**facts)
@@ -80,7 +80,7 @@ def draw_costs(points: Sequence[Costed], folder: Path) -> list[Chart]:
     """Draw accuracy against training time and against parameters.
 
     Args:
-        points: a model each; those whose cost is unknown are left out of its figure.
+        points: one per model; without a cost a model is left out of that figure.
         folder: for ``accuracy_time.png`` and ``accuracy_parameters.png``.
 
     Returns:
@@ -138,7 +138,7 @@ def _costpanel(points: "Sequence[tuple[Costed, float]]", label: str) -> "Figure"
 
 
 def latex_table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """A table for LaTeX with the rules of booktabs: the first column to the left, the others to the right.
+    """Format a table for LaTeX with booktabs: the first column flush left, the others flush right.
 
     Args:
         head: of each column.
@@ -162,7 +162,7 @@ def _escaped(text: str) -> str:
 
 
 def count(number: float | None) -> str:
-    """A large number in three digits, such as ``11.2 M``; a dash where there is none."""
+    """Format a large number with three digits, such as ``11.2 M``; a dash for None."""
     if number is None:
         return "–"
     for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
@@ -172,7 +172,7 @@ def count(number: float | None) -> str:
 
 
 def seconds(duration: float | None) -> str:
-    """A duration, in two significant places; a dash where there is none.
+    """Format a duration; a dash for None.
 
     >>> [seconds(value) for value in (None, 0.237, 43.4, 119.6, 11400)]
     ['–', '0.24 s', '43 s', '2 min 00 s', '3 h 10 min']
@@ -189,12 +189,12 @@ def seconds(duration: float | None) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """A p-value in as many digits as mean something; a dash where there is none."""
+    """Format a p-value; a dash for None and NaN."""
     if value is None or math.isnan(value):
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-    """A number with so many decimals; a dash where there is none."""
+    """Format a number with a fixed number of decimals; a dash for None and NaN."""
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"

@@ -1,7 +1,7 @@
 """From predictions to the run folder's results: metrics with intervals, calibration, decision, plots.
 
-The temperature and the decision threshold are chosen on validation; test is then judged once. Leaves out the pages
-(``run_page``) and Weights & Biases (``runs.tracking``).
+The temperature and the decision threshold are chosen on validation; the test images are then evaluated once. Leaves out the
+pages (``run_page``) and Weights & Biases (``runs.tracking``).
 """
 
 import csv
@@ -34,12 +34,12 @@ from raylight.runs.run_dir import RunDir
 log = logging.getLogger(__name__)
 
 HELD_OUT_FILE = "held_out.csv"
-"""Predictions of a fold's held-out images after the last epoch, not calibrated: what a cross-validation is joined from."""
+"""Predictions of a fold's held-out images after the last epoch, uncalibrated; a cross-validation joins them."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What chose the checkpoint that is judged.
+    """How the checkpoint was chosen.
 
     Attributes:
         monitor: the validation metric.
@@ -58,13 +58,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What ``metrics.json`` tells beside the metrics.
+    """Entries of ``metrics.json`` beside the metrics.
 
     Attributes:
-        costs: seconds of each stage and the like, written under ``cost``.
-        shared: test images whose patient or picture training has met; metrics are also given without them.
+        costs: seconds of each stage, memory and so on, written under ``cost``.
+        shared: test images whose patient or picture is in train or validation, too; metrics are also given without them.
         split_warnings: where a split's size isn't what the settings ask for.
-        unknown: what ``decision.unknown`` came to, if it was asked for.
+        unknown: result of ``decision.unknown``; None if it isn't set.
     """
 
     costs: Mapping[str, Any] = field(default_factory=dict)
@@ -81,9 +81,9 @@ class Results:
         test: every test metric with its interval.
         val: the same of validation; empty where nothing was held out.
         decision: the threshold and how it was chosen.
-        temperature: that probabilities were calibrated with; 1 where they weren't.
+        temperature: of the calibrated probabilities; 1 without calibration.
         plots: figure files by name.
-        lines: the result in a few lines, for the terminal.
+        lines: the result for the terminal.
         summary: flat numbers for a dashboard.
     """
 
@@ -110,9 +110,9 @@ def write_results(
         config: the run's settings.
         run: its folder, with ``history.csv`` in it.
         predictions: of the validation and test images, uncalibrated.
-        preprocessing: how images reach the network; classes, temperature and threshold are added to it.
-        selection: what chose the checkpoint.
-        circumstances: what else ``metrics.json`` tells.
+        preprocessing: of images for the network; classes, temperature and threshold are added to it.
+        selection: how the checkpoint was chosen.
+        circumstances: further entries of ``metrics.json``.
     """
     shared = circumstances.shared
     val, test = predictions.subset("val"), predictions.subset("test")
@@ -123,23 +123,23 @@ def write_results(
         if len(val)
         else None
     )
-    # Without validation images only a threshold that needs none can be kept.
+    # Without validation images only a fixed threshold applies.
     threshold = decision.threshold if decision else parse_rule(rule.threshold).value
     if decision is not None and not decision.met:
         log.warning("No threshold reaches decision.threshold=%s on validation; the nearest was taken.", rule.threshold)
-    judged = calibrated(predictions, temperature)
-    write_csv(judged, run / "predictions.csv", threshold)
-    judged_test = judged.subset("test")
+    scaled = calibrated(predictions, temperature)
+    write_csv(scaled, run / "predictions.csv", threshold)
+    calibrated_test = scaled.subset("test")
     own = OwnMetrics(config.metrics, len(predictions.class_names), predictions.positive)
-    estimates = evaluate(judged_test, threshold, own=own)
-    val_estimates = evaluate(judged.subset("val"), threshold, own=own) if len(val) else {}
-    unshared = _unshared(judged_test, threshold, shared)
+    estimates = evaluate(calibrated_test, threshold, own=own)
+    val_estimates = evaluate(scaled.subset("val"), threshold, own=own) if len(val) else {}
+    unshared = _unshared(calibrated_test, threshold, shared)
     before = {name: estimate for name, estimate in evaluate(test, threshold).items() if name in ("ece", "brier")}
     answered = None
     if rule.abstain is not None and len(val):
-        chosen = choose_confidence(judged.subset("val").labelled(threshold), threshold, rule.abstain)
-        answered = answered_of(chosen, judged_test.labelled(threshold), threshold)
-    curve = decision_curve(judged_test.labelled()) if len(predictions.class_names) == 2 else None
+        chosen = choose_confidence(scaled.subset("val").labelled(threshold), threshold, rule.abstain)
+        answered = answered_of(chosen, calibrated_test.labelled(threshold), threshold)
+    curve = decision_curve(calibrated_test.labelled()) if len(predictions.class_names) == 2 else None
     run.write_json(
         "metrics.json",
         {
@@ -150,8 +150,8 @@ def write_results(
             "decision": _decision_json(decision),
             **({"unknown": dict(circumstances.unknown)} if circumstances.unknown else {}),
             **({"abstention": answered.as_json()} if answered else {}),
-            **_clinical_json(judged_test, curve),
-            "provenance": _provenance(judged_test, selection, len(val) > 0),
+            **_clinical_json(calibrated_test, curve),
+            "provenance": _provenance(calibrated_test, selection, len(val) > 0),
             "leakage": {"test_files_shared": len(shared), "files": [asdict(one) for one in shared]},
             "split_warnings": list(circumstances.split_warnings),
             "cost": dict(circumstances.costs),
@@ -173,7 +173,7 @@ def write_results(
     plots: Mapping[str, Path] = {}
     if config.report.plots:
         uncalibrated, scaled_by = (test, temperature) if temperature != 1.0 else (None, None)
-        evaluated = Evaluated(judged_test, estimates, threshold, uncalibrated, scaled_by, curve)
+        evaluated = Evaluated(calibrated_test, estimates, threshold, uncalibrated, scaled_by, curve)
         vector = config.report.vector
         plots = draw_plots(run.folder("plots"), read_history(run), evaluated, selection.epoch, vector)
     return Results(
@@ -183,7 +183,7 @@ def write_results(
         temperature=temperature,
         plots=plots,
         lines=(
-            *_lines(estimates, judged_test, selection),
+            *_lines(estimates, calibrated_test, selection),
             *_leakage_lines(unshared, shared),
             *([answered.sentence()] if answered else []),
         ),
@@ -201,7 +201,7 @@ def read_history(run: RunDir) -> list[dict[str, float]]:
 
 
 def _decision_json(decision: Decision | None) -> dict[str, Any] | None:
-    """How the threshold was chosen; it is itself in ``preprocessing.json``, beside the temperature, for whoever predicts."""
+    """How the threshold was chosen; its value is in ``preprocessing.json``, beside the temperature."""
     if decision is None:
         return None
     return {
@@ -217,7 +217,7 @@ def _decision_json(decision: Decision | None) -> dict[str, Any] | None:
 
 
 def _clinical_json(test: Predictions, curve: DecisionCurve | None) -> dict[str, Any]:
-    """``recalibration`` and ``decision_curve`` of a run of two classes."""
+    """The entries ``recalibration`` and ``decision_curve``; none with more than two classes."""
     if curve is None:
         return {}
     found = recalibration(test.labelled())
@@ -229,7 +229,7 @@ def _finite(value: float) -> float | None:
 
 
 def _unshared(test: Predictions, threshold: float | None, shared: Sequence[SharedFile]) -> dict[str, Estimate]:
-    """The metrics without the test images that training has met; none where there are no such images, or no others."""
+    """The metrics without test images shared with training; none without such images, or without others."""
     met = {one.path for one in shared}
     rest = test.where(np.array([path not in met for path in test.paths], dtype=bool))
     return evaluate(rest, threshold) if shared and len(rest) else {}
@@ -240,8 +240,8 @@ def _leakage_lines(unshared: Mapping[str, Estimate], shared: Sequence[SharedFile
         return
     first = shared[0]
     yield (
-        f"{len(shared)} test images show a patient or a picture that training has met (metrics.json, leakage), such as "
-        f"{first.path}, like {first.partner}."
+        f"{len(shared)} test images show a patient or a picture that is also in train or validation (metrics.json, leakage), "
+        f"such as {first.path}, like {first.partner}."
     )
     if unshared:
         accuracy = unshared["accuracy"]
@@ -266,7 +266,7 @@ def _provenance(test: Predictions, selection: Selection, has_val: bool) -> dict[
 
 
 def _lines(estimates: Mapping[str, Estimate], test: Predictions, selection: Selection) -> tuple[str, ...]:
-    """The result in a few lines, for the terminal."""
+    """The result for the terminal."""
     main = ("accuracy", "balanced_accuracy", "recall", "specificity", "f1", "auroc", "ece")
     shown = [*main, *(name for name in estimates if name not in METRICS)]
     heading = (

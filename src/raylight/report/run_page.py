@@ -1,8 +1,8 @@
-"""``report.html``: everything about a run on one page that needs nothing but itself.
+"""``report.html``: a run on one page that loads nothing else.
 
-Covers which sections there are; the words and the looks are in ``templates/run_report.html`` and
+Covers the list of sections; text and layout are in ``templates/run_report.html`` and
 ``run_report_sections.html``. A section that fails is replaced by a sentence with the error and logged, so that a broken
-figure never loses the report. Leaves out reading the folder (``facts``) and what each section shows (``sections``).
+figure never loses the report. Leaves out reading the folder (``facts``) and the content of sections (``sections``).
 """
 
 import hashlib
@@ -28,13 +28,13 @@ log = logging.getLogger("raylight")
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A part of the page.
 
     Attributes:
         name: its anchor, and the macro that renders it.
         title: its heading.
-        facts: what it is rendered from.
+        facts: gathers what it is rendered from.
     """
 
     name: str
@@ -46,8 +46,8 @@ def write_report(run: RunDir, network: StagedNetwork | None = None) -> Path:
     """Write ``report.html`` and ``model_card.md`` of a run whose results are in its folder.
 
     Args:
-        run: with ``config.yaml``, ``metrics.json``, ``predictions.csv`` and so on; what is missing is told in place.
-        network: the chosen one, for Grad-CAM; None leaves Grad-CAM out, and the report says so.
+        run: with ``config.yaml``, ``metrics.json``, ``predictions.csv`` and so on; a section whose files are missing says so.
+        network: with the chosen weights, for Grad-CAM; None leaves Grad-CAM out, and the report says so.
 
     ``metrics.tex`` has the test metrics as a table for LaTeX.
 
@@ -63,7 +63,7 @@ def write_report(run: RunDir, network: StagedNetwork | None = None) -> Path:
     try:
         write_model_card(facts)
         run.write_text("metrics.tex", _metrics_table(facts))
-    except Exception as error:  # whatever a damaged folder makes it run into; the report must not be lost with it
+    except Exception as error:  # a damaged folder may fail in any way; the report is still written
         log.warning("model_card.md or metrics.tex couldn't be written (%s: %s).", type(error).__name__, error)
     return run.write_text("report.html", render_report(facts, network))
 
@@ -78,47 +78,47 @@ def _metrics_table(facts: RunFacts) -> str:
 
 
 def render_report(facts: RunFacts, network: StagedNetwork | None = None) -> str:
-    """The page as text; see ``write_report``."""
+    """Render the page; see ``write_report``."""
     from markupsafe import Markup
 
     pages = page_templates("raylight.report")
     pages.filters["duration"] = seconds
     macros = pages.get_template("run_report_sections.html").module
     sections = [
-        Section("summary", "Summary", lambda: _summary(facts)),
-        Section("asked", "What was asked", lambda: asked(facts)),
-        Section("data", "The data", lambda: data(facts)),
-        Section("training", "Training", lambda: training(facts)),
-        Section("result", "The result", lambda: result(facts)),
-        *([Section("shortcuts", "What it relies on", lambda: shortcuts(facts))] if facts.shortcuts_known else []),
-        Section("images", "The images", lambda: images(facts, network)),
-        Section("cost", "Cost", lambda: _cost(facts)),
-        Section("provenance", "Provenance", lambda: _provenance(facts)),
+        PageSection("summary", "Summary", lambda: _summary(facts)),
+        PageSection("asked", "Settings", lambda: asked(facts)),
+        PageSection("data", "Data", lambda: data(facts)),
+        PageSection("training", "Training", lambda: training(facts)),
+        PageSection("result", "Result", lambda: result(facts)),
+        *([PageSection("shortcuts", "Shortcuts", lambda: shortcuts(facts))] if facts.shortcuts_known else []),
+        PageSection("images", "Images", lambda: images(facts, network)),
+        PageSection("cost", "Cost", lambda: _cost(facts)),
+        PageSection("provenance", "Provenance", lambda: _provenance(facts)),
     ]
     rendered = []
     for section in sections:
         try:
             body = getattr(macros, section.name)(section.facts())
-        except Exception as error:  # whatever broke, the other sections are worth having
+        except Exception as error:  # whatever failed, the other sections are still rendered
             log.warning("The report's section %r failed (%s: %s).", section.title, type(error).__name__, error)
             log.debug("The report's section %r failed.", section.title, exc_info=True)
-            body = Markup('<p class="broken">This section couldn\'t be made ({}: {}).</p>').format(
+            body = Markup('<p class="broken">This section couldn\'t be rendered ({}: {}).</p>').format(
                 type(error).__name__, error
             )
         rendered.append((section.name, section.title, body))
     page = pages.get_template("run_report.html").render(head=_head(facts), sections=rendered)
-    # File names may hold bytes that are no UTF-8; a page shows a question mark.
+    # File names may hold invalid UTF-8, which a page shows as question marks.
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def _head(facts: RunFacts) -> dict[str, Any]:
-    """Title, date and banner; of a folder that can't be read, what is left of them."""
+    """Title, date and banner; defaults where the folder can't be read."""
     try:
         config, started = facts.config, str(facts.status["started"])
         return {"title": facts.title, "started": started, "folder": facts.run.path.name, "medical": config.data.medical}
     except Exception as error:  # as for the sections
         log.warning("The report's heading failed (%s: %s).", type(error).__name__, error)
-        # Better a banner too many than one too few.
+        # Shown to be safe: whether the data is medical isn't known.
         return {"title": facts.run.path.name, "started": "", "folder": facts.run.path.name, "medical": True}
 
 
@@ -162,7 +162,7 @@ def _cost(facts: RunFacts) -> dict[str, Any]:
             ("threads", environment["torch_threads"]),
             ("usable processors", environment["usable_cpus"]),
             ("instructions", environment.get("cpu_capability", "unknown")),
-            ("machine's memory", f"{environment['memory_gb']} GB"),
+            ("memory of the machine", f"{environment['memory_gb']} GB"),
             ("batch size", trainer.batch_size),
         ],
     }

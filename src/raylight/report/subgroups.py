@@ -1,4 +1,4 @@
-"""A run's test result by subgroup: ``subgroups.csv``, and what is said of it."""
+"""A run's test result by subgroup: ``subgroups.csv``, and its summary."""
 
 import csv
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ FILE = "subgroups.csv"
 
 
 def write_subgroups(run: RunDir) -> list[str]:
-    """Judge the subgroups that ``report.subgroups`` asks for and write ``subgroups.csv``.
+    """Evaluate the subgroups of ``report.subgroups`` and write ``subgroups.csv``.
 
     Args:
         run: folder with ``index.parquet``, ``predictions.csv`` and the settings.
 
     Returns:
-        What was found, a sentence each; none where nothing was asked for.
+        A summary, a sentence each; empty if no subgroups are set.
 
     Raises:
-        DataError: a column doesn't exist, or makes no subgroups.
+        DataError: a column doesn't exist, or can't be divided into subgroups.
     """
     facts = RunFacts(run)
     columns = facts.config.report.subgroups
@@ -40,26 +40,28 @@ def write_subgroups(run: RunDir) -> list[str]:
 
 
 def sentences(found: Sequence[Subgroup], test: Predictions) -> list[str]:
-    """The subgroup that falls shortest of the rest, and those too small to judge."""
+    """Name the subgroup furthest below the rest, and those too small to compare."""
     low, small = worst(found), [one for one in found if not one.judged]
-    said = []
+    found_sentences = []
     if low is not None:
         gap, p_value = low.gap["accuracy"], low.corrected["accuracy"]
-        beyond = "more than chance explains" if p_value < SIGNIFICANT else "which chance may explain"
-        said.append(
-            f"Of the subgroups, {low.column} {low.name} falls shortest: accuracy {low.estimates['accuracy'].value:.3f} "
-            f"(n = {low.n}), {-gap.value:.3f} below the other images ({-gap.high:+.3f} to {-gap.low:+.3f}), {beyond} "
-            f"(p = {p_value:.3g}, corrected for the number of subgroups)."
+        beyond = "more than chance would explain" if p_value < SIGNIFICANT else "which may be chance"
+        found_sentences.append(
+            f"Of the subgroups, {low.column} {low.name} is furthest below the rest: accuracy "
+            f"{low.estimates['accuracy'].value:.3f} (n = {low.n}), {-gap.value:.3f} below the other images "
+            f"({-gap.high:+.3f} to {-gap.low:+.3f}), {beyond} (p = {p_value:.3g}, corrected for the number of subgroups)."
         )
     if small:
         units = "images" if test.groups is None else "groups of images"
         names = ", ".join(f"{one.column} {one.name} ({one.n})" for one in small)
-        said.append(f"Too small to be compared, with fewer than {FEWEST} {units} inside or outside: {names}.")
-    return said
+        found_sentences.append(
+            f"Too small to be compared, with fewer than {FEWEST} {units} inside or outside: {names}."
+        )
+    return found_sentences
 
 
 def read_subgroups(run: RunDir) -> list[dict[str, str]]:
-    """The rows of ``subgroups.csv``; none where there is no such file."""
+    """Read the rows of ``subgroups.csv``; none without the file."""
     path = run / FILE
     if not path.is_file():
         return []
@@ -68,7 +70,7 @@ def read_subgroups(run: RunDir) -> list[dict[str, str]]:
 
 
 def subgroup_table(found: Sequence[Subgroup]) -> str:
-    """The content of ``subgroups.csv``."""
+    """Format the content of ``subgroups.csv``."""
     gaps = ("accuracy", "recall", "specificity")
     names = [
         *("column", "subgroup", "n", "positives"),

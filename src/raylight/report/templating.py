@@ -1,4 +1,4 @@
-"""Where pages come from: a room's templates, in which a missing fact is an error and text is escaped."""
+"""Templates of pages: missing values are errors, and text is escaped."""
 
 from typing import TYPE_CHECKING
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def page_templates(room: str, *, escape: bool = True) -> "Environment":
-    """The templates in a room's folder ``templates``.
+    """Load the templates in a package's folder ``templates``.
 
     Args:
-        room: package that holds them, such as ``raylight.report``.
-        escape: turn characters that mean something in HTML into text; False for what isn't HTML.
+        room: the package, such as ``raylight.report``.
+        escape: escape text for HTML; False for other formats.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

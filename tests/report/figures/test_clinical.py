@@ -24,7 +24,7 @@ def test_the_decision_curve_shows_the_model_and_both_ways_of_doing_without_it() 
     assert lines["model"].get_ydata().tolist() == curve.model.tolist()
     assert lines["all as dog"].get_ydata().tolist() == curve.treat_all.tolist()
     assert set(lines["none"].get_ydata()) == {0}
-    assert "probability of dog from which on one acts" in words(figure)
+    assert "threshold probability of dog" in words(figure)
 
 
 def test_each_class_has_its_own_histogram() -> None:
@@ -65,6 +65,6 @@ def test_a_calibration_slope_without_an_interval_leaves_the_page_whole(finished:
     found["recalibration"]["intercept"] = {"value": 0.5, "low": None, "high": None, "n": 60}
     finished.run.write_text("metrics.json", json.dumps(found))
     page = write_report(finished.run).read_text(encoding="utf-8")
-    assert "no calibration slope can be given" in page
+    assert "there is no calibration slope" in page
     assert "Calibration intercept +0.50 (no interval can be given);" in " ".join(page.split())
-    assert "couldn't be made" not in page
+    assert "couldn't be rendered" not in page

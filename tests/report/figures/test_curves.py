@@ -48,7 +48,7 @@ def test_reliability_compares_before_and_after():
     estimates = evaluate(test)
     said = words(reliability_figure(test, estimates, boasting, 2.5))
     before = evaluate(boasting)["ece"].value
-    assert f"as trained: ECE {before:.3f}" in said
+    assert f"uncalibrated: ECE {before:.3f}" in said
     assert f"calibrated, T = 2.50: ECE {estimates['ece'].value:.3f}" in said
     assert f"ECE {estimates['ece'].value:.3f}" in words(reliability_figure(test, estimates))
 
@@ -165,7 +165,7 @@ def test_reliability_shows_frequencies_with_wilsons_intervals_and_how_often_each
         assert patch.get_xy()[1:-1:2, 1] == pytest.approx(counts)
     said = words(figure)
     assert "predicted probability of dog" in said
-    assert {f"as trained: ECE {evaluate(boasting, n_resamples=20)['ece'].value:.3f}"} <= set(said)
+    assert {f"uncalibrated: ECE {evaluate(boasting, n_resamples=20)['ece'].value:.3f}"} <= set(said)
 
 
 def test_reliability_of_more_classes_is_about_the_predicted_one():

@@ -130,9 +130,9 @@ def disjoint(facts: RunFacts) -> Answer:
     level = "Images of a group (a patient or an object) are kept" if groups else "Images are assigned one by one"
     near = ", copies and near-duplicates with them" if facts.config.data.group_duplicates else ""
     told = f"{level} in one partition{near}" if groups else f"{level}{near}"
-    shared, met = len(facts.shared_groups), len(facts.met_before)
+    shared, met = len(facts.shared_groups), len(facts.shared_with_training)
     crossing = (
-        f"as shipped, {shared} groups are in test and in training or validation, and training has met {met} test images"
+        f"as shipped, {shared} groups are in test and in training or validation, and {met} test images are shared with them"
         if shared or met
         else "no group is both in test and in training or validation"
     )

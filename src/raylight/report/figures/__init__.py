@@ -1,1 +1,1 @@
-"""The figures of a run: their look, curves over all thresholds, and the files in plots/."""
+"""The figures of a run: style, curves over all thresholds, and the files in plots/."""

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def decision_curve_figure(curve: DecisionCurve, predictions: Predictions, threshold: float | None = None) -> "Figure":
-    """Net benefit of the model by threshold probability with its 95 % band, beside acting on all and on none.
+    """Draw the net benefit of the model by threshold probability with its 95 % band, beside acting on all and on none.
 
     Args:
         curve: of ``predictions``.
         predictions: of two classes.
-        threshold: that the run decides by, marked; ``None`` stands for 0.5.
+        threshold: the run's decision threshold, marked; ``None`` stands for 0.5.
     """
     from matplotlib.ticker import PercentFormatter
 
@@ -45,7 +45,7 @@ def decision_curve_figure(curve: DecisionCurve, predictions: Predictions, thresh
     ax.set_ylim(-0.25 * top, 1.08 * top)
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel(f"probability of {name} from which on one acts", fontsize=13, color=INK, parse_math=False)
+    ax.set_xlabel(f"threshold probability of {name}", fontsize=13, color=INK, parse_math=False)
     ax.set_ylabel("net benefit per image", fontsize=13, color=INK)
     set_title(ax, "Decision curve")
     legend_inside_or_below(ax, predictions.labelled(), "best")
@@ -53,11 +53,11 @@ def decision_curve_figure(curve: DecisionCurve, predictions: Predictions, thresh
 
 
 def probabilities_figure(predictions: Predictions, threshold: float | None = None) -> "Figure":
-    """How the probability of the positive class is distributed among the images of each class.
+    """Draw histograms of the positive class's probability, one for the images of each class.
 
     Args:
         predictions: of two classes.
-        threshold: that the run decides by, marked; ``None`` stands for 0.5.
+        threshold: the run's decision threshold, marked; ``None`` stands for 0.5.
     """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -80,5 +80,5 @@ def probabilities_figure(predictions: Predictions, threshold: float | None = Non
 
 
 def _mark(ax: "Axes", threshold: float | None) -> None:
-    place = 0.5 if threshold is None else threshold
-    ax.axvline(place, color=FAINT, linewidth=1.4, linestyle=DASHED, label=f"threshold {place:.3g}")
+    position = 0.5 if threshold is None else threshold
+    ax.axvline(position, color=FAINT, linewidth=1.4, linestyle=DASHED, label=f"threshold {position:.3g}")

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 def roc_figure(predictions: Predictions, estimates: Mapping[str, Estimate], threshold: float | None = None) -> "Figure":
-    """Recall against false alarms at every threshold, with the AUROC and its interval.
+    """Draw recall against the false positive rate at each threshold, with the AUROC and its interval.
 
-    Two classes: the chosen threshold is marked. More classes: one class against the rest for each, of many
+    Two classes: the chosen threshold is marked. More classes: a one-vs-rest curve for each, of many
     classes the hardest ones in colour.
 
     Raises:
@@ -45,15 +45,15 @@ def roc_figure(predictions: Predictions, estimates: Mapping[str, Estimate], thre
     ax.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle=DASHED)
     curves = {}
     for k in _ranked_classes(labelled):
-        recall, false_alarms, _ = _curve(labelled.probabilities[:, k], labelled.labels == k)
-        area = float(np.trapezoid(recall, false_alarms))
-        curves[k] = (area, false_alarms, recall)
+        recall, false_positive_rate, _ = _curve(labelled.probabilities[:, k], labelled.labels == k)
+        area = float(np.trapezoid(recall, false_positive_rate))
+        curves[k] = (area, false_positive_rate, recall)
     _draw_curves(ax, curves, predictions, estimates["auroc"], "AUROC")
     if labelled.n_classes == 2:
         hit, correct = labelled.labels == labelled.positive, labelled.predicted == labelled.labels
         recall_here, specificity = float(correct[hit].mean()), float(correct[~hit].mean())
         _mark_decision(ax, 1 - specificity, recall_here, threshold)
-    _square(ax, "false alarms (1 − specificity)", "recall")
+    _square(ax, "false positive rate (1 − specificity)", "recall")
     set_title(ax, _about("ROC" if labelled.n_classes == 2 else "ROC and its area", predictions))
     legend_inside_or_below(ax, labelled, "lower right")
     return figure
@@ -62,7 +62,7 @@ def roc_figure(predictions: Predictions, estimates: Mapping[str, Estimate], thre
 def precision_recall_figure(
     predictions: Predictions, estimates: Mapping[str, Estimate], threshold: float | None = None
 ) -> "Figure":
-    """Precision against recall at every threshold, with the average precision and its interval.
+    """Draw precision against recall at each threshold, with the average precision and its interval.
 
     Raises:
         ValueError: only one class occurs.
@@ -72,7 +72,7 @@ def precision_recall_figure(
     curves = {}
     for k in _ranked_classes(labelled):
         recall, _, precision = _curve(labelled.probabilities[:, k], labelled.labels == k)
-        # Average precision is a sum of steps, and between two thresholds nothing is known but them.
+        # Average precision is a sum of steps; precision isn't interpolated between thresholds.
         area = float(np.sum(np.diff(recall) * precision[1:]))
         curves[k] = (area, np.repeat(recall, 2)[:-1], np.repeat(precision, 2)[1:])
     _draw_curves(ax, curves, predictions, estimates["average_precision"], "average precision")
@@ -93,13 +93,13 @@ def reliability_figure(
     uncalibrated: Predictions | None = None,
     temperature: float | None = None,
 ) -> "Figure":
-    """What the probabilities claim against what came true, in bins and as a smooth curve (dashed), and how often each was.
+    """Draw predicted probability against observed frequency, in bins and as a smooth curve (dashed), above a histogram.
 
     Args:
-        predictions: to judge.
+        predictions: of one split.
         estimates: of ``predictions``, for the calibration error.
         uncalibrated: the same before ``temperature``; drawn beside them.
-        temperature: named in the legend.
+        temperature: for the legend.
     """
     from matplotlib.ticker import PercentFormatter
 
@@ -117,7 +117,7 @@ def reliability_figure(
     ]
     if uncalibrated is not None:
         before = evaluate(uncalibrated, n_resamples=1)["ece"].value
-        series.insert(0, (uncalibrated, VERMILLION, 0.006, "as trained: ", before))
+        series.insert(0, (uncalibrated, VERMILLION, 0.006, "uncalibrated: ", before))
     edges = np.linspace(0, 1, 21)
     for who, colour, shift, label, error in series:
         bins = reliability(who, 10 if len(who) >= 200 else 5)
@@ -140,7 +140,7 @@ def reliability_figure(
     two = len(predictions.class_names) == 2
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(-0.02, 1.02)
-    ax.set_ylabel("share that came true", fontsize=13, color=INK)
+    ax.set_ylabel("observed frequency", fontsize=13, color=INK)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     below.xaxis.set_major_formatter(PercentFormatter(1))
     below.set_ylabel("images", fontsize=13, color=INK)
@@ -162,14 +162,14 @@ def _ranked_classes(labelled: LabelledPredictions) -> list[int]:
 def _curve(
     scores: Float[np.ndarray, " image"], truth: Bool[np.ndarray, " image"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Recall, false alarm rate and precision, from the strictest threshold to the mildest."""
+    """Recall, false positive rate and precision, from the highest threshold to the lowest."""
     order = np.argsort(-scores, kind="stable")
     last_of_tie = np.append(np.diff(scores[order]) != 0, True)
     hits = np.cumsum(truth[order])[last_of_tie]
     chosen = np.flatnonzero(last_of_tie) + 1
     recall = np.append(0, hits / hits[-1])
-    false_alarms = np.append(0, (chosen - hits) / (chosen[-1] - hits[-1]))
-    return recall, false_alarms, np.append(hits[0] / chosen[0], hits / chosen)
+    false_positive_rate = np.append(0, (chosen - hits) / (chosen[-1] - hits[-1]))
+    return recall, false_positive_rate, np.append(hits[0] / chosen[0], hits / chosen)
 
 
 def _draw_curves(

@@ -1,8 +1,8 @@
 """The figures of a run: curves of training, confusion matrix, ROC, precision-recall, reliability, metrics.
 
-Each function returns a matplotlib ``Figure`` that belongs to nobody else: no pyplot, no global state,
-nothing to close. ``draw_plots`` writes them as PNG. Colours are Okabe and Ito's, which the colour-blind tell
-apart; text is sized to be read at a width of 600 pixels. Leaves out pictures of images.
+Each function returns a matplotlib ``Figure`` made without pyplot, so that there is no global state and nothing to close.
+``draw_plots`` writes them as PNG. Colours are Okabe and Ito's, which are safe for colour blindness; text is legible at a
+width of 600 pixels. Leaves out pictures of images.
 """
 
 import math
@@ -45,7 +45,7 @@ History = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """Test predictions with all that figures show of them.
+    """Test predictions and the numbers that figures show.
 
     Attributes:
         test: the predictions, calibrated if the run's are.
@@ -70,7 +70,7 @@ def draw_plots(
     """Write every figure of a run.
 
     Args:
-        folder: made when it isn't there.
+        folder: made if it doesn't exist.
         history: a row per epoch; may be empty.
         evaluated: the test predictions.
         best_epoch: the epoch whose checkpoint was chosen, as numbered in ``history``.
@@ -97,7 +97,7 @@ def draw_plots(
 
 
 def training_figures(history: History, best_epoch: int | None = None) -> "dict[str, Figure]":
-    """Loss, accuracy and learning rate by epoch: those of them that the history has."""
+    """Draw loss, accuracy and learning rate by epoch, as far as the history has them."""
     figures = {}
     for name in ("loss", "accuracy"):
         lines = {split: _column(history, f"{split}/{name}") for split in ("train", "val")}
@@ -110,7 +110,7 @@ def training_figures(history: History, best_epoch: int | None = None) -> "dict[s
 
 
 def _column(history: History, name: str) -> tuple[list[float], list[float]]:
-    """Epochs, counted from 1, and values of a column, without the rows that have none."""
+    """Epochs, counted from 1, and values of a column, without empty rows."""
     pairs = []
     for row in history:
         cell = row.get(name)
@@ -144,8 +144,8 @@ def _curves_figure(name: str, lines: Mapping[str, tuple[list[float], list[float]
 
 
 def metrics_figure(estimates: Mapping[str, Estimate]) -> "Figure":
-    """Every metric as a dot on its interval, an arrow at those that had better be low."""
-    names = [name for name in estimates if name in METRICS]  # the user's own may have another range
+    """Draw each metric as a dot on its interval; an arrow marks those of which lower is better."""
+    names = [name for name in estimates if name in METRICS]  # a user's metrics may have another range
     figure, ax = panel(0.42 * len(names) + 1.1)
     beside = ax.get_yaxis_transform()
     least = min([0.0, *(e.low for e in map(estimates.__getitem__, names) if not math.isnan(e.low))])
@@ -167,9 +167,9 @@ def metrics_figure(estimates: Mapping[str, Estimate]) -> "Figure":
 
 
 def confusion_figure(predictions: Predictions, threshold: float | None = None) -> "Figure":
-    """Counts and, for each true class, the share that was given each class.
+    """Draw the confusion matrix: counts, and shares of the true class.
 
-    Up to 10 classes each cell says both, up to 25 its count, beyond that colour alone speaks.
+    Up to 10 classes each cell shows both, up to 25 its count, beyond that its colour alone.
     """
     counts = confusion_matrix(predictions, threshold)
     totals = counts.sum(axis=1, keepdims=True)
@@ -200,7 +200,7 @@ def confusion_figure(predictions: Predictions, threshold: float | None = None) -
     size = 13 if k <= 4 else 11 if k <= 10 else 8
     long = max(map(len, names)) > 40 / k
     turned: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if long else {}
-    # Beyond 45 classes every name would stand on its neighbour's.
+    # With more than 45 classes names would overlap.
     ticks = range(0, k, math.ceil(k / 45))
     labels = [names[i] for i in ticks]
     ax.set_xticks(ticks, labels, fontsize=size, parse_math=False, **({"rotation": 90} if k > 10 else turned))

@@ -1,4 +1,4 @@
-"""How figures look: colours, sizes, titles, legends, and names short enough for an axis."""
+"""The style of figures: colours, sizes, titles, legends, shortened names."""
 
 import io
 import warnings
@@ -33,10 +33,10 @@ _LEGEND: dict[str, Any] = {
 
 
 def save(figure: "Figure", path: Path) -> Path:
-    """Write a figure in the format that the file's name says; returns the path."""
+    """Write a figure in the format of the file's extension; returns the path."""
     content = io.BytesIO()
     with warnings.catch_warnings():
-        # Class names may be written in a script that the font lacks; the figure shows boxes, as browsers do.
+        # Class names may need characters that the font lacks; the figure shows boxes, as browsers do.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(content, dpi=DPI, format=path.suffix[1:])
     return write_atomically(path, content.getvalue())
@@ -51,12 +51,12 @@ def save_all(figures: "Mapping[str, Figure]", folder: Path, vector: str) -> dict
 
 
 def interval_text(estimate: Estimate) -> str:
-    """A value with its interval, as in ``0.925 (0.801–0.974)``."""
+    """Format a value with its interval, as in ``0.925 (0.801–0.974)``."""
     return f"{estimate.value:.3f} ({estimate.low:.3f}–{estimate.high:.3f})"
 
 
 def shorten(name: str, longest: int) -> str:
-    """The name, with its middle left out where it is longer than ``longest`` characters."""
+    """Shorten a name to ``longest`` characters by leaving out its middle."""
     if len(name) <= longest:
         return name
     front = longest // 2
@@ -64,7 +64,7 @@ def shorten(name: str, longest: int) -> str:
 
 
 def shortened(names: Sequence[str], longest: int) -> list[str]:
-    """Names of at most ``longest`` characters, cut where it leaves most of them different."""
+    """Shorten names to ``longest`` characters where it leaves most of them different."""
     ways = (
         [shorten(name, longest) for name in names],
         [name if len(name) <= longest else f"{name[: longest - 1]}…" for name in names],
@@ -74,7 +74,7 @@ def shortened(names: Sequence[str], longest: int) -> list[str]:
 
 
 def panel(height: float, panels: Sequence[float] = (1,)) -> "tuple[Figure, Any]":
-    """A figure with one panel, or with several below one another that share what is across."""
+    """Make a figure with one panel, or with several below one another that share their x-axis."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -82,11 +82,11 @@ def panel(height: float, panels: Sequence[float] = (1,)) -> "tuple[Figure, Any]"
     figure = Figure(figsize=(WIDTH, height), layout=layout, facecolor="white")
     axes = figure.subplots(len(panels), 1, sharex=True, height_ratios=panels, squeeze=False)[:, 0]
     for ax in axes:
-        _dress(ax)
+        _style(ax)
     return figure, axes if len(panels) > 1 else axes[0]
 
 
-def _dress(ax: "Axes") -> None:
+def _style(ax: "Axes") -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(FAINT)
     ax.set_axisbelow(True)
@@ -95,20 +95,20 @@ def _dress(ax: "Axes") -> None:
 
 
 def set_title(ax: "Axes", text: str, pad: float = 10) -> None:
-    """A bold title, flush left."""
+    """Set a bold title, flush left."""
     ax.set_title(text, loc="left", fontsize=14, fontweight="bold", color=INK, pad=pad, parse_math=False)
 
 
 def legend_above(ax: "Axes", corner: str = "lower right") -> None:
-    """A legend in a row above the axes, beside the title or (``lower left``) below it."""
+    """Draw the legend in a row above the axes, beside the title or (``lower left``) below it."""
     columns = len(ax.get_legend_handles_labels()[1])
-    place: dict[str, Any] = {"loc": corner, "bbox_to_anchor": ("right" in corner, 1), "ncols": columns}
+    position: dict[str, Any] = {"loc": corner, "bbox_to_anchor": ("right" in corner, 1), "ncols": columns}
     if columns:
-        ax.legend(**place, **_LEGEND, borderaxespad=0.2)
+        ax.legend(**position, **_LEGEND, borderaxespad=0.2)
 
 
 def legend_inside_or_below(ax: "Axes", labelled: LabelledPredictions, corner: Any) -> None:
-    """The legend of curves: where two classes leave room for it, else under the axes."""
+    """Draw the legend of curves: inside the axes with two classes, else below them."""
     if labelled.n_classes == 2:
         ax.legend(loc=corner, **_LEGEND)
     else:

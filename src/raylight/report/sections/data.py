@@ -1,4 +1,4 @@
-"""A run's data on its page: files by split and class, image sizes, and what was refused."""
+"""The section on a run's data: files by split and class, image sizes, rejected files."""
 
 from collections import Counter
 from pathlib import Path
@@ -16,11 +16,11 @@ from raylight.report.images import (
 )
 
 ROWS = 40
-"""Rows that a table shows at most."""
+"""Maximum number of rows of a table."""
 
 
 def data(facts: RunFacts) -> dict[str, Any]:
-    """Files by split and class, refused ones, image sizes, samples."""
+    """Gather files by split and class, rejected files, image sizes and samples."""
     index, counts = facts.index, facts.counts
     names = list(counts)
     per_class = max(1, min(6, 36 // len(names)))

@@ -1,4 +1,4 @@
-"""A run's result on its page: metrics with intervals, curves, classes, and the images it got right and wrong."""
+"""The sections on a run's training and result: metrics with intervals, curves, classes, images, shortcuts."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from raylight.report.images import (
     chart,
     examples,
     jpeg,
-    telling_images,
+    notable_images,
 )
 from raylight.report.sections.data import ROWS
 from raylight.report.subgroups import read_subgroups
@@ -33,26 +33,26 @@ from raylight.report.subgroups import read_subgroups
 log = logging.getLogger("raylight")
 
 MANY_CLASSES = 12
-"""Beyond this number of classes the confusion matrix is a picture, and the commonest mistakes are listed."""
+"""Number of classes above which the confusion matrix is a figure, beside a list of the most frequent errors."""
 
 
 CHART_WORDS = {
-    "loss": "Loss by epoch. Where validation turns up while train goes on falling, the network learns by heart.",
+    "loss": "Loss by epoch. Where validation rises while train still falls, the network overfits.",
     "accuracy": "Accuracy by epoch, on training images as they were augmented and on validation images.",
     "learning_rate": "Learning rate by epoch.",
-    "roc": "Recall against false alarms at every threshold. The diagonal is guessing.",
-    "precision_recall": "Precision against recall at every threshold. The dashed line is guessing.",
-    "reliability": "What the probabilities claim against what came true; on the diagonal they can be taken at their word.",
-    "decision_curve": "Net benefit: true positives less false ones, these weighed by the odds of the probability from which on "
-    "one acts. A model is worth using where its curve lies above acting on all and on none.",
+    "roc": "Recall against the false positive rate at each threshold. The diagonal is chance.",
+    "precision_recall": "Precision against recall at each threshold. The dashed line is chance.",
+    "reliability": "Predicted probability against observed frequency. On the diagonal, probabilities are calibrated.",
+    "decision_curve": "Net benefit: true positives minus false positives weighted by the odds of the threshold probability. A "
+    "model is useful where its curve lies above acting on all and on none.",
     "probabilities": "Predicted probabilities of the images of each class; where they overlap, the classes are confused.",
-    "confusion_matrix": "Of the images of each class (rows), how many were given each class (columns).",
+    "confusion_matrix": "Number of images by true class (rows) and predicted class (columns).",
 }
-"""What each chart shows, for its caption."""
+"""Captions of the charts."""
 
 
 def _charts(facts: RunFacts, names: tuple[str, ...], alts: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Charts that the run has drawn; one that can't be read is named in its place."""
+    """The run's charts; an unreadable one is replaced by its error."""
     charts = []
     for name in names:
         path = facts.run / f"plots/{name}.png"
@@ -73,7 +73,7 @@ def _charts(facts: RunFacts, names: tuple[str, ...], alts: Mapping[str, str]) ->
 
 
 def training(facts: RunFacts) -> dict[str, Any]:
-    """The curves of training and the epoch that was chosen."""
+    """Gather the curves of training and the chosen epoch."""
     history, row = facts.history, chosen_row(facts)
     if not history:
         raise RunError(f"{facts.run / 'history.csv'} is missing or empty")
@@ -104,18 +104,18 @@ def training(facts: RunFacts) -> dict[str, Any]:
 
 
 def _phases(facts: RunFacts, history: Sequence[Mapping[str, float]]) -> list[str]:
-    """What trained for how many epochs, as they went: a solved head takes one, whatever its share is."""
-    told = []
+    """Which layers trained for how many epochs; a solved head takes one."""
+    parts = []
     for position, phase in enumerate(recipe_of(facts.config).phases):
         epochs = sum(row.get("phase", 0) == position for row in history)
         part = "all layers" if phase.train_from == "all" else phase.train_from.replace("_", " ")
         length = "solved" if phase.solve and epochs == 1 else f"for {epochs} epoch{'s' * (epochs != 1)}"
-        told += [f"{part} {length}"] if epochs else []
-    return told
+        parts += [f"{part} {length}"] if epochs else []
+    return parts
 
 
 def result(facts: RunFacts) -> dict[str, Any]:
-    """The test metrics, the decision, and the figures."""
+    """Gather the test metrics, the decision and the figures."""
     test, measured = facts.test, facts.measured()
     auroc, precision = measured.get("auroc"), measured.get("average_precision")
     alts = {
@@ -170,8 +170,8 @@ def result(facts: RunFacts) -> dict[str, Any]:
         "threshold": facts.threshold,
         "grouped": test.groups is not None,
         "unshared": list(facts.measured("test_unshared").values()),
-        "shared": facts.met_before[:ROWS],
-        "n_shared": len(facts.met_before),
+        "shared": facts.shared_with_training[:ROWS],
+        "n_shared": len(facts.shared_with_training),
     }
 
 
@@ -201,19 +201,23 @@ def _classification(facts: RunFacts) -> list[dict[str, Any]]:
 
 
 def images(facts: RunFacts, network: StagedNetwork | None) -> dict[str, Any]:
-    """Test images that the network got wrong or right, with Grad-CAM where there is a network."""
+    """Gather errors, uncertain and correct test images, with Grad-CAM if there is a network."""
     kinds = (
-        ("errors", "Most confident errors", "Wrong, and surest of it. Look here for wrong labels and for shortcuts."),
-        ("uncertain", "Least certain", "Nearest to being decided otherwise, right or wrong."),
-        ("correct", "Correct", "Drawn at random from the right answers, all classes in turn."),
+        (
+            "errors",
+            "Most confident errors",
+            "Errors with the highest confidence. Look here for wrong labels and shortcuts.",
+        ),
+        ("uncertain", "Least certain", "Nearest to the decision boundary, right or wrong."),
+        ("correct", "Correct", "Sampled at random, balanced over the classes."),
     )
     files = OriginalFiles(facts.index, facts.preprocessing.decode_spec)
-    chosen = telling_images(facts.test, facts.threshold)
+    chosen = notable_images(facts.test, facts.threshold)
     no_heat = None
     if not facts.config.report.gradcam:
         network, no_heat = None, "Grad-CAM was switched off (report.gradcam=false)."
     elif network is None:
-        no_heat = "This report was written without the network, so that Grad-CAM is missing."
+        no_heat = "This report was written without the network, so Grad-CAM is missing."
 
     def shown(name: str) -> list[Example]:
         return examples(facts.test, facts.threshold, chosen[name], files, network, facts.preprocessing)
@@ -243,7 +247,7 @@ def images(facts: RunFacts, network: StagedNetwork | None) -> dict[str, Any]:
 
 
 def shortcuts(facts: RunFacts) -> dict[str, Any]:
-    """Accuracy on test images that lack what a network ought to look at."""
+    """Gather the accuracy on reduced test images."""
     found = facts.run.read_json("shortcuts.json")
     return {
         "checks": [found["real"], *(check for check in found["checks"] if check["name"] != "gradcam_border")],

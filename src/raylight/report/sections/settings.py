@@ -1,4 +1,4 @@
-"""The settings of a run as its page shows them: what was typed, what that changed, what else holds."""
+"""The section on a run's settings: what was typed, what differs from the defaults, and all others."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ from raylight.report.facts import RunFacts
 
 
 def asked(facts: RunFacts) -> dict[str, Any]:
-    """The command, the settings that were typed and what differs from the defaults."""
+    """Gather the command, the settings that were typed and those that differ from the defaults."""
     from omegaconf import OmegaConf
 
     defaults = OmegaConf.to_container(OmegaConf.structured(RunConfig), resolve=True)
@@ -34,14 +34,14 @@ def asked(facts: RunFacts) -> dict[str, Any]:
 
 
 def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Settings by dotted name; lists and ``_target_`` nodes stay whole, but sections that hold one beside settings of ours."""
+    """Settings by dotted name; lists and ``_target_`` nodes stay whole, except in ``model`` and ``loss``."""
     if not isinstance(value, dict) or not value or ("_target_" in value and prefix not in ("model", "loss")):
         return [(prefix, value)]
     return [pair for key, inner in value.items() for pair in _flat(inner, f"{prefix}.{key}" if prefix else str(key))]
 
 
 def _plain(value: Any) -> str:
-    """A setting as people write it; a ``_target_`` node as the call that it stands for."""
+    """Format a setting for display; a ``_target_`` node as a call."""
     if isinstance(value, dict) and "_target_" in value:
         arguments = [f"{k}={_plain(v)}" for k, v in value.items() if k not in ("_target_", "_partial_")]
         return f"{value['_target_']}({', '.join(arguments)})"
