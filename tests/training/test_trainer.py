@@ -16,7 +16,7 @@ from torch.nn import functional as nnf
 from raylight.config.schema import FinetuneConfig, ModelConfig, TrainerConfig
 from raylight.cpu.settings import CpuSettings
 from raylight.data.batches import Batches, Batching, Order
-from raylight.errors import RunError
+from raylight.errors import ConfigError, RunError
 from raylight.runs.run_dir import RunDir
 from raylight.training.module import Classifier
 from raylight.training.optimization import Optimization
@@ -47,6 +47,12 @@ def test_training_stops_once_patience_is_over(tmp_path: Path) -> None:
     """Epoch 0 is best where the loss rises, and epoch 4 where the loss is to rise."""
     assert trained(tmp_path / "falls", classifier(optimizer=RISING), patience=2).epochs == 3
     assert trained(tmp_path / "rises", classifier(optimizer=RISING), patience=2, monitor_mode="max").epochs == 5
+
+
+def test_a_callback_that_does_not_fit_the_settings_is_a_mistake_in_them(tmp_path: Path) -> None:
+    """This one measures what it can't hand over: training here is without a logger."""
+    with pytest.raises(ConfigError, match="Lightning says: Cannot use `DeviceStatsMonitor` callback with `Trainer"):
+        trained(tmp_path, classifier(), pl.callbacks.DeviceStatsMonitor())
 
 
 def test_a_clipped_gradient_is_no_longer_than_allowed(tmp_path: Path) -> None:

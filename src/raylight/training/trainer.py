@@ -18,6 +18,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import (
     Callback,
     Checkpoint,
@@ -28,7 +29,7 @@ from pytorch_lightning.callbacks import (
 
 from raylight.config.schema import TrainerConfig
 from raylight.cpu.settings import CpuSettings
-from raylight.errors import RunError
+from raylight.errors import ConfigError, RunError, first_line
 from raylight.runs.console import shows_bars
 from raylight.runs.run_dir import RunDir
 from raylight.training.callbacks.averaging import AveragedWeights
@@ -171,6 +172,7 @@ def fit(
         The best checkpoint, and how long training took.
 
     Raises:
+        ConfigError: a callback or logger doesn't fit the other settings.
         RunError: the loss became NaN or infinite, or the monitored metric never had a value.
     """
     config, loaders, placement = training.config, training.loaders, placement or Placement()
@@ -236,9 +238,12 @@ def fit(
         log_every_n_steps=1,
     )
     begin = time.perf_counter()
-    trainer.fit(
-        training.classifier, datamodule=loaders, ckpt_path=resume_from, weights_only=True if resume_from else None
-    )
+    try:
+        trainer.fit(
+            training.classifier, datamodule=loaders, ckpt_path=resume_from, weights_only=True if resume_from else None
+        )
+    except MisconfigurationException as error:  # such as a callback that needs a logger
+        raise ConfigError([f"callbacks, logger or trainer: Lightning says: {first_line(error)}"]) from error
     seconds = time.perf_counter() - begin
     if best.best_model_score is None or not best.best_model_path or not bool(best.best_model_score.isfinite()):
         raise RunError(
