@@ -57,7 +57,7 @@ def test_the_defaults_have_no_problems() -> None:
             "trainer.precision=16",
             "trainer.precision: '16' needs a GPU (trainer=gpu); on a processor use bf16, 32 or auto",
         ),
-        ("a b c", "a b c: is no setting; write NAME=VALUE (model=cnn2)"),
+        ("a b c", "a b c: isn't a setting; write NAME=VALUE (model=cnn2)"),
     ],
 )
 def test_a_mistake_is_named_with_its_remedy(override: str, said: str) -> None:
@@ -72,7 +72,7 @@ def test_a_missing_folder_is_named() -> None:
 
 def test_impossible_combinations_are_named() -> None:
     (problem,) = problems("model=cnn5", "finetune=frozen")
-    assert "'frozen' keeps layers as they are, but cnn5 starts from random weights" in problem
+    assert "'frozen' freezes layers, but cnn5 starts from random weights" in problem
     (problem,) = problems("finetune=two_phase", "model=resnet18", "trainer.max_epochs=5")
     assert "trainer.max_epochs: 5 leaves no epoch for the last phase; the others take 5" in problem
     (problem,) = problems("data.val_fraction=0.6", "data.test_fraction=0.5")
@@ -161,7 +161,7 @@ def test_what_hydra_cannot_read_is_one_problem_and_a_glob_is_a_sweep(tmp_path: P
     odd = tmp_path / "a=b"
     (odd / "cat").mkdir(parents=True)
     (only,) = problems("data=folder", f"data.root={odd}")
-    assert only == f"data.root: '{odd}' has characters that Hydra reads otherwise; quote it: \"data.root='{odd}'\""
+    assert only == f"data.root: '{odd}' has characters with a meaning in Hydra; quote it: \"data.root='{odd}'\""
     assert problems("data=folder", f"data.root='{odd}'") == []
     assert problems("-m", "optimizer=glob(ad*)") == []
     for problem, name in zip(
@@ -255,7 +255,7 @@ def found(settings: dict[str, Any], *, weights_needed: bool = True) -> list[str]
         ({"model.resize": "pad"}, None),
         ({"model.resize": "crop", "model.resize_size": 63}, "model.resize_size: 63 is less than the 64 pixels"),
         ({"model.resize": "crop", "model.resize_size": 64}, None),
-        ({"finetune.requires_weights": True}, "finetune: 'scratch' keeps layers as they are, but cnn2 starts from random"),
+        ({"finetune.requires_weights": True}, "finetune: 'scratch' freezes layers, but cnn2 starts from random"),
         ({"model.weights": "DEFAULT"}, "model.weights: there are no published weights for cnn2; use null"),
         ({"finetune.phases": []}, "finetune.phases: empty; at least one phase has to train something"),
         ({"finetune.phases": [PHASE, PHASE]}, "finetune.phases[0].epochs: not set; only the last phase may leave it open"),

@@ -25,12 +25,12 @@ def test_the_quoted_form_that_is_named_works_in_a_shell(path: str) -> None:
 def test_several_values_need_a_sweep() -> None:
     override, problem = read_override("model=cnn2,cnn3", multirun=False)
     assert problem == (
-        "model: cnn2,cnn3 names several values; sweep over them with -m (python train.py -m model=cnn2,cnn3), or quote what "
-        "is one text: \"model='cnn2,cnn3'\""
+        "model: cnn2,cnn3 gives several values; sweep over them with -m (python train.py -m model=cnn2,cnn3), or, if it is "
+        "a single one, quote it: \"model='cnn2,cnn3'\""
     )
     override, problem = read_override("model=cnn2,cnn3", multirun=True)
     assert (list(override.sweep_iterator()), problem) == (["cnn2", "cnn3"], None)
-    assert read_override("model", multirun=False) == (None, "model: is no setting; write NAME=VALUE (model=cnn2)")
+    assert read_override("model", multirun=False) == (None, "model: isn't a setting; write NAME=VALUE (model=cnn2)")
 
 
 def test_flags_may_stand_anywhere() -> None:
@@ -53,8 +53,8 @@ def test_a_class_named_for_the_model_brings_the_option_for_it() -> None:
     ("arguments", "said"),
     [
         (["--multrun", "seed=1,2"], "--multrun: there is no such flag; did you mean '--multirun'?"),
-        (["--cfg"], "argument --cfg/-c: expected one argument (python train.py --help lists what there is)"),
-        (["-m", "seed=1,2", "--cfg", "job"], "--multirun: can't be asked for together with --cfg; choose one"),
+        (["--cfg"], "argument --cfg/-c: expected one argument (python train.py --help lists all flags)"),
+        (["-m", "seed=1,2", "--cfg", "job"], "--multirun: can't be combined with --cfg; choose one"),
     ],
 )
 def test_wrong_flags_are_a_sentence(arguments: list[str], said: str) -> None:

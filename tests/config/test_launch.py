@@ -153,10 +153,10 @@ def test_pluses_are_put_where_hydra_wants_them() -> None:
 
 def test_a_pattern_that_fits_no_option_and_several_values_without_a_sweep_are_one_problem_each() -> None:
     (none,) = problems("-m", "optimizer=glob(zz*)")
-    assert none.startswith("optimizer=glob(zz*): fits none of the options, which are adam, adamw")
+    assert none.startswith("optimizer=glob(zz*): matches none of the options, which are adam, adamw")
     assert problems("-m", "optimizer=glob(ad*)") == []
     (several,) = problems("model=cnn2,cnn3")
-    assert "names several values; sweep over them with -m" in several
+    assert "gives several values; sweep over them with -m" in several
 
 
 def test_help_lists_every_group_from_few_copies_of_the_options(

@@ -77,7 +77,7 @@ def test_without_weights_a_small_network_learns_and_what_is_missing_is_said(cach
     found, (sentence,) = with_choices(["data=catsdogs"])
     assert found == ["data=catsdogs", "model=cnn5"]
     assert f"there are no published ones in {cache}, and http://127.0.0.1:9/ can't be reached" in sentence
-    assert sentence.endswith("bring its file and say model=mobilenet_v2 model.weights=FILE.")
+    assert sentence.endswith("copy its file here and give model=mobilenet_v2 model.weights=FILE.")
     assert with_choices(["data=xray", "model.weights=null"])[0][-1] == "model=cnn5"
 
 

@@ -51,7 +51,7 @@ def test_what_is_handed_over_need_not_be_typed() -> None:
         ),
         (
             ["model._target_=torchvision.models.resnet18"],
-            "is no class of a kind of network (torch.nn.modules.module.Module)",
+            "isn't a class of the kind network (torch.nn.modules.module.Module)",
         ),
         (
             ["model._target_=my_package.nets.Tiny"],
@@ -63,7 +63,7 @@ def test_what_is_handed_over_need_not_be_typed() -> None:
         ),
         (
             ["model._target_=torchvision.models.SqueezeNet", "+model.arguments.num_classes=4"],
-            "model.arguments.num_classes: is the number of classes, which the data has; leave it out",
+            "model.arguments.num_classes: is the number of classes, which the data determines; leave it out",
         ),
         (
             ["model._target_=torchvision.models.ResNet"],
@@ -87,7 +87,7 @@ def test_what_is_handed_over_need_not_be_typed() -> None:
         (["callbacks=[{_target_:os.system}]"], "callbacks[0]._target_: 'os.system' is not from a trusted package"),
         (
             ["callbacks=[{_target_:torch.nn.ReLU}]"],
-            "callbacks[0]._target_: 'torch.nn.ReLU' is no class of a kind of callback",
+            "callbacks[0]._target_: 'torch.nn.ReLU' isn't a class of the kind callback",
         ),
         (
             ["callbacks=[{_target_:pytorch_lightning.callbacks.EarlyStopping,monitr:val/loss}]"],
@@ -128,7 +128,7 @@ def test_what_is_handed_over_need_not_be_typed() -> None:
             "decision.unknown: looks at what enters the classifier head, and Crossed can't be cut in front of it",
         ),
         (["model=own"], "model._target_: not set; name the class of your network"),
-        (["model=cnn2", "model._target_=torchvision.models.SqueezeNet"], "model.family=convnet has no class of yours"),
+        (["model=cnn2", "model._target_=torchvision.models.SqueezeNet"], "model.family=convnet isn't a class of yours"),
         (
             ["model._target_=torchvision.models.SqueezeNet", "model.image_size=8"],
             "SqueezeNet fails on images of 8 pixels (model.image_size): RuntimeError: ",

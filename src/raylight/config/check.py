@@ -1,8 +1,7 @@
-"""Finds every problem of a config before any work starts.
+"""Finds all problems of a config before any work starts.
 
-Covers names, types, values and combinations that can be judged without reading an image; the code that a config may
-name is judged in ``raylight.config.rules.targets``. What only the data can tell (too few images, a missing class) is
-checked by the data rooms.
+Checks names, types, values and combinations without reading an image; the code that a config may name is checked in
+``raylight.config.rules.targets``. What depends on the data (too few images, a missing class) is checked in ``data``.
 """
 
 import functools
@@ -33,7 +32,7 @@ MONITORED = ("loss", *METRICS)
 
 
 def known_keys(node: Any = RunConfig, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of the schema, sections included."""
+    """All dotted keys of the schema, including sections."""
     hints = get_type_hints(node)
     for setting in fields(node):
         key = prefix + setting.name
@@ -43,7 +42,7 @@ def known_keys(node: Any = RunConfig, prefix: str = "") -> Iterator[str]:
 
 
 def value_problem(key: str, value: Any) -> str | None:
-    """What is wrong with one value at one dotted key: an unknown name or a wrong type; None when it fits."""
+    """The problem of a value at a dotted key, an unknown name or a wrong type; ``None`` if there is none."""
     keys = _known()
     if key not in keys:
         if inside_free_node(key):
@@ -68,17 +67,20 @@ def _known() -> frozenset[str]:
 
 @functools.cache
 def _schema() -> Container:
-    """A config on which values are tried, one after the other; creating one is slow."""
+    """A config to try values on, one after the other; creating one is slow."""
     schema: Container = OmegaConf.structured(RunConfig)
     return schema
 
 
 def config_problems(config: DictConfig, *, weights_needed: bool = True) -> list[str]:
-    """Every problem of a composed config, by dotted path.
+    """Finds all problems of a composed config.
 
     Args:
-        config: what Hydra composed, or a run folder's ``config.yaml``.
-        weights_needed: the file of ``model.weights`` has to be there.
+        config: composed by Hydra, or read from ``config.yaml``.
+        weights_needed: whether the file of ``model.weights`` must exist.
+
+    Returns:
+        A sentence per problem, which begins with the dotted key.
     """
     written = OmegaConf.to_container(config, resolve=False)
     problems = [problem for key, value in _leaves(written) if (problem := value_problem(key, value))]
@@ -106,7 +108,7 @@ def config_problems(config: DictConfig, *, weights_needed: bool = True) -> list[
 
 
 def completed(config: DictConfig) -> DictConfig:
-    """A config with every setting of the schema, and with what the weights say of the network's input.
+    """Adds the missing settings of the schema to a config, and the preprocessing that belongs to the weights.
 
     Raises:
         ConfigError: there is no such network.
@@ -127,11 +129,11 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _secret_problems(node: Any, key: str = "") -> list[str]:
-    """Problems of all texts at any depth, in ``_target_`` nodes and lists as well."""
+    """Problems of all texts at any depth, including ``_target_`` nodes and lists."""
     if isinstance(node, Mapping):
         inner = [(f"{key}.{name}" if key else str(name), value) for name, value in node.items()]
     elif isinstance(node, list):
-        inner = [(f"{key}[{place}]", value) for place, value in enumerate(node)]
+        inner = [(f"{key}[{position}]", value) for position, value in enumerate(node)]
     else:
         return [problem] if (problem := secret_problem(key, node)) else []
     return [problem for name, value in inner for problem in _secret_problems(value, name)]
@@ -169,7 +171,7 @@ def _expected(hint: Any) -> str:
 
 @functools.cache
 def _limits() -> dict[str, tuple[Any, ...]]:
-    """What stands in the schema beside the type of each setting, by dotted key."""
+    """The ranges and words beside the type of each setting in the schema, by dotted key."""
     found = {}
     for key in known_keys():
         section, _, name = key.rpartition(".")
@@ -208,7 +210,7 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
         yield "data.sampler: weighted " + (
             "draws with replacement, which a stream can't; use data.feed=cache, or loss=balanced"
             if data.feed == "stream"
-            else "and loss.class_weights both even out the classes; choose one"
+            else "and loss.class_weights both balance the classes; choose one"
         )
     if model.family == "convnet" and not model.channels:
         yield "model.channels: empty; a convnet needs at least one block, for example [32, 64]"
@@ -218,7 +220,7 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
     if shown.resize == "pad" and shown.resize_size is not None:
         yield f"model.resize_size: {shown.resize_size}, but model.resize=pad resizes the longer side to the size; use null"
     elif shown.resize_size is not None and shown.resize_size < (cut := min(height_width(shown.size))):
-        yield f"model.resize_size: {shown.resize_size} is less than the {cut} pixels (model.image_size) that are cut out"
+        yield f"model.resize_size: {shown.resize_size} is less than the {cut} pixels (model.image_size) to crop"
     if finetune.requires_weights and model.weights is None:
         remedy = (
             "finetune=scratch"
@@ -226,8 +228,8 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
             else f"{'' if model.family == 'own' else 'model.weights=DEFAULT or '}model.weights=PATH, or finetune=scratch"
         )
         yield (
-            f"finetune: {finetune.name!r} keeps layers as they are, but {model.name} starts from random weights "
-            f"(model.weights=null); use {remedy}"
+            f"finetune: {finetune.name!r} freezes layers, but {model.name} starts from random weights (model.weights=null); "
+            f"use {remedy}"
         )
     if model.family in ("convnet", "own") and model.weights == "DEFAULT":
         yield f"model.weights: there are no published weights for {model.name}; use null or the path of a state dict"
@@ -264,7 +266,7 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
 
 
 def _process_problems(run: RunConfig) -> Iterator[str]:
-    """Training processes that could never start, or would have nothing to do."""
+    """Problems of training processes that could never start, or would have nothing to do."""
     trainer, workers = run.trainer, run.trainer.num_workers
     if trainer.launcher == "none" and workers > 1:
         yield (
@@ -287,7 +289,7 @@ def _process_problems(run: RunConfig) -> Iterator[str]:
 
 
 def _feed_problems(run: RunConfig) -> Iterator[str]:
-    """Ways to bring images to the network that don't go together."""
+    """Problems of settings of the data feed that exclude each other."""
     if run.data.feed == "stream" and run.trainer.launcher != "none" and run.decode.engine == "ray":
         yield (
             f"decode.engine: ray would need processors of its own beside those that trainer={run.trainer.name} trains on; "
@@ -311,7 +313,7 @@ def _place_problems(run: RunConfig, *, weights_needed: bool) -> Iterator[str]:
 
 
 def _table_problems(data: DataConfig) -> Iterator[str]:
-    """A table lies here or beside the images; what a URI names is looked for when it is read."""
+    """Problems of a table that is neither in the working folder nor in the root; URIs are checked when they are read."""
     if data.csv is None or is_uri(data.csv) or Path(data.csv).expanduser().is_file():
         return
     root = data.root or default_root(data.name)

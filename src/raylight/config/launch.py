@@ -1,6 +1,6 @@
-"""From a command line to checked jobs: ``train.py``'s inside.
+"""From a command line to checked jobs: what ``train.py`` does.
 
-Hydra composes; before it does, every override is held against the schema, so that all mistakes are listed at once.
+Hydra composes the config; before that, all overrides are checked against the schema, so that all mistakes are listed at once.
 Each job of a multirun reports how it ended instead of raising, so that the others go on.
 """
 
@@ -30,32 +30,32 @@ from raylight.installation import OPTION_FILES, TRAIN
 from raylight.process import ensure_home, set_variables, shorten_waits
 
 Rehearsal = Callable[[RunConfig], Sequence[str]]
-"""Names the problems that only building what a config names brings up."""
+"""Finds the problems of a config that only show when its objects are built."""
 
 
 def main(conf_dir: Path, run_job: Callable[[DictConfig], Any], rehearse: Rehearsal) -> int:
-    """Run ``train.py``: check the command line, then hand it to Hydra.
+    """Runs ``train.py``: checks the command line, then passes it to Hydra.
 
     Args:
         conf_dir: folder of the option files.
-        run_job: runs one composed config; what it returns has an ``exit_code`` and an ``objective``.
-        rehearse: builds what a checked config names.
+        run_job: runs one composed config; its result has an ``exit_code`` and an ``objective``.
+        rehearse: finds the problems of a config that only show when its objects are built.
 
     Returns:
-        The exit code: 0 finished, 1 failed, 2 bad config or data, 130 interrupted, 143 terminated. For a multirun 1
-        when any job failed.
+        The exit code: 0 finished, 1 failed, 2 bad config or data, 130 interrupted, 143 terminated. For a multirun, 1
+        if any job failed.
     """
     from hydra._internal.utils import get_args_parser
 
     ensure_home()
     shorten_waits()
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # until the job has an answer of its own
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # until the job sets its own handler
     register_schema()
     try:
-        sys.argv[1:], said = with_choices(arranged(sys.argv[1:]))
-        for sentence in said:
-            print(sentence, file=sys.stderr)  # noqa: T201 - what Hydra shows is standard output
+        sys.argv[1:], sentences = with_choices(arranged(sys.argv[1:]))
+        for sentence in sentences:
+            print(sentence, file=sys.stderr)  # noqa: T201 - Hydra writes to standard output
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
         return error.exit_code
@@ -78,7 +78,7 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any], rehearse: Rehears
 
 @contextlib.contextmanager
 def options_copied_once() -> Iterator[None]:
-    """Let Hydra list its groups from one copy of all options: 1.3 copies them for each group, most of what ``--help`` takes."""
+    """Makes Hydra list its groups from one copy of all options: 1.3 copies them per group, most of the time of ``--help``."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
     loaders: Any = ConfigLoaderImpl
@@ -99,7 +99,7 @@ def options_copied_once() -> Iterator[None]:
 
 
 def _launched(conf_dir: Path, run_job: Callable[[DictConfig], Any], start: Path) -> int:
-    """Hand the checked command line to Hydra, with relative paths meant from ``start``."""
+    """Passes the checked command line to Hydra; paths in it are relative to ``start``."""
     import hydra
     from hydra.errors import HydraException
 
@@ -111,14 +111,14 @@ def _launched(conf_dir: Path, run_job: Callable[[DictConfig], Any], start: Path)
         objective: float | None = outcome.objective
         return objective
 
-    # What a job can do wrong is in its run folder; an error of Hydra's own is to arrive here, not on the terminal.
+    # Errors of a job are in its run folder; Hydra's own are caught here instead of printed.
     set_variables(HYDRA_FULL_ERROR=os.environ.get("HYDRA_FULL_ERROR", "1"))
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir), config_name="train")(job)()
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
+        path = f"{error.filename}: " if error.filename else ""
         print(  # noqa: T201 - the answer to a user's mistake
-            f"The run folder can't be made ({place}{error.strerror}). Work in another folder, or choose one with "
+            f"The run folder can't be made ({path}{error.strerror}). Work in another folder, or choose one with "
             "hydra.run.dir=PATH (a sweep: hydra.sweep.dir=PATH).",
             file=sys.stderr,
         )
@@ -126,16 +126,16 @@ def _launched(conf_dir: Path, run_job: Callable[[DictConfig], Any], start: Path)
     except HydraException as error:
         print(ConfigError([_plain(error)]), file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
         return ConfigError.exit_code
-    except KeyboardInterrupt:  # before the job's own handling of signals
+    except KeyboardInterrupt:  # before the job handles signals itself
         return 130
     except SystemExit as end:
-        # The end of a sweep speaks for jobs in other processes, too; an interrupted job ends it early.
+        # The exit code of a sweep covers jobs in other processes, too; an interrupted job ends the sweep early.
         return int(end.code or 0)
     return exit_codes[0] if len(exit_codes) == 1 else int(any(exit_codes))
 
 
 def register_schema() -> None:
-    """Make the schema and our Hydra settings known to Hydra; calling it twice does no harm."""
+    """Registers the schema and Raylight's settings of Hydra; may be called several times."""
     from hydra.conf import HydraConf, RunDir, SweepDir
     from hydra.core.config_store import ConfigStore
 
@@ -166,7 +166,7 @@ def register_schema() -> None:
 
 HELP = f"""${{hydra.help.header}}
 
-Choose an option a group, then change single settings; -m sweeps over comma-separated values:
+Choose an option per group, then change single settings; -m sweeps over comma-separated values:
   {TRAIN} model=resnet18 data=xray data.root=PATH
   {TRAIN} -m model=cnn2,cnn5 seed=1,2
   {TRAIN} experiment=NAME            a published system or a study
@@ -182,11 +182,14 @@ ${{hydra.help.footer}}
 
 
 def completions(conf_dir: Path, incomplete: str) -> list[str]:
-    """What a setting on the command line may go on with, for the shell.
+    """Completes a setting on the command line, for the shell.
 
     Args:
         conf_dir: folder of the option files.
         incomplete: the word so far, such as ``model=re``.
+
+    Returns:
+        Possible words.
     """
     from hydra import initialize_config_dir
     from hydra._internal.core_plugins.bash_completion import BashCompletion
@@ -198,19 +201,19 @@ def completions(conf_dir: Path, incomplete: str) -> list[str]:
 
 
 def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal = lambda _: ()) -> list[str]:
-    """Hold a command line against the option files, the schema and what the settings name.
+    """Checks a command line against the option files, the schema and the objects that it names.
 
     Args:
         conf_dir: folder of the option files.
         arguments: what follows ``train.py``.
-        rehearse: builds what a checked config names.
+        rehearse: finds the problems of a config that only show when its objects are built.
 
     Returns:
-        The arguments, with ``+key=value`` written as ``key=value`` where the setting exists anyway, and arguments of
-        ``_target_`` nodes as ``++key=value``.
+        The arguments, with ``key=value`` instead of ``+key=value`` for settings that exist, and ``++key=value`` for arguments
+        of ``_target_`` nodes.
 
     Raises:
-        ConfigError: listing every problem.
+        ConfigError: with all problems.
     """
     from hydra import compose, initialize_config_dir
     from hydra._internal.utils import get_args_parser
@@ -234,9 +237,9 @@ def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal 
             problems += [problem] if problem else []
             if override is None or (problem and override.key_or_group in groups):
                 continue
-            override.config_loader = loader  # which globs need
+            override.config_loader = loader  # for globs
             found = list(override_problems(override, loader, groups))
-            if found:  # Hydra's own groups are many, and seldom what is meant
+            if found:  # Hydra's own groups are many and rarely meant
                 groups |= {"hydra", *all_groups(loader, "hydra")}
                 found = list(override_problems(override, loader, groups))
             problems += found
@@ -245,7 +248,7 @@ def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal 
                 if override.is_add() and override.key_or_group in known_keys():
                     rewritten[text] = text.lstrip("+")
                 elif inside_free_node(override.key_or_group) and not override.is_delete():
-                    # An argument that the class takes but the option file doesn't mention is no mistake.
+                    # An argument that the class takes needn't be in the option file.
                     rewritten[text] = "++" + text.lstrip("+")
         if not Path(config_dir, f"{config_name}.yaml").is_file():
             raise ConfigError([f"--config-name: there is no {config_name}.yaml in {config_dir}"])
@@ -276,17 +279,17 @@ def checked_arguments(conf_dir: Path, arguments: list[str], rehearse: Rehearsal 
 
 
 def composed(arguments: list[str], rehearse: Rehearsal = lambda _: ()) -> tuple[DictConfig, Path, list[str]]:
-    """Check and compose a command line outside of ``train.py``.
+    """Checks and composes a command line outside of ``train.py``.
 
     Args:
         arguments: what would follow ``train.py``.
-        rehearse: builds what a checked config names.
+        rehearse: finds the problems of a config that only show when its objects are built.
 
     Returns:
-        The config, the folder of its run, and the arguments as checked.
+        The config, the folder of its run, and the checked arguments.
 
     Raises:
-        ConfigError: listing every problem.
+        ConfigError: with all problems.
     """
     from hydra import compose, initialize_config_dir
 
@@ -301,14 +304,14 @@ def composed(arguments: list[str], rehearse: Rehearsal = lambda _: ()) -> tuple[
 
 
 def load_config(config: DictConfig, *, weights_needed: bool = True) -> RunConfig:
-    """The typed settings of a composed config.
+    """Checks a composed config and converts it to typed settings.
 
     Args:
-        config: as composed, or as a run's folder has it.
-        weights_needed: the file of ``model.weights`` has to be there; a checkpoint holds all that it gave.
+        config: composed by Hydra, or read from ``config.yaml``.
+        weights_needed: whether the file of ``model.weights`` must exist; not for a run, which has its own checkpoint.
 
     Raises:
-        ConfigError: listing every problem.
+        ConfigError: with all problems.
     """
     problems = config_problems(config, weights_needed=weights_needed)
     if problems:
@@ -324,7 +327,7 @@ def _runs_jobs(arguments: Any) -> bool:
 
 
 def _absolute_config_path(config_path: str | None) -> None:
-    """Let ``--config-path`` be relative to the working directory, as a user types it; Hydra looks beside the code."""
+    """Makes ``--config-path``, which is relative to the working directory, absolute; Hydra would look beside the code."""
     if config_path is None or not Path(config_path).is_dir():
         return
     absolute = str(Path(config_path).resolve())
@@ -339,7 +342,7 @@ def _absolute_config_path(config_path: str | None) -> None:
 
 
 def _plain(error: Exception) -> str:
-    """Hydra's message in one line, with the cause that names the key."""
+    """The message of Hydra's error in one line, with its cause, which names the key."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     cause = error.__cause__
     if cause is not None:

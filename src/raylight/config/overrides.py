@@ -1,4 +1,4 @@
-"""The overrides of a command line: which groups and options they may name, and the jobs that a sweep makes of them."""
+"""Checking the overrides of a command line, and listing the configs of a sweep."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,15 @@ from raylight.installation import install_command
 
 
 def all_groups(loader: Any, parent: str = "") -> Iterator[str]:
-    """Groups below a parent, and those below them; without one, those below ``hydra`` are left out."""
+    """Lists the groups of option files.
+
+    Args:
+        loader: Hydra's loader of option files.
+        parent: only list groups below this one; without it, all but those below ``hydra``.
+
+    Yields:
+        Names such as ``model``, at any depth.
+    """
     from hydra.core.object_type import ObjectType
 
     for name in loader.get_group_options(parent, results_filter=ObjectType.GROUP):
@@ -20,12 +28,15 @@ def all_groups(loader: Any, parent: str = "") -> Iterator[str]:
 
 
 def override_problems(override: Any, loader: Any, groups: set[str]) -> Iterator[str]:
-    """What is wrong with one override, with the nearest valid name.
+    """Finds the problems of one override.
 
     Args:
-        override: as Hydra has parsed it.
+        override: parsed by Hydra.
         loader: Hydra's loader of option files.
         groups: the names of all groups.
+
+    Yields:
+        A sentence per problem, with the nearest valid name.
     """
     key = override.key_or_group
     if key.split(".")[0].split("/")[0] == "hydra" and "/" not in key:
@@ -34,7 +45,7 @@ def override_problems(override: Any, loader: Any, groups: set[str]) -> Iterator[
     if group in groups and not override.is_delete():
         options = loader.get_group_options(group)
         if override.is_sweep_override() and not override.is_interval_sweep() and not values_of(override):
-            yield f"{override.input_line}: fits none of the options, which are {', '.join(options)}"
+            yield f"{override.input_line}: matches none of the options, which are {', '.join(options)}"
         for value in values_of(override):
             if value is not None and str(value) not in options:
                 guess = did_you_mean(str(value), options) or f"; the options are {', '.join(options)}"
@@ -58,14 +69,22 @@ def override_problems(override: Any, loader: Any, groups: set[str]) -> Iterator[
 
 
 def values_of(override: Any) -> list[Any]:
-    """The values that an override stands for; none for sweeps over an interval."""
+    """The values of an override; none for a sweep over an interval."""
     if not override.is_sweep_override():
         return [override.value()]
     return [] if override.is_interval_sweep() else list(override.sweep_iterator())
 
 
 def compositions(overrides: list[Any], rewritten: dict[str, str]) -> Iterator[list[str]]:
-    """The override lists to compose: all at their first value, then each further value of a sweep on its own."""
+    """Lists the configs of a sweep to compose and check, without all combinations of values.
+
+    Args:
+        overrides: parsed by Hydra.
+        rewritten: replacements of overrides, by their text.
+
+    Yields:
+        Overrides: first with the first value of each, then with each further value of a sweep by itself.
+    """
     choices: list[list[str]] = []
     for override in overrides:
         text = rewritten.get(override.input_line, override.input_line)

@@ -1,4 +1,4 @@
-"""Paths of a config, made absolute once: a run means the same files from whatever folder it is resumed or repeated."""
+"""Making the paths of a config absolute, so that a run can be resumed or repeated from any folder."""
 
 import os
 from pathlib import Path
@@ -12,15 +12,14 @@ _PLAIN_PATHS = ("data.root", "model.weights", "cache_dir", "finetune.cache_dir")
 
 
 def with_absolute_paths(config: DictConfig, start: Path) -> DictConfig:
-    """The config with every path written in full; URIs stay as they are.
+    """Makes all paths of a config absolute; URIs stay as they are.
 
     Args:
-        config: as composed.
-        start: the folder that relative paths are relative to: where the command was given, whatever ``hydra.job.chdir`` made
-            of it since.
+        config: composed by Hydra.
+        start: the folder that paths are relative to: the working folder of the command, before ``hydra.job.chdir``.
 
     Returns:
-        A changed copy. What can't be resolved is left to the check, which says so.
+        A changed copy. Values that can't be resolved are left to the check.
     """
     found = {key: _text_at(config, key) for key in (*_PLAIN_PATHS, "data.csv", "data.kind", "data.name")}
     if found["model.weights"] == "DEFAULT":
@@ -45,16 +44,24 @@ def with_absolute_paths(config: DictConfig, start: Path) -> DictConfig:
 
 
 def absolute_path(text: str, start: Path) -> Path:
-    """A path in full, with its links left as they are.
+    """Makes a path absolute without resolving links.
 
-    >>> absolute_path("../films", Path("/data/photos"))
-    PosixPath('/data/films')
+    Args:
+        text: the path; may begin with ``~``.
+        start: the folder that it is relative to.
+
+    Returns:
+        The absolute path.
+
+    Example:
+        >>> absolute_path("../films", Path("/data/photos"))
+        PosixPath('/data/films')
     """
     return Path(os.path.abspath(start / Path(text).expanduser()))  # noqa: PTH100 - resolve() would follow links
 
 
 def default_root(name: str) -> str:
-    """Where the images of a data set are looked for when ``data.root`` isn't set."""
+    """The folder of a data set if ``data.root`` isn't set."""
     return f"datasets/{name}"
 
 

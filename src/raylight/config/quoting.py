@@ -1,4 +1,4 @@
-"""Any text as a value of Hydra's override grammar, or of a config's file."""
+"""Quoting texts for Hydra's override grammar and for config files."""
 
 import re
 from collections.abc import Mapping
@@ -6,10 +6,17 @@ from typing import Any
 
 
 def quoted(text: str) -> str:
-    r"""The text in quotes, so that Hydra and OmegaConf read it as it is, whatever characters it has.
+    r"""Quotes a text, so that Hydra and OmegaConf read it literally.
 
-    >>> print(quoted("/a=b/it's/${c}"))
-    '/a=b/it\'s/\${c}'
+    Args:
+        text: with any characters.
+
+    Returns:
+        The text in quotes, with escapes.
+
+    Example:
+        >>> print(quoted("/a=b/it's/${c}"))
+        '/a=b/it\'s/\${c}'
     """
     from hydra.core.override_parser.types import Quote, QuotedString
 
@@ -17,17 +24,24 @@ def quoted(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""The text as OmegaConf has to hold it, so that ``${`` isn't read as an interpolation.
+    r"""Escapes a text for OmegaConf, so that ``${`` isn't read as an interpolation.
 
-    >>> print(escaped("/a/${b}"))
-    /a/\${b}
+    Args:
+        text: with any characters.
+
+    Returns:
+        The text with backslashes.
+
+    Example:
+        >>> print(escaped("/a/${b}"))
+        /a/\${b}
     """
-    # Backslashes count before ``${`` alone, which one of them keeps from being an interpolation.
+    # Backslashes only have a meaning before ``${``, where they must be doubled.
     return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
 
 
 def as_yaml(settings: Mapping[str, Any]) -> str:
-    """Resolved settings as YAML of which OmegaConf reads the same values again, whatever characters they have."""
+    """Formats resolved settings as YAML, from which OmegaConf reads the same values, whatever characters they have."""
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(OmegaConf.create(_all_escaped(dict(settings))))

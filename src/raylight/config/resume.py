@@ -1,9 +1,8 @@
-"""Going on with a run or a sweep: what ``run=RUN_FOLDER`` and ``resume=SWEEP_FOLDER`` mean for Hydra.
+"""Resuming a run or a sweep: what ``run=RUN_FOLDER`` and ``resume=SWEEP_FOLDER`` mean for Hydra.
 
-Covers the command line alone: a run goes on in its folder with its own settings; a sweep goes into its old folder, and
-repeats its own command when no other one is given. The same command into the same folder goes on as well. Which of its
-jobs are finished already is seen by each job (``pipeline.job.run_job``).
-Reads the settings of any run back from its folder, too.
+Only the command line is changed here: a run is resumed in its folder with its own settings; a sweep in its old folder, with its
+own command if no other one is given. The same command into the same folder resumes a sweep, too. Each job finds out whether it
+is already finished (``pipeline.job.run_job``). Reads the settings of a run from its folder, too.
 """
 
 import re
@@ -19,30 +18,30 @@ from raylight.errors import ConfigError, RunError, first_line
 from raylight.installation import TRAIN
 
 COMMAND_FILE = "multirun.yaml"
-"""Where a sweeper writes the command that it was given."""
+"""The file in which a sweep records its command."""
 STATUS_FILE = "status.json"
-"""What every run folder has."""
+"""A file that every run folder has."""
 _PLAIN = re.compile(
     r"hydra/(launcher|sweeper)"
     r"|hydra\.sweeper\.(direction|max_batch_size|n_\w+|params[\w.]*|prune\w*|seed|storage|study_name)"
     r"|hydra\.launcher\.(account|array_parallelism|constraint|cpus_per_task|gpus_per_\w+|gres|mem\w*|n_jobs|nodes|partition"
     r"|qos|tasks_per_node|timeout_min)"
 )
-"""What a recorded command may tell Hydra: plain values, none of which is code or a shell's command."""
+"""The settings of Hydra that a recorded command may contain: plain values, none of which is code or a shell command."""
 
 
 def resumed_arguments(arguments: list[str]) -> list[str]:
-    """Write ``run=FOLDER`` or ``resume=FOLDER`` out in Hydra's words.
+    """Translates ``run=FOLDER`` or ``resume=FOLDER`` to Hydra's settings.
 
     Args:
         arguments: what follows ``train.py``.
 
     Returns:
-        The arguments for Hydra: for a run its folder; for a sweep ``-m``, its folder, and its own overrides where none
-        are given. The same arguments where nothing is to be resumed.
+        The arguments for Hydra: for a run, its folder; for a sweep, ``-m``, its folder, and its own overrides if none are
+        given. The same arguments if nothing is to be resumed.
 
     Raises:
-        ConfigError: the folder isn't a run's or a sweep's, or a run's isn't alone on the command line.
+        ConfigError: the folder isn't that of a run or sweep, or there are other settings beside ``run``.
     """
     from hydra._internal.utils import get_args_parser
 
@@ -58,8 +57,8 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
     if not (folder / COMMAND_FILE).is_file():
         raise ConfigError(
             [
-                f"resume: {value!r} is not the folder of a sweep: it has no {COMMAND_FILE}. A sweep's folder is what "
-                f"{TRAIN} -m prints last; a single run goes on with run=RUN"
+                f"resume: {value!r} is not the folder of a sweep: it has no {COMMAND_FILE}. The folder of a sweep is what "
+                f"{TRAIN} -m prints last; a single run is resumed with run=RUN"
             ]
         )
     kept = [argument for argument in arguments if argument not in asked]
@@ -69,13 +68,13 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
 
 
 def start_of(arguments: list[str]) -> Path | None:
-    """The folder in which the sweep was started whose own command is to be repeated: what its relative paths are relative to.
+    """Finds the folder in which a resumed sweep was started, to which the paths in its command are relative.
 
     Args:
         arguments: what follows ``train.py``.
 
     Returns:
-        None where no sweep's own command is repeated, or the folder isn't there any more.
+        The folder; ``None`` if no recorded command is repeated, or if the folder doesn't exist any more.
     """
     overrides = [text for text in arguments if not text.startswith("-")]
     asked, value = _asked("resume", overrides)
@@ -87,14 +86,14 @@ def start_of(arguments: list[str]) -> Path | None:
 
 
 def _asked(setting: str, overrides: list[str]) -> tuple[list[str], str]:
-    """The overrides of a setting, and the value of the last one; empty where that is nothing."""
+    """The overrides of a setting, and the value of the last one; empty if there is none."""
     asked = [text for text in overrides if text.lstrip("+").startswith(f"{setting}=")]
     value = asked[-1].partition("=")[2].strip("'\"") if asked else ""
     return asked, "" if value == "null" else value
 
 
 def _started_again(overrides: list[str]) -> list[str]:
-    """``resume=`` for a sweep that is started once more into its own folder; a search goes on by its own study."""
+    """``resume=`` for a sweep that is started again in its own folder; a search continues by means of its study."""
     _, value = _asked("hydra.sweep.dir", overrides)
     folder = Path(value).expanduser().resolve()
     searches = any(text.startswith("hydra/sweeper=") for text in overrides)
@@ -106,7 +105,7 @@ def _run_resumed(value: str, arguments: list[str]) -> list[str]:
     if len(arguments) > 1:
         raise ConfigError(
             [
-                "run: goes on with a run as it was begun, so nothing can be set beside it; more epochs: "
+                "run: resumes a run with its own settings, so no others can be given; for more epochs: "
                 "raylight resume RUN trainer.max_epochs=N"
             ]
         )
@@ -124,19 +123,19 @@ def _command_of(folder: Path) -> list[str]:
     assert isinstance(given, dict)
     ours = ("hydra.mode=", "hydra.sweep.dir=", "resume=")
     command = [text for text in (*given["hydra"], *given["task"]) if not text.startswith(ours)]
-    if acting := [text for text in command if _acts(text)]:
+    if unsafe := [text for text in command if _could_run_code(text)]:
         raise ConfigError(
             [
-                f"resume: the command recorded in {folder / COMMAND_FILE} holds {text}, which could run code; if the "
-                "sweep is yours, give its whole command once more beside resume="
-                for text in acting
+                f"resume: the command recorded in {folder / COMMAND_FILE} has {text}, which could run code; if the sweep is "
+                "yours, give its whole command again beside resume="
+                for text in unsafe
             ]
         )
     return command
 
 
-def _acts(override: str) -> bool:
-    """Whether a recorded override could run code, which somebody else's folder mustn't: a folder isn't a command line."""
+def _could_run_code(override: str) -> bool:
+    """Whether a recorded override could run code, which a folder from somebody else must not do."""
     key = override.lstrip("+~").partition("=")[0]
     if key.startswith("hydra"):
         return "${" in override or not _PLAIN.fullmatch(key)
@@ -144,10 +143,13 @@ def _acts(override: str) -> bool:
 
 
 def saved_config(file: Path) -> RunConfig:
-    """The typed settings in a run's ``config.yaml``; what they point to needn't exist any more.
+    """Reads the settings of a run; files that they name needn't exist any more.
 
     Args:
-        file: the ``config.yaml``.
+        file: ``config.yaml`` in the run folder.
+
+    Returns:
+        The settings, unchecked.
 
     Raises:
         RunError: it can't be read, or has settings that this version doesn't know.

@@ -1,7 +1,7 @@
-"""Defaults that depend on the data: how images are read and augmented, and which network is trained, where nothing is typed.
+"""Defaults that depend on the data: how images are read and augmented, and which network is trained, if nothing is typed.
 
-The choice is added to the command line, so that ``--cfg job`` shows it and typing it overrides it. Leaves alone: the demo,
-whose drawings a small network learns in seconds; published experiments, runs to resume and whole configs.
+The choice is added to the command line, so that ``--cfg job`` shows it. Nothing is chosen for the demo, whose drawings a small
+network learns in seconds, nor for published experiments, runs to resume and whole configs.
 """
 
 import os
@@ -14,9 +14,9 @@ from pathlib import Path
 from raylight.config.rules.pretrained import weights_in
 
 PRETRAINED = ("mobilenet_v2", "resnet18")
-"""Networks whose published weights are looked for, the one with the better results first (``experiments/recipes``)."""
+"""Networks to choose from, the one with the better results first (``experiments/recipes``)."""
 SMALL = "cnn5"
-"""The network that is trained from random weights where no pretrained ones are available."""
+"""The network that is trained from random weights if no pretrained ones are available."""
 PLACE = "https://download.pytorch.org/models/"
 PATIENCE = 5.0
 """Seconds to wait for that server."""
@@ -26,18 +26,18 @@ _KINDS = {".parquet": "parquet", ".tar": "tar"}
 
 
 def with_choices(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A command line with what it leaves open.
+    """Adds the choices that a command line leaves open.
 
     Args:
         arguments: what follows ``train.py``, flags first.
 
     Returns:
-        The arguments, the added ones last; and a sentence per network that was chosen.
+        The arguments, the added ones last; and a sentence about the network if one was chosen.
     """
     typed = dict(_pairs(arguments))
     if any(key in typed for key in _WHOLE) or any(word.startswith(("--config-", "-cn", "-cp")) for word in arguments):
         return [*arguments], []
-    added, said = [], []
+    added, sentences = [], []
     if "data" not in typed and (root := typed.get("data.root", typed.get("data.csv"))):
         typed["data"], name = _KINDS.get(Path(root).suffix.lower(), "folder"), Path(root).stem
         added.append(f"data={typed['data']}")
@@ -54,11 +54,11 @@ def with_choices(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     if not names_model and typed.get("data", "demo") != "demo" and (found := _network(weights)):
         chosen, sentence = found
         added.append(f"model={chosen}")
-        said.append(sentence)
+        sentences.append(sentence)
     if typed.get("data.medical", "").lower() == "true" and "augment" not in typed:
         added.append("augment=xray")
-        said.append("augment=xray: medical images are never mirrored; augment=NAME takes another.")
-    return [*arguments, *added], said
+        sentences.append("augment=xray: medical images are never mirrored; augment=NAME takes another.")
+    return [*arguments, *added], sentences
 
 
 def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -69,13 +69,13 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _network(weights: str) -> tuple[str, str] | None:
-    """The name of the network, and why it is this one; None where the weights don't tell by their name whose they are."""
+    """The name of the network, and why it is chosen; ``None`` if the name of the weights doesn't tell which network it is."""
     if weights == "null":
         return SMALL, f"model={SMALL}: a small network, since model.weights=null asks for random weights."
     if weights != "DEFAULT":
-        place = Path(weights).expanduser()
+        path = Path(weights).expanduser()
         fits = [
-            name for name in PRETRAINED if (weights_in(place, name) if place.is_dir() else place.name.startswith(name))
+            name for name in PRETRAINED if (weights_in(path, name) if path.is_dir() else path.name.startswith(name))
         ]
         return (fits[0], f"model={fits[0]}: pretrained, with {weights}; model=NAME takes another.") if fits else None
     cache = torch_cache()
@@ -85,14 +85,14 @@ def _network(weights: str) -> tuple[str, str] | None:
     if problem := _unreachable():
         return SMALL, (
             f"model={SMALL}: a small network from random weights, since there are no published ones in {cache}, and {PLACE} "
-            f"can't be reached ({problem}). A pretrained network learns more from few images: bring its file and say "
+            f"can't be reached ({problem}). A pretrained network learns more from few images: copy its file here and give "
             f"model={PRETRAINED[0]} model.weights=FILE."
         )
     return PRETRAINED[0], f"model={PRETRAINED[0]}: pretrained, its weights come from {PLACE}; model=NAME takes another."
 
 
 def torch_cache() -> Path:
-    """Where torch keeps what it has downloaded, see ``torch.hub.get_dir``; importing torch would take a second."""
+    """The folder of torch's downloads, like ``torch.hub.get_dir``, but without importing torch, which takes a second."""
     home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     return Path(os.environ.get("TORCH_HOME", f"{home}/torch")).expanduser() / "hub" / "checkpoints"
 

@@ -1,4 +1,4 @@
-"""Where files can be: folders of this machine, or what a URI names."""
+"""Telling URIs from local paths."""
 
 import re
 
@@ -6,5 +6,5 @@ _URI = re.compile(r"[a-z][a-z0-9+.-]+://.", re.IGNORECASE)
 
 
 def is_uri(text: str) -> bool:
-    """Whether a place is a URI, such as ``s3://bucket/photos``, and not a path."""
+    """Whether a text is a URI, such as ``s3://bucket/photos``, and not a local path."""
     return _URI.match(text) is not None

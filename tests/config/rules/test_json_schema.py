@@ -88,7 +88,7 @@ def test_each_setting_is_explained() -> None:
     size = WHOLE["definitions"]["ModelConfig"]["properties"]["image_size"]
     assert (
         size["description"]
-        == "Height and width of the input, in pixels: one number for both, or `[HEIGHT, WIDTH]`. `null`: of the weights."
+        == "Height and width of the input, in pixels: one number for both, or `[HEIGHT, WIDTH]`. `null`: that of the weights."
     )
     unexplained = [
         f"{name}.{key}"

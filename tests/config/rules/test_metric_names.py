@@ -21,5 +21,5 @@ def test_a_name_of_the_users_own_is_a_word_and_none_of_ours() -> None:
     assert own_name_problem("f2") is None
     assert own_name_problem("f1") == "metrics.f1: there is a metric of that name; choose another"
     for name in ("F2", "2f", "a-b", "uncalibrated_f2", ""):
-        assert str(own_name_problem(name)).startswith(f"metrics.{name}: is no name for a metric")
+        assert str(own_name_problem(name)).startswith(f"metrics.{name}: isn't a name for a metric")
     assert LABELS["cost_per_image"] == "cost per image"

@@ -85,7 +85,7 @@ def test_tags_and_artifacts_are_as_long_as_wandb_takes_them(length: int) -> None
 def test_a_folders_name_is_cut_and_never_empty() -> None:
     assert folder_name("") == "_"
     assert folder_name("x" * 101) == "x" * 100
-    assert folder_name("x" * 9, most=4) == "xxxx"
+    assert folder_name("x" * 9, limit=4) == "xxxx"
     assert folder_name('a/b\\c:d*e?f"g<h>i|j\nk') == "a_b_c_d_e_f_g_h_i_j_k"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from raylight.config.rules.recipe import planned_epochs, recipe_of, shared_out, with_epochs
+from raylight.config.rules.recipe import planned_epochs, recipe_of, shares_to_epochs, with_epochs
 from raylight.config.schema import FinetuneConfig, PhaseConfig, RunConfig, TrainerConfig
 
 
@@ -35,7 +35,7 @@ def test_shares_are_epochs_of_what_is_left(
     given: list[tuple[float | None, int | None]], epochs: int, expected: list[int | None]
 ) -> None:
     phases = [PhaseConfig(f"stage{i}", share=share, epochs=length) for i, (share, length) in enumerate(given)]
-    found = shared_out(phases, epochs)
+    found = shares_to_epochs(phases, epochs)
     assert [phase.epochs for phase in found] == expected
     assert [phase.train_from for phase in found] == [f"stage{i}" for i in range(len(expected))]
     assert all(phase.share is None for phase in found)

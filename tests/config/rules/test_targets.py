@@ -92,7 +92,7 @@ def test_nested_nodes_are_held_to_the_same_rule(arguments: dict[str, Any]) -> No
 
 def test_a_config_does_not_widen_its_own_rights(monkeypatch: pytest.MonkeyPatch) -> None:
     foreign = {"allowed_targets": ["builtins"], "optimizer": {"_target_": "builtins.print"}}
-    assert "comes with trust in builtins of its own" in problems(**foreign)
+    assert "this config itself allows builtins" in problems(**foreign)
     monkeypatch.setenv(ALLOWING, "builtins")
     assert "allowed_targets" not in problems(**foreign)
 
@@ -128,18 +128,30 @@ def test_what_the_command_line_gives_hydra_is_taken_beside_a_foreign_config(tmp_
 @pytest.mark.parametrize(
     ("addition", "message"),
     [
-        ("hydra: {callbacks: {mine: {_target_: os.system, command: id}}}", "hydra.callbacks: a config from elsewhere"),
-        ("hydra: {launcher: {_target_: subprocess.Popen}}", "hydra.launcher: a config from elsewhere"),
-        ("hydra: {job_logging: {handlers: {x: {(): os.system}}}}", "hydra.job_logging: a config from elsewhere"),
-        ("hydra: {job: {env_set: {LD_PRELOAD: ./evil.so}}}", "hydra.job: a config from elsewhere"),
-        ("allowed_targets: [os]", "comes with trust in os of its own"),
+        (
+            "hydra: {callbacks: {mine: {_target_: os.system, command: id}}}",
+            "hydra.callbacks: can't be set by a config from elsewhere",
+        ),
+        ("hydra: {launcher: {_target_: subprocess.Popen}}", "hydra.launcher: can't be set by a config from elsewhere"),
+        (
+            "hydra: {job_logging: {handlers: {x: {(): os.system}}}}",
+            "hydra.job_logging: can't be set by a config from elsewhere",
+        ),
+        ("hydra: {job: {env_set: {LD_PRELOAD: ./evil.so}}}", "hydra.job: can't be set by a config from elsewhere"),
+        ("allowed_targets: [os]", "this config itself allows os"),
         ("notes: ${oc.env:AWS_SECRET_ACCESS_KEY}", "notes: reads AWS_SECRET_ACCESS_KEY from the environment"),
         ("notes: 'hello ${oc.env:WANDB_API_KEY,none}'", "notes: reads WANDB_API_KEY"),
         ("logger: {tags: ['${oc.env:HF_TOKEN}']}", "logger.tags[0]: reads HF_TOKEN"),
         ("scheduler: {_target_: a.b, x: [{y: '${oc.env:DB_PASSWORD,1}'}]}", "scheduler.x[0].y: reads DB_PASSWORD"),
-        ("cache_dir: HF_TOKEN\nnotes: 'x ${oc.env:${cache_dir}}'", "notes: holds what HF_TOKEN is in the environment"),
-        ("cache_dir: oc\nnotes: ${${cache_dir}.env:HF_TOKEN}", "notes: holds what HF_TOKEN is in the environment"),
-        ("notes: ${oc.env :HF_TOKEN}", "notes: holds what HF_TOKEN is in the environment"),
+        (
+            "cache_dir: HF_TOKEN\nnotes: 'x ${oc.env:${cache_dir}}'",
+            "notes: contains the value of HF_TOKEN in the environment",
+        ),
+        (
+            "cache_dir: oc\nnotes: ${${cache_dir}.env:HF_TOKEN}",
+            "notes: contains the value of HF_TOKEN in the environment",
+        ),
+        ("notes: ${oc.env :HF_TOKEN}", "notes: contains the value of HF_TOKEN in the environment"),
     ],
 )
 def test_a_foreign_config_file_is_refused_before_hydra_acts_on_it(
@@ -197,7 +209,7 @@ def test_trust_is_remembered_for_this_process_and_its_children(monkeypatch: pyte
         (None, "optimizer: needs a _target_"),
         ({"_target_": "torch.optim.NoSuch"}, "optimizer._target_: torch.optim has no 'NoSuch'"),
         ({"_target_": "mine.Sgd"}, "optimizer._target_: 'mine.Sgd' is not from a trusted package (raylight, torch, "),
-        ({"_target_": "torch.nn.Linear"}, "optimizer._target_: 'torch.nn.Linear' is no class of a kind of optimizer"),
+        ({"_target_": "torch.nn.Linear"}, "optimizer._target_: 'torch.nn.Linear' isn't a class of the kind optimizer"),
         ({"_target_": "torch.optim.SGD", "_args_": [0.1, 0.9, 0, 0, False, 7]}, "optimizer: torch.optim.SGD: "),
     ],
 )
@@ -227,4 +239,4 @@ def test_every_node_is_judged_where_it_stands() -> None:
     run.augment.transforms = []
     run.data.source = {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}
     (problem,) = target_problems(run)
-    assert "is no class of a kind of source (a class with entries() and read(key))" in problem
+    assert "isn't a class of the kind source (a class with entries() and read(key))" in problem

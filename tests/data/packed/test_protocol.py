@@ -75,4 +75,4 @@ def test_a_source_is_checked_before_work() -> None:
         "data.source.imge: raylight.data.packed.parquet.Parquet takes no such argument; did you mean 'image'"
     )
     (problem,) = problems("data.source={_target_:torch.load,f:x}")
-    assert "is no class of a kind of source (a class with entries() and read(key))" in problem
+    assert "isn't a class of the kind source (a class with entries() and read(key))" in problem

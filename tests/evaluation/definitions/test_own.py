@@ -123,7 +123,7 @@ def test_what_never_varies_says_so() -> None:
     ("metric", "message"),
     [
         ({"_target_": "os.getcwd"}, "metrics.mine._target_: 'os.getcwd' is not from a trusted package"),
-        ({"_target_": "torch.hub.list"}, r"is no class of a kind of metric \(torchmetrics.metric.Metric\)"),
+        ({"_target_": "torch.hub.list"}, r"isn't a class of the kind metric \(torchmetrics.metric.Metric\)"),
         ({**F2, "x": {"_target_": "os.getcwd"}}, "metrics.mine.x._target_: 'os.getcwd' is not from a trusted package"),
         (
             {**F2, "multidim_average": {"_target_": "os.getcwd"}},

@@ -1,7 +1,6 @@
-"""The rule by which a decision threshold is chosen, as written in ``decision.threshold``.
+"""Reading ``decision.threshold``, the rule by which the decision threshold is chosen.
 
-Covers reading the rule. Leaves out choosing: ``evaluation.calibration`` does it, on validation. Imports nothing
-heavy, because the check of a config reads the rule too.
+``evaluation.calibration`` applies it, on validation. Imports nothing heavy, because the check of a config reads it, too.
 """
 
 import re
@@ -15,12 +14,11 @@ CONSTRAINED = ("recall", "precision", "specificity")
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """How to choose the threshold on the positive class's probability.
+    """How to choose the threshold on the probability of the positive class.
 
     Attributes:
         kind: ``fixed``, one of ``OBJECTIVES``, or one of ``CONSTRAINED``.
-        value: the threshold itself (``fixed``) or what the constrained metric must reach; ``None`` for an
-            objective.
+        value: the threshold itself (``fixed``), or the minimum of the constrained metric; ``None`` for an objective.
         text: as the user wrote it.
     """
 
@@ -30,14 +28,17 @@ class DecisionRule:
 
 
 def parse_rule(text: str) -> DecisionRule:
-    """Read a rule.
+    """Reads a rule.
 
     Args:
-        text: a number between 0 and 1, ``youden`` (recall + specificity - 1), ``f1``, ``cost``, or a floor
-            such as ``recall>=0.95`` for recall, precision or specificity.
+        text: a number between 0 and 1, ``youden`` (recall + specificity - 1), ``f1``, ``cost``, or a minimum
+            such as ``recall>=0.95`` of recall, precision or specificity.
+
+    Returns:
+        The rule.
 
     Raises:
-        ValueError: a sentence that names what was written and what would be understood.
+        ValueError: the text is no rule; the message names the possible ones.
 
     Example:
         >>> parse_rule("recall >= 0.95")

@@ -1,7 +1,7 @@
 """The schema of a run as JSON Schema, with which editors complete, explain and check option files.
 
 Derived from ``raylight.config.schema``: types, allowed words, ranges, defaults and docstrings. An option file of a group is
-described by ``#/properties/GROUP``, a file of ``experiment`` by the whole. Draft 7, the newest that editors' YAML servers read.
+described by ``#/properties/GROUP``, a file of ``experiment`` by the whole. Draft 7 is the newest that YAML servers support.
 """
 
 import ast
@@ -22,14 +22,14 @@ _TYPES = {
     str: ["string", "number", "boolean"],
     type(None): ["null"],
 }
-"""What OmegaConf takes for a type: numbers are texts, too, where a text is wanted."""
+"""The types that OmegaConf accepts: a number or boolean is also accepted as text."""
 
 _INTERPOLATION = r"\$\{"
-"""A text that stands for a value of another setting, such as ``${model.image_size}``."""
+"""A text that refers to the value of another setting, such as ``${model.image_size}``."""
 
 _DEFAULTS = {
     "type": "array",
-    "description": "Option files that this one begins with; see Hydra's documentation of defaults lists.",
+    "description": "Option files on which this one is based; see Hydra's documentation of defaults lists.",
 }
 _TARGET = {
     "type": "string",
@@ -53,7 +53,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _section(section: Any, documented: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """A section's settings; one of the option files begins with a defaults list."""
+    """The settings of a section; an option file may begin with a defaults list."""
     hints = get_type_hints(section, include_extras=True)
     properties: dict[str, Any] = {"defaults": _DEFAULTS}
     for setting in dataclasses.fields(section):
@@ -65,7 +65,7 @@ def _section(section: Any, documented: dict[str, dict[str, str]]) -> dict[str, A
 
 
 def _value(hint: Any) -> dict[str, Any]:
-    """What a value of a type may be, by a type hint with what stands beside it in ``Annotated``."""
+    """The allowed values of a type hint, with the range or words in ``Annotated``."""
     limits = getattr(hint, "__metadata__", ())
     hint = hint.__origin__ if limits else hint
     kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
@@ -98,13 +98,13 @@ def _value(hint: Any) -> dict[str, Any]:
 
 
 def _words(literal: Any) -> list[Any]:
-    """The allowed words, and what YAML makes of them unquoted: 32 of ``"32"``, true of ``"true"``."""
+    """The allowed words, and their values in YAML without quotes: 32 for ``"32"``, true for ``"true"``."""
     words = get_args(literal)
     return [*words, *(read for word in words if (read := yaml.safe_load(word)) != word)]
 
 
 def _docstrings() -> dict[str, dict[str, str]]:
-    """The text under each field, by class and field, on one line; Python keeps none of it."""
+    """The docstring of each field, by class and field, on one line; read from the source, since Python doesn't keep it."""
     found: dict[str, dict[str, str]] = {}
     for node in ast.parse(inspect.getsource(schema)).body:
         if isinstance(node, ast.ClassDef):

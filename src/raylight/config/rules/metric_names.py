@@ -1,6 +1,6 @@
-"""The metrics that there are, by name: the one list that settings, training and every table go by.
+"""The names of all metrics: the single list that settings, training and tables use.
 
-Leaves out what they mean (``evaluation.definitions.torchmetrics``) and their intervals (``evaluation.metrics``).
+Leaves out their definitions (``evaluation.definitions.torchmetrics``) and intervals (``evaluation.metrics``).
 """
 
 import re
@@ -28,10 +28,10 @@ LABELS: Mapping[str, str] = _Labels(
         "brier": "Brier score",
     }
 )
-"""The metrics as people write them, in the order of every table; one of the user's by its name."""
+"""The metrics as reports write them, in the order of all tables; a user's own metric is written by its name."""
 
 METRICS = tuple(LABELS)
-"""As settings and files write them."""
+"""The metrics as settings and files write them."""
 
 CALIBRATION_BINS = 15
 """Bins of equal width of the expected calibration error (L1), torchmetrics' own default."""
@@ -43,19 +43,27 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def own_name_problem(name: str) -> str | None:
-    """What is wrong with the name of a metric of the user's."""
+    """The problem of the name of a user's own metric; ``None`` if there is none."""
     if name in (*METRICS, "loss"):
         return f"metrics.{name}: there is a metric of that name; choose another"
     if not _NAME.fullmatch(name) or name.startswith("uncalibrated_"):
-        return f"metrics.{name}: is no name for a metric; use small letters, digits and _, such as f2"
+        return f"metrics.{name}: isn't a name for a metric; use small letters, digits and _, such as f2"
     return None
 
 
 def reported(metrics: Mapping[str, Any], split: str = "test") -> list[str]:
-    """Names of the metrics that a ``metrics.json`` has of a split, the user's own last.
+    """Lists the metrics of a split in a ``metrics.json``.
 
-    >>> reported({"test/f2": {}, "test/accuracy": {}, "test/uncalibrated_ece": {}, "val/f1": {}})
-    ['accuracy', 'f2']
+    Args:
+        metrics: the content of the file.
+        split: ``val`` or ``test``.
+
+    Returns:
+        Names in the order of ``METRICS``; the user's own last.
+
+    Example:
+        >>> reported({"test/f2": {}, "test/accuracy": {}, "test/uncalibrated_ece": {}, "val/f1": {}})
+        ['accuracy', 'f2']
     """
     names = [key.partition("/")[2] for key in metrics if key.startswith(f"{split}/")]
     own = [name for name in names if name not in METRICS and not name.startswith("uncalibrated_")]

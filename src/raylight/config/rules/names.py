@@ -1,6 +1,6 @@
-"""Names that leave the config: for folders, and for W&B's projects, tags and artifacts, each with rules of its own.
+"""Names of folders, and of W&B's projects, tags and artifacts, each with its own restrictions.
 
-A name that the user chose is refused where it can't be used; one that is composed of several is made to fit.
+A name that the user chose and that can't be used is an error; one that is composed of several is adapted.
 """
 
 import hashlib
@@ -17,27 +17,40 @@ _MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 """W&B's own limits: ``wandb_settings.Settings``, ``artifacts/_validators.py``."""
 
 
-def folder_name(name: str, most: int = 100) -> str:
-    """A name as one part of a path, which leads nowhere else.
+def folder_name(name: str, limit: int = 100) -> str:
+    """Adapts a name to be a single part of a path.
 
-    >>> folder_name("../../x"), folder_name("hf-hub:timm/vit")
-    ('.._.._x', 'hf-hub_timm_vit')
+    Args:
+        name: any text.
+        limit: maximum number of characters.
+
+    Returns:
+        The name without characters that have a meaning in paths.
+
+    Example:
+        >>> folder_name("../../x"), folder_name("hf-hub:timm/vit")
+        ('.._.._x', 'hf-hub_timm_vit')
     """
-    return re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", name)[:most] or "_"
+    return re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", name)[:limit] or "_"
 
 
 def fitting_tag(name: str) -> str:
-    """A name as a W&B tag, which has 1 to 64 characters."""
+    """Adapts a name to be a W&B tag, of 1 to 64 characters."""
     return name if 0 < len(name) <= _LONGEST_TAG else f"{name[: _LONGEST_TAG - 7]}-{_digest(name)}"
 
 
 def artifact_name(name: str) -> str:
-    """A name as that of a W&B artifact: letters, digits, dashes, underscores and dots, at most 128.
+    """Adapts a name to be that of a W&B artifact: at most 128 letters, digits, dashes, underscores and dots.
 
-    One that has to be changed ends in a digest of what it was, so that two names never become one.
+    Args:
+        name: any text.
 
-    >>> artifact_name("split-demo"), artifact_name("split-my cats")
-    ('split-demo', 'split-my-cats-e16e33')
+    Returns:
+        The name; if it had to be changed, with a digest of the original, so that different names stay different.
+
+    Example:
+        >>> artifact_name("split-demo"), artifact_name("split-my cats")
+        ('split-demo', 'split-my-cats-e16e33')
     """
     fitting = re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)
     if fitting == name and len(name) <= _LONGEST_NAME:
@@ -46,7 +59,7 @@ def artifact_name(name: str) -> str:
 
 
 def name_problems(run: RunConfig) -> Iterator[str]:
-    """What a name in the config can't be used for."""
+    """Yields the problems of the names in a config."""
     if not run.data.name.strip():
         yield "data.name: empty; it names the run folder, tables and dashboards"
     if set(run.data.name) & {"/", "\\", "\0"}:

@@ -1,8 +1,8 @@
 """The preprocessing that belongs to a network's weights: size, crop, interpolation, mean and standard deviation.
 
-Each of them comes from the first of these that specifies it: the setting that the user typed; the run whose weights are taken;
-torchvision's or timm's published weights of the architecture; the plain values of a small network. Nothing heavy is imported,
-but torchvision and timm for their own classifiers.
+Each of them comes from the first of these that specifies it: the setting that the user typed; the run whose weights are used;
+torchvision's or timm's published weights of the architecture; the defaults of a small network. Nothing heavy is imported,
+except torchvision and timm for their own classifiers.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ STATISTICS: dict[str, tuple[Triple, Triple]] = {
 """Mean and standard deviation of red, green and blue on the scale 0 to 1, by the words of ``model.normalize``."""
 
 CROP_RATIO = 8 / 7
-"""Shorter side to cut centre where nobody says otherwise: 256 to 224 pixels, as ImageNet networks were first evaluated."""
+"""Default ratio of the shorter side to the cropped centre: 256 to 224 pixels, as in the first evaluations on ImageNet."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class ModelInput:
     """The input of a network.
 
     Attributes:
-        size: height and width, in pixels; one number where they are alike.
+        size: height and width, in pixels; one number where they are equal.
         resize: ``stretch``, ``crop`` or ``pad``, see ``data.decode``.
-        mean: of red, green and blue on the scale 0 to 1; subtracted.
-        std: standard deviation of the same; divided by.
-        resize_size: ``crop``: length in pixels that the shorter side is resized to; None: 8/7 of the size.
+        mean: of red, green and blue on the scale 0 to 1, which is subtracted.
+        std: standard deviation of red, green and blue, by which pixels are divided.
+        resize_size: with ``crop``, length in pixels that the shorter side is resized to; ``None``: 8/7 of the size.
         interpolation: ``bilinear`` or ``bicubic``.
     """
 
@@ -58,7 +58,7 @@ class ModelInput:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From a run's ``preprocessing.json``; those of older runs lack the last two."""
+        """Reads the content of ``preprocessing.json``; in older runs, the last two values are missing."""
         resize_size = values.get("resize_size")
         return cls(
             size=read_size(values["size"]),
@@ -71,10 +71,13 @@ class ModelInput:
 
 
 def model_input(model: ModelConfig) -> ModelInput:
-    """The input of a model's network.
+    """Determines the input of a network.
 
     Args:
-        model: its settings; each that is null comes from the weights.
+        model: its settings; those that are null come from the weights.
+
+    Returns:
+        The input.
 
     Raises:
         ConfigError: ``model.image_size`` or ``model.normalize`` can't be read.
@@ -92,7 +95,7 @@ def model_input(model: ModelConfig) -> ModelInput:
 
 
 def filled(model: ModelConfig) -> ModelConfig:
-    """The same settings with nothing of the input left open, and the file of the weights where a folder of several is given."""
+    """The same settings without nulls for the input, and with the file of the weights instead of a folder of several."""
     model = dataclasses.replace(model, weights=_file_of(model))
     shown = model_input(model)
     named = [name for name, statistics in STATISTICS.items() if statistics == (shown.mean, shown.std)]
@@ -107,13 +110,13 @@ def filled(model: ModelConfig) -> ModelConfig:
 
 
 def fill(typed: Container) -> None:
-    """Write what the weights say into a typed config, in place, so that ``${model.image_size}`` has a value.
+    """Writes the preprocessing of the weights into a typed config, so that ``${model.image_size}`` has a value.
 
     Args:
-        typed: a config of the whole schema.
+        typed: a config of the whole schema; changed in place.
 
     Raises:
-        ConfigError: as ``model_input``.
+        ConfigError: ``model.image_size`` or ``model.normalize`` can't be read.
     """
     model = OmegaConf.to_object(OmegaConf.select(typed, "model"))
     assert isinstance(model, ModelConfig)
@@ -123,11 +126,14 @@ def fill(typed: Container) -> None:
 
 
 def weights_in(folder: Path, name: str) -> Path | None:
-    """The file with a network's weights in a folder of several: ``NAME.pt``, or ``NAME-f37072fd.pth`` as torch's cache has it.
+    """Finds the weights of a network in a folder of several: ``NAME.pt``, or ``NAME-f37072fd.pth`` as in torch's cache.
 
     Args:
-        folder: searched without its subfolders; need not exist.
+        folder: searched without its subfolders; needn't exist.
         name: of the network.
+
+    Returns:
+        The file; ``None`` if there is none.
     """
     files = [file for file in sorted(folder.glob(f"{name}*")) if file.suffix in (".safetensors", ".pt", ".pth")]
     return next((file for file in files if file.stem == name or file.stem.startswith(f"{name}-")), None)
@@ -142,7 +148,7 @@ def _file_of(model: ModelConfig) -> str | None:
 
 
 def run_of(weights: str | None) -> Path | None:
-    """The run folder that ``model.weights`` names, or that the file it names lies in; None where it isn't one's."""
+    """The run folder that ``model.weights`` names, or that contains the file it names; ``None`` if there is none."""
     if weights in (None, "DEFAULT"):
         return None
     path = Path(str(weights)).expanduser()
@@ -151,10 +157,16 @@ def run_of(weights: str | None) -> Path | None:
 
 
 def torchvision_models(name: str) -> Any:
-    """``torchvision.models``, which has a classifier of that name.
+    """Checks that torchvision has a classifier.
+
+    Args:
+        name: of the classifier.
+
+    Returns:
+        The module ``torchvision.models``.
 
     Raises:
-        ConfigError: it hasn't.
+        ConfigError: it has no such classifier.
     """
     models = importlib.import_module("torchvision.models")
     known = models.list_models(module=models)
@@ -165,10 +177,16 @@ def torchvision_models(name: str) -> Any:
 
 
 def timm_models(name: str) -> Any:
-    """``timm``, which has a classifier of that name, with or without the tag of its weights (``convnext_tiny.fb_in22k``).
+    """Checks that timm has a classifier.
+
+    Args:
+        name: of the classifier, with or without the tag of its weights (``convnext_tiny.fb_in22k``).
+
+    Returns:
+        The module ``timm``.
 
     Raises:
-        ConfigError: it hasn't, or isn't installed.
+        ConfigError: it has no such classifier or weights, or isn't installed.
     """
     if importlib.util.find_spec("timm") is None:
         raise ConfigError([f"model.family: timm isn't installed; install it with: {install_command('timm')}"])
@@ -194,7 +212,7 @@ def _of_run(weights: str | None) -> ModelInput | None:
         return ModelInput.from_dict(json.loads((run / "preprocessing.json").read_text(encoding="utf-8")))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            [f"model.weights: {run / 'preprocessing.json'} doesn't say what the weights were shown ({error})"]
+            [f"model.weights: {run / 'preprocessing.json'}, the preprocessing of the weights, can't be read ({error})"]
         ) from error
 
 
@@ -203,11 +221,11 @@ def _of_published(model: ModelConfig) -> ModelInput | None:
     try:
         return published(model) if published else None
     except ConfigError:
-        return None  # building the network says so, beside everything else that is wrong
+        return None  # building the network raises it again, together with other problems
 
 
 def _of_torchvision(model: ModelConfig) -> ModelInput:
-    """Of the published weights whose file it is, by its name, else of the architecture's DEFAULT."""
+    """The input of the published weights in a file, by its name, else of the architecture's DEFAULT."""
     published = torchvision_models(model.name).get_model_weights(model.name)
     file = Path(str(model.weights)).name
     weights = next((some for some in published if some.url.endswith(f"/{file}")), published.DEFAULT)
@@ -217,7 +235,7 @@ def _of_torchvision(model: ModelConfig) -> ModelInput:
 
 
 def _of_timm(model: ModelConfig) -> ModelInput:
-    """As ``timm.data.create_transform`` shows images to a network that isn't in training."""
+    """The input that ``timm.data.create_transform`` makes for evaluation."""
     published = timm_models(model.name).get_pretrained_cfg(model.name)
     _, *sides = published.input_size
     size = read_size(sides)

@@ -1,4 +1,4 @@
-"""Which phases a network trains in, and for how many epochs: by whether it has weights, and by the number of images."""
+"""The phases in which a network trains, and their epochs: they depend on its weights and on the number of images."""
 
 import math
 from dataclasses import replace
@@ -6,24 +6,29 @@ from dataclasses import replace
 from raylight.config.schema import FinetuneConfig, PhaseConfig, RunConfig
 
 FEWEST_EPOCHS = 3
-"""However many images there are."""
+"""Minimum number of epochs, for any number of images."""
 
 LENGTHS = ("T_max", "epochs", "total_iters")
-"""Arguments by which schedules are told their length in epochs; a length of ``null`` is that of the training."""
+"""Arguments of schedulers for their length in epochs; ``null`` stands for the length of the training."""
 
 
 def planned_epochs(run: RunConfig, images: int = 0) -> int:
-    """Epochs in all phases together.
+    """Determines the number of epochs in all phases together.
 
     Args:
-        run: the config.
-        images: in training, validation and test together, so that folds and seeds of one data set train alike; 0 as long as
-            they aren't counted gives the most epochs that there may be.
+        run: all settings.
+        images: number of images in training, validation and test together, so that all folds and seeds of a data set have the
+            same number of epochs; 0 if it isn't known yet.
 
-    >>> from raylight.config.schema import TrainerConfig
-    >>> open_end = RunConfig(finetune=FinetuneConfig(samples=20_000, most_epochs=12), trainer=TrainerConfig(max_epochs=None))
-    >>> [planned_epochs(open_end, images) for images in (188, 2_002, 25_000)]
-    [12, 10, 3]
+    Returns:
+        The number of epochs; the maximum if the number of images isn't known.
+
+    Example:
+        >>> from raylight.config.schema import TrainerConfig
+        >>> trainer = TrainerConfig(max_epochs=None)
+        >>> run = RunConfig(finetune=FinetuneConfig(samples=20_000, most_epochs=12), trainer=trainer)
+        >>> [planned_epochs(run, images) for images in (188, 2_002, 25_000)]
+        [12, 10, 3]
     """
     if run.trainer.max_epochs is not None:
         return run.trainer.max_epochs
@@ -34,11 +39,14 @@ def planned_epochs(run: RunConfig, images: int = 0) -> int:
 
 
 def with_epochs(run: RunConfig, images: int = 0) -> RunConfig:
-    """The config with a number of epochs, in its schedule too.
+    """Fills in the number of epochs where the settings leave it open.
 
     Args:
-        run: the config.
-        images: see ``planned_epochs``.
+        run: all settings.
+        images: number of images, see ``planned_epochs``.
+
+    Returns:
+        The settings with ``trainer.max_epochs`` and the length of the schedule.
     """
     epochs = planned_epochs(run, images)
     scheduler = run.scheduler and {
@@ -48,27 +56,34 @@ def with_epochs(run: RunConfig, images: int = 0) -> RunConfig:
 
 
 def recipe_of(run: RunConfig) -> FinetuneConfig:
-    """The fine-tuning for a run's network and number of epochs: without weights its other phases, shares as epochs.
+    """Resolves the fine-tuning of a run: replaces its phases if there are no weights, and converts shares to epochs.
 
     Args:
-        run: the config.
+        run: all settings.
+
+    Returns:
+        The settings of the fine-tuning, with lengths in epochs only.
     """
     finetune = run.finetune
     phases = finetune.without_weights if run.model.weights is None and finetune.without_weights else finetune.phases
     if any(phase.share is not None for phase in phases):
-        phases = shared_out(phases, planned_epochs(run))
+        phases = shares_to_epochs(phases, planned_epochs(run))
     return replace(finetune, phases=phases)
 
 
-def shared_out(phases: list[PhaseConfig], max_epochs: int) -> list[PhaseConfig]:
-    """Phases with their shares as epochs; those for which no epoch is left are dropped.
+def shares_to_epochs(phases: list[PhaseConfig], max_epochs: int) -> list[PhaseConfig]:
+    """Converts the lengths of phases from shares to epochs.
 
     Args:
         phases: in order.
-        max_epochs: of all of them.
+        max_epochs: number of epochs in all phases together.
 
-    >>> [phase.epochs for phase in shared_out([PhaseConfig(share=0.5), PhaseConfig()], 5)]
-    [3, None]
+    Returns:
+        The phases without shares; those for which no epoch is left are dropped.
+
+    Example:
+        >>> [phase.epochs for phase in shares_to_epochs([PhaseConfig(share=0.5), PhaseConfig()], 5)]
+        [3, None]
     """
     left, found = max_epochs, []
     for phase in phases:

@@ -11,13 +11,20 @@ Size = int | tuple[int, int]
 
 
 def read_size(value: Any) -> Size:
-    """The size that ``model.image_size`` names.
+    """Reads ``model.image_size``.
 
     Args:
         value: a whole number, or two of them: height and width.
 
+    Returns:
+        The size, in pixels.
+
     Raises:
         ConfigError: it is neither.
+
+    Example:
+        >>> read_size([240, 320]), read_size([224, 224])
+        ((240, 320), 224)
     """
     sides = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value, value]
     if len(sides) != 2 or any(type(side) is not int for side in sides):
@@ -27,18 +34,30 @@ def read_size(value: Any) -> Size:
 
 
 def height_width(size: Size) -> tuple[int, int]:
-    """Both sides of a size, in pixels."""
+    """The height and width of a size, in pixels."""
     return size if isinstance(size, tuple) else (size, size)
 
 
 def scaled_size(size: Size, shorter: int) -> tuple[int, int]:
-    """Height and width in the same proportion whose shorter side has a length, in pixels."""
+    """Scales a size so that its shorter side has a certain length.
+
+    Args:
+        size: height and width, in pixels.
+        shorter: length of the shorter side, in pixels.
+
+    Returns:
+        Height and width, in pixels.
+
+    Example:
+        >>> scaled_size((240, 320), 120)
+        (120, 160)
+    """
     height, width = height_width(size)
     return round(height * shorter / min(height, width)), round(width * shorter / min(height, width))
 
 
 def size_text(size: Size) -> str:
-    """A size in words for messages, such as ``224`` or ``240 x 320``."""
+    """A size as text for messages, such as ``224`` or ``240 x 320``."""
     return str(size) if isinstance(size, int) else f"{size[0]} x {size[1]}"
 
 
@@ -46,10 +65,16 @@ _TORCHVISION_SMALLEST = {"alexnet": 63, "inception_v3": 75}
 
 
 def smallest_image_size(model: ModelConfig) -> int:
-    """The smallest height and width that a model's layers leave something of, in pixels.
+    """The smallest height and width of the input for which the last feature map isn't empty, in pixels.
 
-    A convnet's block is a 3x3 convolution and a 2x2 pooling. torchvision's and timm's classifiers halve their
-    input five times, which takes 32 pixels; those that need more are listed. A network of the user's is tried.
+    A block of a convnet is a 3x3 convolution and a 2x2 pooling. Classifiers of torchvision and timm halve their input five
+    times, which needs 32 pixels; those that need more are listed. For a network of the user's, this isn't known.
+
+    Args:
+        model: the settings of the network.
+
+    Returns:
+        Pixels.
     """
     if model.family == "own":
         return 1
@@ -62,7 +87,15 @@ def smallest_image_size(model: ModelConfig) -> int:
 
 
 def feature_map_size(model: ModelConfig, size: int) -> int:
-    """Height (or width) of a convnet's last feature map, in cells, for images of a height (or width) in pixels."""
+    """The height (or width) of a convnet's last feature map.
+
+    Args:
+        model: the settings of the network.
+        size: height (or width) of the image, in pixels.
+
+    Returns:
+        Number of rows (or columns).
+    """
     for _ in model.channels:
         size = (size - (2 if model.padding == "valid" else 0)) // 2
     return size

@@ -1,9 +1,9 @@
-"""The allow-list: which code a config may name, so that other people's configs can't run other people's code.
+"""The allow-list: which code a config may name, so that a config from somebody else can't run arbitrary code.
 
-A ``_target_`` node of a trusted package may build what its place is for (an optimizer, a network, ...), nothing else: the same
-packages hold functions that run commands or load pickles. Further packages are named by ``allowed_targets``, which
-counts only where the user gave it: on the command line, in the option files of this program, or in the environment.
-Binds the arguments of each node to the signature that it calls.
+A ``_target_`` node of a trusted package may only build an object of the kind that its setting needs (an optimizer, a
+network, ...), since the same packages have functions that run commands or load pickles. Further packages are trusted by
+``allowed_targets``, which only counts if the user gave it: on the command line, in the option files of this program, or in the
+environment. The arguments of each node are bound to the signature that it calls.
 """
 
 import inspect
@@ -47,26 +47,29 @@ _KINDS = {
     "logger": "pytorch_lightning.loggers.logger.Logger",
 }
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
-_LEAST_SECRET = 8
-"""Characters below which a value may stand in a config by chance."""
+_SHORTEST_SECRET = 8
+"""Characters; a shorter value could be in a config by chance."""
 
 
 def allow(packages: list[str]) -> None:
-    """Remember that the user trusts these packages, for this process and those that it starts."""
+    """Trusts further packages in this process and those that it starts."""
     set_variables(**{ALLOWING: ",".join(dict.fromkeys([*_allowed(), *packages]))})
 
 
 def target_problems(run: RunConfig) -> Iterator[str]:
-    """Problems of all ``_target_`` nodes of a config.
+    """Checks all ``_target_`` nodes of a config.
 
     Args:
-        run: the config.
+        run: all settings.
+
+    Yields:
+        A sentence per problem.
     """
     unconfirmed = [package for package in run.allowed_targets if package not in _allowed()]
     if unconfirmed:
         yield (
-            f"allowed_targets: this config comes with trust in {', '.join(unconfirmed)} of its own; if you trust their code, "
-            f"say so with allowed_targets=[{','.join(unconfirmed)}] or {ALLOWING}={','.join(unconfirmed)}"
+            f"allowed_targets: this config itself allows {', '.join(unconfirmed)}; if you trust their code, confirm it with "
+            f"allowed_targets=[{','.join(unconfirmed)}] or {ALLOWING}={','.join(unconfirmed)}"
         )
         return
     nodes: list[tuple[str, str, Any, tuple[Any, ...]]] = [("optimizer", "optimizer", run.optimizer, (None,))]
@@ -79,9 +82,10 @@ def target_problems(run: RunConfig) -> Iterator[str]:
     if run.scheduler is not None:
         nodes.append(("scheduler", "scheduler", run.scheduler, (None,)))
     nodes += [
-        (f"augment.transforms[{place}]", "transform", node, ()) for place, node in enumerate(run.augment.transforms)
+        (f"augment.transforms[{position}]", "transform", node, ())
+        for position, node in enumerate(run.augment.transforms)
     ]
-    nodes += [(f"callbacks[{place}]", "callback", node, ()) for place, node in enumerate(run.callbacks)]
+    nodes += [(f"callbacks[{position}]", "callback", node, ()) for position, node in enumerate(run.callbacks)]
     nodes += [(f"metrics.{name}", "metric", node, ()) for name, node in run.metrics.items()]
     yield from filter(None, map(own_name_problem, run.metrics))
     nodes += [(key, "logger", node, ()) for key, node in logger_nodes(run.logger)]
@@ -92,12 +96,12 @@ def target_problems(run: RunConfig) -> Iterator[str]:
 
 
 def check_node(key: str, kind: str, node: Mapping[str, Any]) -> None:
-    """Whether a node, which may come from somebody else's run folder, may be built here.
+    """Checks that a node, which may come from the run folder of somebody else, may be built.
 
     Args:
         key: of the node, for messages.
-        kind: what it should build, such as ``network``.
-        node: with ``_target_`` and the arguments, which may hold further nodes.
+        kind: of the object that it should build, such as ``network``.
+        node: with ``_target_`` and the arguments, which may contain further nodes.
 
     Raises:
         ConfigError: it, or one within it, isn't trusted, is of another kind, or doesn't fit the signature.
@@ -108,20 +112,23 @@ def check_node(key: str, kind: str, node: Mapping[str, Any]) -> None:
 
 
 def hydra_problems(section: Container, usual: Container) -> Iterator[str]:
-    """Problems of Hydra's own section: callbacks, launchers, log handlers, environment variables are code that runs at once.
+    """Checks Hydra's own section, since its callbacks, launchers, log handlers and environment variables run code.
 
     Args:
-        section: as composed from a config that isn't this program's own.
-        usual: as composed from this program's own, with the same command line.
+        section: composed from a config that isn't Raylight's own.
+        usual: composed from Raylight's own, with the same command line.
+
+    Yields:
+        A sentence per difference.
     """
-    found, expected = _plain_section(section), _plain_section(usual)
+    found, expected = _comparable_section(section), _comparable_section(usual)
     for key in sorted(found.keys() | expected.keys()):
         if found.get(key) != expected.get(key):
-            yield f"hydra.{key}: a config from elsewhere can't set this, on which Hydra acts; give it on the command line"
+            yield f"hydra.{key}: can't be set by a config from elsewhere, since it could run code; give it on the command line"
 
 
-def _plain_section(section: Container) -> dict[str, Any]:
-    """Hydra's section without what it notes of the command line and of where configs lie."""
+def _comparable_section(section: Container) -> dict[str, Any]:
+    """Hydra's section without its records of the command line and of the folders of configs."""
     values = OmegaConf.to_container(section, resolve=False)
     assert isinstance(values, dict)
     values["job"] = {
@@ -133,22 +140,25 @@ def _plain_section(section: Container) -> dict[str, Any]:
 
 
 def secret_problem(key: str, value: Any) -> str | None:
-    """What is wrong with a value that is, or reads, a secret of the environment: every record of the run would hold it.
+    """Checks that a value isn't a secret of the environment, which all records of the run would contain.
 
     Args:
         key: of the setting.
-        value: before or after interpolation; before it, what it would read is known by name, after it by content.
+        value: before interpolation, when a secret is recognised by its name, or after it, when by its content.
+
+    Returns:
+        A sentence, or ``None``.
     """
     if not isinstance(value, str):
         return None
-    written = "and it would be written into the run folder, reports and W&B"
+    consequence = "and it would be written into the run folder, reports and W&B"
     for part in value.split("oc.env:")[1:]:
         name = part.split(",")[0].split("}")[0].strip()
         if _names_a_secret(name):
-            return f"{key}: reads {name} from the environment, {written}"
+            return f"{key}: reads {name} from the environment, {consequence}"
     for name, content in os.environ.items():
-        if _names_a_secret(name) and len(content) >= _LEAST_SECRET and content in value:
-            return f"{key}: holds what {name} is in the environment, {written}"
+        if _names_a_secret(name) and len(content) >= _SHORTEST_SECRET and content in value:
+            return f"{key}: contains the value of {name} in the environment, {consequence}"
     return None
 
 
@@ -162,7 +172,7 @@ def is_trusted(target: str) -> bool:
 
 
 def is_source(callee: Any) -> bool:
-    """Whether it is a class of image sources (``raylight.data.packed.protocol``)."""
+    """Whether an object is a class of image sources (``raylight.data.packed.protocol``)."""
     return isinstance(callee, type) and hasattr(callee, "entries") and hasattr(callee, "read")
 
 
@@ -173,7 +183,7 @@ def _allowed() -> list[str]:
 def _node_problems(
     key: str, kind: str, node: Any, trusted: tuple[str, ...], leading: tuple[Any, ...], *, nested: bool = False
 ) -> Iterator[str]:
-    """Problems of one ``_target_`` node and of those nested in its arguments."""
+    """Checks a ``_target_`` node and those nested in its arguments."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         yield f"{key}: needs a _target_, the dotted name of the class that builds it"
         return
@@ -182,7 +192,7 @@ def _node_problems(
     if package not in trusted:
         yield (
             f"{key}._target_: {target!r} is not from a trusted package ({', '.join(trusted)}); "
-            f"if you trust its code, say so with allowed_targets=[{package}] or {ALLOWING}={package}"
+            f"if you trust its code, allow it with allowed_targets=[{package}] or {ALLOWING}={package}"
         )
         return
     try:
@@ -191,14 +201,14 @@ def _node_problems(
         yield from error.problems
         return
     if package in TRUSTED_PACKAGES and not _is_kind(callee, kind):
-        yield f"{key}._target_: {target!r} is no class of a kind of {kind} ({_KINDS[kind]}), and nothing else may be called"
+        yield f"{key}._target_: {target!r} isn't a class of the kind {kind} ({_KINDS[kind]}), and nothing else may be called"
         return
     arguments = {str(name): value for name, value in node.items() if not str(name).startswith("_")}
     positional = list(node.get("_args_", []))
     if kind in ("network", "loss", "metric", "batch transform") and not nested:
         key = f"{key}.arguments" if kind in ("network", "loss") else key
         if (counts := class_count_parameter(callee)) in arguments:
-            yield f"{key}.{counts}: is the number of classes, which the data has; leave it out"
+            yield f"{key}.{counts}: is the number of classes, which the data determines; leave it out"
         arguments = {**({counts: 2} if counts else {}), **arguments}
     if kind == "logger" and not nested and "save_dir" in parameters_of(callee):
         arguments = {"save_dir": "", **arguments}
@@ -243,5 +253,5 @@ def _nested_nodes(key: str, value: Any) -> Iterator[tuple[str, Any]]:
         for name, inner in value.items():
             yield from _nested_nodes(f"{key}.{name}", inner)
     elif isinstance(value, list | tuple):
-        for place, inner in enumerate(value):
-            yield from _nested_nodes(f"{key}[{place}]", inner)
+        for position, inner in enumerate(value):
+            yield from _nested_nodes(f"{key}[{position}]", inner)
