@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from raylight.data import cache_files
-from raylight.data.decode.with_ray import _OpenFile
+from raylight.data.decode.with_ray import _Output
 from raylight.process import ensure_home
 from tests.forked import ROOT
 
@@ -133,7 +133,7 @@ def test_a_cache_is_written_without_the_calls_of_linux(tmp_path: Path, monkeypat
     with file.open("w+b") as output:
         cache_files.reserve(output, 1000)
     assert file.stat().st_size == 1000
-    assert _OpenFile(str(file), 0, "node").descriptor() is None
+    assert _Output(str(file), 0, "node").descriptor() is None
 
 
 def test_a_user_without_a_number_has_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
