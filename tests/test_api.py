@@ -110,7 +110,7 @@ def test_runs_are_compared(called: raylight.Run, photos: Path, tmp_path: Path, m
     assert found.write(tmp_path / "page")["comparison.html"].is_file()
     assert "accuracy" in str(found)
     assert "<table" in found._repr_html_()
-    with pytest.raises(raylight.errors.RaylightError, match="A comparison needs two runs"):
+    with pytest.raises(raylight.RaylightError, match="A comparison needs two runs"):
         raylight.compare([called])
 
 

@@ -11,6 +11,8 @@ from PIL import Image
 from raylight.auditing.files import audit_files
 from raylight.auditing.findings import Finding, class_counts
 from raylight.config.schema import DataConfig
+from raylight.data.decode.image import decode_image
+from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index, build_index
 from raylight.data.sources.source import find_images
 
@@ -141,6 +143,18 @@ def test_every_kind_of_bad_file_has_its_name(tmp_path: Path) -> None:
     }
     assert ".jpg with PNG" in findings["wrong_extension"].sentence
     assert {kind for kind, finding in findings.items() if finding.severity == "note"} == {"ignored"}
+
+
+def test_what_becomes_of_16_bits_is_what_decoding_does(tmp_path: Path) -> None:
+    """Two greys that differ in their lower 8 bits alone: both ends of the range, as the finding says."""
+    root = clean(tmp_path / "d")
+    pixels = np.full((40, 40), 1000, np.uint16)
+    pixels[:20] = 1001
+    Image.fromarray(pixels).save(root / "train/cat/wide.png")
+    finding = found(root, tmp_path)["odd_mode"]
+    assert "16 bits per pixel; scaled from each image's own range of values to 8 bits" in finding.sentence
+    decoded = decode_image((root / "train/cat/wide.png").read_bytes(), DecodeSpec(40, "stretch"))
+    assert np.unique(decoded).tolist() == [0, 255]
 
 
 def test_lopsided_classes_and_a_test_drawn_otherwise_are_told(tmp_path: Path) -> None:

@@ -46,11 +46,15 @@ SUFFIXES = {
 """File extensions of each format."""
 
 _FORMAT_OF = {suffix: name for name, suffixes in SUFFIXES.items() for suffix in suffixes}
+_WIDE_GREY = (
+    "warning",
+    "16 bits per pixel; scaled from each image's own range of values to 8 bits, so its absolute brightness is lost",
+)
 _HANDLING = {
     "CMYK": ("warning", "CMYK (for print); turned into RGB without a colour profile, so colours may differ"),
-    "I": ("warning", "16 bits per channel; the upper 8 are kept"),
-    "I;16": ("warning", "16 bits per channel; the upper 8 are kept"),
-    "I;16B": ("warning", "16 bits per channel; the upper 8 are kept"),
+    "I": _WIDE_GREY,
+    "I;16": _WIDE_GREY,
+    "I;16B": _WIDE_GREY,
     "RGBA": ("note", "partly transparent; laid on white"),
     "LA": ("note", "partly transparent; laid on white"),
     "PA": ("note", "partly transparent; laid on white"),
