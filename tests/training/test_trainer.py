@@ -43,10 +43,17 @@ def test_the_mode_decides_which_epoch_is_best(tmp_path: Path) -> None:
     assert checkpoint(tmp_path, "best.ckpt")["epoch"] == 4
 
 
-def test_training_stops_once_patience_is_over(tmp_path: Path) -> None:
+def test_training_stops_once_patience_is_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Epoch 0 is best where the loss rises, and epoch 4 where the loss is to rise."""
-    assert trained(tmp_path / "falls", classifier(optimizer=RISING), patience=2).epochs == 3
-    assert trained(tmp_path / "rises", classifier(optimizer=RISING), patience=2, monitor_mode="max").epochs == 5
+    with caplog.at_level("INFO"):
+        falls = trained(tmp_path / "falls", classifier(optimizer=RISING), patience=2)
+    assert (falls.epochs, falls.stopped_by) == (3, "trainer.patience")
+    assert (
+        "trainer.patience=2: training stopped after epoch 3 of 5, since val/loss had not improved since epoch 1."
+        in caplog.messages
+    )
+    rises = trained(tmp_path / "rises", classifier(optimizer=RISING), patience=2, monitor_mode="max")
+    assert (rises.epochs, rises.stopped_by) == (5, None)
 
 
 def test_a_callback_that_does_not_fit_the_settings_is_a_mistake_in_them(tmp_path: Path) -> None:

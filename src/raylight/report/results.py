@@ -46,7 +46,7 @@ class Selection:
         value: its value at the chosen epoch.
         epoch: the chosen epoch, counted from 0 as in ``history.csv``.
         epochs: how many were trained.
-        stopped_by: the setting that ended training before its last epoch, where ``trainer.max_minutes`` did.
+        stopped_by: the setting that ended training before its last epoch, ``trainer.max_minutes`` or ``trainer.patience``.
     """
 
     monitor: str

@@ -17,7 +17,7 @@ class FinishedTraining:
         epochs: epochs trained, over all sessions of the run.
         seconds: wall time of this training.
         waiting_share: share of the training time spent waiting for batches, 0 to 1.
-        stopped_by: the setting that ended training before its last epoch, where ``trainer.max_minutes`` did.
+        stopped_by: the setting that ended training before its last epoch, ``trainer.max_minutes`` or ``trainer.patience``.
     """
 
     best_checkpoint: Path

@@ -211,8 +211,9 @@ def fit(
         callbacks.append(AveragedWeights(config.averaging, config.averaging_start, config.ema_decay))
     if logger:
         callbacks.append(LearningRateMonitor("epoch"))
+    early = EarlyStopping(monitor, patience=config.patience or 0, mode=mode, check_finite=False)
     if config.patience is not None:
-        callbacks.append(EarlyStopping(monitor, patience=config.patience, mode=mode, check_finite=False))
+        callbacks.append(early)
     budget = TimeBudget(config.max_minutes) if config.max_minutes is not None else None
     if budget:
         callbacks.append(budget)
@@ -251,6 +252,13 @@ def fit(
         )
     first = trainer.is_global_zero
     best_epoch = int(torch.load(best.best_model_path, weights_only=True)["epoch"]) if first else 0
+    stopped_by = SETTING if budget and budget.stopped else None
+    if early.stopped_epoch and stopped_by is None and trainer.current_epoch < (config.max_epochs or 0):
+        stopped_by = "trainer.patience"
+        log.info(
+            "trainer.patience=%s: training stopped after epoch %d of %d, since %s had not improved since epoch %d.",
+            *(config.patience, trainer.current_epoch, config.max_epochs, monitor, best_epoch + 1),
+        )
     if first and config.averaging != "none" and best_epoch < config.averaging_start:
         log.warning("The best epoch by %s is before trainer.averaging_start: its weights aren't averaged.", monitor)
     return FinishedTraining(
@@ -261,7 +269,7 @@ def fit(
         epochs=trainer.current_epoch,
         seconds=seconds,
         waiting_share=min(1.0, loaders.clock.waited / seconds) if seconds else 0.0,
-        stopped_by=SETTING if budget and budget.stopped else None,
+        stopped_by=stopped_by,
     )
 
 
