@@ -4,14 +4,12 @@
 many are planted ones (mean over draws); how many labels cleanlab suspects, and how many of these are planted.
 """
 
-import argparse
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from cleanlab.filter import find_label_issues
-from experiments.rank.features import features_of
+from experiments.rank.features import NETWORKS, arguments, photo_features
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
@@ -71,12 +69,9 @@ def rows(features: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> Iterato
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
-    asked = parser.parse_args()
-    for network in ("mobilenet_v2", "resnet18"):
-        found = features_of([f"data.root={asked.photos}", "data=catsdogs"], network, asked.weights)
+    asked = arguments(__doc__)
+    for network in NETWORKS:
+        found = photo_features(asked.photos, network, asked.weights)
         print(f"\n{network}\n")
         heads = (
             "planted",

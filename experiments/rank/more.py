@@ -5,13 +5,11 @@ the accuracy with more images is predicted. What they bring is known: heads on m
 judged on the rest. ``--made`` adds scikit-learn's digits, of ten classes, as ``experiments.recipes.sets`` writes them.
 """
 
-import argparse
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-from experiments.rank.features import Features, features_of
+from experiments.rank.features import NETWORKS, Features, arguments, features_of, photo_features
 from experiments.recipes.sets import write_digits
 
 from raylight.pipeline.probing.learning_curve import learning_curve
@@ -55,16 +53,12 @@ def rows(name: str, data: Features, pilots: tuple[int, ...], wanted: tuple[int, 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--made", type=Path)
-    asked = parser.parse_args()
+    asked = arguments(__doc__, "--made")
     heads = ("set", "pilot", "images", "accuracy", "predicted", "held", "above, below it", "width", "s a pilot")
     print("|", " | ".join(heads), "|")
     print("|", " | ".join("---" for _ in heads), "|")
-    for network in ("mobilenet_v2", "resnet18"):
-        photos = features_of([f"data.root={asked.photos}", "data=catsdogs"], network, asked.weights)
+    for network in NETWORKS:
+        photos = photo_features(asked.photos, network, asked.weights)
         for row in rows(f"photos, {network}", photos, (100, 200, 400), (800, 1600)):
             print(row, flush=True)
     if asked.made:

@@ -122,9 +122,9 @@ def more(
 
     Exit codes: 0 told, 2 the images, the network or the settings can't be used.
     """
-    from raylight.pipeline.probing.more import tell_more
+    from raylight.pipeline.probing.more import report_more
 
-    _guarded(lambda: tell_more(target, settings or [], accuracy, out), folder=out)
+    _guarded(lambda: report_more(target, settings or [], accuracy, out), folder=out)
 
 
 @app.command()

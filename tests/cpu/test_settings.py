@@ -11,7 +11,7 @@ from raylight.config.schema import ModelConfig, TrainerConfig
 from raylight.cpu.settings import MIN_SPEEDUP, SHORT_RUN, Work, choose_settings, measured_settings
 from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
-from raylight.pipeline.learner import processor_as_it_was
+from raylight.pipeline.learner import restored_processor
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +97,12 @@ def test_a_training_on_the_processor_sees_no_gpu_and_leaves_the_process_as_it_wa
             monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         else:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
-        with processor_as_it_was("cpu"):
+        with restored_processor("cpu"):
             torch.set_num_threads(threads + 1)
             assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
         assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
         assert torch.get_num_threads() == threads
-        with processor_as_it_was("gpu"):
+        with restored_processor("gpu"):
             assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
 
 

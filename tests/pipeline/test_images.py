@@ -24,7 +24,7 @@ def test_a_share_of_nothing_is_refused_before_any_image_is_read(tmp_path: Path) 
     for label in ("left", "right"):
         draw(tmp_path / "photos", label, 10, 1)
     for share in ("val_fraction", "test_fraction"):
-        with pytest.raises(DataError, match=f"data.{share}=0: nothing would be left"):
+        with pytest.raises(DataError, match=f"data.{share}=0: there would be no images to"):
             indexed(settings(tmp_path / "photos", **{share: 0.0}), tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 

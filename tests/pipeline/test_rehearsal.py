@@ -121,7 +121,7 @@ def test_what_is_handed_over_need_not_be_typed() -> None:
         ),
         (
             ["augment.batch=[mixup]", "finetune.phases=[{train_from:head}]"],
-            "augment.batch: mixes pictures, and finetune=recommended_scratch trains from features that frozen layers gave once",
+            "augment.batch: mixes pictures, and finetune=recommended_scratch trains from cached features of frozen layers",
         ),
         (
             ["model._target_=tests.pipeline.crossed.Crossed", "allowed_targets=[tests]", "decision.unknown=0.1"],

@@ -108,7 +108,7 @@ def test_what_is_no_picture_or_too_large_is_refused_with_a_sentence(served: tupl
     ]
     for answer in too_large:
         assert answer.status_code == 413
-        assert answer.json()["detail"] == "The file is larger than 2 MB, which is as much as is taken."
+        assert answer.json()["detail"] == "The file is larger than 2 MB, the maximum."
     several = httpx.post(f"{served[0]}/predict", files=[("picture", ("a.jpg", b"x")), ("other", ("b.jpg", b"x"))])
     field = httpx.post(f"{served[0]}/predict", files={"picture": (None, "/etc/hostname")})
     broken = httpx.post(f"{served[0]}/predict", content=b"--c", headers={"content-type": "multipart/form-data"})
@@ -142,7 +142,7 @@ def test_a_proxy_may_ask_by_the_name_that_it_is_allowed(run: Path) -> None:
     refused = TestClient(app, base_url="http://other.example").get("/")
     assert (refused.status_code, refused.json()["detail"]) == (
         403,
-        "This page answers to localhost, 127.0.0.1, [::1], lab.example alone.",
+        "This page answers only to localhost, 127.0.0.1, [::1], lab.example.",
     )
 
 
@@ -219,9 +219,9 @@ def test_a_model_without_its_results_can_be_shown(untrained: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--port", "{taken}"), "can't be listened on (Address already in use)"),
-        (("--host", "203.0.113.7", "--port", "0"), "can't be listened on (Cannot assign requested address)"),
-        (("--max-mb", "0"), "--max-mb: 0 lets no picture through"),
+        (("--port", "{taken}"), "can't listen there (Address already in use)"),
+        (("--host", "203.0.113.7", "--port", "0"), "can't listen there (Cannot assign requested address)"),
+        (("--max-mb", "0"), "--max-mb: 0 allows no picture"),
     ],
 )
 def test_what_cannot_be_served_is_said(

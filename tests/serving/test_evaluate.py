@@ -111,7 +111,7 @@ def test_a_foreign_folder_is_set_beside_the_runs_own_test(raylight: Command, run
     done = raylight("evaluate", run, "--data", tmp_path / "foreign", "--out", tmp_path / "out")
 
     assert done.exit_code == 0, done.output
-    assert "no test split: all 60 images are judged" in done.stdout
+    assert "no test split: all 60 images are used" in done.stdout
     for heading in ("metric", "value", "95 % interval", "n", "run's own test", "shift"):
         assert heading in done.stdout
     assert "Accuracy is " in done.stdout
@@ -138,7 +138,7 @@ def test_a_shipped_test_split_alone_is_judged(raylight: Command, run: Path, tmp_
     done = raylight("evaluate", run, "--data", tmp_path / "foreign")
 
     assert done.exit_code == 0, done.output
-    assert "ships a test split: only its 10 images are judged" in done.stdout
+    assert "ships a test split: only its 10 images are used" in done.stdout
 
 
 def test_images_that_the_run_learnt_from_are_no_test(
@@ -151,7 +151,7 @@ def test_images_that_the_run_learnt_from_are_no_test(
     done = raylight("evaluate", run, "--data", tmp_path / "train")
 
     assert done.exit_code == 2
-    assert "nothing is left to judge" in done.stderr
+    assert "none is left to evaluate on" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,11 @@ def test_images_that_the_run_learnt_from_are_no_test(
     [
         (
             ("left", "middle", "right"),
-            "has middle, which the run doesn't know; the run tells left, right apart. Say which is which",
+            "has middle, which the run doesn't have; the run's classes are left, right. Say which is which",
         ),
         (
             ("left", "wrong"),
-            "has wrong, which the run doesn't know, and no right; the run tells left, right apart. Say which is which with "
+            "has wrong, which the run doesn't have, and no right; the run's classes are left, right. Say which is which with "
             "--classes wrong=right",
         ),
     ],
@@ -193,7 +193,7 @@ def test_a_runs_own_results_are_never_overwritten(raylight: Command, copied_run:
     done = raylight("evaluate", copied_run, "--out", copied_run)
 
     assert done.exit_code == 2
-    assert "is a run folder, whose own results would be lost" in done.stderr
+    assert "is a run folder, whose own results would be overwritten" in done.stderr
     assert (copied_run / "metrics.json").read_bytes() == before
 
 
@@ -236,7 +236,10 @@ def test_unlabelled_images_sharpen_the_accuracy_of_a_new_site(raylight: Command,
     assert (powered["n_labelled"], powered["n_unlabelled"]) == (8, 40)
     assert powered["alone"] == json.loads((out / "metrics.json").read_text())["test/accuracy"]["value"]
     refused = raylight("evaluate", run, "--unlabelled", tmp_path / "many")
-    assert (refused.exit_code, "--unlabelled: are images from where those of --data" in refused.stderr) == (2, True)
+    assert (
+        refused.exit_code,
+        "--unlabelled: needs --data, labelled images from the same source" in refused.stderr,
+    ) == (2, True)
     (tmp_path / "empty").mkdir()
     refused = raylight("evaluate", run, "--data", tmp_path / "few", "--unlabelled", tmp_path / "empty")
     assert (refused.exit_code, "has 0 usable images" in refused.stderr) == (2, True)

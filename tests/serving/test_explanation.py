@@ -49,7 +49,7 @@ def test_what_one_run_was_tested_on_and_another_trained_on_is_no_example(run: Pa
     found, fewer = example_images([ServedRun.open(run), ServedRun.open(copied_run)])
     assert found == []
     assert fewer is not None
-    assert fewer.startswith("No image is in the test split of every run")
+    assert fewer.startswith("No image is in the test split of all runs")
 
 
 def test_a_picture_is_explained_as_it_is_predicted(run: Path, images: Path) -> None:

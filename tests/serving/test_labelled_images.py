@@ -77,7 +77,7 @@ def test_other_names_one_class_a_table_and_a_uri_can_be_evaluated(raylight: Comm
         )
     one = raylight("evaluate", run, "--data", tmp_path / "table.csv", "--out", tmp_path / "one")
     assert one.exit_code == 0, one.output
-    assert "There are no images of right: metrics that need all classes can't be given" in one.stdout
+    assert "There are no images of right: metrics that need all classes aren't defined" in one.stdout
     alone = json.loads((tmp_path / "one" / "metrics.json").read_text())
     hits = sum(row["predicted"] == "left" for row in rows if row["label"] == "left")
     assert alone["test/accuracy"]["value"] == pytest.approx(hits / 6)
@@ -119,7 +119,7 @@ def test_other_copies_of_learnt_pictures_are_left_out_by_name(
     assert done.exit_code == 0, done.output
     side = Path(learnt[0]).parent.name
     assert (
-        "2 are left out that show pictures of its training or validation: "
+        "2 are left out as copies of its training or validation images: "
         f"{side}/copy of it.jpg (as {learnt[0]}), {side}/copy.jpg (as {learnt[0]})."
     ) in done.stdout
     with (tmp_path / "out" / "predictions.csv").open() as file:
@@ -127,7 +127,4 @@ def test_other_copies_of_learnt_pictures_are_left_out_by_name(
 
     move_images(copied_run, tmp_path / "gone")
     done = raylight("evaluate", copied_run, "--data", foreign)
-    assert (
-        f"no longer in {tmp_path / 'gone'}: other copies of the pictures that it has learnt aren't looked for."
-        in done.stdout
-    )
+    assert f"no longer in {tmp_path / 'gone'}: other copies of its training images aren't looked for." in done.stdout

@@ -103,7 +103,7 @@ def test_another_processor_predicts_in_fp32_and_says_so(
     monkeypatch.setattr(logging.getLogger("raylight"), "propagate", True)
 
     assert Predictor.open(copied_run).precision == "fp32"
-    assert "bf16, which this processor does not have" in caplog.text
+    assert "bf16, which this processor doesn't have" in caplog.text
 
 
 def test_a_run_in_fp32_stays_in_fp32(copied_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

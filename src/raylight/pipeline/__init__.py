@@ -1,12 +1,12 @@
-"""From a checked config to a finished run: the room that knows all the others.
+"""From a checked config to a finished run; imports all other packages.
 
 ``costs``     seconds of each stage
-``job``       a Hydra job or a resumed run in its folder, whatever happens
+``job``       a Hydra job or a resumed run, recorded in its folder
 ``extension`` more epochs for a run
 ``run``       the stages, in order
-``images``    files, index, split, decode, cache: the images of a run, test kept apart until training has ended
+``images``    files, index, split, decode, cache: the images of a run, test images only once training has ended
 ``learner``   the network, how the processor runs it, its batches and cached features
-``judge``     the chosen checkpoint judged on test, and all that is written about it
+``judge``     evaluation of the chosen checkpoint on test, and everything written about it
 
-Heavy rooms are imported when their stage begins, so that a bad config fails in a moment.
+Heavy packages are imported when their stage begins, so that a bad config fails at once.
 """

@@ -1,4 +1,4 @@
-"""Training called from Python: the command's composing, checking and stages, with errors raised and nothing ended."""
+"""Training called from Python: the command's composing, checking and stages; errors are raised."""
 
 import sys
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def train_here(settings: Sequence[str], *, progress: bool | None) -> Path:
     Raises:
         ConfigError: a setting is wrong; all problems are listed.
         RaylightError: the data, the weights or the training can't be used.
-        KeyboardInterrupt: the run was interrupted; ``raylight resume`` goes on with it.
+        KeyboardInterrupt: the run was interrupted; ``raylight resume`` continues it.
     """
     from raylight.pipeline.job import run_here
     from raylight.pipeline.rehearsal import rehearsal_problems
@@ -39,12 +39,12 @@ def train_here(settings: Sequence[str], *, progress: bool | None) -> Path:
     shorten_waits()
     join_project()
     shown = in_notebook() if progress is None else progress
-    typed, said = with_choices(arranged([*settings]))
+    typed, notes = with_choices(arranged([*settings]))
     if not shown and not any(text.startswith("trainer.progress=") for text in typed):
         typed.append("trainer.progress=off")
     config, folder, checked = composed(typed, rehearsal_problems)
     with messages_on(sys.stdout if shown else None):
-        for sentence in said if shown else ():
+        for sentence in notes if shown else ():
             sys.stdout.write(f"{sentence}\n")
         outcome = run_here(with_absolute_paths(config, Path.cwd()), folder, checked)
     if isinstance(outcome.error, Stopped):

@@ -1,4 +1,4 @@
-"""What each stage of a run took."""
+"""The time that each stage of a run took."""
 
 import time
 from dataclasses import dataclass, field

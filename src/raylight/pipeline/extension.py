@@ -1,7 +1,7 @@
 """More epochs for a run: the settings after ``raylight resume RUN trainer.max_epochs=N``.
 
-Epochs that are done stay as they are, and the others are trained as in a run of N epochs from the start; where those done
-would have been others there (a schedule that falls over all epochs, phases that are shares of them), the log says so.
+Finished epochs are kept, and the others are trained as in a run of N epochs from the start. Where finished epochs would have
+been different there (a schedule over all epochs, phases given as shares), the log says so.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ EPOCHS = "trainer.max_epochs"
 
 
 def asked_epochs(settings: Sequence[str]) -> int | None:
-    """The epochs that are asked for; None where nothing is.
+    """Read the number of epochs from the settings; None without one.
 
     Args:
         settings: what was typed after the run folder.
 
     Raises:
-        ConfigError: something else is to be changed, or to no number.
+        ConfigError: another setting, or no number.
     """
     asked, problems = None, []
     for text in settings:
@@ -36,7 +36,7 @@ def asked_epochs(settings: Sequence[str]) -> int | None:
             problems.append(f"{text}: is no setting; write {EPOCHS}=N")
         elif key != EPOCHS:
             problems.append(
-                f"{key}: a run goes on with the settings that it was begun with; only {EPOCHS} may change. For another run: "
+                f"{key}: a run continues with its own settings; only {EPOCHS} may change. For another run: "
                 f"{TRAIN} --config-path RUN --config-name config {text}"
             )
         elif not value.strip().isdigit():
@@ -51,7 +51,7 @@ def asked_epochs(settings: Sequence[str]) -> int | None:
 
 
 def extended(config: RunConfig, epochs: int, done: int, *, finished: bool) -> tuple[RunConfig, list[str]]:
-    """The settings of a run that is to have more epochs, or fewer than were planned.
+    """Change the number of epochs of a run.
 
     Args:
         config: its settings so far.
@@ -60,7 +60,7 @@ def extended(config: RunConfig, epochs: int, done: int, *, finished: bool) -> tu
         finished: whether its training had ended.
 
     Returns:
-        The settings, checked, and what is to be told of them.
+        The settings, checked, and notes for the log.
 
     Raises:
         ConfigError: that many epochs are done already, training has stopped early, or the phases leave no room.
@@ -76,12 +76,12 @@ def extended(config: RunConfig, epochs: int, done: int, *, finished: bool) -> tu
                 f"--config-name config trainer.patience=null trainer.max_minutes=null {EPOCHS}={epochs}"
             ]
         )
-    told = [f"{EPOCHS}: {planned} before, {epochs} now; {done} are done."]
+    notes = [f"{EPOCHS}: {planned} before, {epochs} now; {done} are done."]
     recipe, finetune = recipe_of(config), config.finetune
     shared = any(phase.share is not None for phase in (*finetune.phases, *finetune.without_weights))
     if done and shared and len(recipe.phases) > 1:
         finetune = replace(recipe, without_weights=[])
-        told.append(
+        notes.append(
             "Phases given as a share of all epochs keep their length, unlike in a run of so many epochs from the start."
         )
     if finetune.phases[-1].epochs is not None:
@@ -92,7 +92,7 @@ def extended(config: RunConfig, epochs: int, done: int, *, finished: bool) -> tu
         finetune=finetune,
         scheduler=_lengthened(config.scheduler, planned, epochs),
     )
-    return load_config(OmegaConf.structured(changed), weights_needed=not done), told
+    return load_config(OmegaConf.structured(changed), weights_needed=not done), notes
 
 
 def _lengthened(scheduler: Any, planned: int, epochs: int) -> Any:

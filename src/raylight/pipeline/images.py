@@ -32,7 +32,7 @@ RAY_FROM = 10_000
 
 @dataclass(frozen=True)
 class Images:
-    """A data set, decoded, or to be decoded whenever it is wanted.
+    """A data set, decoded, or decoded in each epoch from a stream.
 
     Attributes:
         index: every file with its class and split.
@@ -51,16 +51,16 @@ class Images:
         return self._of(split)
 
     def of_test(self, finished: FinishedTraining) -> Samples:
-        """The test images, to be had only once training has ended."""
+        """The test images, available only once training has ended."""
         from raylight.training.messages import FinishedTraining
 
         if not isinstance(finished, FinishedTraining):
-            raise TypeError("test images can be had only once training has ended")
+            raise TypeError("test images are available only once training has ended")
         return self._of("test")
 
     @property
     def key(self) -> str:
-        """Names the images and the rows that they have; part of the keys of what is computed from them."""
+        """Identifies the images and their rows; part of the keys of features computed from them."""
         return self.source.key
 
     def _of(self, split: str) -> Samples:
@@ -71,7 +71,7 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
     """Find, index and split the images.
 
     Raises:
-        DataError: there are none, too many are bad, or they can't be split as wanted.
+        DataError: there are none, too many are bad, or they can't be split as configured.
         ConfigError: the settings don't fit the number of images or classes.
     """
     from raylight.data.index import build_index, check_bad_fraction
@@ -85,8 +85,8 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
     if problems := list(share_problems(config.data, {file.split for file in source.files})):
         raise DataError("\n".join(problems))
     index = build_index(source, cache_dir, config.decode.workers or usable_cpus())
-    if (told := describe_groups(index.column("group"), config.data)) is not None:
-        log.info("%s", told)
+    if (line := describe_groups(index.column("group"), config.data)) is not None:
+        log.info("%s", line)
     check_bad_fraction(index, config.data)
     split = assign_splits(index, config.data, config.split_seed)
     check_splits(split, config.trainer.monitor)
@@ -100,7 +100,7 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
 
 
 def resolution_of(index: Index) -> str:
-    """What the test images can tell, in a sentence; of grouped images, each group counts once."""
+    """What so many test images can show, in a sentence; of grouped images, each group counts once."""
     from raylight.evaluation.bootstrap import n_units
     from raylight.evaluation.predictions import group_numbers
     from raylight.evaluation.sample_size import resolution
@@ -111,12 +111,12 @@ def resolution_of(index: Index) -> str:
 
 
 def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Images:
-    """Decode what isn't in the cache yet; files that turn out bad are marked so, and the index is written down.
+    """Decode images that aren't cached yet, mark bad files in the index and write it.
 
-    With ``data.feed=stream`` nothing is decoded yet; what the index says of the files has to do.
+    With ``data.feed=stream`` nothing is decoded yet; the index stays as it is.
 
     Raises:
-        DataError: too many files are bad, or a resumed run's images aren't what they were.
+        DataError: too many files are bad, or a resumed run's images have changed.
         ConfigError: the settings don't fit the number of images or classes.
     """
     from raylight.data.cache import cached_images
@@ -150,7 +150,7 @@ def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Im
 
 
 def decode_engine(config: RunConfig, images: int) -> str:
-    """What decodes: ``ray`` or ``threads``.
+    """Choose the decoding engine: ``ray`` or ``threads``.
 
     Ray's start and end cost some 8 seconds, in which threads decode thousands of images; from ``RAY_FROM`` on Ray Data is
     as fast or faster (``experiments/cluster``). Training processes that stream decode their own share, on threads.
@@ -199,7 +199,7 @@ def _write_rejected(run: RunDir, index: Index) -> None:
         for path, reason in rejected[:5]:
             log.warning("  %s: %s", single_line(path), reason)
     if notes := index.notes():
-        log.warning("%d files have a peculiarity, but are used (index.parquet, note):", len(notes))
+        log.warning("%d files are unusual, but used (index.parquet, note):", len(notes))
         for path, note in notes[:5]:
             log.warning("  %s: %s", single_line(path), note)
 
@@ -219,8 +219,8 @@ def _check_unchanged(run: RunDir, index: Index) -> None:
     if changed:
         named = ", ".join(map(repr, changed[:3])) + (", ..." if len(changed) > 3 else "")
         raise DataError(
-            f"{len(changed)} of the images in {index.root} aren't what they were when {run.path} began ({named}). Going on "
-            f"would mix two data sets: bring them back, or begin anew: {TRAIN} --config-path RUN --config-name config"
+            f"{len(changed)} of the images in {index.root} have changed since {run.path} began ({named}). Continuing "
+            f"would mix two data sets: restore them, or start a new run: {TRAIN} --config-path RUN --config-name config"
         )
 
 
@@ -233,4 +233,4 @@ def _check_sizes(config: RunConfig, index: Index) -> None:
     if config.model.head == "sigmoid" and len(index.class_names) != 2:
         raise ConfigError([f"model.head: sigmoid needs two classes, the data has {len(index.class_names)}"])
     if not len(index.in_split("test")):
-        raise DataError("No test image can be used; mend them (rejected.csv), or ship others.")
+        raise DataError("No test image can be used; repair them (rejected.csv), or provide others.")

@@ -1,4 +1,4 @@
-"""A job in its run folder: claimed or taken up again, recorded however it ends, its path printed last."""
+"""A job in its run folder: a new one or a resumed one, recorded however it ends; its path is printed last."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Outcome:
         exit_code: see ``train.py --help``.
         run: its folder.
         objective: the monitored validation metric at the chosen checkpoint, for sweepers; None when it failed.
-        error: what ended it, where something did.
+        error: the exception that ended it, if any.
     """
 
     exit_code: int
@@ -45,13 +45,13 @@ class Outcome:
 
 
 def run_job(config: DictConfig) -> Outcome:
-    """Run one Hydra job in its run folder; whatever happens is in ``status.json`` and ``train.log``.
+    """Run one Hydra job in its run folder; its outcome is in ``status.json`` and ``train.log``.
 
-    In a resumed sweep, a job that has finished before isn't run again, and one that was stopped goes on in its folder.
+    In a resumed sweep, a job that has finished before isn't run again, and one that was stopped continues in its folder.
     The run folder's path is the last line printed.
 
     Raises:
-        SystemExit: the job was interrupted, so that a sweep doesn't go on with the next one.
+        SystemExit: the job was interrupted, so that a sweep doesn't start the next one.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -65,7 +65,7 @@ def run_job(config: DictConfig) -> Outcome:
             if config.run
             else run_here(config, folder, overrides, job.mode == RunMode.MULTIRUN)
         )
-    except RaylightError as error:  # of the run folder itself; whatever else goes wrong is in it
+    except RaylightError as error:  # about the run folder itself; other errors are recorded in it
         log.error("%s", error)
         return Outcome(error.exit_code, folder, None)
     if not config.run:
@@ -84,12 +84,12 @@ def run_here(config: DictConfig, folder: Path, overrides: Sequence[str], is_part
 
     Args:
         config: as composed, with absolute paths.
-        folder: the run folder, which isn't there yet.
+        folder: the run folder, which doesn't exist yet.
         overrides: the settings that were typed.
         is_part_of_sweep: whether other jobs share the folder's parent.
 
     Returns:
-        How it ended; what went wrong isn't raised.
+        How it ended; errors of the job aren't raised.
 
     Raises:
         RunError: the run folder can't be made, or another process works in it.
@@ -118,7 +118,7 @@ def run_here(config: DictConfig, folder: Path, overrides: Sequence[str], is_part
 
 
 def resume_run(path: Path, settings: Sequence[str] = ()) -> int:
-    """Go on with an interrupted run where its last whole epoch ended, in the same folder; a finished one for more epochs.
+    """Continue an interrupted run after its last complete epoch, in the same folder; a finished one for more epochs.
 
     Args:
         path: the run folder.
@@ -128,7 +128,7 @@ def resume_run(path: Path, settings: Sequence[str] = ()) -> int:
         The exit code.
 
     Raises:
-        RunError: it isn't a run folder, or the run still goes on.
+        RunError: it isn't a run folder, or the run is still going.
         ConfigError: its data or weights have moved, or the settings can't change.
     """
     log_to(sys.stdout)
@@ -146,18 +146,18 @@ def resume_run(path: Path, settings: Sequence[str] = ()) -> int:
         log.info("%s is finished already; for more epochs: raylight resume %s %s=N", path, path, EPOCHS)
         return 0
     config = _settings_of(run)
-    told: list[str] = []
+    notes: list[str] = []
     if epochs == config.trainer.max_epochs and state == "finished":
         log.info("%s is finished already, with %s=%d.", path, EPOCHS, epochs)
         return 0
     if epochs is not None:
         from raylight.training.callbacks.checkpoints import epochs_done
 
-        config, told = extended(config, epochs, epochs_done(run), finished=state == "finished")
+        config, notes = extended(config, epochs, epochs_done(run), finished=state == "finished")
     with recorded(run) as status:
         if epochs is not None:
             run.write_text("config.yaml", as_yaml(asdict(config)))
-        for line in told:
+        for line in notes:
             log.info("%s", line)
         train(config, run, status)
     print(run.path, flush=True)  # noqa: T201 - the command's result
@@ -165,7 +165,7 @@ def resume_run(path: Path, settings: Sequence[str] = ()) -> int:
 
 
 def _settings_of(run: RunDir) -> RunConfig:
-    """What a run was started with, checked; once it has a checkpoint it needs no pretrained weights any more."""
+    """The settings of a run, checked; with a checkpoint it needs no pretrained weights any more."""
     config = OmegaConf.load(run / "config.yaml")
     assert isinstance(config, DictConfig)
     return load_config(config, weights_needed=not (run / LAST_CHECKPOINT).is_file())

@@ -51,9 +51,9 @@ class Record:
 
     Attributes:
         run: its folder.
-        status: told which stage goes on.
-        costs: what the stages took so far.
-        tracker: shown the result.
+        status: gets the current stage.
+        costs: seconds of the stages so far.
+        tracker: gets the result.
     """
 
     run: RunDir
@@ -92,7 +92,7 @@ def judge(config: RunConfig, record: Record, images: Images, learner: Learner, f
         "peak_memory_gb": peak_memory_gb(),
     }
     unknown = (
-        learn_familiar(run, config.decision.unknown, images, learner, finished) if config.decision.unknown else None
+        fit_familiarity(run, config.decision.unknown, images, learner, finished) if config.decision.unknown else None
     )
     shared = shared_with_training(images.index, config.data.group_duplicates)
     circumstances = Circumstances(cost, shared, images.index.split_warnings, unknown)
@@ -117,19 +117,19 @@ def judge(config: RunConfig, record: Record, images: Images, learner: Learner, f
 
 
 def predict_run(images: Images, learner: Learner, finished: FinishedTraining) -> Predictions:
-    """Probabilities for the validation and test images by the chosen checkpoint."""
+    """Predict the validation and test images with the chosen checkpoint."""
     return _predict(images, learner, finished.best_epoch, {"val": images.of("val"), "test": images.of_test(finished)})
 
 
 def _predict_held_out(images: Images, learner: Learner, finished: FinishedTraining) -> Predictions:
-    """Probabilities for the held-out fold by the network of the last epoch, which nothing has chosen."""
+    """Predict the held-out fold with the network of the last epoch, which wasn't chosen by any result."""
     last = torch.load(finished.best_checkpoint.with_name(LAST), weights_only=True)
     learner.classifier.load_state_dict(last["state_dict"])
     return _predict(images, learner, int(last["epoch"]), {"val": images.of("val")})
 
 
 def _predict(images: Images, learner: Learner, epoch: int, parts: Mapping[str, Samples]) -> Predictions:
-    """Probabilities by the network as it is, which an epoch left, through the inference engine."""
+    """Predict with the network as it is after an epoch, through the inference engine."""
     stage = phase_at(learner.phases, epoch).input_stage
     engine = _engine(images, learner, stage)
 
@@ -154,36 +154,38 @@ def _predict(images: Images, learner: Learner, epoch: int, parts: Mapping[str, S
     )
 
 
-def learn_familiar(
+def fit_familiarity(
     run: RunDir, refused: float, images: Images, learner: Learner, finished: FinishedTraining
 ) -> dict[str, Any]:
-    """Which images are like those that the network has learnt from: ``familiarity.safetensors``, and what test says of it."""
-    features = _entering_head(images, learner, finished)
+    """Fit the detector of unfamiliar images, write ``familiarity.safetensors``, and apply it to the test images."""
+    features = _head_inputs(images, learner, finished)
     train, val, test = images.of("train"), images.of("val"), images.of_test(finished)
     known, held_out = (
         np.concatenate([unit_vectors(block) for block in features(part, chosen)])
         for part, chosen in ((train, sampled_positions(len(train), MAX_KEPT)), (val, np.arange(len(val))))
     )
     found = fit(known, held_out, refused)
-    told = {"allowed": refused, "val_n": len(held_out), "val_needed": min_validation_images(refused)}
+    result = {"allowed": refused, "val_n": len(held_out), "val_needed": min_validation_images(refused)}
     if found is None:
         log.warning(
-            "decision.unknown=%g takes %d validation images, there are %d: no image is refused as unlike the others; raise "
+            "decision.unknown=%g needs %d validation images, there are %d: no image is refused as unlike the others; raise "
             "data.val_fraction or decision.unknown.",
             *(refused, min_validation_images(refused), len(held_out)),
         )
-        return told
+        return result
     found.write(run / FAMILIARITY)
-    strange = ~np.concatenate([found.familiar(block) for block in features(test, np.arange(len(test)))])
-    low, high = proportion(strange, group_numbers(images.index.in_split("test").column("group")))
-    told |= {"limit": found.limit, "neighbours": found.neighbours}
-    return told | {"test_refused": {"value": float(strange.mean()), "low": low, "high": high, "n": len(strange)}}
+    refused_test = ~np.concatenate([found.familiar(block) for block in features(test, np.arange(len(test)))])
+    low, high = proportion(refused_test, group_numbers(images.index.in_split("test").column("group")))
+    result |= {"limit": found.limit, "neighbours": found.neighbours}
+    return result | {
+        "test_refused": {"value": float(refused_test.mean()), "low": low, "high": high, "n": len(refused_test)}
+    }
 
 
-def _entering_head(
+def _head_inputs(
     images: Images, learner: Learner, finished: FinishedTraining
 ) -> Callable[[Samples, Int64[np.ndarray, " chosen"]], Iterator[Float[np.ndarray, "block ..."]]]:
-    """What enters the classifier head of the chosen network, of some samples, in blocks that fit into memory."""
+    """A function that gives the inputs of the chosen network's head for some samples, in blocks that fit into memory."""
     stage = phase_at(learner.phases, finished.best_epoch).input_stage
     head = learner.network.head_start
     engine = None if stage == head else _engine(images, learner, stage, head)
@@ -199,18 +201,18 @@ def _entering_head(
 def _write_neighbours(
     run: RunDir, images: Images, learner: Learner, finished: FinishedTraining, results: Results
 ) -> None:
-    """``neighbours.json``: of each error that the report shows, the training images that are most alike to the network."""
+    """Write ``neighbours.json``: the nearest training images, by features, of each error that the report shows."""
     judged = RunFacts(run).test
     threshold = results.decision.threshold if results.decision else None
     errors = notable_images(judged, threshold)["errors"]
     if not len(errors):
         return
-    features = _entering_head(images, learner, finished)
+    features = _head_inputs(images, learner, finished)
     test, train = images.of_test(finished), images.index.in_split("train")
-    place = {path: position for position, path in enumerate(images.index.in_split("test").column("path"))}
-    asked = np.array([place[judged.paths[i]] for i in errors], np.int64)
+    position_of = {path: position for position, path in enumerate(images.index.in_split("test").column("path"))}
+    chosen = np.array([position_of[judged.paths[i]] for i in errors], np.int64)
     paths, labels = train.column("path"), train.column("label")
-    wanted = np.concatenate(list(features(test, asked)))
+    wanted = np.concatenate(list(features(test, chosen)))
     near = nearest_images(features(images.of("train"), np.arange(len(train))), wanted, NEIGHBOURS_SHOWN)
     run.write_json(
         NEIGHBOURS_FILE,

@@ -63,7 +63,7 @@ class Learner:
 
 
 @contextmanager
-def processor_as_it_was(accelerator: str) -> Iterator[None]:
+def restored_processor(accelerator: str) -> Iterator[None]:
     """Leave torch's number of threads and its treatment of denormal numbers as they are for the next job of a sweep.
 
     A training on the processor sees no GPU meanwhile: torch's builds for GPUs ask for a driver at each optimizer step, a tenth
@@ -81,18 +81,18 @@ def build_learner(
     last: Path | None,
     on_progress: Callable[[int, int], None],
 ) -> Learner:
-    """Seed everything, build the network and choose how it is run; the choice goes into the run's ``config.yaml``.
+    """Seed everything, build the network and choose the processor's settings, which go into the run's ``config.yaml``.
 
     Args:
         config: the run's settings; they aren't changed.
         run: gets ``config.yaml`` and ``environment.json``.
-        images: to learn from.
+        images: to train on.
         cache_dir: where features and measured settings are kept.
-        last: the checkpoint that the run goes on from; it holds all that ``model.weights`` gave.
-        on_progress: told how many images' features are done.
+        last: the checkpoint to resume from, which replaces ``model.weights``; None starts from the beginning.
+        on_progress: called with the number of images whose features are done.
 
     Raises:
-        WeightsError: the network's weights can't be had.
+        WeightsError: the network's weights are missing.
         ConfigError: the recipe doesn't fit the network.
     """
     keep_freed_memory()
@@ -134,8 +134,8 @@ def build_learner(
     classifier = Classifier(network, images.preprocessing, plan, task, settings.channels_last, config.seed)
     store = feature_store(config, images, network, settings, cache_dir, on_progress)
     augmenter = build_augmenter(config.augment.transforms, config.seed)
-    if augmenter and (told := describe_views(phases)):
-        log.info("%s", told)
+    if augmenter and (line := describe_views(phases)):
+        log.info("%s", line)
     loaders = EpochLoaders(
         train=train_images,
         val=images.of("val"),
@@ -160,15 +160,15 @@ def feature_store(
     cache_dir: Path,
     on_progress: Callable[[int, int], None],
 ) -> FeatureStore:
-    """Where what frozen stages give is kept, for all runs with the same stages and images.
+    """The cache of frozen stages' outputs, shared by runs with the same stages and images.
 
     Args:
-        config: says where, if not in the cache.
+        config: may name another folder.
         images: that enter the network.
         network: its frozen stages.
         settings: of the processor.
         cache_dir: where features are kept unless ``finetune.cache_dir`` says otherwise.
-        on_progress: told how many images' features are done.
+        on_progress: called with the number of images whose features are done.
     """
     return FeatureStore(
         folder=Path(config.finetune.cache_dir or cache_dir).expanduser() / "features",
@@ -184,7 +184,7 @@ def feature_store(
 def _cpu_settings(
     config: RunConfig, network: StagedNetwork, images: Images, phases: tuple[Phase, ...], cache_dir: Path
 ) -> CpuSettings:
-    """By the processor's flags, or timed where the longest phase trains from images for long enough."""
+    """Choose by the processor's flags, or by timing if the longest phase trains from images for long enough."""
     by_flags = choose_settings(config.trainer)
     phase = max(phases, key=lambda phase: phase.epochs)
     on_gpu = config.trainer.accelerator == "gpu"
@@ -214,7 +214,7 @@ def _class_weights(config: RunConfig, train_images: Samples, n_classes: int) -> 
 
 
 def _with_choices(config: RunConfig, settings: CpuSettings) -> RunConfig:
-    """The config with what was chosen for this machine, so that repeating the run repeats it."""
+    """The config with the settings chosen for this machine, so that the run can be repeated."""
     trainer = replace(
         config.trainer,
         precision=settings.precision,

@@ -1,4 +1,4 @@
-"""A dry run: all that a checked config names is built and used once, on dummy data, so that errors show before any work.
+"""A dry run: everything in a checked config is built and used once on dummy data, so that errors show before any work.
 
 Only the classes themselves can check a network's name, weights and stages, or the arguments of an optimizer or
 transform. Leaves out what depends on the images (``pipeline.images``).
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
     from raylight.models.stages import StagedNetwork
 
 LONGEST_SCHEDULE = 1000
-"""Epochs after which a schedule is believed to go on well."""
+"""Maximum number of epochs of a schedule that are tried."""
 
 _found: dict[str, list[str]] = {}
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a run wants of its network besides classes.
+class Requirements:
+    """What a run requires of its network besides classes.
 
     Attributes:
-        mixing: pictures are mixed, so that each step sees all layers.
-        features: what enters the classifier head, for ``decision.unknown``.
+        mixing: images are mixed, so that each step computes all layers.
+        features: the inputs of the classifier head are needed, for ``decision.unknown``.
     """
 
     mixing: bool
@@ -49,19 +49,19 @@ class Wanted:
 
 
 def rehearsal_problems(config: RunConfig) -> list[str]:
-    """Every problem that building and using the network, the optimizer, the schedule and the transforms brings up.
+    """Every problem in building and using the network, the optimizer, the schedule and the transforms.
 
     Args:
-        config: checked, so that its ``_target_`` nodes are trusted. What an earlier config (of a sweep) had alike isn't
-            rehearsed again.
+        config: checked, so that its ``_target_`` nodes are trusted. Parts that equal an earlier config's (in a sweep) aren't
+            tried again.
     """
     config = with_epochs(config)
     finetune, epochs = recipe_of(config), planned_epochs(config)
     sizes = config.trainer.batch_size, config.trainer.num_workers
-    wanted = Wanted(bool(config.augment.batch), config.decision.unknown is not None)
+    required = Requirements(bool(config.augment.batch), config.decision.unknown is not None)
     return [
         *_share_problems(config.data),
-        *_once(_network_problems, config.model, finetune, epochs, wanted, *sizes),
+        *_once(_network_problems, config.model, finetune, epochs, required, *sizes),
         *_once(_try_loss, config.loss, bool(config.augment.batch)),
         *_once(_try_mixing, config.augment, config.model, config.seed),
         *_once(_try_companions, config.callbacks, config.logger, config.metrics),
@@ -96,13 +96,13 @@ def _share_problems(data: DataConfig) -> Iterator[str]:
         try:
             found = find_images(replace(data, download=False), Path(), groups_needed=False)
         except DataError:
-            return  # said of the images
+            return  # reported when the images are indexed
         shipped = {file.split for file in found.files}
     yield from share_problems(data, shipped)
 
 
 def _network_problems(
-    model: ModelConfig, finetune: FinetuneConfig, epochs: int, wanted: "Wanted", batch_size: int, processes: int
+    model: ModelConfig, finetune: FinetuneConfig, epochs: int, required: "Requirements", batch_size: int, processes: int
 ) -> Iterator[str]:
     """Of a network for two classes and the phases of its training; published weights are downloaded if they aren't here yet."""
     from raylight.models.build import build_network
@@ -113,7 +113,7 @@ def _network_problems(
     except WeightsError as error:
         yield str(error)
         return
-    if wanted.features and not (network.sequential and network.head_start):
+    if required.features and not (network.sequential and network.head_start):
         yield (
             f"decision.unknown: looks at what enters the classifier head, and {model.name} can't be cut in front of it; leave "
             "it out, or give the network stages (docs/extending.md)"
@@ -126,10 +126,10 @@ def _network_problems(
             f"{model.name} that train need more at {size_text(model_input(model).size)} pixels; use {2 * processes} or more, "
             "or a larger model.image_size"
         )
-    if wanted.mixing and any(phase.input_stage for phase in phases):
+    if required.mixing and any(phase.input_stage for phase in phases):
         yield (
-            f"augment.batch: mixes pictures, and finetune={finetune.name} trains from features that frozen layers gave once; "
-            "use finetune=full, or compute them anew in each step with finetune.cache=false, or leave augment.batch empty"
+            f"augment.batch: mixes pictures, and finetune={finetune.name} trains from cached features of frozen layers; "
+            "use finetune=full, or recompute them in each step with finetune.cache=false, or leave augment.batch empty"
         )
 
 
@@ -220,7 +220,7 @@ def _optimization_problems(optimizer: Any, scheduler: Any, phases: list[PhaseCon
 
 
 def _try_transforms(augment: AugmentConfig, model: ModelConfig, seed: int) -> None:
-    """Try the transforms, each twice on one image: what can't be repeated isn't trained with."""
+    """Try the transforms, each twice on one image: transforms must be repeatable."""
     from raylight.data.augment import check_augmentation
 
     check_augmentation(augment.transforms, seed, model_input(model).size)

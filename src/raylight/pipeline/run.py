@@ -1,4 +1,4 @@
-"""The stages of a run, in order, with what each one took."""
+"""The stages of a run, in order, with the time of each."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from raylight.runs.tracking import check_tracking, tracking
 
 
 def train(config: RunConfig, run: RunDir, status: Status) -> float:
-    """Everything from image files to a reported result.
+    """Train: from image files to a reported result.
 
     Args:
         config: checked settings.
         run: a claimed run folder.
-        status: told which stage goes on.
+        status: gets the current stage.
 
     Returns:
         The monitored validation metric at the chosen checkpoint.
@@ -51,14 +51,14 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
         costs.lap("audit")
 
         status.enter("building the model")
-        from raylight.pipeline.learner import build_learner, processor_as_it_was
+        from raylight.pipeline.learner import build_learner, restored_processor
         from raylight.runs.console import progress_bar
         from raylight.training.callbacks.checkpoints import last_checkpoint
         from raylight.training.distributed.launch import run_training
         from raylight.training.trainer import Training
 
         job.enter_context(streaming(config, images))
-        job.enter_context(processor_as_it_was(config.trainer.accelerator))
+        job.enter_context(restored_processor(config.trainer.accelerator))
         on_progress = job.enter_context(progress_bar("frozen layers", config.trainer.progress, closing_line=False))
         last = last_checkpoint(run)
         learner = build_learner(config, run, images, cache_dir, last, on_progress)

@@ -1,8 +1,8 @@
 """``raylight serve``: a page that shows what runs predict for a picture, several side by side.
 
 A plain form, answered with a whole page, so that it works without scripts; a script of a few lines sends a dropped picture at
-once. Programs send the picture to ``/predict`` and get JSON. Pictures come as uploads alone: no request can name a file of
-this machine or an address, nothing is fetched, and an upload lies in memory or a nameless temporary file until it is answered.
+once. Programs send the picture to ``/predict`` and get JSON. Pictures come only as uploads: no request can name a file of
+this machine or an address, nothing is fetched, and an upload is kept in memory or an unnamed temporary file until answered.
 """
 
 import logging
@@ -29,16 +29,16 @@ from raylight.errors import BadImageError, ConfigError, RaylightError
 from raylight.report.images import SAMPLE, jpeg
 from raylight.report.templating import page_templates
 from raylight.runs.signals import Stopped, graceful_stop
-from raylight.serving.explanation import Explanation, LabelledImage, ServedRun, example_images
+from raylight.serving.explanation import ExampleImage, Explanation, ServedRun, example_images
 from raylight.serving.predictor import UnusableRunError
 
 log = logging.getLogger("raylight")
 
 CLASSES = 10
-"""Classes whose probability is shown, the most probable first."""
+"""Maximum number of classes shown, the most probable first."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-"""Names of this machine that a page on loopback answers to; any other could be a page elsewhere that points its name here."""
+"""Names of this machine that a page on loopback answers to; any other name may belong to a foreign page (DNS rebinding)."""
 
 SCRIPT = "for (const i of document.querySelectorAll('input[type=file]')) i.onchange = () => i.form.submit();"
 """The page's only script: a chosen or dropped picture is sent at once."""
@@ -59,7 +59,7 @@ def serve_runs(runs: Sequence[Path], host: str, port: int, max_mb: float, allow_
         runs: finished runs' folders, shown side by side.
         host: address to listen on.
         port: to listen on; 0 takes a free one.
-        max_mb: size of an uploaded file at most, in megabytes.
+        max_mb: maximum size of an uploaded file, in megabytes.
         allow_host: further names that the page answers to, for a proxy in front of it.
 
     Returns:
@@ -70,7 +70,7 @@ def serve_runs(runs: Sequence[Path], host: str, port: int, max_mb: float, allow_
         ConfigError: the port is taken, the address isn't this machine's, a name is an address, or the limit isn't positive.
     """
     if max_mb <= 0:
-        raise ConfigError([f"--max-mb: {max_mb:g} lets no picture through; give a size in megabytes, such as 20"])
+        raise ConfigError([f"--max-mb: {max_mb:g} allows no picture; give a size in megabytes, such as 20"])
     for name in allow_host:
         alone = urlsplit(name if "//" in name else f"//{name}").netloc.partition(":")[0]
         if name != alone and not name.startswith("["):
@@ -88,12 +88,12 @@ def page(runs: Sequence[ServedRun], max_mb: float, hosts: Sequence[str] | None) 
 
     Args:
         runs: at least one.
-        max_mb: size of an uploaded file at most, in megabytes.
+        max_mb: maximum size of an uploaded file, in megabytes.
         hosts: names that the page answers to; None allows any.
     """
     try:
         found, fewer = example_images(runs)
-    except UnusableRunError as error:  # the examples alone need the run's index
+    except UnusableRunError as error:  # only the examples need the run's index
         found, fewer = [], str(error)
     thumbnails = [(image.label, _thumbnail(runs[0], image)) for image in found]
     cards = [(f"{run.facts.title} ({run.predictor.run.path.name})", _card(run)) for run in runs]
@@ -153,10 +153,10 @@ def page(runs: Sequence[ServedRun], max_mb: float, hosts: Sequence[str] | None) 
 
 
 class _Guard:
-    """Refuses requests under other machines' names and forms of other sites, and adds the headers that every answer has.
+    """Refuses requests to other host names and forms from other sites, and adds the security headers.
 
     Args:
-        app: what answers.
+        app: the application.
         hosts: names that it answers to; None allows any.
     """
 
@@ -173,21 +173,21 @@ class _Guard:
         if scope["type"] == "http":
             headers = Request(scope).headers
             if self.hosts is not None and _name(headers.get("host", "")) not in self.hosts:
-                app = JSONResponse({"detail": f"This page answers to {', '.join(self.hosts)} alone."}, 403)
+                app = JSONResponse({"detail": f"This page answers only to {', '.join(self.hosts)}."}, 403)
             elif scope["method"] == "POST" and headers.get("sec-fetch-site", "same-origin") not in (
                 "same-origin",
                 "none",
             ):
-                app = JSONResponse({"detail": "Pictures are taken from this page and from programs alone."}, 403)
+                app = JSONResponse({"detail": "Pictures are accepted only from this page and from programs."}, 403)
         await app(scope, receive, with_headers)
 
 
 class _Limited(Request):
-    """A request whose body is cut off at a size, whatever length it announces.
+    """A request whose body is limited in size, whatever length it declares.
 
     Args:
         request: the request.
-        max_mb: size at most, in megabytes.
+        max_mb: maximum size, in megabytes.
     """
 
     def __init__(self, request: Request, max_mb: float) -> None:
@@ -205,7 +205,7 @@ class _Limited(Request):
         async for chunk in super().stream():
             taken += 0 if announced else len(chunk)
             if taken > self.max_mb * 1e6 + 10_000:  # around the file a form has boundaries and a name
-                raise HTTPException(413, f"The file is larger than {self.max_mb:g} MB, which is as much as is taken.")
+                raise HTTPException(413, f"The file is larger than {self.max_mb:g} MB, the maximum.")
             yield chunk
 
 
@@ -226,7 +226,7 @@ async def _uploaded(request: Request, max_mb: float) -> bytes:
     return bytes(content)
 
 
-def _example(found: Sequence[LabelledImage], number: str) -> LabelledImage:
+def _example(found: Sequence[ExampleImage], number: str) -> ExampleImage:
     if not number.isascii() or not number.isdigit() or int(number[:9]) >= len(found):
         raise HTTPException(404, "There is no such example.")
     return found[int(number)]
@@ -242,16 +242,16 @@ def _card(run: ServedRun) -> str:
     try:
         return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(run.card))
     except (RaylightError, OSError, ValueError, KeyError) as error:
-        return f"There is no model card: the run's folder doesn't hold all that it is made from ({error})."
+        return f"There is no model card: files in the run's folder are missing ({error})."
 
 
-def _thumbnail(run: ServedRun, image: LabelledImage) -> str:
+def _thumbnail(run: ServedRun, image: ExampleImage) -> str:
     return jpeg(decode_image(image.content, run.predictor.preprocessing.decode_spec.at(SAMPLE)))
 
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens, before any run is read, so that a taken port is said at once."""
+    """Listen before any run is read, so that a port in use is reported at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -261,7 +261,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             reason = getattr(error, "strerror", None) or error
             raise ConfigError(
                 [
-                    f"--host {host} --port {port}: can't be listened on ({reason}); choose another, or --port 0 for a free one"
+                    f"--host {host} --port {port}: can't listen there ({reason}); choose another, or --port 0 for a free one"
                 ]
             ) from error
         yield listener
@@ -274,7 +274,7 @@ def _run(app: Starlette, listener: socket.socket, host: str) -> None:
             port = listener.getsockname()[1]
             print(f"http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)  # noqa: T201 - the command's result
             if not _is_loopback(host):
-                log.warning("Anybody who reaches this machine can use the page; there is no password.")
+                log.warning("Anyone who reaches this machine can use the page; there is no password.")
 
     server = Server(uvicorn.Config(app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2))
     try:

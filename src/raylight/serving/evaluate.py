@@ -1,4 +1,4 @@
-"""``raylight evaluate``: a run evaluated again, on its own test images or on data that it never saw.
+"""``raylight evaluate``: a run evaluated again, on its own test images or on new data.
 
 The network, the temperature and the threshold are the run's; nothing is fitted here. Which images: ``labelled_images``.
 """
@@ -31,7 +31,7 @@ from raylight.serving.predictor import UNLIKE, Predictor, UnusableRunError
 from raylight.storage.remote import AnyPath
 
 SAME = 1e-6
-"""Largest difference of a metric that counts as none; piecewise sums round in the seventh digit."""
+"""Largest difference of a metric that counts as none; sums in blocks round in the seventh digit."""
 
 
 def evaluate_run(
@@ -42,10 +42,10 @@ def evaluate_run(
     Args:
         run: a finished run's folder.
         data: a folder in any layout that training knows, a CSV, or the URI of either, with classes of the run. If it ships a
-            test split, that alone is judged, else all of it. ``None`` takes the run's own test images from where they were.
-        classes: the run's names for classes that the data spells otherwise: ``cats=cat,dogs=dog``.
+            test split, only that is used, else all of it. ``None`` takes the run's own test images from their folder.
+        classes: the run's classes under the names that the data uses: ``cats=cat,dogs=dog``.
         out: folder for ``metrics.json`` and ``predictions.csv``; not a run's own.
-        unlabelled: folder with further images from where ``data`` comes from, which sharpen the estimate of its accuracy.
+        unlabelled: folder with further images from the same source as ``data``, for a more precise estimate of its accuracy.
 
     Returns:
         0. Files of ``data`` that can't be used are named and left out.
@@ -54,16 +54,18 @@ def evaluate_run(
         RaylightError: the run or the data can't be used, or ``out`` is a run folder.
     """
     if out is not None and (out / STATUS_FILE).exists():
-        raise ConfigError([f"--out: {out} is a run folder, whose own results would be lost; name another folder"])
+        raise ConfigError(
+            [f"--out: {out} is a run folder, whose own results would be overwritten; name another folder"]
+        )
     if unlabelled is not None and data is None:
-        raise ConfigError(["--unlabelled: are images from where those of --data come from, which isn't given"])
+        raise ConfigError(["--unlabelled: needs --data, labelled images from the same source"])
 
-    def tell(path: str, why: str) -> None:
+    def report(path: str, why: str) -> None:
         sys.stderr.write(f"{single_line(path)}: {why}\n")
 
-    outcome = evaluated(run, data, classes, tell)
+    outcome = evaluated(run, data, classes, report)
     if unlabelled is not None:
-        outcome = _with_unlabelled(outcome, unlabelled, tell)
+        outcome = _with_unlabelled(outcome, unlabelled, report)
     print_evaluation(outcome)
     if out is not None:
         write_evaluation(outcome, out)
@@ -85,7 +87,7 @@ def evaluated(
         RaylightError: the run or the data can't be used.
     """
     if classes and data is None:
-        raise ConfigError(["--classes: names the classes of --data, which isn't given"])
+        raise ConfigError(["--classes: needs --data, whose classes it names"])
     names = parse_classes(classes) if classes else {}
     predictor = Predictor.open(run)
     own = _own_estimates(predictor.run)
@@ -102,7 +104,7 @@ def evaluated(
         notes.append(f"{len(rejected)} of {len(images.paths)} files can't be used and were left out.")
     if strange is not None:
         notes.append(
-            f"{strange} of {len(predictions)} images are unlike all that the run has learnt from; `raylight predict` gives "
+            f"{strange} of {len(predictions)} images are unlike all training images; `raylight predict` gives "
             "them no class, and the metrics count them."
         )
     if data is None:
@@ -111,12 +113,12 @@ def evaluated(
         further = OwnMetrics(predictor.config.metrics, len(predictor.class_names), predictor.positive)
     except ConfigError as error:
         further = None
-        notes.append(f"Without the run's own metrics: {error.problems[0]}.")
+        notes.append(f"The run's own metrics are left out: {error.problems[0]}.")
     estimates = evaluate(predictions, predictor.threshold, own=further)
     shifts = {} if data is None else {name: shift(one, own[name]) for name, one in estimates.items() if name in own}
     notes += _agreement(estimates, own) if data is None else _summary(shifts)
-    subgroups, said = _subgroups(predictor, images, predictions)
-    notes += said
+    subgroups, subgroup_notes = _subgroups(predictor, images, predictions)
+    notes += subgroup_notes
     return Evaluation(
         predictor, images, predictions, rejected, estimates, own, shifts, tuple(notes), subgroups=subgroups
     )
@@ -210,7 +212,7 @@ def _moved(root: AnyPath, rejected: Sequence[tuple[str, str]], total: int) -> st
         shown.append(f"  ... and {len(rejected) - len(shown)} more")
     return "\n".join(
         [
-            f"{len(rejected)} of the run's {total} test images in {root} aren't what they were:",
+            f"{len(rejected)} of the run's {total} test images in {root} are missing or have changed:",
             *shown,
             "If they have moved, name their new folder with --data FOLDER.",
         ]
@@ -218,7 +220,7 @@ def _moved(root: AnyPath, rejected: Sequence[tuple[str, str]], total: int) -> st
 
 
 def _agreement(estimates: Mapping[str, Estimate], own: Mapping[str, Estimate]) -> list[str]:
-    """Whether the numbers are those of the run's own test."""
+    """Whether the metrics equal those of the run's own test."""
     apart = {
         LABELS[name]: abs(estimates[name].value - own[name].value)
         for name in estimates
@@ -230,7 +232,7 @@ def _agreement(estimates: Mapping[str, Estimate], own: Mapping[str, Estimate]) -
         return ["The same numbers as in the run's metrics.json."]
     worst = max(apart, key=lambda name: apart[name])
     return [
-        f"{len(apart)} metrics differ from the run's metrics.json, most of all {worst}, by {apart[worst]:.2g}; "
+        f"{len(apart)} metrics differ from the run's metrics.json, most of all {worst} by {apart[worst]:.2g}; "
         "another processor or precision rounds differently."
     ]
 

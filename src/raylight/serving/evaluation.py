@@ -1,4 +1,4 @@
-"""What evaluating a run found, as a value, on the terminal and in files."""
+"""The result of evaluating a run, as a value, on the terminal and in files."""
 
 import hashlib
 import sys
@@ -42,15 +42,15 @@ class Evaluation:
 
     Attributes:
         predictor: of the run.
-        images: that were to be judged.
-        predictions: of those that can be used.
+        images: to evaluate on.
+        predictions: of the usable ones.
         rejected: path and reason of the others.
         estimates: each metric of ``predictions``.
         own: each metric of the run's own test.
         shifts: from ``own`` to ``estimates``; empty where the images are the run's own.
-        notes: what a reader must know of the numbers.
-        powered: the accuracy that unlabelled images sharpen, where there are some.
-        subgroups: that ``report.subgroups`` of the run asks for and the images' table has.
+        notes: on the methods and limits of the numbers.
+        powered: the accuracy estimated with unlabelled images, if there are any.
+        subgroups: of ``report.subgroups``, as far as the images' table has their columns.
     """
 
     predictor: Predictor
@@ -107,7 +107,7 @@ def _bounds(low: float, high: float, sign: str = "") -> str:
 
 
 def write_evaluation(outcome: Evaluation, out: Path) -> None:
-    """Write ``predictions.csv`` and ``metrics.json``, laid out like a run's own; each appears whole."""
+    """Write ``predictions.csv`` and ``metrics.json``, in the format of a run's own, atomically."""
     out.mkdir(parents=True, exist_ok=True)
     write_csv(outcome.predictions, out / "predictions.csv", outcome.predictor.threshold)
     if outcome.subgroups:

@@ -1,4 +1,4 @@
-"""A run's prediction for one picture: class, probabilities, threshold and Grad-CAM; and test images as examples.
+"""A run's prediction for one picture: class, probabilities, threshold and Grad-CAM; and test images to try.
 
 Leaves out the page (``app``) and many pictures at once (``predict``).
 """
@@ -26,13 +26,13 @@ class Explanation:
 
     Attributes:
         predicted: the class.
-        refused: why it isn't given (``Predictor.refusals``), else None.
+        refused: why the picture gets no class (``Predictor.refusals``), else None.
         probabilities: calibrated, by class, the highest first.
         positive: the class that the threshold is for; None with more than two classes.
         threshold: ``positive`` is predicted where its probability is greater; None predicts the most probable class.
-        picture: what the network was shown, enlarged, as a data URI.
-        heat: the same under its Grad-CAM heat for ``predicted``; None where there is none.
-        no_heat: why not, else None.
+        picture: the network's view, enlarged, as a data URI.
+        heat: the same overlaid with Grad-CAM for ``predicted``; None without one.
+        no_heat: why there is no heat map, else None.
     """
 
     predicted: str
@@ -51,7 +51,7 @@ class ServedRun:
 
     Attributes:
         predictor: its network.
-        facts: what its folder says.
+        facts: the contents of its folder.
     """
 
     predictor: Predictor
@@ -68,7 +68,7 @@ class ServedRun:
         return cls(predictor, RunFacts(predictor.run))
 
     def explain(self, content: bytes) -> Explanation:
-        """Predict one picture, and show where the evidence came from.
+        """Predict a picture, with Grad-CAM.
 
         Args:
             content: of an image file.
@@ -98,7 +98,7 @@ class ServedRun:
         )
 
     def answer(self, content: bytes) -> dict[str, Any]:
-        """The same prediction for programs, without pictures.
+        """Predict a picture for programs, without images.
 
         Raises:
             BadImageError: it isn't a usable image.
@@ -123,7 +123,7 @@ class ServedRun:
 
     @cached_property
     def accuracy(self) -> Measured | None:
-        """Its accuracy on test; None where the folder has no results, without which a model can be shown."""
+        """Its accuracy on test; None if the folder has no results, which a model can be served without."""
         try:
             return self.facts.measured().get("accuracy")
         except RunError:
@@ -131,7 +131,7 @@ class ServedRun:
 
     @cached_property
     def card(self) -> str:
-        """The run's model card, as its folder has it, or else from its facts.
+        """The run's model card, from its folder or rendered anew.
 
         Raises:
             RunError: there is none, and the folder's results are missing or broken.
@@ -141,7 +141,7 @@ class ServedRun:
 
 
 @dataclass(frozen=True)
-class LabelledImage:
+class ExampleImage:
     """A test image whose class is known.
 
     Attributes:
@@ -155,16 +155,16 @@ class LabelledImage:
     content: bytes
 
 
-def example_images(runs: Sequence[ServedRun], most: int = 12, seed: int = 0) -> tuple[list[LabelledImage], str | None]:
-    """Test images that none of the runs has learnt from, drawn at random, all classes in turn.
+def example_images(runs: Sequence[ServedRun], most: int = 12, seed: int = 0) -> tuple[list[ExampleImage], str | None]:
+    """Sample test images at random, balanced over the classes.
 
     Args:
-        runs: only images in the test split of each, by their content, are taken.
-        most: images at most.
-        seed: of the draw.
+        runs: only images in the test split of all of them, by content, are taken.
+        most: maximum number of images.
+        seed: of the sample.
 
     Returns:
-        The images whose files are still what they were, and why there are fewer than might be, else None.
+        The images whose files are unchanged, and why there are fewer than possible, else None.
 
     Raises:
         UnusableRunError: a run's index can't be read.
@@ -179,17 +179,17 @@ def example_images(runs: Sequence[ServedRun], most: int = 12, seed: int = 0) -> 
         if digest in shared
     ]
     if not rows:
-        return [], "No image is in the test split of every run, and what one run was tested on another may have learnt."
-    found: list[LabelledImage] = []
+        return [], "No image is in the test split of all runs; one run's test images may be another's training images."
+    found: list[ExampleImage] = []
     for path, label in _in_turn(rows, most, seed):
         content = files.content(path)
         if content is not None:
-            found.append(LabelledImage(path, label, content))
+            found.append(ExampleImage(path, label, content))
     return found, files.missing_words
 
 
 def _in_turn(rows: Sequence[tuple[str, str]], most: int, seed: int) -> list[tuple[str, str]]:
-    """Some of the rows, drawn at random: one of each class, then a second of each, ..."""
+    """Sample rows at random: one of each class, then a second of each, ..."""
     drawn = [sorted(rows)[i] for i in np.random.default_rng(seed).permutation(len(rows))]
     taken: dict[str, int] = {}
     order = []

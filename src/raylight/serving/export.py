@@ -1,8 +1,7 @@
 """``raylight export``: one file that takes pixels and gives calibrated probabilities, for other programs.
 
-Normalisation, network, softmax and temperature are inside; decoding and resizing stay outside, since no format can hold
-them: the file's metadata says what they were. Nothing is called done before the file's own runtime has given the run's
-probabilities.
+Normalisation, network, softmax and temperature are inside; decoding and resizing stay outside, since no format supports
+them: the file's metadata describes them. An export is done once the file's own runtime reproduces the run's probabilities.
 """
 
 import json
@@ -31,7 +30,7 @@ TOLERANCE = 1e-4
 """Largest difference of a probability from the run's own in float32."""
 
 CHECKED_IMAGES = 32
-"""Images that an export is checked on, at most."""
+"""Maximum number of images that an export is checked on."""
 
 METADATA_FILE = "raylight.json"
 """Name of the metadata among a ``torch.export`` file's extra files."""
@@ -40,12 +39,12 @@ Runtime = Callable[[UInt8[np.ndarray, "batch height width 3"]], Float[np.ndarray
 
 
 class ServedNetwork(nn.Module):
-    """Pixels in, calibrated probabilities out; what an export holds.
+    """The exported module: from pixels to calibrated probabilities.
 
     Args:
         network: in eval mode.
         preprocessing: of the pixels.
-        temperature: that calibrates probabilities.
+        temperature: of the calibration.
     """
 
     scale: Tensor
@@ -60,21 +59,21 @@ class ServedNetwork(nn.Module):
         self.register_buffer("shift", -torch.tensor(preprocessing.mean).reshape(1, 3, 1, 1) / deviation)
 
     def forward(self, images: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch class"]:
-        """Probabilities of each class, float32."""
+        """Compute the probability of each class, float32."""
         values = images.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift
-        claimed = torch.log_softmax(class_logits(self.network(values)), dim=1)
+        logs = torch.log_softmax(class_logits(self.network(values)), dim=1)
         # As in evaluation.calibration: the smallest probability is the smallest normal float32.
-        claimed = claimed.clamp(min=math.log(torch.finfo(torch.float32).tiny))
-        return torch.softmax(claimed / self.temperature, dim=1)
+        logs = logs.clamp(min=math.log(torch.finfo(torch.float32).tiny))
+        return torch.softmax(logs / self.temperature, dim=1)
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """An export format.
 
     Attributes:
-        suffix: ending of the file's name.
-        modules: packages that writing and checking need.
+        suffix: file extension.
+        modules: packages that are needed to write and check a file.
         write: writes a network with its metadata.
         open: loads the file with the runtime that its users have.
     """

@@ -1,7 +1,7 @@
 """Labelled images to evaluate a run on: its own test images, or any folder, table or URI with its classes.
 
-Images that the run trained on or chose by are left out: by their content and, where the run's own images are still there,
-other files of the same picture, too.
+Images of the run's training and validation are left out, by content and, while the run's own images are still there, also
+as other files of the same picture.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from raylight.serving.predictor import Predictor, UnusableRunError, read_index
 from raylight.storage.remote import AnyPath
 
 COPIES = 5
-"""Copies of learnt pictures that are named."""
+"""Maximum number of copies of training images that are listed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +39,10 @@ class LabelledImages:
         root: folder that paths are relative to.
         paths: the files.
         labels: position of each file's class in the run's ``class_names``.
-        groups: patient of each file; ``None`` where nobody says.
+        groups: patient of each file; ``None`` if unknown.
         digests: SHA-256 that each file should have; ``None`` takes whatever is there.
-        notes: what was chosen and left out, a sentence each.
-        metadata: what else the data says of each file, as JSON.
+        notes: what was selected and left out, a sentence each.
+        metadata: further columns of the data for each file, as JSON.
     """
 
     root: AnyPath
@@ -55,11 +55,11 @@ class LabelledImages:
 
 
 def own_test_images(predictor: Predictor) -> LabelledImages:
-    """The run's own test images, where they were when it was trained.
+    """The run's own test images, in their folder at training.
 
     Raises:
         UnusableRunError: the run has no test images.
-        DataError: their folder is gone.
+        DataError: their folder is missing.
     """
     index = predictor.test_images()
     if not len(index):
@@ -81,16 +81,16 @@ def own_test_images(predictor: Predictor) -> LabelledImages:
 
 
 def foreign_images(predictor: Predictor, data: str, classes: Mapping[str, str]) -> LabelledImages:
-    """The images of a folder, table or URI with the run's classes, without those that the run has learnt from.
+    """The images of a folder, table or URI with the run's classes, without the run's training and validation images.
 
     Args:
         predictor: of the run.
         data: a folder in any layout that training knows, a CSV with the columns path and label, or a URI of either.
-        classes: the run's class for names of the data that are spelled otherwise.
+        classes: the run's class by the name that the data uses.
 
     Raises:
-        ConfigError: ``classes`` names a class that the run doesn't know.
-        DataError: no such data, other classes, or nothing that the run hasn't seen.
+        ConfigError: ``classes`` names a class that the run doesn't have.
+        DataError: no such data, other classes, or no new images.
     """
     for name in classes.values():
         if normalized_name(name) not in {normalized_name(own) for own in predictor.class_names}:
@@ -119,29 +119,29 @@ def foreign_images(predictor: Predictor, data: str, classes: Mapping[str, str]) 
     shipped = [file for file in source.files if file.split == "test"]
     files: Sequence[SourceFile] = shipped or source.files
     notes = [
-        f"It ships a test split: only its {len(files)} images are judged."
+        f"It ships a test split: only its {len(files)} images are used."
         if shipped
-        else f"It ships no test split: all {len(files)} images are judged."
+        else f"It ships no test split: all {len(files)} images are used."
     ]
     if len(absent := _absent(predictor.class_names, {position[file.label] for file in files})):
         notes.append(
-            f"There are no images of {', '.join(absent)}: metrics that need all classes can't be given, and accuracy is "
-            "that on the classes there are."
+            f"There are no images of {', '.join(absent)}: metrics that need all classes aren't defined, and accuracy is "
+            "that on the other classes."
         )
     notes += [kind.sentence for kind in group_ignored(source.ignored, source.class_names)]
     learnt = _learnt_from(predictor, [source.root / file.path for file in files])
     if learnt.all():
         raise DataError(
-            f"The run trained on, or chose by, all {len(files)} images in {data}; nothing is left to judge."
+            f"All {len(files)} images in {data} are training or validation images of the run; none is left to evaluate on."
         )
     if learnt.any():
-        notes.append(f"{learnt.sum()} of them are left out, because the run trained on them or chose by them.")
+        notes.append(f"{learnt.sum()} of them are left out as training or validation images of the run.")
         files = [file for file, known in zip(files, learnt, strict=True) if not known]
     files, note = _without_copies(predictor, source.root, files)
     notes += [note] if note else []
     if not files:
         raise DataError(
-            f"All images in {data} show pictures that the run trained on or chose by; nothing is left to judge."
+            f"All images in {data} are copies of training or validation images of the run; none is left to evaluate on."
         )
     return LabelledImages(
         root=source.root,
@@ -155,10 +155,10 @@ def foreign_images(predictor: Predictor, data: str, classes: Mapping[str, str]) 
 
 
 def parse_classes(text: str) -> dict[str, str]:
-    """What ``--classes cats=cat,dogs=dog`` says: the run's class for each of the data's.
+    """Parse ``--classes cats=cat,dogs=dog``: the run's class for each of the data's.
 
     Raises:
-        ConfigError: it isn't written like that.
+        ConfigError: the text has another form.
     """
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     if not pairs or any(not theirs.strip() or not own.strip() for theirs, _, own in pairs):
@@ -169,7 +169,7 @@ def parse_classes(text: str) -> dict[str, str]:
 def _class_positions(
     own: Sequence[str], others: Sequence[str], data: str, classes: Mapping[str, str]
 ) -> dict[str, int]:
-    """The run's number of each of the data's classes, by name, whatever its case or Unicode form."""
+    """The run's class number of each of the data's classes, by name, ignoring case and Unicode form."""
     positions = {normalized_name(name): position for position, name in enumerate(own)}
     mapped = {normalized_name(theirs): normalized_name(ours) for theirs, ours in classes.items()}
     found = {name: mapped.get(normalized_name(name), normalized_name(name)) for name in others}
@@ -182,17 +182,17 @@ def _class_positions(
         f"If {' and '.join(f'{theirs} is {ours}' for theirs, ours in proposed.items())}: "
         f"--classes {','.join(f'{theirs}={ours}' for theirs, ours in proposed.items())}."
         if proposed
-        else f"Say which is which with --classes {extra[0]}={(missing or own)[0]}, or leave out what doesn't belong."
+        else f"Say which is which with --classes {extra[0]}={(missing or own)[0]}, or remove the other images."
     )
     raise DataError(
-        f"--data: {data} has {', '.join(extra)}, which the run doesn't know"
+        f"--data: {data} has {', '.join(extra)}, which the run doesn't have"
         + (f", and no {', '.join(missing)}" if missing else "")
-        + f"; the run tells {', '.join(own)} apart. {remedy}"
+        + f"; the run's classes are {', '.join(own)}. {remedy}"
     )
 
 
 def _alike(name: str, candidates: Sequence[str]) -> str | None:
-    """The class that a name probably means: another number, spacing or punctuation, or a slip."""
+    """The class that a name probably means: another number, spacing, punctuation or spelling."""
 
     def core(text: str) -> str:
         letters = "".join(one for one in normalized_name(text) if one.isalnum())
@@ -212,20 +212,20 @@ def _absent(own: Sequence[str], present: set[int]) -> list[str]:
 
 
 def _without_settings(error: DataError) -> str:
-    """The first paragraph of what training would say: how to place a data set for it doesn't help here."""
+    """The first paragraph of training's message, whose advice on settings doesn't apply here."""
     return str(error).partition("\n\n")[0].removeprefix("No images for data=folder: ")
 
 
 def _without_copies(
     predictor: Predictor, root: AnyPath, files: Sequence[SourceFile]
 ) -> tuple[list[SourceFile], str | None]:
-    """The files that show no picture of the run's training and validation images, and a sentence on the others."""
+    """Leave out copies of the run's training and validation images; returns the other files and a note."""
     index = read_index(predictor.run)
     learnt = index.select(np.isin(index.column("split"), ("train", "val")) & (index.column("status") == "ok"))
     if not index.root.is_dir():
         return list(files), (
-            f"The run's own images are no longer in {index.root}: other copies of the pictures that it has learnt aren't "
-            "looked for."
+            f"The run's own images are no longer in {index.root}: other copies of its training images "
+            "aren't looked for."
         )
     own, new = [str(path) for path in learnt.column("path")], [file.path for file in files]
     with tempfile.TemporaryDirectory() as folder:
@@ -245,14 +245,14 @@ def _without_copies(
     kept = [file for at, file in enumerate(files) if at not in copies]
     return (
         kept,
-        f"{len(copies)} are left out that show pictures of its training or validation: {', '.join(shown)}{more}.",
+        f"{len(copies)} are left out as copies of its training or validation images: {', '.join(shown)}{more}.",
     )
 
 
 def _learnt_from(predictor: Predictor, paths: Sequence[AnyPath]) -> Bool[np.ndarray, " file"]:
-    """Which files have the very content of an image that the run trained on or chose by.
+    """Which files have the content of a training or validation image of the run.
 
-    Files are read only where their size is that of such an image.
+    Files are read only if their size is that of such an image.
     """
     index = read_index(predictor.run)
     seen = [index.in_split(split) for split in ("train", "val")]
@@ -263,7 +263,7 @@ def _learnt_from(predictor: Predictor, paths: Sequence[AnyPath]) -> Bool[np.ndar
         try:
             return path.stat().st_size in sizes and hashlib.sha256(path.read_bytes()).hexdigest() in digests
         except OSError:
-            return False  # the decoder will say why it can't be read
+            return False  # the decoder reports why it can't be read
 
     with ThreadPoolExecutor(usable_cpus()) as pool:
         return np.fromiter(pool.map(known, paths), dtype=bool, count=len(paths))

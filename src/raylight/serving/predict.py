@@ -1,7 +1,7 @@
-"""``raylight predict``: the class of images, one line each, however many there are.
+"""``raylight predict``: the class of any number of images, a line per image.
 
-Blocks go from the decoder through the network to the table and are forgotten, so that memory stays flat. What can't be
-read is named with its reason and skipped. Leaves out metrics, which need labels (``evaluate``).
+Blocks go from the decoder through the network to the table, so that memory stays constant. Unreadable files are named with
+the reason and skipped. Leaves out metrics, which need labels (``evaluate``).
 """
 
 import os
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = tuple[Path, str, Float[np.ndarray, " class"], str]
-"""An image, the class that it is given, each class's probability, and why it is given none; class or reason is empty."""
+"""An image, its predicted class, each class's probability, and why it gets no class; class or reason is empty."""
 
 
 def predict_images(run: Path, images: Sequence[Path], out: Path | None) -> int:
     """Predict files and folders (with all that is below them).
 
     The columns are path, predicted, and ``p_<class>`` for each class, calibrated; of a run with ``decision.abstain`` or
-    ``decision.unknown``, predicted is empty where no class is given, and a last column ``refused`` says why. On a terminal
-    they are printed as a table, elsewhere as CSV; with ``out`` they are written there as CSV, whole or not at all.
+    ``decision.unknown``, predicted is empty for refused images, and a last column ``refused`` gives the reason. On a terminal
+    they are printed as a table, elsewhere as CSV; with ``out`` they are written there as CSV, atomically.
 
     Args:
         run: a finished run's folder.
-        images: image files, whatever they are called, and folders, in which files with an image's ending count.
+        images: image files of any name, and folders, whose files with an image's extension are taken.
         out: CSV file to write or replace.
 
     Returns:
         0; 1 when a path doesn't exist, a folder has no images or a file isn't a usable image. Each is named on
-        standard error, and the others are predicted all the same.
+        standard error, and the others are still predicted.
 
     Raises:
         RaylightError: the run can't be used.
@@ -64,7 +64,7 @@ def predict_images(run: Path, images: Sequence[Path], out: Path | None) -> int:
             unlike += sum(refused == UNLIKE for *_, refused in rows)
             write(rows)
     if unlike:
-        sys.stderr.write(f"{unlike} of {len(found.files)} images are unlike all that the run has learnt from.\n")
+        sys.stderr.write(f"{unlike} of {len(found.files)} images are unlike all training images.\n")
     if out is not None:
         predicted = len(found.files) - (failed - len(found.problems))
         sys.stdout.write(f"{predicted} predicted, {failed} failed: {single_line(out)}\n")
@@ -76,8 +76,7 @@ def predictions_of(run: Path, images: Sequence[Path]) -> "pd.DataFrame":
 
     Returns:
         A row per file: path, predicted (None where no class is given), ``p_<class>`` of each class, and reason why
-        none is given; of a file that can't be used the reason alone.
-        Arguments that lead nowhere come first, files in their order.
+        none is given; for an unusable file only the reason. Arguments that don't exist come first, then files in order.
 
     Raises:
         RaylightError: the run can't be used.
@@ -87,12 +86,12 @@ def predictions_of(run: Path, images: Sequence[Path]) -> "pd.DataFrame":
     predictor = Predictor.open(run)
     found = find_files(images)
     columns = ["path", "predicted", *(f"p_{name}" for name in predictor.class_names), "reason"]
-    told: dict[Path, list[Any]] = {}
+    cells: dict[Path, list[Any]] = {}
     for rows, failures in _predicted(predictor, found.files):
-        told |= {path: [given or None, *row.tolist(), refused or None] for path, given, row, refused in rows}
-        told |= {path: [None] * (len(columns) - 2) + [reason] for path, reason in failures}
+        cells |= {path: [given or None, *row.tolist(), refused or None] for path, given, row, refused in rows}
+        cells |= {path: [None] * (len(columns) - 2) + [reason] for path, reason in failures}
     lost = [[str(path), *[None] * (len(columns) - 2), problem] for path, problem in found.problems]
-    return pd.DataFrame([*lost, *([str(path), *told[path]] for path in found.files)], columns=columns)
+    return pd.DataFrame([*lost, *([str(path), *cells[path]] for path in found.files)], columns=columns)
 
 
 def _predicted(predictor: Predictor, files: Sequence[Path]) -> Iterator[tuple[list[Row], list[tuple[Path, str]]]]:
@@ -113,11 +112,11 @@ def _predicted(predictor: Predictor, files: Sequence[Path]) -> Iterator[tuple[li
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """What paths lead to.
+    """The files behind paths.
 
     Attributes:
         files: to predict, in order.
-        problems: path and reason of each path that leads nowhere.
+        problems: path and reason of each path without files.
         ignored: files below folders that don't look like images.
     """
 
@@ -127,7 +126,7 @@ class FoundFiles:
 
 
 def find_files(images: Sequence[Path]) -> FoundFiles:
-    """The files among paths, and the images below those that are folders."""
+    """Collect the files among paths, and the images below folders."""
     files: list[Path] = []
     problems: list[tuple[Path, str]] = []
     ignored: list[IgnoredEntry] = []
@@ -145,7 +144,7 @@ def find_files(images: Sequence[Path]) -> FoundFiles:
 
 
 def _images_below(folder: Path, problems: list[tuple[Path, str]], ignored: list[IgnoredEntry]) -> Iterator[Path]:
-    """Image files at any depth, by name; links to folders aren't followed, since they may lead round in circles."""
+    """Image files at any depth, by name; links to folders aren't followed, since they may form cycles."""
 
     def unreadable(error: OSError) -> None:
         problems.append((Path(error.filename), f"can't be read: {error.strerror}"))
@@ -163,7 +162,7 @@ def _images_below(folder: Path, problems: list[tuple[Path, str]], ignored: list[
 
 @contextmanager
 def _destination(out: Path | None, predictor: Predictor) -> Iterator[Callable[[Sequence[Row]], None]]:
-    """Where rows go: a file, a table on a terminal, or CSV into whatever standard output is."""
+    """Write rows to a file, as a table to a terminal, or as CSV to standard output."""
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -193,7 +192,7 @@ def _csv_rows(file: IO[str], class_names: Sequence[str], refuses: bool) -> Calla
 
 
 def _table_rows(class_names: Sequence[str]) -> Callable[[Sequence[Row]], None]:
-    """Rich tables, one a block, whose columns have the same widths, so that together they read as one."""
+    """Write Rich tables, one per block, with equal column widths, so that together they look like one."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -36,13 +36,13 @@ log = logging.getLogger("raylight")
 
 
 class UnusableRunError(RunError):
-    """A folder that can't be served: not a run, not finished, or damaged."""
+    """A folder that can't be used: not a run, not finished, or damaged."""
 
     exit_code = 2
 
 
 NOT_SURE, UNLIKE = "not sure", "unlike"
-"""Why an image is given no class: too low a confidence, or unlike all that the run has learnt from."""
+"""Why an image gets no class: low confidence, or unlike all training images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +50,11 @@ class PredictedBlock:
     """The result for some of the files.
 
     Attributes:
-        positions: places of these files among all that were asked for, counted from 0.
+        positions: of these files among all that were requested, counted from 0.
         probabilities: calibrated, of those that are ``ok``, in the order of ``positions``.
         ok: whether the file is a usable image.
         reasons: why not, else ``None``.
-        refused: why a usable image is given no class (``Predictor.refusals``), else ``None``; in the order of
+        refused: why a usable image gets no class (``Predictor.refusals``), else ``None``; in the order of
             ``probabilities``.
     """
 
@@ -75,14 +75,13 @@ class Predictor:
         network: with the trained weights, in eval mode, float32.
         preprocessing: from a file to the network's input.
         class_names: in the order of the columns of all probabilities.
-        positive_class: the class that the threshold speaks of.
-        temperature: that calibrates probabilities; 1 changes nothing.
+        positive_class: the class that the threshold refers to.
+        temperature: of the calibration; 1 changes nothing.
         threshold: on the positive class's probability; ``None`` takes the most probable class.
-        abstains: whether the run promised to answer only where it is sure enough (``decision.abstain``).
-        confidence: answers at least this sure are given, where it abstains; ``None`` gives none.
-        familiarity: which images are like those that the network has learnt from; ``None`` where the run doesn't ask
-            (``decision.unknown``).
-        precision: that the engine computes in, ``bf16`` or ``fp32``.
+        abstains: whether images of low confidence get no class (``decision.abstain``).
+        confidence: smallest confidence that gets a class, if it abstains; ``None`` gives no class.
+        familiarity: detects images unlike all training images (``decision.unknown``); ``None`` if that isn't set.
+        precision: of the engine, ``bf16`` or ``fp32``.
         engine: runs the whole network.
     """
 
@@ -102,12 +101,12 @@ class Predictor:
 
     @classmethod
     def open(cls, run: Path, precision: str | None = None) -> "Predictor":
-        """Build a run's network and load what it learnt.
+        """Build a run's network and load its weights.
 
         Args:
             run: the run folder.
-            precision: ``fp32`` or ``bf16``; ``None`` takes the run's own, or fp32 (and says so) where this
-                processor doesn't multiply bf16 itself.
+            precision: ``fp32`` or ``bf16``; ``None`` takes the run's own, or fp32 (with a warning) if this
+                processor has no bf16 instructions.
 
         Raises:
             UnusableRunError: not a run folder, one that hasn't finished, or a damaged one.
@@ -155,7 +154,7 @@ class Predictor:
         return self.class_names.index(self.positive_class)
 
     def probabilities(self, pixels: UInt8[np.ndarray, "image height width 3"]) -> Float[np.ndarray, "image class"]:
-        """Calibrated probabilities, float64, rows sum to 1.
+        """Predict calibrated probabilities, float64, rows summing to 1.
 
         Args:
             pixels: decoded images of the model's size, RGB, 0 to 255.
@@ -165,18 +164,18 @@ class Predictor:
         return apply_temperature(class_probabilities(self.engine(pixels)), self.temperature)
 
     def decide(self, probabilities: Float[np.ndarray, "image class"]) -> Int64[np.ndarray, " image"]:
-        """The class that each image is given, as a position in ``class_names``, by the run's threshold."""
+        """The predicted class of each image by the run's threshold, as a position in ``class_names``."""
         return decide(probabilities, self.positive, self.threshold).astype(np.int64)
 
     @property
     def refuses(self) -> bool:
-        """Whether some images may be given no class."""
+        """Whether some images may get no class."""
         return self.abstains or self.familiarity is not None
 
     def refusals(
         self, pixels: UInt8[np.ndarray, "image height width 3"], probabilities: Float[np.ndarray, "image class"]
     ) -> tuple[str | None, ...]:
-        """Why each image is given no class: ``UNLIKE`` or ``NOT_SURE``, else ``None``.
+        """Why each image gets no class: ``UNLIKE`` or ``NOT_SURE``; ``None`` if it gets one.
 
         Args:
             pixels: decoded images of the model's size.
@@ -192,7 +191,7 @@ class Predictor:
 
     @cached_property
     def _body(self) -> InferenceEngine:
-        """Runs the network as far as its head."""
+        """The engine of the network without its head."""
         head, threads = self.network.head_start, usable_cpus()
         return InferenceEngine(self.network, 0, head, self.preprocessing, precision=self.precision, threads=threads)
 
@@ -201,7 +200,7 @@ class Predictor:
     ) -> Iterator[PredictedBlock]:
         """Decode and predict files, in order, in blocks of bounded size; decoding stays ahead of the network.
 
-        A file that is missing, unreadable or not an image is reported with its reason; it stops nothing.
+        A file that is missing, unreadable or not an image is reported with its reason, and the others are still predicted.
 
         Args:
             paths: the files.
@@ -213,7 +212,7 @@ class Predictor:
             yield PredictedBlock(block.positions, probabilities, block.ok, block.reasons, refused)
 
     def test_images(self) -> Index:
-        """The run's own test images, as it indexed them; whether they are still there isn't looked at.
+        """The run's own test images, as it indexed them; the files may be missing.
 
         Raises:
             UnusableRunError: the run has no readable index.
@@ -222,7 +221,7 @@ class Predictor:
 
 
 def load_run_config(run: RunDir) -> RunConfig:
-    """The settings of a run, typed; what they point to needn't exist any more.
+    """Read the settings of a run; files that they name needn't exist any more.
 
     Raises:
         UnusableRunError: ``config.yaml`` isn't one of this version's.
@@ -234,7 +233,7 @@ def load_run_config(run: RunDir) -> RunConfig:
 
 
 def read_index(run: RunDir) -> Index:
-    """The index of a run's images.
+    """Read the index of a run's images.
 
     Raises:
         UnusableRunError: ``index.parquet`` is missing or damaged.
@@ -260,8 +259,8 @@ def _finished(run: Path) -> RunDir:
     because = f" ({str(reason).splitlines()[0]})" if reason else ""
     ways_out = {
         "running": "Wait until it has finished.",
-        "interrupted": f"Go on with it: raylight resume {run}",
-        "failed": f"Look into {folder / 'train.log'}, and train again.",
+        "interrupted": f"Continue it: raylight resume {run}",
+        "failed": f"See {folder / 'train.log'}, and train again.",
     }
     raise UnusableRunError(
         f"{run} has no {' and no '.join(missing)}: the run is {state}{because}. "
@@ -273,7 +272,7 @@ def _trained_network(run: RunDir, config: RunConfig, n_classes: int) -> StagedNe
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    # The pretrained file may be gone, and everything it gave is in model.safetensors.
+    # The pretrained file may be missing; all weights are in model.safetensors.
     model = replace(config.model, weights=None)
     path = run / "model.safetensors"
     try:
@@ -295,7 +294,7 @@ def _precision(config: RunConfig) -> str:
         return "bf16"
     if config.trainer.precision == "bf16":
         log.warning(
-            "The run computed in bf16, which this processor does not have; predicting in fp32 instead. "
+            "The run computed in bf16, which this processor doesn't have; predicting in fp32 instead. "
             "Probabilities may differ in the second digit."
         )
     return "fp32"

@@ -28,7 +28,7 @@ def test_planted_errors_are_found_by_a_head_on_features(raylight: Command, weigh
     done = raylight("labels", folder, *network, *SMALL, f"cache_dir={tmp_path}", "--out", tmp_path / "out")
     assert done.exit_code == 1, done.output
     assert (
-        f"3 of 60 labels are suspect, judged by a linear head on {NAMES[0]}'s features that never saw the image"
+        f"3 of 60 labels are suspect, judged by a linear head on {NAMES[0]}'s features that wasn't fitted on the image"
         in done.stdout
     )
     with (tmp_path / "out/label_errors.csv").open() as file:

@@ -50,5 +50,5 @@ def test_separate_classes_are_learnt_from_few_images_and_the_curve_falls() -> No
 
 def test_too_few_images_are_refused() -> None:
     assert least_images(10) == 320
-    with pytest.raises(ValueError, match="a learning curve takes 64 images at least, not 30"):
+    with pytest.raises(ValueError, match="a learning curve needs at least 64 images, not 30"):
         learning_curve(np.zeros((60, 2)), np.arange(60) % 2, 2, np.arange(60) // 2)

@@ -25,8 +25,8 @@ def curve(asymptote: float) -> Curve:
     ("asymptote", "target", "end"),
     [
         (0.0, None, "1,000 images 99.5 % (99.5 to 99.5)."),
-        (0.0, 0.99, "99 % takes about 500 images (500 to 500), 400 more."),
-        (0.5, 0.99, "99 % is probably out of reach of this network, however many images there are."),
+        (0.0, 0.99, "99 % needs about 500 images (500 to 500), 400 more."),
+        (0.5, 0.99, "99 % is probably out of reach of this network with any number of images."),
         (0.5, 0.9, "90 % is probably reached already."),
     ],
 )
@@ -55,9 +55,9 @@ def test_the_command_writes_what_it_says(raylight: Command, weights: Path, tmp_p
         assert picture.width > 600
 
     few = raylight("more", tmp_path / "many", *network, *SMALL, "data.limit=30")
-    assert (few.exit_code, "a learning curve takes 64 images at least, not 54" in few.stderr) == (2, True), few.output
+    assert (few.exit_code, "a learning curve needs at least 64 images, not 54" in few.stderr) == (2, True), few.output
     for words, told in (
-        (["model=cnn2"], "a head on random features tells nothing of more images"),
+        (["model=cnn2"], "a head on random features doesn't show the effect of more"),
         (["--accuracy", "95"], "--accuracy 95: expected a number between 0 and 1"),
     ):
         refused = raylight("more", tmp_path / "many", *words)

@@ -70,7 +70,7 @@ def test_the_hubs_cache_is_searched_for_timms_files(cache: Path, tmp_path: Path)
 
 def test_what_is_missing_is_named(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        WeightsError, match=r"No pretrained network is at hand: .*checkpoints has no weights .*models=resnet18"
+        WeightsError, match=r"No pretrained network is available: .*checkpoints has no weights .*models=resnet18"
     ):
         candidates([], None)
     with pytest.raises(ConfigError, match="torchvision has no classifier 'resnt18'; did you mean 'resnet18'"):

@@ -110,7 +110,7 @@ def test_the_command_prints_the_table_and_the_winners_command_trains(
 def test_mistakes_are_sentences(raylight: Command, pictures: Path, tmp_path: Path) -> None:
     for words, told in (
         (["nowhere"], "nowhere: there is no such folder; expected a folder of images, or SETTING=VALUE"),
-        ([str(pictures), "model=resnet18"], "model: rank chooses it; the networks to rank are models=NAME,NAME"),
+        ([str(pictures), "model=resnet18"], "model: rank sets it; the networks to rank are models=NAME,NAME"),
         ([str(pictures), "models=resnt18"], "did you mean 'resnet18'"),
         ([str(pictures), "models=resnet18:random", "data.limt=3"], "did you mean 'data.limit'"),
     ):
@@ -118,5 +118,5 @@ def test_mistakes_are_sentences(raylight: Command, pictures: Path, tmp_path: Pat
         assert (done.exit_code, told in done.stderr) == (2, True), done.output
     with pytest.raises(WeightsError, match="None of the networks can be probed: squeezenet1_1: "):
         called.rank(f"data.root={pictures}", f"cache_dir={tmp_path}", *SMALL, "models=squeezenet1_1:random")
-    with pytest.raises(ConfigError, match="finetune: rank chooses it"):
+    with pytest.raises(ConfigError, match="finetune: rank sets it"):
         called.rank(f"data.root={pictures}", "finetune=full")

@@ -1,8 +1,8 @@
-"""``raylight labels`` without folds: each label judged by a linear head on a pretrained network's features that never saw it.
+"""``raylight labels`` without folds: leave-one-out predictions of a linear head on a pretrained network's features.
 
-As good as the folds of a logistic regression at finding planted errors, in a second (``experiments/rank``). The network's own
-layers are those of its published weights, which have seen none of these labels; a run's trained layers have, and aren't used.
-Leaves out how suspects are chosen and shown (``auditing.labels``).
+As good as a cross-validated logistic regression at finding planted errors, in a second (``experiments/rank``). The network has
+its published weights, which weren't trained on these labels; a run's trained layers were, and aren't used. Leaves out how
+suspects are chosen and shown (``auditing.labels``).
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from raylight.runs.sweep_dir import run_folders
 
 
 def list_suspects(target: str, words: Sequence[str], out: Path | None) -> int:
-    """List the labels that are probably wrong: of a sweep's folds by these, else by a head on a pretrained network's features.
+    """List labels that are probably wrong, by the folds of a sweep or a head on a pretrained network's features.
 
     Args:
         target: the folder of a cross-validation's sweep, a run, a folder of images, or a setting such as ``data=NAME``.
@@ -29,10 +29,10 @@ def list_suspects(target: str, words: Sequence[str], out: Path | None) -> int:
         out: folder for ``label_errors.csv`` and ``label_errors.html``; None prints only.
 
     Returns:
-        0 where none is suspected, 1 where some are.
+        0 if none is suspect, 1 otherwise.
 
     Raises:
-        RaylightError: there is nothing to judge, or nothing to judge it by.
+        RaylightError: there are no images, too few of a class, or no predictions to judge them by.
     """
     folder = Path(target).expanduser()
     is_run = (folder / STATUS_FILE).is_file()
@@ -57,7 +57,7 @@ def run_config(folder: Path, words: Sequence[str]) -> RunConfig:
 
     Args:
         folder: of the run.
-        words: further settings; there may be none.
+        words: further settings, which are refused.
 
     Raises:
         RaylightError: settings are given, or the run can't be read.
@@ -71,7 +71,7 @@ def run_config(folder: Path, words: Sequence[str]) -> RunConfig:
 
 
 def labels_of_features(config: RunConfig) -> LabelErrors:
-    """Suspects by leave-one-out ridge regression on the features of a network with its published weights.
+    """Find suspect labels by leave-one-out ridge regression on the features of a network with its published weights.
 
     Args:
         config: of a probe.
@@ -92,6 +92,6 @@ def labels_of_features(config: RunConfig) -> LabelErrors:
         images.part,
         probabilities_of(left_out, targets),
         name=config.data.name,
-        judge=f"a linear head on {config.model.name}'s features that never saw the image",
-        better="Train a cross-validation (data.folds=5 -m data.fold=0,1,2,3,4) and give its folder.",
+        judge=f"a linear head on {config.model.name}'s features that wasn't fitted on the image",
+        better="Train a cross-validation (data.folds=5 -m data.fold=0,1,2,3,4) and name its folder.",
     )

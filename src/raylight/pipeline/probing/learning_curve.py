@@ -1,11 +1,12 @@
-"""How accuracy grows with the number of images, and what it will be with more of them, with an interval.
+"""The learning curve: accuracy by number of images, extrapolated to more of them, with an interval.
 
-Heads are fitted on halves, quarters and eighths of the images and judged on the rest, and on all but one (``leave_one_out``),
-so that every image is judged at every size. The error follows an inverse power law with an asymptote, e(m) = a + b m^-c
-(Figueroa et al. 2012, BMC Med. Inform. Decis. Mak. 12:8). A least-squares fit and its bootstrap say little here: the errors of
-all sizes are those of the same few images, often none, and exponent and asymptote can hardly be told apart. So the interval is
-Bayesian: the number of errors with all images is binomial, those at the smaller sizes are normal around the law with the
-correlation that the images' verdicts have, and all exponents and asymptotes that agree with them count. Not here: features.
+Heads are fitted on halves, quarters and eighths of the images and evaluated on the rest, and on all but one
+(``leave_one_out``), so that each image is classified at each size. The error follows an inverse power law with an asymptote,
+e(m) = a + b m^-c (Figueroa et al. 2012, BMC Med. Inform. Decis. Mak. 12:8). A least-squares fit and its bootstrap are
+unreliable here: errors at all sizes are of the same few images, often of none, and exponent and asymptote are hardly
+identifiable. So the interval is Bayesian: the number of errors with all images is binomial, those at smaller sizes are normal
+around the law, correlated as the errors of images are, and the posterior of exponent and asymptote is sampled. Not here:
+features.
 """
 
 from dataclasses import dataclass
@@ -16,29 +17,29 @@ from jaxtyping import Float, Int64
 from raylight.pipeline.probing.leave_one_out import head_of, leave_one_out
 
 PARTS = (8, 4, 2)
-"""Into how many parts the images are cut; a head learns from one part at a time."""
+"""Numbers of parts that the images are divided into; a head is fitted on one part at a time."""
 REPEATS = 4
-"""Cuts at random into each number of parts."""
+"""Random divisions into each number of parts."""
 LEAST, LEAST_PER_CLASS = 8, 4
-"""Images that a head learns from at least, in all and on average of each class."""
+"""Minimum number of images that a head is fitted on, in all and per class on average."""
 EXPONENTS = (0.1, 1.0)
-"""Smallest and largest exponent of the power law that is thought possible, all in between equally."""
+"""Bounds of the uniform prior of the exponent."""
 ASYMPTOTE = (0.5, 2.0)
-"""Of the beta distribution that the share of the error that stays is thought to have: none of it, or any part."""
+"""Parameters of the beta prior of the share of the error that remains with any number of images."""
 DRAWS = 20_000
 _SHRUNK = 0.5
-"""Share of the correlations between sizes that is taken away, since they are estimated."""
+"""Shrinkage of the estimated correlations between sizes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What was measured, and what it makes likely.
+    """A measured learning curve and its posterior.
 
     Attributes:
-        sizes: numbers of images that heads learnt from, ascending; the last is all but one, counted as all.
-        errors: share of the images that was wrong at each size.
-        level: draws of the error with all images.
-        asymptote: draws of the share of it that no number of images would take away.
+        sizes: numbers of images that heads were fitted on, ascending; the last is all but one, counted as all.
+        errors: error rate at each size.
+        level: posterior draws of the error rate with all images.
+        asymptote: draws of the share of it that remains with any number of images.
         exponent: draws of the exponent.
     """
 
@@ -55,7 +56,7 @@ class Curve:
         return float(1 - middle), float(1 - low), float(1 - high)
 
     def images_for(self, accuracy: float) -> tuple[float, float, float]:
-        """Images that an accuracy takes: median, and bounds of the 95 % interval; infinite where it may never be reached."""
+        """Number of images that an accuracy needs: median, and bounds of the 95 % interval; infinite if never reached."""
         share = ((1 - accuracy) / self.level - self.asymptote) / (1 - self.asymptote)
         with np.errstate(divide="ignore", over="ignore"):
             needed = np.where(share > 0, self.sizes[-1] * np.maximum(share, 1e-300) ** (-1 / self.exponent), np.inf)
@@ -64,7 +65,7 @@ class Curve:
 
 
 def least_images(n_classes: int) -> int:
-    """Images that a curve takes: of less, eighths are no set to learn from.
+    """Minimum number of images of a curve; with fewer, eighths are too small to fit on.
 
     >>> least_images(2), least_images(60)
     (64, 1920)
@@ -85,26 +86,26 @@ def learning_curve(
         features: of each image.
         targets: class number of each.
         n_classes: number of classes.
-        groups: group number of each; a group is on one side of every cut.
-        seed: of the cuts and the draws.
+        groups: group number of each; a group is in one part.
+        seed: of the divisions and the draws.
 
     Raises:
         ValueError: there are fewer images than ``least_images`` says.
     """
     if len(np.unique(groups)) < least_images(n_classes):
         raise ValueError(
-            f"a learning curve takes {least_images(n_classes)} images at least, not {len(np.unique(groups))}"
+            f"a learning curve needs at least {least_images(n_classes)} images, not {len(np.unique(groups))}"
         )
     draw = np.random.default_rng(seed)
-    n, sizes, verdicts, relative = len(targets), [], [], 0.0
+    n, sizes, errors_of_images, relative = len(targets), [], [], 0.0
     for parts in PARTS:
         wrong, between = _wrong_in_parts(features, targets, n_classes, groups, parts, draw)
         sizes.append(n // parts)
-        verdicts.append(wrong)
+        errors_of_images.append(wrong)
         relative = between / max(wrong.mean(), 1 / n) ** 2 if parts > 2 else relative
     sizes.append(n)
-    verdicts.append(1.0 - leave_one_out(features, targets, n_classes, groups).right(targets))
-    return _posterior(tuple(sizes), np.array(verdicts), relative, groups, draw)
+    errors_of_images.append(1.0 - leave_one_out(features, targets, n_classes, groups).right(targets))
+    return _posterior(tuple(sizes), np.array(errors_of_images), relative, groups, draw)
 
 
 def _wrong_in_parts(

@@ -1,8 +1,8 @@
-"""Each image judged by a linear model that never saw it: ridge regression on features, left out in closed form.
+"""Leave-one-out predictions of ridge regression on features, in closed form.
 
-Least squares on the classes' indicators, with an intercept that isn't penalised. Its fitted values are H Y, so that the
-residuals of a left-out set S are (I - H_SS)^-1 (Y - H Y)_S (Allen 1974; Cook and Weisberg 1982): one decomposition gives all
-penalties and all images, where refitting takes one each. Not here: how features are had.
+Least squares on class indicators, with an unpenalised intercept. Its fitted values are H Y, so that the
+residuals of a left-out set S are (I - H_SS)^-1 (Y - H Y)_S (Allen 1974; Cook and Weisberg 1982): one decomposition serves all
+penalties and all images, without refitting. Not here: how features are computed.
 """
 
 from collections.abc import Callable
@@ -16,17 +16,17 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 RATIOS = tuple(10.0 ** (power / 2) for power in range(-8, 9))
-"""Penalties that are tried, as multiples of the mean squared norm of the centred, scaled features of an image."""
+"""Candidates of the penalty, as multiples of the mean squared norm of the centred, scaled features of an image."""
 _NEVER_VARIES = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class LeftOut:
-    """Verdicts on all images.
+    """Leave-one-out predictions of all images.
 
     Attributes:
         scores: of each class, by a model without the image and those of its group; near 1 for the class, 0 for the others.
-        penalty: the multiple that was chosen, one of ``RATIOS``: the one with the least squared error of left-out images.
+        penalty: the multiple with the smallest squared error on left-out images, one of ``RATIOS``.
         error: that squared error, a mean over images and classes.
     """
 
@@ -35,7 +35,7 @@ class LeftOut:
     error: float
 
     def right(self, targets: Int64[np.ndarray, " image"]) -> Bool[np.ndarray, " image"]:
-        """Where the class with the highest score is the image's own."""
+        """Whether the class with the highest score is the label, per image."""
         return np.asarray(self.scores.argmax(axis=1) == targets)
 
 
@@ -56,7 +56,7 @@ def leave_one_out(
         groups: group number of each image; a group is left out as a whole. ``None`` leaves out one image at a time.
 
     Raises:
-        ValueError: all images are of one group, so that nothing is left to learn from.
+        ValueError: all images are of one group, so that nothing is left to fit on.
 
     Example:
         >>> features = np.array([[0.0], [1.0], [2.0], [7.0], [8.0], [9.0]])
@@ -72,7 +72,7 @@ def head_of(
     n_classes: int,
     groups: Int64[np.ndarray, " image"] | None = None,
 ) -> Callable[[Float[np.ndarray, "other feature"]], Float[np.ndarray, "other class"]]:
-    """A head that learnt from all images, with the penalty of ``leave_one_out``: features of other images to their scores.
+    """Fit a head on all images, with the penalty of ``leave_one_out``; returns a function from features to scores.
 
     Args:
         features: as for ``leave_one_out``.
@@ -118,7 +118,7 @@ def _solved(
     n, basis, squares = len(targets), parts.basis, parts.squares
     together = _of_several(groups)
     if n < 2 or any(len(members) == n for members in together):
-        raise ValueError("all images are of one group: nothing is left to learn from")
+        raise ValueError("all images are of one group: nothing is left to fit on")
     weighted = basis**2
     truth = np.eye(n_classes)[targets]
     mean = truth.mean(axis=0)
@@ -141,19 +141,19 @@ def _solved(
 
 
 def probabilities_of(left_out: LeftOut, targets: Int64[np.ndarray, " image"]) -> Float[np.ndarray, "image class"]:
-    """Scores as probabilities: the softmax at the temperature with the least cross-entropy of the images' own classes.
+    """Turn scores into probabilities: softmax at the temperature with the smallest cross-entropy of the labels.
 
     Args:
-        left_out: verdicts.
+        left_out: leave-one-out predictions.
         targets: class number of each image, as it is labelled.
     """
 
-    def surprise(log_temperature: float) -> float:
+    def cross_entropy(log_temperature: float) -> float:
         return -float(
             log_softmax(left_out.scores / np.exp(log_temperature), axis=1)[np.arange(len(targets)), targets].mean()
         )
 
-    found = minimize_scalar(surprise, bounds=(-7.0, 3.0), method="bounded")
+    found = minimize_scalar(cross_entropy, bounds=(-7.0, 3.0), method="bounded")
     probabilities: Float[np.ndarray, "image class"] = softmax(left_out.scores / np.exp(found.x), axis=1)
     return probabilities
 

@@ -1,4 +1,4 @@
-"""``raylight more``: how many more images do I need? A sentence, a plot, JSON, from a head on features that are kept.
+"""``raylight more``: how many more images do I need? A sentence, a plot and JSON, from a head on cached features.
 
 Leaves out the curve itself (``learning_curve``).
 """
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from raylight.pipeline.probing.learning_curve import Curve
 
 FACTORS = (2, 4, 10)
-"""Times as many images, of which it is told what they would bring."""
+"""Multiples of the number of images for which the accuracy is predicted."""
 
 
 @dataclass(frozen=True, eq=False)
 class More:
-    """What more images would bring.
+    """The accuracy expected with more images.
 
     Attributes:
         curve: measured and extrapolated.
-        network: whose features these are.
-        target: accuracy that is wanted; None where none was named.
+        network: name of the network that gives the features.
+        target: the accuracy to reach; None without one.
     """
 
     curve: "Curve"
@@ -42,25 +42,27 @@ class More:
 
     @property
     def sentence(self) -> str:
-        """The answer."""
+        """The answer in a sentence."""
         images = self.curve.sizes[-1]
         parts = [f"{factor * images:,} images {_percent(*self.curve.accuracy(factor * images))}" for factor in FACTORS]
         now = _percent(*self.curve.accuracy(images))
-        told = f"A head on {self.network}'s features has {now} with the {images:,} images here; {', '.join(parts)}."
+        prediction = (
+            f"A head on {self.network}'s features has {now} with the {images:,} images here; {', '.join(parts)}."
+        )
         if self.target is None:
-            return told
+            return prediction
         middle, low, high = self.curve.images_for(self.target)
         if middle <= images:
-            return f"{told} {100 * self.target:g} % is probably reached already."
+            return f"{prediction} {100 * self.target:g} % is probably reached already."
         if math.isinf(middle):
-            return f"{told} {100 * self.target:g} % is probably out of reach of this network, however many images there are."
+            return f"{prediction} {100 * self.target:g} % is probably out of reach of this network with any number of images."
         return (
-            f"{told} {100 * self.target:g} % takes about {_count(middle)} images ({_count(low)} to {_count(high)}), "
+            f"{prediction} {100 * self.target:g} % needs about {_count(middle)} images ({_count(low)} to {_count(high)}), "
             f"{_count(middle - images)} more."
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The curve and its continuation; JSON has no infinity, so null stands for never."""
+        """The content of ``more.json``; null stands for a number of images that is never reached."""
         images = self.curve.sizes[-1]
         found: dict[str, Any] = {
             "network": self.network,
@@ -86,13 +88,13 @@ class More:
         return found
 
 
-def tell_more(target: str, words: Sequence[str], accuracy: float | None, out: Path | None) -> int:
+def report_more(target: str, words: Sequence[str], accuracy: float | None, out: Path | None) -> int:
     """Print the sentence; write ``more.json`` and ``more.png``.
 
     Args:
         target: a run, a folder of images, or a setting such as ``data=NAME``.
         words: settings of the data and the model.
-        accuracy: that is wanted, 0 to 1; None asks for none.
+        accuracy: to reach, 0 to 1; None for no target.
         out: folder for the files; None prints only.
 
     Returns:
@@ -109,7 +111,7 @@ def tell_more(target: str, words: Sequence[str], accuracy: float | None, out: Pa
     if config.model.weights is None:
         raise ConfigError(
             [
-                f"model.weights: {config.model.name} has none, and a head on random features tells nothing of more images; "
+                f"model.weights: {config.model.name} has none, and a head on random features doesn't show the effect of more; "
                 "name a pretrained network: raylight more data=NAME model=resnet18 model.weights=FILE"
             ]
         )
@@ -118,17 +120,17 @@ def tell_more(target: str, words: Sequence[str], accuracy: float | None, out: Pa
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         content = json.dumps(found.as_json(), indent=2) + "\n"
-        lines += [str(write_atomically(out / "more.json", content.encode())), str(_drawn(found, out / "more.png"))]
+        lines += [str(write_atomically(out / "more.json", content.encode())), str(_plot(found, out / "more.png"))]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
 
 def more_of(config: RunConfig, accuracy: float | None) -> More:
-    """The curve of a probe, on all images but those of test.
+    """Measure the learning curve of a probe on the train and validation images.
 
     Args:
         config: of a probe.
-        accuracy: that is wanted.
+        accuracy: to reach; None for no target.
 
     Raises:
         RaylightError: the images or the network can't be used.
@@ -155,7 +157,7 @@ def _count(images: float) -> str:
     return f"{round(images, -digits):,.0f}"
 
 
-def _drawn(found: More, path: Path) -> Path:
+def _plot(found: More, path: Path) -> Path:
     import numpy as np
 
     from raylight.report.figures.style import BLUE, INK, panel, save, set_title

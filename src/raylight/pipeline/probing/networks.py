@@ -1,4 +1,4 @@
-"""Pretrained networks at hand: whose weights are in torch's cache, in the hub's, in a folder, or which are named."""
+"""Candidates for ``raylight rank``: networks whose weights are in torch's cache, the hub's or a folder, or named ones."""
 
 import importlib
 import importlib.util
@@ -13,13 +13,13 @@ from raylight.errors import ConfigError, WeightsError, did_you_mean
 from raylight.installation import OPTION_FILES
 
 RANDOM = ":random"
-"""Behind a network's name: random weights, to see what it costs."""
+"""Suffix of a network's name for random weights, to see their effect."""
 _SUFFIXES = (".safetensors", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network to be judged.
+    """A network to be ranked.
 
     Attributes:
         name: of the classifier in its family.
@@ -39,7 +39,7 @@ class Candidate:
 
     @property
     def typed(self) -> str:
-        """The settings that choose it, as they are typed in a shell."""
+        """The settings that select it, as typed in a shell."""
         words = [f"model={self.option}"]
         words += [] if self.option == self.name else [shell_setting("model.name", self.name)]
         words += [] if self.weights == "DEFAULT" else [shell_setting("model.weights", self.weights or "null")]
@@ -48,7 +48,7 @@ class Candidate:
 
 
 def candidates(named: Sequence[str], weights: str | None) -> tuple[Candidate, ...]:
-    """The networks that are named, else all that are at hand.
+    """The named networks, else all whose weights are available locally.
 
     Args:
         named: names of torchvision's and timm's classifiers; with ``RANDOM`` behind one it isn't given its weights.
@@ -56,7 +56,7 @@ def candidates(named: Sequence[str], weights: str | None) -> tuple[Candidate, ..
 
     Raises:
         ConfigError: there is no such network or folder.
-        WeightsError: nothing is named and nothing at hand.
+        WeightsError: no network is named and none available.
     """
     folder = None if weights in (None, "DEFAULT", "null") else Path(str(weights)).expanduser()
     if folder is not None and not folder.is_dir():
@@ -69,8 +69,9 @@ def candidates(named: Sequence[str], weights: str | None) -> tuple[Candidate, ..
     if not found:
         places = " and ".join(filter(None, [str(torch_cache()), str(folder) if folder else None]))
         raise WeightsError(
-            f"No pretrained network is at hand: {places} has no weights of a classifier of torchvision or timm. Bring files by "
-            "networks' names (resnet18.pt) and say model.weights=FOLDER, or name what shall be downloaded: models=resnet18,..."
+            f"No pretrained network is available: {places} has no weights of a classifier of torchvision or timm. Put "
+            "files with networks' names (resnet18.pt) into a folder and set model.weights=FOLDER, or name downloads: "
+            "models=resnet18,..."
         )
     return tuple(found[name] for name in sorted(found))
 

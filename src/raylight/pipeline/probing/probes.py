@@ -1,4 +1,4 @@
-"""Networks as probes on one set of images: decoded once for each way of showing them, features kept for later runs."""
+"""Networks as probes on one set of images: decoded once per preprocessing, with cached features."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.pipeline.images import Images, decoded, indexed
-from raylight.pipeline.learner import feature_store, processor_as_it_was
+from raylight.pipeline.learner import feature_store, restored_processor
 from raylight.process import use_torch_threads
 from raylight.runs.console import progress_bar
 from raylight.runs.run_dir import RunDir
@@ -33,16 +33,16 @@ from raylight.training.phases import plan_phases
 from raylight.training.probe import head_inputs
 
 TIMED = 32
-"""Images by which a network's speed is measured."""
+"""Images that a network's speed is measured on."""
 
 
 @dataclass(frozen=True, eq=False)
 class ProbedImages:
-    """Some images of a data set, as each of several networks is shown them.
+    """Some images of a data set, preprocessed for each of several networks.
 
     Attributes:
         part: their index.
-        groups: group number of each: patients, and pictures that are nearly the same.
+        groups: group number of each, for patients and near-duplicates.
         shown: for each network, the decoded images of the whole data set.
     """
 
@@ -63,8 +63,8 @@ class Probe:
     Attributes:
         network: all of it.
         stage: position of the stage that the features enter.
-        samples: the images that it may be shown.
-        store: keeps their features.
+        samples: its decoded images.
+        store: the cache of their features.
     """
 
     network: StagedNetwork
@@ -73,7 +73,7 @@ class Probe:
     store: FeatureStore
 
     def features(self, chosen: Int64[np.ndarray, " chosen"]) -> Float[np.ndarray, "chosen feature"]:
-        """What enters the linear head for some images, computed where it isn't kept yet.
+        """The inputs of the linear head for some images, computed if they aren't cached.
 
         Args:
             chosen: their positions.
@@ -84,24 +84,24 @@ class Probe:
         return head_inputs(self.network, self.store.features(some, self.stage, None), self.stage)
 
     def images_per_second(self) -> float:
-        """Of the frozen layers on this machine, measured now."""
+        """Measure the speed of the frozen layers on this machine."""
         return self.store.images_per_second(self.samples, self.stage, TIMED)
 
     @property
     def parameters(self) -> int:
-        """Of all layers."""
+        """Number of parameters of all layers."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
 
 @contextmanager
 def probed_images(configs: Sequence[RunConfig], *, with_test: bool) -> Iterator[ProbedImages]:
-    """Find, split and decode the images of several networks' configs, which differ in the model alone.
+    """Find, split and decode the images for several configs that differ in the model alone.
 
-    While this lasts, torch uses the processor as a run does.
+    Inside the context, torch uses the processor as in a run.
 
     Args:
         configs: one for each network.
-        with_test: the test images, too; without them none is looked at.
+        with_test: include the test images.
 
     Raises:
         RaylightError: the images can't be used.
@@ -110,8 +110,8 @@ def probed_images(configs: Sequence[RunConfig], *, with_test: bool) -> Iterator[
     cache_dir = Path(first.cache_dir).expanduser()
     with (
         TemporaryDirectory(prefix="raylight-probe-") as folder,
-        processor_as_it_was(first.trainer.accelerator),
-        _without_lines_of(features.__name__),
+        restored_processor(first.trainer.accelerator),
+        _silenced(features.__name__),
     ):
         keep_freed_memory()
         run = RunDir(Path(folder))
@@ -132,8 +132,8 @@ def probed_images(configs: Sequence[RunConfig], *, with_test: bool) -> Iterator[
 
 
 @contextmanager
-def _without_lines_of(*modules: str) -> Iterator[None]:
-    """Without what modules tell a run's log of one network, which would be many lines for many."""
+def _silenced(*modules: str) -> Iterator[None]:
+    """Silence the log messages of modules, which would repeat for each network."""
     loggers = [logging.getLogger(name) for name in modules]
     before = [logger.level for logger in loggers]
     for logger in loggers:
@@ -150,12 +150,12 @@ def probe_of(config: RunConfig, images: ProbedImages, number: int, on_progress: 
 
     Args:
         config: with ``finetune=probe``.
-        images: what it is shown.
-        number: of the network among those that the images were decoded for.
-        on_progress: told how many images' features are done.
+        images: for the probe.
+        number: position of the network among the configs of ``images``.
+        on_progress: called with the number of images whose features are done.
 
     Raises:
-        WeightsError: the weights can't be had.
+        WeightsError: the weights are missing.
         ConfigError: the network has no linear head on layers that run in sequence.
     """
     shown = images.shown[number]
@@ -170,7 +170,7 @@ def probe_of(config: RunConfig, images: ProbedImages, number: int, on_progress: 
 
 
 def features_of_all(config: RunConfig, *, with_test: bool) -> tuple[ProbedImages, Float[np.ndarray, "image feature"]]:
-    """The images of a probe and their features, with a bar of progress.
+    """Compute the features of all images for a probe, with a progress bar.
 
     Args:
         config: with ``finetune=probe``.

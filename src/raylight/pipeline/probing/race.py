@@ -1,9 +1,9 @@
-"""A race of networks on growing subsets of the images, which stops the hopeless early.
+"""A race of networks on growing subsets of the images, which drops weak ones early.
 
 Successive halving (Jamieson and Talwalkar 2016) with a test: on 128 images, twice as many, and so on to all of them, each
-network still in the race is judged on the same images. Those whose accuracy is lower than the leader's (McNemar's test, by
-Holm's method for all networks and a share of 5 % for each look) are far behind; of the others the better half goes on, and
-three at least. What judges a network on some images is given.
+remaining network is evaluated on the same images. Networks with a significantly lower accuracy than the leader's (McNemar's
+test, corrected by Holm's method for all networks, with an equal share of 5 % for each round) are dropped; of the others the
+better half remains, and at least three. How a network is evaluated is passed in.
 """
 
 import logging
@@ -17,11 +17,11 @@ from jaxtyping import Bool, Int64
 from raylight.evaluation.differences.paired import SIGNIFICANT, holm, proportion_difference
 
 FIRST = 128
-"""Images of the first look at least."""
+"""Minimum number of images of the first round."""
 PER_CLASS = 8
-"""Images of each class in the first look, on average, at least."""
+"""Minimum number of images per class in the first round, on average."""
 FINALISTS = 3
-"""Networks that halving leaves in the race; the test alone may stop them."""
+"""Minimum number of networks that halving keeps; the test may drop more."""
 
 BEHIND, BETTER_HALF = "far behind", "not in the better half"
 """Why a network was stopped."""
@@ -29,16 +29,16 @@ BEHIND, BETTER_HALF = "far behind", "not in the better half"
 log = logging.getLogger("raylight")
 
 Judge = Callable[[int, Int64[np.ndarray, " image"]], Bool[np.ndarray, " image"]]
-"""(number of the network, which images) -> where it is right on them, learning from no others."""
+"""(number of the network, positions of images) -> whether it is right on each, fitted on these images alone."""
 
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """How far a network came.
+    """The result of a network in the race.
 
     Attributes:
-        right: by number of images: where it was right on the first so many of the order.
-        stopped: ``BEHIND``, ``BETTER_HALF``, or None where it was judged on all images.
+        right: by number of images, whether it was right on each of the first so many of the order.
+        stopped: ``BEHIND``, ``BETTER_HALF``, or None if it was evaluated on all images.
     """
 
     right: Mapping[int, Bool[np.ndarray, " image"]]
@@ -46,17 +46,17 @@ class Standing:
 
     @property
     def n(self) -> int:
-        """Images that it was last judged on."""
+        """Number of images that it was last evaluated on."""
         return max(self.right)
 
     @property
     def accuracy(self) -> float:
-        """On these."""
+        """Accuracy on these."""
         return float(self.right[self.n].mean())
 
 
 def looks(n: int, n_classes: int) -> list[int]:
-    """Numbers of images at which the race is looked at; the last is all of them.
+    """Numbers of images of each round; the last is all of them.
 
     >>> looks(1800, 2), looks(100, 2)
     ([128, 256, 512, 1024, 1800], [100])
@@ -69,7 +69,7 @@ def looks(n: int, n_classes: int) -> list[int]:
 
 
 def mixed_order(targets: Int64[np.ndarray, " image"], seed: int) -> Int64[np.ndarray, " image"]:
-    """An order at random in which each beginning has the classes in their shares, as nearly as can be.
+    """A random order whose every prefix is stratified by class, as nearly as possible.
 
     Args:
         targets: class number of each image.
@@ -90,14 +90,14 @@ def race(
     groups: Int64[np.ndarray, " image"],
     judge: Judge,
 ) -> list[Standing]:
-    """Judge networks on growing subsets until only those that may be the best are left.
+    """Evaluate networks on growing subsets until only those that may be the best are left.
 
     Args:
-        n_networks: how many there are.
-        sizes: numbers of images at which to look.
-        order: of the images; each look takes its beginning.
+        n_networks: number of networks.
+        sizes: number of images of each round.
+        order: of the images; each round takes its prefix.
         groups: group number of each image.
-        judge: judges a network.
+        judge: evaluates a network.
 
     Returns:
         The standing of each network.

@@ -1,8 +1,8 @@
-"""``raylight rank``: which pretrained network to take, before any of them is trained.
+"""``raylight rank``: which pretrained network is best, before any of them is trained.
 
-Each image but those of test is judged by a linear model on a network's features that never saw it
-(``leave_one_out``). A race (``race``) stops networks that can't win on subsets. The features are kept, so that later
-runs, ``raylight labels`` and ``raylight more`` have them.
+Train and validation images are classified by a linear model on a network's features, by leave-one-out cross-validation
+(``leave_one_out``). A race (``race``) drops weak networks on subsets. The features are cached for later runs,
+``raylight labels`` and ``raylight more``.
 """
 
 import json
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("raylight")
 
 CHOSEN_HERE = ("model", "model.name", "model.family", "model._target_", "finetune")
-"""Settings that rank fills in itself."""
+"""Settings that rank sets itself."""
 KEPT = 6
-"""Networks in memory at a time; those that the race comes back to are built again."""
+"""Maximum number of networks in memory; others are rebuilt when they are needed again."""
 ALL_RANKED, SOME_REFUSED = 0, 1
 
 
@@ -48,7 +48,7 @@ def rank_networks(words: Sequence[str], out: Path | None) -> int:
         out: folder for the files; None prints only.
 
     Returns:
-        0 where all networks were ranked, 1 where some can't be probed.
+        0 if all networks were ranked, 1 if some can't be probed.
 
     Raises:
         RaylightError: the settings, the images or the weights can't be used.
@@ -78,31 +78,31 @@ def ranked(words: Sequence[str], progress: str) -> Ranking:
     begin = time.perf_counter()
     settings = as_settings(words)
     if filled := [key for key in CHOSEN_HERE if value_of(settings, key) is not None]:
-        raise ConfigError([f"{key}: rank chooses it; the networks to rank are models=NAME,NAME" for key in filled])
+        raise ConfigError([f"{key}: rank sets it; the networks to rank are models=NAME,NAME" for key in filled])
     named = [name.strip() for name in (value_of(settings, "models") or "").strip("[]").split(",") if name.strip()]
-    entered = candidates(named, value_of(settings, "model.weights"))
+    chosen_networks = candidates(named, value_of(settings, "model.weights"))
     data = without(settings, "models", "model.weights")
-    configs = probe_configs([f"trainer.progress={progress}", *data], entered)
+    configs = probe_configs([f"trainer.progress={progress}", *data], chosen_networks)
     from raylight.pipeline.probing.probes import probed_images
 
     with probed_images(configs, with_test=False) as images:
-        shown = _Looks(configs, images)
-        found = [(one, shown.first(number)) for number, one in enumerate(entered)]
-        entrants = {number: facts for number, (_, facts) in enumerate(found) if not isinstance(facts, str)}
+        rounds = _Rounds(configs, images)
+        found = [(one, rounds.first(number)) for number, one in enumerate(chosen_networks)]
+        first_looks = {number: facts for number, (_, facts) in enumerate(found) if not isinstance(facts, str)}
         refused = tuple((one.name, why) for one, why in found if isinstance(why, str))
-        if not entrants:
+        if not first_looks:
             raise WeightsError("None of the networks can be probed: " + "; ".join(map(": ".join, refused)))
-        rows, leader = _rows(entered, entrants, shown.raced(entrants), images)
+        rows, leader = _rows(chosen_networks, first_looks, rounds.raced(first_looks), images)
     command = " ".join([TRAIN, *map(shlex.quote, data), leader.typed])
     return Ranking(rows, len(images.part), command, round(time.perf_counter() - begin, 1), refused)
 
 
 @dataclass(frozen=True, eq=False)
-class _Entrant:
-    """A network after the first look.
+class _FirstLook:
+    """A candidate after the first round of the race.
 
     Attributes:
-        features: of the first look's images.
+        features: of the first round's images.
         images_per_second: through the frozen layers.
         parameters: of all layers.
     """
@@ -112,8 +112,8 @@ class _Entrant:
     parameters: int
 
 
-class _Looks:
-    """Judges networks on more and more images; few of them are in memory at a time."""
+class _Rounds:
+    """Evaluates candidates on growing subsets; few networks are in memory at a time."""
 
     def __init__(self, configs: Sequence["RunConfig"], images: "ProbedImages") -> None:
         from raylight.pipeline.probing.probes import probe_of
@@ -125,8 +125,8 @@ class _Looks:
             lambda number: probe_of(configs[number], images, number, lambda done, total: None)
         )
 
-    def first(self, number: int) -> _Entrant | str:
-        """A network after the first look, or why it can't be probed."""
+    def first(self, number: int) -> _FirstLook | str:
+        """Evaluate a candidate in the first round; the reason, if it can't be probed."""
         try:
             probe = self._probe(number)
         except ConfigError as error:
@@ -134,42 +134,42 @@ class _Looks:
         except WeightsError as error:
             return first_line(error)
         features = probe.features(self.order[: self.sizes[0]])
-        return _Entrant(features, probe.images_per_second(), probe.parameters)
+        return _FirstLook(features, probe.images_per_second(), probe.parameters)
 
-    def raced(self, entrants: dict[int, _Entrant]) -> dict[int, "Standing"]:
-        """The race of those that can be probed."""
+    def raced(self, first_looks: dict[int, _FirstLook]) -> dict[int, "Standing"]:
+        """Run the race of the candidates that can be probed."""
         from raylight.pipeline.probing.leave_one_out import leave_one_out
         from raylight.pipeline.probing.race import race
 
-        numbers, groups = list(entrants), self.images.groups
+        numbers, groups = list(first_looks), self.images.groups
 
-        def judge(place: int, chosen: "Int64[np.ndarray, ' image']") -> "Bool[np.ndarray, ' image']":
-            number, looked = numbers[place], self.targets[chosen]
+        def judge(position: int, chosen: "Int64[np.ndarray, ' image']") -> "Bool[np.ndarray, ' image']":
+            number, looked = numbers[position], self.targets[chosen]
             is_first = len(chosen) == self.sizes[0]
-            features = entrants[number].features if is_first else self._probe(number).features(chosen)
+            features = first_looks[number].features if is_first else self._probe(number).features(chosen)
             try:
                 return leave_one_out(features, looked, self.n_classes, groups[chosen]).right(looked)
             except ValueError as error:
                 raise DataError(
-                    f"{len(chosen)} of the images to learn from are of one patient or picture: none can be judged by others"
+                    f"{len(chosen)} of the images are of one patient or picture, so none can be classified by others"
                 ) from error
 
         return dict(zip(numbers, race(len(numbers), self.sizes, self.order, groups, judge), strict=True))
 
 
 def _rows(
-    entered: Sequence[Candidate],
-    entrants: dict[int, _Entrant],
+    chosen_networks: Sequence[Candidate],
+    first_looks: dict[int, _FirstLook],
     standings: dict[int, "Standing"],
     images: "ProbedImages",
 ) -> tuple[tuple[Ranked, ...], Candidate]:
-    """The table, and the network that leads it: of equal ones the faster."""
+    """The rows of the table and the leader; of equal candidates the faster one leads."""
     from raylight.evaluation.differences.paired import holm, proportion_difference
     from raylight.evaluation.intervals import proportion
     from raylight.pipeline.probing.race import mixed_order
 
     order = mixed_order(images.targets, 0)
-    speeds = {number: facts.images_per_second for number, facts in entrants.items()}
+    speeds = {number: facts.images_per_second for number, facts in first_looks.items()}
     ranked_ones = sorted(standings, key=lambda one: (-standings[one].n, -standings[one].accuracy, -speeds[one]))
     leader = standings[ranked_ones[0]]
     differences = {}
@@ -180,7 +180,7 @@ def _rows(
     corrected = dict(zip(differences, holm([each.p_value for each in differences.values()]), strict=True))
     rows = []
     for number in ranked_ones:
-        one, standing, against = entered[number], standings[number], differences.get(number)
+        one, standing, against = chosen_networks[number], standings[number], differences.get(number)
         bounds = proportion(standing.right[standing.n], images.groups[order[: standing.n]])
         rows.append(
             Ranked(
@@ -195,8 +195,8 @@ def _rows(
                 difference_high=against.high if against else 0.0,
                 p=corrected.get(number, 1.0),
                 images_per_second=speeds[number],
-                parameters=entrants[number].parameters,
+                parameters=first_looks[number].parameters,
                 stopped=standing.stopped,
             )
         )
-    return tuple(rows), entered[ranked_ones[0]]
+    return tuple(rows), chosen_networks[ranked_ones[0]]

@@ -1,6 +1,6 @@
 """The table of ``raylight rank``: networks as probes on the same images, the leader first.
 
-Leaves out how they were judged (``rank``).
+Leaves out the evaluation (``rank``).
 """
 
 import html
@@ -21,17 +21,17 @@ class Ranked:
     Attributes:
         network: its name.
         weights: ``pretrained``, the file that was given, or ``random``.
-        accuracy: leave-one-out, on the images it was judged on.
-        low: of the 95 % interval.
-        high: of the same.
-        images: that it was judged on.
-        difference: its accuracy minus the leader's, on the same images; 0 of the leader itself.
-        difference_low: of the 95 % interval.
-        difference_high: of the same.
-        p: that the two are alike (McNemar), corrected for all networks (Holm); 1 of the leader itself.
+        accuracy: leave-one-out, on the images that it was evaluated on.
+        low: lower bound of the 95 % interval.
+        high: upper bound.
+        images: number of images that it was evaluated on.
+        difference: its accuracy minus the leader's, on the same images; 0 for the leader itself.
+        difference_low: lower bound of the 95 % interval.
+        difference_high: upper bound.
+        p: p-value of no difference (McNemar), corrected for all networks (Holm); 1 for the leader itself.
         images_per_second: through the frozen layers, on this machine.
         parameters: of all layers.
-        stopped: why it wasn't judged on all images; None where it was.
+        stopped: why it wasn't evaluated on all images; None if it was.
     """
 
     network: str
@@ -50,20 +50,20 @@ class Ranked:
 
     @property
     def like_the_leader(self) -> bool:
-        """Whether it was judged on all images and can't be told apart from the leader."""
+        """Whether it was evaluated on all images and doesn't differ significantly from the leader."""
         return self.stopped is None and not self.p < SIGNIFICANT
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What ``raylight rank`` found.
+    """The result of ``raylight rank``.
 
     Attributes:
-        networks: the leader first; then those judged on all images, by accuracy, then the others.
-        images: of train and val, which were judged.
+        networks: the leader first; then those evaluated on all images, by accuracy, then the others.
+        images: number of train and val images, which were classified.
         command: trains the leader.
-        seconds: that it took.
-        refused: networks that can't be probed, and why.
+        seconds: wall time.
+        refused: networks that can't be probed, with the reason.
     """
 
     networks: tuple[Ranked, ...]
@@ -81,7 +81,7 @@ class Ranking:
 
     @property
     def sentence(self) -> str:
-        """Which network leads, and which can't be told apart from it."""
+        """The leader, and the networks that don't differ significantly from it."""
         leader, alike = self.networks[0], [one.network for one in self.networks if one.like_the_leader]
         said = f"{leader.network} leads with {_interval(leader)}"
         if len(self.networks) == 1:
@@ -124,9 +124,9 @@ _HEAD = ("network", "accuracy", "95 % interval", "to the leader", "95 % interval
 
 
 def _cells(one: Ranked, *, leads: bool) -> tuple[str, ...]:
-    told = [] if one.weights == "pretrained" else [f"weights: {one.weights}"]
+    notes = [] if one.weights == "pretrained" else [f"weights: {one.weights}"]
     if one.stopped:
-        told.append(f"stopped after {one.images:,} images, {one.stopped}")
+        notes.append(f"stopped after {one.images:,} images, {one.stopped}")
     return (
         one.network,
         f"{100 * one.accuracy:.1f} %",
@@ -136,7 +136,7 @@ def _cells(one: Ranked, *, leads: bool) -> tuple[str, ...]:
         "" if leads else f"{one.p:.3f}" if one.p >= 0.001 else "<0.001",
         f"{one.images_per_second:.0f}",
         f"{one.parameters / 1e6:.1f} M",
-        "; ".join(told),
+        "; ".join(notes),
     )
 
 

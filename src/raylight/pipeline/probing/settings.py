@@ -1,4 +1,4 @@
-"""From what was typed to the settings of probes: one config for each network, on the same images.
+"""The settings of probes: one config per network, on the same images.
 
 A probe is a run with ``finetune=probe`` that isn't trained: its settings are composed and checked as a run's are.
 """
@@ -20,11 +20,11 @@ from raylight.errors import ConfigError
 from raylight.pipeline.probing.networks import Candidate
 
 PROBE = ("finetune=probe", "finetune.requires_weights=false", "logger=none", "trainer.batch_size=1")
-"""Typed settings win over these; the batch size only says that no batch is too large for the images."""
+"""Defaults, which typed settings override; a batch size of 1 fits any number of images."""
 
 
 def as_settings(words: Sequence[str]) -> list[str]:
-    """What was typed, with a folder of images as ``data.root=FOLDER``.
+    """Read arguments as settings; a folder of images becomes ``data.root=FOLDER``.
 
     Raises:
         ConfigError: a word is neither a setting nor a folder.
@@ -39,18 +39,18 @@ def as_settings(words: Sequence[str]) -> list[str]:
 
 
 def value_of(settings: Sequence[str], key: str) -> str | None:
-    """The last value that was typed for a key; None where none was."""
+    """The last value typed for a key; None without one."""
     found = [text.partition("=")[2] for text in settings if text.lstrip("+").partition("=")[0] == key]
     return found[-1].strip("'\"") if found else None
 
 
 def without(settings: Sequence[str], *keys: str) -> list[str]:
-    """The settings but those of some keys."""
+    """The settings without those of some keys."""
     return [text for text in settings if text.lstrip("+").partition("=")[0] not in keys]
 
 
 def composed(settings: Sequence[str]) -> DictConfig:
-    """A config as ``train.py`` composes and checks it, with absolute paths.
+    """Compose and check a config as ``train.py`` does, with absolute paths.
 
     Raises:
         ConfigError: listing every problem.
@@ -60,7 +60,7 @@ def composed(settings: Sequence[str]) -> DictConfig:
 
 
 def probe_configs(settings: Sequence[str], candidates: Sequence[Candidate]) -> list[RunConfig]:
-    """The settings of each network's probe.
+    """Compose the config of each network's probe.
 
     Args:
         settings: of the data and the input, without a model.
