@@ -18,7 +18,7 @@ from raylight.errors import ConfigError
 
 
 class Mixer:
-    """Applies one of several batch transforms, drawn anew for each batch.
+    """Applies one of several batch transforms, drawn for each batch.
 
     Args:
         config: its ``batch`` lists them; already checked.

@@ -121,7 +121,7 @@ def test_weights_of_a_run_come_with_what_the_run_was_shown(tmp_path: Path) -> No
     for weights in (tmp_path, tmp_path / "model.safetensors", tmp_path / "checkpoints" / "best.ckpt"):
         assert Preprocessing.from_config(torchvision("resnet18", weights=str(weights))) == shown
     (tmp_path / "preprocessing.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"preprocessing\.json , the preprocessing of the weights, can't be read"):
+    with pytest.raises(ConfigError, match=r"preprocessing\.json, the preprocessing of the weights, can't be read"):
         model_input(torchvision("resnet18", weights=str(tmp_path)))
 
 

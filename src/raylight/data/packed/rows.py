@@ -45,7 +45,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Part:
-    """What a source knows of one of its tables.
+    """One of the tables of a source.
 
     Attributes:
         name: name of the table; the keys of its images begin with it.
@@ -118,7 +118,7 @@ def entries_of(table: pa.Table, columns: Columns, part: Part) -> pa.Table:
     Args:
         table: has the columns; of the images, only their ``path`` is needed.
         columns: its columns by their use.
-        part: what the source knows of it.
+        part: its name, split and origin.
 
     Returns:
         A table as ``ImageSource.entries`` returns it.
