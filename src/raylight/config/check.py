@@ -101,7 +101,7 @@ def config_problems(config: DictConfig, *, weights_needed: bool = True) -> list[
         *_combination_problems(run),
         *_process_problems(run),
         *_feed_problems(run),
-        *_place_problems(run, weights_needed=weights_needed),
+        *_path_problems(run, weights_needed=weights_needed),
         *name_problems(run),
         *target_problems(run),
     ]
@@ -280,7 +280,7 @@ def _process_problems(run: RunConfig) -> Iterator[str]:
         )
     if trainer.precision == "16" and trainer.accelerator == "cpu":
         yield "trainer.precision: '16' needs a GPU (trainer=gpu); on a processor use bf16, 32 or auto"
-    elsewhere = trainer.launcher == "ray" and run.ray.place != "local"
+    elsewhere = trainer.launcher == "ray" and run.ray.cluster != "local"
     if workers > (cores := usable_cpus()) and trainer.accelerator == "cpu" and not elsewhere:
         yield (
             f"trainer.num_workers: {workers} processes on {cores} processor cores would wait for each other; use {cores} or "
@@ -297,16 +297,16 @@ def _feed_problems(run: RunConfig) -> Iterator[str]:
         )
 
 
-def _place_problems(run: RunConfig, *, weights_needed: bool) -> Iterator[str]:
+def _path_problems(run: RunConfig, *, weights_needed: bool) -> Iterator[str]:
     yield from _root_problems(run.data)
     yield from _table_problems(run.data)
     weights = run.model.weights
-    place = Path(str(weights)).expanduser()
-    found = weights in (None, "DEFAULT") or place.is_file() or (place / "model.safetensors").is_file()
+    path = Path(str(weights)).expanduser()
+    found = weights in (None, "DEFAULT") or path.is_file() or (path / "model.safetensors").is_file()
     if weights_needed and not found:
         what = (
             f"{weights!r} has neither a file {run.model.name}.pt (.pth, .safetensors) nor, as runs have, model.safetensors"
-            if place.is_dir()
+            if path.is_dir()
             else f"there is no file {weights!r}"
         )
         yield f"model.weights: {what}; give a path, a run folder, DEFAULT, or null for random weights"

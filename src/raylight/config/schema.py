@@ -100,7 +100,7 @@ class RayConfig:
     """Size of the object store of a local session, in GB (10^9 bytes)."""
 
     @property
-    def place(self) -> str:
+    def cluster(self) -> str:
         """The address of the cluster to join, from the environment's ``RAY_ADDRESS`` if none is set, or ``local``."""
         return self.address or os.environ.get("RAY_ADDRESS") or "local"
 

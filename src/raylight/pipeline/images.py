@@ -163,7 +163,7 @@ def decode_engine(config: RunConfig, images: int) -> str:
         return config.decode.engine
     if config.data.feed == "stream" and config.trainer.launcher != "none":
         return "threads"
-    return "ray" if config.ray.place != "local" or images >= RAY_FROM else "threads"
+    return "ray" if config.ray.cluster != "local" or images >= RAY_FROM else "threads"
 
 
 def streaming(config: RunConfig, images: Images) -> AbstractContextManager[None]:

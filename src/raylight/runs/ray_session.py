@@ -63,7 +63,7 @@ def ray_session(config: RayConfig, cpus: int | None = None, *, close_in_backgrou
     if ray.is_initialized():
         yield
         return
-    address = config.place
+    address = config.cluster
     with environment(**_SET_BY_RAY), contextlib.ExitStack() as stack:
         # Ray's default, /tmp/ray, keeps the logs of all sessions, and other programs would find this session there.
         folder = stack.enter_context(scratch_folder("ray", _MIN_AGE)) if address == "local" else None

@@ -157,11 +157,11 @@ def _frame(rng: np.random.Generator) -> Frame:
     )
 
 
-def _paint(image: Image.Image, shapes: list[Shape], place: Callable[[Points], Points]) -> None:
+def _paint(image: Image.Image, shapes: list[Shape], pose: Callable[[Points], Points]) -> None:
     draw = ImageDraw.Draw(image)
     pen = min(image.size) * 0.006
     for shape in shapes:
-        corners = [(float(x), float(y)) for x, y in place(shape.points)]
+        corners = [(float(x), float(y)) for x, y in pose(shape.points)]
         if shape.line:
             draw.line(corners, fill=shape.colour, width=max(1, round(pen * shape.line)))
             continue
