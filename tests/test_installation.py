@@ -41,4 +41,15 @@ def test_all_messages_name_parts_that_there_are_by_that_command() -> None:
         assert file.name == "installation.py" or "raylight[" not in text, file
         named |= set(re.findall(r"install_command\([\"'](\w+)", text))
     assert named <= extras.keys()
-    assert named == {"download", "export", "heic", "labels", "medical", "slurm", "sweeper", "tensorboard", "timm"}
+    assert named == {
+        "download",
+        "export",
+        "heic",
+        "hub",
+        "labels",
+        "medical",
+        "slurm",
+        "sweeper",
+        "tensorboard",
+        "timm",
+    }
