@@ -87,7 +87,7 @@ def test_what_became_of_the_promise_is_told() -> None:
     assert found.sentence().startswith(
         "Answers 75% of the test images, 0.667 of them correctly (0.208 to 0.939, n = 3); guaranteed"
     )
-    assert "chosen the epoch by the same validation images" in found.sentence()
+    assert "chosen the epoch on the same validation images" in found.sentence()
     assert found.as_json()["test_right"]["n"] == 3
     none = answered_of(choose_confidence(test, None, 0.99), test, None)
     assert none.sentence().startswith(

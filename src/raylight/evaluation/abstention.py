@@ -88,7 +88,7 @@ class Answered:
         return (
             f"Answers {self.n / self.total:.0%} of the test images, {self.right:.3f} of them correctly "
             f"({self.interval.low:.3f} to {self.interval.high:.3f}, n = {self.n}); guaranteed with 95 % confidence: "
-            f"{chosen.target:g}, as far as having chosen the epoch by the same validation images, too, doesn't flatter it."
+            f"{chosen.target:g}, except for the optimism of having chosen the epoch on the same validation images."
         )
 
 

@@ -135,7 +135,7 @@ def resume_run(path: Path, settings: Sequence[str] = ()) -> int:
     epochs = asked_epochs(settings)
     if (path / COMMAND_FILE).is_file():
         raise RunError(
-            f"{path} is the folder of a sweep, whose jobs are what its command says. It goes on with: {TRAIN} resume={path}. "
+            f"{path} is the folder of a sweep, whose jobs are what its command says. It continues with: {TRAIN} resume={path}. "
             f"One of its runs can have more epochs: raylight resume {path}/RUN {EPOCHS}=N"
         )
     run = RunDir.open(path)

@@ -1,1 +1,1 @@
-"""From predictions to what a person can judge: metrics with intervals, calibration, plots, reports."""
+"""Results for people: metrics with intervals, calibration, plots, reports."""

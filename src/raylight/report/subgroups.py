@@ -41,7 +41,7 @@ def write_subgroups(run: RunDir) -> list[str]:
 
 def sentences(found: Sequence[Subgroup], test: Predictions) -> list[str]:
     """Name the subgroup furthest below the rest, and those too small to compare."""
-    low, small = worst(found), [one for one in found if not one.judged]
+    low, small = worst(found), [one for one in found if not one.compared]
     found_sentences = []
     if low is not None:
         gap, p_value = low.gap["accuracy"], low.corrected["accuracy"]

@@ -174,7 +174,7 @@ def _metadata(predictor: Predictor) -> dict[str, str]:
 
 
 def _check_images(predictor: Predictor) -> tuple[UInt8[np.ndarray, "image height width 3"], str]:
-    """Test images of the run where they can be had, else noise; and which, in words."""
+    """Test images of the run if they are available, else noise; and which of the two, in words."""
     from raylight.data.decode.engines import decode_files
 
     spec = predictor.preprocessing.decode_spec

@@ -66,8 +66,8 @@ def test_each_subgroup_is_judged_against_the_rest() -> None:
 def test_small_subgroups_and_unknown_values_are_not_compared() -> None:
     predictions, names = sample([2, 5], [60, 19])
     first, second = subgroup_results(predictions, None, {"site": names})
-    assert not first.judged  # its rest is as small
-    assert not second.judged
+    assert not first.compared  # its rest is as small
+    assert not second.compared
     assert second.estimates["accuracy"].value == pytest.approx(14 / 19)
     assert worst([first, second]) is None
     assert subgroup_results(predictions, None, {"site": [None] * 79}) == []
@@ -75,4 +75,4 @@ def test_small_subgroups_and_unknown_values_are_not_compared() -> None:
 
 def test_groups_of_images_decide_what_is_too_small() -> None:
     predictions, names = sample([2, 5], [60, 60], groups=tuple(str(i // 4) for i in range(120)))
-    assert not any(one.judged for one in subgroup_results(predictions, None, {"site": names}))
+    assert not any(one.compared for one in subgroup_results(predictions, None, {"site": names}))

@@ -20,7 +20,7 @@ def test_the_text_has_a_row_for_each_network_and_the_sentence() -> None:
     assert refused == "d_net isn't ranked: no head <b>"
     assert empty == ""
     assert sentence == (
-        "a_net leads with 98.6 % (97.9 to 99.1) of 1,802 images; these two can't be told apart: a_net, b_net "
+        "a_net leads with 98.6 % (97.9 to 99.1) of 1,802 images; these two don't differ significantly: a_net, b_net "
         "(the fastest: b_net)."
     )
     assert command == "Train it: python train.py data=d model=a_net"
@@ -37,6 +37,6 @@ def test_a_notebook_shows_the_same_table() -> None:
     page = FOUND._repr_html_()
     assert page.count("<tr>") == 4
     assert "<td>98.1 %</td>" in page
-    assert "these two can&#x27;t be told apart" in page
+    assert "these two don&#x27;t differ significantly" in page
     assert FOUND.table["like_the_leader"].tolist() == [True, True, False]
     assert FOUND.table["parameters"].tolist() == [2_226_434, 11_177_538, 25_000_000]

@@ -18,7 +18,7 @@ from raylight.evaluation.metrics import Estimate, evaluate
 from raylight.evaluation.predictions import Predictions, group_numbers
 
 FEWEST = 20
-"""Images (or groups of images) that a subgroup needs to be judged."""
+"""Minimum number of images (or groups of images) of a subgroup that is compared."""
 
 SHOWN = ("accuracy", "recall", "specificity", "auroc", "brier")
 """Metrics of a subgroup."""
@@ -35,7 +35,7 @@ class Subgroup:
         positives: of the positive class; None with more than two classes.
         estimates: by metric of ``SHOWN``; with more than two classes, without recall and specificity.
         gap: by ``accuracy`` and (two classes) ``recall`` and ``specificity``: how much higher it is than on all other
-            images; empty where the subgroup or the rest is too small to judge.
+            images; empty where the subgroup or the rest is too small to compare.
         corrected: p-value of each gap, corrected for the number of comparisons of all columns (Holm); two subgroups that
             make up all images are one comparison.
     """
@@ -49,7 +49,7 @@ class Subgroup:
     corrected: Mapping[str, float]
 
     @property
-    def judged(self) -> bool:
+    def compared(self) -> bool:
         """Whether it is large enough to be compared with the rest."""
         return bool(self.gap)
 
@@ -90,12 +90,12 @@ def worst(subgroups: Sequence[Subgroup]) -> Subgroup | None:
     """The subgroup whose accuracy is furthest below that of the rest.
 
     Args:
-        subgroups: of any columns; only those that are large enough to be judged count.
+        subgroups: of any columns; only those that are large enough to be compared count.
 
     Returns:
         None where no accuracy is below that of the rest.
     """
-    below = [one for one in subgroups if one.judged and one.gap["accuracy"].value < 0]
+    below = [one for one in subgroups if one.compared and one.gap["accuracy"].value < 0]
     return min(below, key=lambda one: one.gap["accuracy"].value, default=None)
 
 

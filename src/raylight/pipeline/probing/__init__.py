@@ -1,1 +1,1 @@
-"""What heads on cached features tell before anything is trained: which network to take, and how many images to add."""
+"""Heads on cached features, before any training: which network is best, which labels are suspect, how many images to add."""

@@ -28,7 +28,7 @@ BEHIND, BETTER_HALF = "far behind", "not in the better half"
 
 log = logging.getLogger("raylight")
 
-Judge = Callable[[int, Int64[np.ndarray, " image"]], Bool[np.ndarray, " image"]]
+Evaluate = Callable[[int, Int64[np.ndarray, " image"]], Bool[np.ndarray, " image"]]
 """(number of the network, positions of images) -> whether it is right on each, fitted on these images alone."""
 
 
@@ -88,7 +88,7 @@ def race(
     sizes: Sequence[int],
     order: Int64[np.ndarray, " image"],
     groups: Int64[np.ndarray, " image"],
-    judge: Judge,
+    evaluate: Evaluate,
 ) -> list[Standing]:
     """Evaluate networks on growing subsets until only those that may be the best are left.
 
@@ -97,7 +97,7 @@ def race(
         sizes: number of images of each round.
         order: of the images; each round takes its prefix.
         groups: group number of each image.
-        judge: evaluates a network.
+        evaluate: evaluates a network.
 
     Returns:
         The standing of each network.
@@ -108,7 +108,7 @@ def race(
     for size in sizes:
         chosen = order[:size]
         for one in running:
-            right[one][size] = judge(one, chosen)
+            right[one][size] = evaluate(one, chosen)
         if size == sizes[-1]:
             break
         ranked = sorted(running, key=lambda one: -right[one][size].mean())

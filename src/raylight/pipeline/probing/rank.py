@@ -143,7 +143,7 @@ class _Rounds:
 
         numbers, groups = list(first_looks), self.images.groups
 
-        def judge(position: int, chosen: "Int64[np.ndarray, ' image']") -> "Bool[np.ndarray, ' image']":
+        def evaluate(position: int, chosen: "Int64[np.ndarray, ' image']") -> "Bool[np.ndarray, ' image']":
             number, looked = numbers[position], self.targets[chosen]
             is_first = len(chosen) == self.sizes[0]
             features = first_looks[number].features if is_first else self._probe(number).features(chosen)
@@ -154,7 +154,7 @@ class _Rounds:
                     f"{len(chosen)} of the images are of one patient or picture, so none can be classified by others"
                 ) from error
 
-        return dict(zip(numbers, race(len(numbers), self.sizes, self.order, groups, judge), strict=True))
+        return dict(zip(numbers, race(len(numbers), self.sizes, self.order, groups, evaluate), strict=True))
 
 
 def _rows(

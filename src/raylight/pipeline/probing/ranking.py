@@ -83,14 +83,14 @@ class Ranking:
     def sentence(self) -> str:
         """The leader, and the networks that don't differ significantly from it."""
         leader, alike = self.networks[0], [one.network for one in self.networks if one.like_the_leader]
-        said = f"{leader.network} leads with {_interval(leader)}"
+        lead = f"{leader.network} leads with {_interval(leader)}"
         if len(self.networks) == 1:
-            return f"{said}."
+            return f"{lead}."
         if len(alike) == 1:
-            return f"{said}; the others are behind it, or were stopped early."
+            return f"{lead}; the others are behind it, or were stopped early."
         count = _WORDS[len(alike)] if len(alike) < len(_WORDS) else str(len(alike))
         fastest = max((one for one in self.networks if one.like_the_leader), key=lambda one: one.images_per_second)
-        return f"{said}; these {count} can't be told apart: {', '.join(alike)} (the fastest: {fastest.network})."
+        return f"{lead}; these {count} don't differ significantly: {', '.join(alike)} (the fastest: {fastest.network})."
 
     def __str__(self) -> str:
         """The table as text, the sentence and the command."""

@@ -1,6 +1,6 @@
 """Averages of the weights along training: validation, checkpoints and the deployed model all use the average.
 
-Lightning's ``EMAWeightAveraging`` starts at the first step whatever epoch it is told, and adds an update between an epoch's
+Lightning's ``EMAWeightAveraging`` starts at the first step whatever epoch is configured, and adds an update between an epoch's
 validation and its checkpoint; its ``StochasticWeightAveraging`` doesn't validate the average. Both are replaced here.
 """
 
