@@ -4,6 +4,7 @@ Workers that can reach the destination file write images to it directly: the obj
 """
 
 import contextlib
+import gc
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -98,10 +99,14 @@ def with_ray(
                 yield from _without_duplicates(
                     decoded.iter_batches(batch_size=None, batch_format="numpy"), len(paths), spec
                 )
-                del warm_ups
             except ray.exceptions.RayError as error:
                 cause = first_line(error)
                 raise RaylightError(f"Decoding with Ray failed: {cause} (decode=threads works without Ray)") from error
+            finally:
+                # The session is closed by another thread. Ray ends the process if one of its references is released after that,
+                # as garbage collection would do at any time.
+                del warm_ups, decoded
+                gc.collect()
 
 
 def _without_duplicates(
