@@ -63,6 +63,7 @@ def test_settings_are_shown_completed_and_refused_as_in_a_checkout(installed: In
     assert "raylight train [SETTING=VALUE ...]" in installed("train", "--help", cwd=tmp_path).stdout
 
 
+@pytest.mark.long
 def test_a_project_begins_with_an_experiment_of_its_own(installed: Installed, photos: Path, tmp_path: Path) -> None:
     """Every command of its README runs, in a folder whose name has a space."""
     begun = installed("init", "a project", cwd=tmp_path)
@@ -89,6 +90,7 @@ def test_a_project_begins_with_an_experiment_of_its_own(installed: Installed, ph
     assert measured.returncode == 0, measured.stderr
 
 
+@pytest.mark.long
 def test_a_projects_options_are_listed_and_completed_and_mistakes_in_them_answered(
     installed: Installed, tmp_path: Path
 ) -> None:

@@ -110,7 +110,7 @@ def test_each_training_command_runs(
     done = train(user, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     if "--cfg" in arguments:
-        assert "max_epochs: 10" in done.stdout
+        assert "batch_size: 32" in done.stdout
     else:
         written = last_line(done)
         assert (written / ("comparison.csv" if "-m" in arguments else "metrics.json")).is_file()

@@ -147,6 +147,7 @@ def test_a_second_run_decodes_nothing_and_repeats_the_first(
     assert last_line(again) != run
 
 
+@pytest.mark.long
 def test_both_decoders_lead_to_the_same_metrics(train: Train, own_cache: Path, tmp_path: Path) -> None:
     draw_demo(demo_root(own_cache))  # unless a run has
     short = (*SHORT, *NO_PAGES, "logger=none", "data=folder", f"data.root={demo_root(own_cache)}")

@@ -89,6 +89,7 @@ def test_a_file_that_has_gone_stops_the_epoch(index: Index, tmp_path: Path) -> N
         list(Batches(gone, Batching(8)))
 
 
+@pytest.mark.long
 def test_a_streamed_run_is_the_cached_run_and_keeps_no_image(
     index: Index, train: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ def test_it_reads_back_and_decides_alike(tmp_path) -> None:
 
 
 @pytest.mark.real_data
+@pytest.mark.long
 def test_a_network_that_learnt_pets_takes_films_for_unlike(real_data: Path) -> None:
     from sklearn.metrics import roc_auc_score
 

@@ -184,7 +184,7 @@ def test_a_run_finished_and_given_more_epochs_equals_one_that_had_them_from_the_
 def test_the_folder_of_a_sweep_is_told_how_it_goes_on(tmp_path: Path) -> None:
     (tmp_path / "multirun.yaml").touch()
     with pytest.raises(
-        RunError, match=r"goes on with: python train\.py resume=.*raylight resume .*/RUN trainer\.max_epochs=N"
+        RunError, match=r"continues with: python train\.py resume=.*raylight resume .*/RUN trainer\.max_epochs=N"
     ):
         resume_run(tmp_path, ["trainer.max_epochs=9"])
 

@@ -145,6 +145,7 @@ def test_a_node_lost_while_handing_over_pixels(joined: Any, second: Any, files: 
     assert by_ray[FILES - 1] is None
 
 
+@pytest.mark.long
 def test_a_worker_killed_while_decoding(joined: Any, files: list[Path], tmp_path: Path) -> None:
     killed: list[int] = []
 
