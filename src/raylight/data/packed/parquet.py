@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raylight.data.packed.rows import ColumnNames, Part, entries_of, locate
-from raylight.data.packed.shards import Shard, Shards, split_of
+from raylight.data.packed.shards import ShardFile, Shards, split_of
 from raylight.errors import DataError, first_line
 
 _CACHED_ROW_GROUPS = 8
@@ -57,7 +57,7 @@ class Parquet:
             raise OSError(0, "the row has no image")
         return bytes(content)
 
-    def _entries_of(self, shard: Shard) -> pa.Table:
+    def _entries_of(self, shard: ShardFile) -> pa.Table:
         location = str(shard.path)
         try:
             reader = self._reader(shard.name)

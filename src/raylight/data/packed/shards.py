@@ -13,7 +13,7 @@ from raylight.errors import DataError, first_line
 from raylight.storage.remote import AnyPath, to_path
 
 
-class Shard(NamedTuple):
+class ShardFile(NamedTuple):
     """A file with many images.
 
     Attributes:
@@ -43,9 +43,9 @@ class Shards:
         self.root: AnyPath = to_path(root) if is_uri(root) else Path(root).expanduser()
         self.suffix, self.kind = suffix, kind
         self._is_folder: bool | None = None
-        self._found: dict[str, Shard] = {}
+        self._found: dict[str, ShardFile] = {}
 
-    def found(self) -> dict[str, Shard]:
+    def found(self) -> dict[str, ShardFile]:
         """Lists the files, once.
 
         Returns:
@@ -69,7 +69,7 @@ class Shards:
             raise DataError(
                 f"data.root={self.root}: no {self.kind} is there; expected one, or a folder with *{self.suffix}"
             )
-        self._found = {name: Shard(self.path(name), name, times[name]) for name in sorted(times)}
+        self._found = {name: ShardFile(self.path(name), name, times[name]) for name in sorted(times)}
         return self._found
 
     def path(self, name: str) -> AnyPath:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from raylight.data.names import is_image
-from raylight.data.packed.shards import Shard, Shards, split_of
+from raylight.data.packed.shards import ShardFile, Shards, split_of
 from raylight.errors import DataError, first_line
 from raylight.storage.remote import AnyPath
 
@@ -81,7 +81,7 @@ class TarShards:
     def _opened(self, archive: str) -> Any:
         return self.shards.path(archive).open("rb")
 
-    def _entries_of(self, shard: Shard) -> Iterator[dict[str, Any]]:
+    def _entries_of(self, shard: ShardFile) -> Iterator[dict[str, Any]]:
         contents = _contents(shard.path)
         self._members[shard.name] = contents.images
         for name, member in contents.images.items():
