@@ -59,3 +59,8 @@ def python(own_cache: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Starts with the file that takes longest, so that no process is left with it alone at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/training/distributed/test_launch.py"))
