@@ -6,13 +6,12 @@ been different there (a schedule over all epochs, phases given as shares), the l
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from omegaconf import OmegaConf
 
 from raylight.config.check import value_problem
 from raylight.config.launch import load_config
-from raylight.config.rules.recipe import LENGTHS, planned_epochs, recipe_of
+from raylight.config.rules.recipe import planned_epochs, recipe_of, with_length
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError
 from raylight.installation import TRAIN
@@ -90,13 +89,6 @@ def extended(config: RunConfig, epochs: int, done: int, *, finished: bool) -> tu
         config,
         trainer=replace(config.trainer, max_epochs=epochs),
         finetune=finetune,
-        scheduler=_lengthened(config.scheduler, planned, epochs),
+        scheduler=with_length(config.scheduler, planned, epochs),
     )
     return load_config(OmegaConf.structured(changed), weights_needed=not done), notes
-
-
-def _lengthened(scheduler: Any, planned: int, epochs: int) -> Any:
-    """The node of a schedule, over all epochs where it was over all that were planned; a length of its own stays."""
-    return scheduler and {
-        key: epochs if key in LENGTHS and value == planned else value for key, value in scheduler.items()
-    }

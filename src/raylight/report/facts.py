@@ -19,7 +19,9 @@ from raylight.config.resume import saved_config
 from raylight.config.rules.metric_names import LABELS, reported
 from raylight.config.schema import RunConfig
 from raylight.data.index import Index
+from raylight.evaluation.bootstrap import n_units
 from raylight.evaluation.predictions import UNKNOWN, Predictions, read_csv
+from raylight.evaluation.sample_size import resolution
 from raylight.installation import TRAIN
 from raylight.models.preprocessing import Preprocessing
 from raylight.report.results import read_history
@@ -120,14 +122,15 @@ class RunFacts:
 
     def measured(self, split: str = "test") -> dict[str, Measured]:
         """The metrics of a split, by name, in the order of every table; those that it lacks are left out."""
-        found = {name: self.metrics.get(f"{split}/{name}") for name in reported(self.metrics, split)}
-        return {
-            name: Measured(
-                name, LABELS[name], cell["value"], cell["low"], cell["high"], int(cell["n"]), cell.get("caveat")
-            )
-            for name, cell in found.items()
-            if cell is not None
-        }
+        return measured_metrics(self.metrics, split)
+
+    @cached_property
+    def resolution(self) -> str:
+        """What the number of test images can show, in a sentence."""
+        groups = self.test.labelled().groups
+        units = n_units(groups, len(self.test))
+        accuracy = self.right / len(self.test)
+        return resolution(units, accuracy).sentence("images" if groups is None else "groups of images")
 
     @cached_property
     def decision(self) -> Mapping[str, Any]:
@@ -245,6 +248,24 @@ class RunFacts:
             return None
         audit: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
         return audit
+
+
+def measured_metrics(metrics: Mapping[str, Any], split: str) -> dict[str, Measured]:
+    """The metrics of a split in the order of every table; missing ones are left out.
+
+    Args:
+        metrics: content of a ``metrics.json``.
+        split: prefix of their names, such as ``test``.
+
+    Returns:
+        The metrics by name.
+    """
+    found = {name: metrics.get(f"{split}/{name}") for name in reported(metrics, split)}
+    return {
+        name: Measured(name, LABELS[name], cell["value"], cell["low"], cell["high"], int(cell["n"]), cell.get("caveat"))
+        for name, cell in found.items()
+        if cell is not None
+    }
 
 
 def chosen_row(facts: RunFacts) -> dict[str, float]:

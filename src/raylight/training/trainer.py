@@ -211,8 +211,9 @@ def fit(
         callbacks.append(AveragedWeights(config.averaging, config.averaging_start, config.ema_decay))
     if logger:
         callbacks.append(LearningRateMonitor("epoch"))
-    early = EarlyStopping(monitor, patience=config.patience or 0, mode=mode, check_finite=False)
+    early = None
     if config.patience is not None:
+        early = EarlyStopping(monitor, patience=config.patience, mode=mode, check_finite=False)
         callbacks.append(early)
     budget = TimeBudget(config.max_minutes) if config.max_minutes is not None else None
     if budget:
@@ -253,7 +254,7 @@ def fit(
     first = trainer.is_global_zero
     best_epoch = int(torch.load(best.best_model_path, weights_only=True)["epoch"]) if first else 0
     stopped_by = SETTING if budget and budget.stopped else None
-    if early.stopped_epoch and stopped_by is None and trainer.current_epoch < (config.max_epochs or 0):
+    if early and early.stopped_epoch and stopped_by is None and trainer.current_epoch < (config.max_epochs or 0):
         stopped_by = "trainer.patience"
         log.info(
             "trainer.patience=%s: training stopped after epoch %d of %d, since %s had not improved since epoch %d.",

@@ -50,6 +50,8 @@ def test_each_answer_is_used_and_each_item_asks_or_answers() -> None:
     items = [item for standard in STANDARDS for item in read_standard(standard).items]
     assert {name for item in items for name in item.answers} == {*ANSWERS, "external"}
     assert all(item.answers or item.ask for item in items)
+    maybe = {"clusters", "explanations", "external", "fairness", "limitations", "plots", "robustness", "subgroups"}
+    assert all(item.ask or item.without for item in items if maybe.issuperset(item.answers))
     assert all(item.ask.rstrip().endswith(("?", ".")) for item in items if item.ask)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from raylight.config.schema import FinetuneConfig, PhaseConfig, RunConfig
 
@@ -49,10 +50,30 @@ def with_epochs(run: RunConfig, images: int = 0) -> RunConfig:
         The settings with ``trainer.max_epochs`` and the length of the schedule.
     """
     epochs = planned_epochs(run, images)
-    scheduler = run.scheduler and {
-        key: epochs if key in LENGTHS and value is None else value for key, value in run.scheduler.items()
+    trainer, scheduler = replace(run.trainer, max_epochs=epochs), with_length(run.scheduler, None, epochs)
+    return replace(run, trainer=trainer, scheduler=scheduler)
+
+
+def with_length(scheduler: Any, planned: int | None, epochs: int) -> Any:
+    """Replaces the length of a schedule if it is that of the whole training; a length of its own is kept.
+
+    Args:
+        scheduler: its ``_target_`` node, or ``None``.
+        planned: length of the training so far; ``None`` if it was left open.
+        epochs: new length of the training.
+
+    Returns:
+        The node.
+
+    Example:
+        >>> with_length({"T_max": None, "eta_min": None}, None, 12)
+        {'T_max': 12, 'eta_min': None}
+        >>> with_length({"T_max": 10, "last_epoch": 10}, 10, 20), with_length({"T_max": 7}, 10, 20)
+        ({'T_max': 20, 'last_epoch': 10}, {'T_max': 7})
+    """
+    return scheduler and {
+        key: epochs if key in LENGTHS and value == planned else value for key, value in scheduler.items()
     }
-    return replace(run, trainer=replace(run.trainer, max_epochs=epochs), scheduler=scheduler)
 
 
 def recipe_of(run: RunConfig) -> FinetuneConfig:

@@ -133,9 +133,7 @@ def fill(standard: Standard, facts: RunFacts, external: Path | None = None) -> l
     filled = []
     for item in standard.items:
         answers = tuple(answer for name in item.answers if (answer := known[name](facts)) is not None)
-        filled.append(
-            FilledItem(item, answers, item.ask if answers else item.ask or item.without or "What is to be said here?")
-        )
+        filled.append(FilledItem(item, answers, item.ask if answers else item.ask or item.without))
     return filled
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from raylight.config.rules.shapes import height_width
 from raylight.evaluation.bootstrap import n_units
-from raylight.evaluation.sample_size import resolution
 from raylight.report.checklists.answer import REPORT, SPLITS, Answer, by_class, listed
 from raylight.report.facts import RunFacts
 
@@ -154,10 +153,7 @@ def clusters(facts: RunFacts) -> Answer | None:
 
 def sample_size(facts: RunFacts) -> Answer:
     """What the number of test images can tell."""
-    groups = facts.test.labelled().groups
-    units = n_units(groups, len(facts.test))
-    told = resolution(units, facts.right / len(facts.test)).sentence("images" if groups is None else "groups of images")
-    return Answer(told, (f"{REPORT}#result",))
+    return Answer(facts.resolution, (f"{REPORT}#result",))
 
 
 def flow(facts: RunFacts) -> Answer:

@@ -1,15 +1,15 @@
 """What a run can say of its result: numbers, how sure they are, and where the network fails."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from raylight.config.rules.metric_names import LABELS, reported
+from raylight.config.rules.metric_names import LABELS
 from raylight.errors import ConfigError
 from raylight.evaluation.metrics import confusion_matrix
 from raylight.report.caveats import caveats_of
 from raylight.report.checklists.answer import REPORT, Answer, listed
-from raylight.report.facts import RunFacts
+from raylight.report.facts import Measured, RunFacts, measured_metrics
 from raylight.report.subgroups import read_subgroups
 
 RESULT = f"{REPORT}#result"
@@ -65,8 +65,11 @@ def uncertainty(facts: RunFacts) -> Answer:
 
 def performance(facts: RunFacts) -> Answer:
     """All metrics with their intervals."""
-    told = "; ".join(f"{one.label} {one.words}, n = {one.n}" for one in facts.measured().values())
-    return Answer(f"{told}.", ("metrics.json", "metrics.tex", RESULT))
+    return Answer(f"{_all_metrics(facts.measured().values())}.", ("metrics.json", "metrics.tex", RESULT))
+
+
+def _all_metrics(measured: Iterable[Measured]) -> str:
+    return "; ".join(f"{one.label} {one.words}, n = {one.n}" for one in measured)
 
 
 def confusion(facts: RunFacts) -> Answer:
@@ -149,15 +152,11 @@ def external_result(folder: Path) -> Callable[[RunFacts], Answer]:
     wanted = "the folder of `raylight evaluate RUN --data DATA --out FOLDER`"
     try:
         found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        cells = {name: found[f"test/{name}"] for name in reported(found, "test")}
+        measured = measured_metrics(found, "test")
         run, images = Path(found["provenance"]["run"]).name, int(found["provenance"]["test_files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError([f"--external: {folder} isn't {wanted} ({type(error).__name__}: {error})"]) from error
-    told = "; ".join(
-        f"{LABELS[name]} {cell['value']:.3f} ({cell['low']:.3f} to {cell['high']:.3f}), n = {cell['n']}"
-        for name, cell in cells.items()
-        if cell and None not in (cell["value"], cell["low"], cell["high"])
-    )
+    told = _all_metrics(one for one in measured.values() if None not in (one.value, one.low, one.high))
 
     def external(facts: RunFacts) -> Answer:
         if run != facts.run.path.resolve().name:

@@ -11,10 +11,8 @@ from raylight.config.rules.recipe import recipe_of
 from raylight.config.rules.shapes import height_width
 from raylight.errors import RunError
 from raylight.evaluation import intervals
-from raylight.evaluation.bootstrap import n_units
 from raylight.evaluation.caveats import CAVEATS
 from raylight.evaluation.metrics import confusion_matrix
-from raylight.evaluation.sample_size import resolution
 from raylight.models.stages import StagedNetwork
 from raylight.report.facts import RunFacts, chosen_row
 from raylight.report.images import (
@@ -160,7 +158,7 @@ def result(facts: RunFacts) -> dict[str, Any]:
         if "decision_curve" in facts.metrics
         else None,
         "subgroups": read_subgroups(facts.run),
-        "resolution": _resolution(facts),
+        "resolution": facts.resolution,
         "unknown": facts.metrics.get("unknown"),
         "abstention": facts.metrics.get("abstention"),
         "plotted": facts.config.report.plots,
@@ -173,12 +171,6 @@ def result(facts: RunFacts) -> dict[str, Any]:
         "shared": facts.shared_with_training[:ROWS],
         "n_shared": len(facts.shared_with_training),
     }
-
-
-def _resolution(facts: RunFacts) -> str:
-    groups = facts.test.labelled().groups
-    n = n_units(groups, len(facts.test))
-    return resolution(n, facts.right / len(facts.test)).sentence("images" if groups is None else "groups of images")
 
 
 def _classification(facts: RunFacts) -> list[dict[str, Any]]:
