@@ -51,12 +51,3 @@ def test_pixels_are_normalised_by_weights_and_bias() -> None:
     padded[:, :, 1:7, 2:8] = pixels
     with torch.no_grad():
         torch.testing.assert_close(fused(padded), conv((pixels - mean) / std), atol=1e-5, rtol=1e-5)
-
-
-def test_depthwise_is_a_group_for_each_channel() -> None:
-    kinds = [nn.Conv2d(8, 8, 3, groups=groups) for groups in (1, 2, 8)]
-    assert [FusedConvolution(conv, Activation(), (1, 8, 5, 5), adds=False).is_depthwise for conv in kinds] == [
-        False,
-        False,
-        True,
-    ]

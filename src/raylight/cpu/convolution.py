@@ -53,11 +53,6 @@ class FusedConvolution(nn.Module):
         self.adds = adds
         self.dtype = torch.float32
 
-    @property
-    def is_depthwise(self) -> bool:
-        """Whether each channel is convolved on its own."""
-        return self.groups > 1 and self.groups == self.weight.shape[0]
-
     def read_pixels(self, mean: Float[Tensor, "1 3 1 1"], std: Float[Tensor, "1 3 1 1"]) -> tuple[int, int]:
         """Folds normalisation into the weights: inputs are then pixels x, already padded, instead of (x - mean) / std.
 

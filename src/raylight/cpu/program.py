@@ -87,16 +87,15 @@ def rewrite(
         stages: run in order; not changed.
         example: input of the first stage, for one image. Its values don't matter.
         preprocessing: of the pixels that will be read; ``None`` if features will be.
-        dtype: float32 or bfloat16. Two parts stay in float32 anyway, since they cost little and matter most: the layers
-            after the last convolution or attention (pooling, dense layers), and, if the second convolution is depthwise, the
-            first two.
+        dtype: float32 or bfloat16. The layers after the last convolution or attention (pooling, dense layers) stay in float32
+            anyway, since they cost little and matter most.
         micro_batch: maximum number of images at once; fewer where the cache is too small.
 
     Returns:
         The rewritten network.
     """
     graph = fused_graph([copy.deepcopy(stage).eval() for stage in stages], example)
-    entry_dtype = _set_types(graph, dtype, begins_with_pixels=preprocessing is not None)
+    entry_dtype = _set_types(graph, dtype)
     if preprocessing is None:
         read = _features(entry_dtype)
     else:
@@ -129,15 +128,14 @@ def _first_convolution(graph: fx.GraphModule) -> tuple[fx.Node, FusedConvolution
 _TAIL = (nn.Linear, nn.Flatten, nn.AdaptiveAvgPool2d, nn.ReLU, nn.Hardswish, nn.Tanh)
 
 
-def _set_types(graph: fx.GraphModule, dtype: torch.dtype, *, begins_with_pixels: bool) -> torch.dtype:
-    """Converts all but the first and last layers to a type; returns the type of the input."""
+def _set_types(graph: fx.GraphModule, dtype: torch.dtype) -> torch.dtype:
+    """Converts all but the last layers to a type; returns the type of the input."""
     tail, before_tail = list[fx.Node](), _output(graph)
     while isinstance(module_of(graph, before_tail), _TAIL):
         tail.append(before_tail)
         before_tail = cast("fx.Node", before_tail.args[0])
-    lead = _lead(graph) if begins_with_pixels else []
     for node in graph.graph.nodes:
-        if node in tail or node in lead:
+        if node in tail:
             continue
         if node.op == "get_attr":
             parent, _, name = str(node.target).rpartition(".")
@@ -151,25 +149,9 @@ def _set_types(graph: fx.GraphModule, dtype: torch.dtype, *, begins_with_pixels:
             module.dtype = dtype
         elif module is not None:
             module.to(dtype)
-    if lead:
-        _convert_after(graph, lead[-1], dtype)
     if tail and before_tail.op != "placeholder":
         _convert_after(graph, before_tail, torch.float32)
-    return torch.float32 if lead or before_tail.op == "placeholder" else dtype
-
-
-def _lead(graph: fx.GraphModule) -> list[fx.Node]:
-    """Returns the first convolution and a depthwise one after it.
-
-    The rounding errors of a depthwise convolution aren't averaged over channels, and the first has the largest feature map. In
-    MobileNetV2, these two cause most of the error in bfloat16 and are a twentieth of the work.
-    """
-    first = _first_convolution(graph)
-    second = only_user(first[0]) if first else None
-    conv = module_of(graph, second)
-    if first is None or second is None or not isinstance(conv, FusedConvolution) or not conv.is_depthwise:
-        return []
-    return [first[0], second]
+    return torch.float32 if before_tail.op == "placeholder" else dtype
 
 
 def _convert_after(graph: fx.GraphModule, node: fx.Node, dtype: torch.dtype) -> None:

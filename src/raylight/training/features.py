@@ -28,7 +28,7 @@ from raylight.models.families.own import code_digest
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 """Part of every key; raised when the same settings would give other numbers."""
 
 _BLOCK = 512
