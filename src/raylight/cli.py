@@ -229,16 +229,25 @@ def checklist(
 @app.command()
 def export(
     run: RunFolder,
-    format: Annotated[str, typer.Option(help="onnx or torch_export.")] = "onnx",  # noqa: A002 - the option's name
+    format: Annotated[  # noqa: A002 - the option's name
+        str, typer.Option(help="onnx; torch_export; or web, a page that runs the model in a browser.")
+    ] = "onnx",
     out: Annotated[Path | None, typer.Option(help="The file to write; by default in the run folder.")] = None,
+    prepared: Annotated[
+        bool, typer.Option(help="The file's input is already decoded to the model's size; else images of any size.")
+    ] = False,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(help="For web: folder of the npm package onnxruntime-web; by default npm downloads it."),
+    ] = None,
 ) -> None:
-    """Write the model with its preprocessing into one file, checked against the run.
+    """Write the model with its resizing and calibration into one file, checked against the run.
 
     Exit codes: 0 written and checked, 1 the check failed, 2 the run or the format can't be used.
     """
-    from raylight.serving.export import export_run
+    from raylight.serving.exports.command import export_run
 
-    _guarded(lambda: export_run(run, format, out), file=out)
+    _guarded(lambda: export_run(run, format, out, prepared=prepared, runtime=runtime), file=out)
 
 
 @app.command()

@@ -1,4 +1,5 @@
-"""Every command, Python block and notebook cell of ``docs/`` runs (those of ``extending.md``: ``tests/open``).
+"""Every command, Python block and notebook cell of ``docs/`` runs (those of ``extending.md``: ``tests/open``; the Python of
+``exporting.md``: ``tests/serving/exports``).
 
 The commands of a guide run in their order, in one folder; PATH, TABLE and PHOTO are a small data set, RUN a finished
 run, and SWEEP is what the guide's last sweep printed. Training is cut short by settings added at the end. What needs a
@@ -95,7 +96,10 @@ def test_the_commands_of_a_guide_run(
             assert used.output.strip()
 
 
-@pytest.mark.parametrize("guide", [guide for guide in GUIDES if blocks(guide, "python")], ids=lambda guide: guide.stem)
+WITH_PYTHON = [guide for guide in GUIDES if blocks(guide, "python") and guide.stem != "exporting"]
+
+
+@pytest.mark.parametrize("guide", WITH_PYTHON, ids=lambda guide: guide.stem)
 def test_the_python_of_a_guide_runs(guide: Path, tmp_path: Path) -> None:
     printed = run_python("\n".join(blocks(guide, "python")), tmp_path)
     assert {"first_run": "n = ", "comparing": "| model=cnn5 | 1 |"}[guide.stem] in printed

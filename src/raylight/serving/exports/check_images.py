@@ -1,0 +1,124 @@
+"""The images that an export is checked on: test images of the run if they are available, else noise."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from raylight.data.decode.blocks import read_checked
+from raylight.data.decode.image import decode_image, pillow_image
+from raylight.data.decode.resizing import RESIZER, resize
+from raylight.data.decode.spec import DecodeSpec
+from raylight.errors import BadImageError
+from raylight.serving.predictor import Predictor, UnusableRunError
+
+CHECKED_IMAGES = 32
+"""Maximum number of images of the network's size."""
+
+ORIGINALS = 8
+"""Maximum number of images of their original size, which may be large."""
+
+NOISE_SIZES = ((1, 1), (2, 3), (1.5, 0.7), (0.5, 0.8))
+"""Height and width of images of noise, as multiples of the network's."""
+
+ORIENTATION_TAG = 0x0112
+
+JPEG = b"\xff\xd8"
+
+
+@dataclass(frozen=True, eq=False)
+class CheckImages:
+    """Images to compare an export with the run.
+
+    Attributes:
+        prepared: decoded by the run.
+        originals: some at their original size, each with its position in ``prepared``; of noise, other images, of several
+            sizes.
+        real: whether they are test images of the run.
+        resizer: what resizes most of them in the run: ``cykooz`` or ``pillow``.
+    """
+
+    prepared: UInt8[np.ndarray, "image height width 3"]
+    originals: Sequence[tuple[int, UInt8[np.ndarray, "rows columns 3"]]]
+    real: bool
+    resizer: str
+
+    def words(self, count: int) -> str:
+        """Names some of the images, for messages."""
+        return f"{count} of its test images" if self.real else f"{count} random images, since its test images are gone"
+
+
+def check_images(predictor: Predictor) -> CheckImages:
+    """Read test images of a run, evenly over its index, or draw noise where fewer than two are left."""
+    spec = predictor.preprocessing.decode_spec
+    try:
+        index = predictor.test_images()
+    except UnusableRunError:
+        paths = []
+    else:
+        index = index.select(np.unique(np.linspace(0, len(index) - 1, min(len(index), CHECKED_IMAGES)).astype(int)))
+        paths = [index.root / str(path) for path in index.column("path")]
+    prepared: list[UInt8[np.ndarray, "height width 3"]] = []
+    originals: list[tuple[int, UInt8[np.ndarray, "rows columns 3"]]] = []
+    resizers: list[str] = []
+    # In an order in which the first are spread over all classes, which are neighbours in the index.
+    for path in (path for first in range(4) for path in paths[first::4]):
+        try:
+            data = read_checked(str(path), "")
+            prepared.append(decode_image(data, spec))
+            resizers.append(RESIZER if data.startswith(JPEG) else "pillow")
+            if len(originals) < ORIGINALS:
+                originals.append((len(prepared) - 1, original_image(data)))
+        except BadImageError:
+            continue  # named by predict and evaluate; the others are enough
+    if len(prepared) > 1:
+        resizer = max(sorted(set(resizers)), key=resizers.count)
+        return CheckImages(np.stack(prepared), originals, True, resizer)
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (CHECKED_IMAGES, *spec.image_shape), dtype=np.uint8)
+    sizes = [(max(round(spec.height * tall), 2), max(round(spec.width * wide), 2)) for tall, wide in NOISE_SIZES]
+    originals = [(k, rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for k, size in enumerate(sizes)]
+    return CheckImages(noise, originals, False, RESIZER)
+
+
+def original_image(data: bytes) -> UInt8[np.ndarray, "rows columns 3"]:
+    """Decode a file upright at its full size, as other programs do.
+
+    Raises:
+        BadImageError: it isn't a usable image.
+    """
+    try:
+        with pillow_image().open(io.BytesIO(data)) as picture:
+            width, height = picture.size
+            if picture.getexif().get(ORIENTATION_TAG, 1) >= 5:
+                width, height = height, width
+    except Exception as error:  # of any kind; a format that only the run's decoder reads
+        raise BadImageError("its size can't be read") from error
+    return decode_image(data, DecodeSpec((height, width), "stretch"))
+
+
+def resized_by_run(
+    image: UInt8[np.ndarray, "rows columns 3"], spec: DecodeSpec, resizer: str
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Resize a decoded image as a run does.
+
+    Args:
+        image: RGB, 0 to 255.
+        spec: the shape of the result.
+        resizer: ``pillow``, or what else ``RESIZER`` is.
+    """
+    rows, columns, _ = image.shape
+    box, (height, width) = spec.box(columns, rows), spec.shape(columns, rows)
+    if resizer == "pillow":
+        pillow = pillow_image()
+        kernel = pillow.Resampling[spec.interpolation.upper()]
+        small = np.asarray(pillow.fromarray(image).resize((width, height), kernel, box=box))
+    else:
+        small = resize(np.ascontiguousarray(image), box, (height, width), spec)
+    framed = np.empty(spec.image_shape, np.uint8)
+    framed[...] = spec.fill
+    top, left = (framed.shape[0] - height) // 2, (framed.shape[1] - width) // 2
+    framed[top : top + height, left : left + width] = small
+    return framed

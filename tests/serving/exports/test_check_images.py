@@ -1,0 +1,67 @@
+"""Test images at their full size, or noise; and resizing as a run does it."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raylight.data.decode.image import decode_image
+from raylight.data.decode.resizing import RESIZER
+from raylight.data.decode.spec import DecodeSpec
+from raylight.errors import BadImageError
+from raylight.serving.exports.check_images import check_images, original_image, resized_by_run
+from raylight.serving.predictor import Predictor
+from tests.trained_run import move_images
+
+
+def encoded(image: np.ndarray, kind: str, orientation: int = 1) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, kind, exif=exif)
+    return content.getvalue()
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_the_original_is_upright_and_whole() -> None:
+    image = noise(31, 50, 3)
+    assert (original_image(encoded(image, "PNG")) == image).all()
+    assert (original_image(encoded(image, "PNG", 6)) == np.rot90(image, -1)).all()
+    assert original_image(encoded(noise(310, 500), "JPEG", 8)).shape == (500, 310, 3)
+    with pytest.raises(BadImageError, match="its size can't be read"):
+        original_image(b"no picture")
+
+
+@pytest.mark.parametrize("mode", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize(("kind", "resizer"), [("PNG", "pillow"), ("JPEG", RESIZER)])
+def test_resizing_the_original_gives_what_the_run_decodes(mode: str, kind: str, resizer: str) -> None:
+    spec = DecodeSpec((40, 48), mode, None, "bicubic", (1, 2, 3))
+    data = encoded(noise(61, 73), kind)
+    assert (resized_by_run(original_image(data), spec, resizer) == decode_image(data, spec)).all()
+
+
+def test_originals_belong_to_their_prepared_images(run: Path) -> None:
+    predictor = Predictor.open(run, precision="fp32")
+    found = check_images(predictor)
+    assert (found.real, len(found.prepared), len(found.originals)) == (True, 24, 8)
+    for position, original in found.originals:
+        apart = resized_by_run(original, predictor.preprocessing.decode_spec, "pillow").astype(int)
+        assert np.abs(apart - found.prepared[position]).mean() < 8  # of other images, 25
+
+
+def test_without_images_there_is_noise_of_several_sizes(copied_run: Path, tmp_path: Path) -> None:
+    move_images(copied_run, tmp_path / "gone")
+    found = check_images(Predictor.open(copied_run, precision="fp32"))
+    assert (found.real, found.prepared.shape) == (False, (32, 32, 32, 3))
+    assert len({original.shape for _, original in found.originals}) == 4
+    assert found.words(4) == "4 random images, since its test images are gone"
+
+
+def test_an_untrained_run_has_no_index(untrained: Callable[..., Path]) -> None:
+    assert not check_images(Predictor.open(untrained(("a", "b")), precision="fp32")).real
