@@ -4,7 +4,7 @@
 
 Each set, model and recipe is trained with each seed, a sweep of ``train.py``; finished sweeps are kept. Per set and model the
 recipe with the best validation accuracy (mean over seeds, ties by Brier score) is chosen from all but the default, and both are
-reported on test. Writes ``results.csv`` with every sweep and ``results.md``.
+reported on test. ``results.csv`` keeps every sweep, those of former calls and other machines too; ``results.md`` compares them.
 """
 
 import argparse
@@ -14,14 +14,14 @@ import shlex
 import subprocess
 import sys
 from collections import defaultdict
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
 
 from experiments.recipes.sets import all_sets
 
 ROOT = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).resolve().parent
+RESULTS = Path(__file__).resolve().with_name("results.csv")
 DEFAULT = "default"
 
 PRETRAINED = {
@@ -56,7 +56,7 @@ RECIPES = {"mobilenet_v2": PRETRAINED, "resnet18": PRETRAINED, **{f"cnn{depth}":
 
 @dataclass(frozen=True)
 class Sweep:
-    """Means over the seeds of one set, model and recipe."""
+    """Means over the seeds of one set, model and recipe; seconds where the machine was used by nothing else."""
 
     set: str
     model: str
@@ -68,7 +68,7 @@ class Sweep:
     test_low: float
     test_high: float
     test_images: int
-    seconds: float
+    seconds: float | None
 
 
 def train(settings: list[str], folder: Path, seeds: str) -> None:
@@ -129,14 +129,37 @@ def table(sweeps: list[Sweep]) -> str:
         if default is None or not recipes:
             continue
         best = max(recipes.values(), key=lambda sweep: (sweep.val_accuracy, -sweep.val_brier))
+        default_s, best_s = ("" if sweep.seconds is None else f"{sweep.seconds:.0f}" for sweep in (default, best))
         interval = f"{default.test_accuracy:.3f} ({default.test_low:.3f} to {default.test_high:.3f})"
         cells = [
-            *(name, model, default.test_images, f"{default.val_accuracy:.3f}", interval, f"{default.seconds:.0f}"),
+            *(name, model, default.test_images, f"{default.val_accuracy:.3f}", interval, default_s),
             *(f"{best.recipe} (of {len(recipes)})", f"{best.val_accuracy:.3f}", f"{best.test_accuracy:.3f}"),
-            *(f"{best.seconds:.0f}", f"{100 * (default.test_accuracy - best.test_accuracy):+.1f}"),
+            *(best_s, f"{100 * (default.test_accuracy - best.test_accuracy):+.1f}"),
         ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
+
+
+def measured_before() -> list[Sweep]:
+    """The sweeps of ``results.csv``."""
+    with RESULTS.open(newline="") as stream:
+        return [
+            Sweep(
+                *(row["set"], row["model"], row["recipe"], int(row["seeds"])),
+                *(float(row[name]) for name in ("val_accuracy", "val_brier", "test_accuracy", "test_low", "test_high")),
+                *(int(row["test_images"]), float(row["seconds"]) if row["seconds"] else None),
+            )
+            for row in csv.DictReader(stream)
+        ]
+
+
+def write_results(sweeps: list[Sweep]) -> None:
+    """Both tables."""
+    with RESULTS.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, [field.name for field in fields(Sweep)])
+        writer.writeheader()
+        writer.writerows(asdict(sweep) for sweep in sweeps)
+    RESULTS.with_suffix(".md").write_text(table(sweeps))
 
 
 def main() -> None:
@@ -149,9 +172,10 @@ def main() -> None:
     parser.add_argument("--seeds", default="1,2,3", help="comma-separated")
     parser.add_argument("--sets", default="", help="comma-separated; all")
     parser.add_argument("--models", default=",".join(RECIPES), help="comma-separated")
+    parser.add_argument("--untimed", action="store_true", help="other programs use the machine: record no seconds")
     parser.add_argument("--recipes", default="", help="comma-separated; all")
     arguments = parser.parse_args()
-    sweeps = []
+    sweeps = {(sweep.set, sweep.model, sweep.recipe): sweep for sweep in measured_before()}
     for name, reading in all_sets(arguments.photos, arguments.films, arguments.out.resolve() / "sets"):
         for model in arguments.models.split(","):
             small = model.startswith("cnn")
@@ -164,15 +188,12 @@ def main() -> None:
                 if wanted:
                     plain = ["finetune=scratch"] if small and recipe != DEFAULT else []
                     train([*reading, f"model={model}", *weights, *plain, *settings.split()], folder, arguments.seeds)
-                if (found := summarised(name, model, recipe, folder)) is not None:
-                    sweeps.append(found)
-                    if wanted:
+                    if (found := summarised(name, model, recipe, folder)) is not None:
+                        if arguments.untimed:
+                            found = replace(found, seconds=None)
+                        sweeps[name, model, recipe] = found
+                        write_results(list(sweeps.values()))
                         print(found, flush=True)
-    with (HERE / "results.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, [field.name for field in fields(Sweep)])
-        writer.writeheader()
-        writer.writerows(asdict(sweep) for sweep in sweeps)
-    (HERE / "results.md").write_text(table(sweeps))
 
 
 if __name__ == "__main__":
