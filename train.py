@@ -3,6 +3,8 @@
 import sys
 
 from raylight.pipeline.command import train_command
+from raylight.process import ending_at_once
 
 if __name__ == "__main__":
-    sys.exit(train_command(sys.argv[1:]))
+    with ending_at_once():
+        sys.exit(train_command(sys.argv[1:]))

@@ -113,3 +113,49 @@ def test_commands_shorten_the_waiting_of_torchs_threads_unless_told(monkeypatch:
         [sys.executable, "-c", script], cwd=ROOT, env=bare, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "1000 False"  # in time: torch isn't imported yet
+
+
+ENDINGS = """
+import atexit, logging, sys, threading, time
+from raylight.process import ending_at_once
+
+class Garbage:
+    def __del__(self):
+        print("taken apart", flush=True)
+
+kept = Garbage()
+with ending_at_once():
+    atexit.register(print, "atexit")
+    threading.Thread(target=lambda: (time.sleep(0.1), print("thread"))).start()
+    {ending}
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "said"),
+    [
+        ("sys.exit()", 0, ["thread", "atexit"]),
+        ("sys.exit(3)", 3, ["thread", "atexit"]),
+        ("sys.exit('no such thing')", 1, ["thread", "atexit", "taken apart"]),
+        ("1 / 0", 1, ["thread", "atexit", "taken apart"]),
+    ],
+)
+def test_a_process_ends_at_once_after_its_threads_and_exit_functions(ending: str, code: int, said: list[str]) -> None:
+    program = ENDINGS.replace("{ending}", ending)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split("\n")) == (code, [*said, ""])
+    assert ("no such thing" in done.stderr) == ("no such" in ending)
+    assert ("ZeroDivisionError" in done.stderr) == ("/ 0" in ending)
+
+
+def test_output_that_cannot_be_written_is_reported_as_ever() -> None:
+    """120 is Python's own exit code for it."""
+    program = (
+        "import os, sys\nfrom raylight.process import ending_at_once\nwith ending_at_once():\n    print(1); sys.exit(0)"
+    )
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=buffered)
+    assert done.returncode == 120
+    assert "No space left" in done.stderr

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from raylight.errors import RaylightError
 from raylight.installation import OPTION_FILES, join_project
-from raylight.process import ensure_home, shorten_waits
+from raylight.process import ending_at_once, ensure_home, shorten_waits
 from raylight.runs.console import log_to
 from raylight.storage.atomic import check_output
 
@@ -343,7 +343,8 @@ def _guarded(work: Callable[[], int], *, folder: Path | None = None, file: Path 
 
 def main() -> None:
     """The console script."""
-    ensure_home()
-    shorten_waits()
-    join_project()
-    app()
+    with ending_at_once():
+        ensure_home()
+        shorten_waits()
+        join_project()
+        app()

@@ -9,6 +9,7 @@ import functools
 import math
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -52,6 +53,18 @@ def give_back_freed_memory() -> None:
     """Return freed memory to the system: after work that needed more than what follows."""
     if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
+
+
+def seconds_since_start() -> float:
+    """The age of this process, imports included."""
+    if not sys.platform.startswith("linux"):
+        import psutil
+
+        return max(0.0, time.time() - psutil.Process().create_time())
+    # psutil adds it to a start of the system that changes with the clock.
+    after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    started = int(after_name[19]) / os.sysconf("SC_CLK_TCK")  # field 22 of proc(5), since the system's start
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
 
 def peak_memory_gb() -> float | None:

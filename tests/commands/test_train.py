@@ -25,7 +25,9 @@ NO_PAGES = ("report.enabled=false", "report.plots=false")
 def finished(python: Train, tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
     """A run with all defaults but its length: threads decode so few images, W&B logs offline."""
     folder = tmp_path_factory.mktemp("defaults")
+    begin = time.perf_counter()
     done = python("train.py", "trainer.max_epochs=6", cwd=folder)
+    (folder / "seconds").write_text(str(time.perf_counter() - begin))
     assert done.returncode == 0, done.stdout + done.stderr
     return done, last_line(done)
 
@@ -90,6 +92,15 @@ def test_every_test_metric_has_an_interval_and_n(finished: tuple[subprocess.Comp
     assert metrics["test/accuracy"]["n"] == 60
     assert metrics["test/accuracy"]["value"] > 0.75
     assert "95 % interval" in done.stdout
+
+
+def test_the_stages_add_up_to_the_whole_command(finished: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    _, run = finished
+    cost = json.loads((run / "metrics.json").read_text())["cost"]
+    seconds = float((run.parents[2] / "seconds").read_text())
+    assert 0.97 * seconds <= sum(cost["seconds"].values()) <= seconds
+    assert cost["cpu_seconds"].keys() == cost["seconds"].keys()
+    assert sum(cost["cpu_seconds"].values()) <= seconds * (os.cpu_count() or 1)
 
 
 def test_predictions_and_metrics_agree(finished: tuple[subprocess.CompletedProcess[str], Path]) -> None:

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from raylight.config.launch import load_config
 from raylight.config.schema import RunConfig
+from raylight.pipeline.costs import Costs
 from raylight.pipeline.run import train
 from raylight.runs.run_dir import RunDir, recorded
 from tests.trained_run import draw
@@ -60,7 +61,7 @@ def worsening(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Wors
     objective = float("nan")
     threads = torch.get_num_threads()
     with recorded(run) as status:
-        objective = train(load_config(config), run, status)
+        objective = train(load_config(config), run, status, Costs())
     assert status.exit_code == 0, run.read_json("status.json")
     assert torch.get_num_threads() == threads  # as it was before the run
     return WorseningRun(run, folder / "photos", objective)

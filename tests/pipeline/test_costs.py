@@ -1,15 +1,20 @@
 """What each stage took."""
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from raylight.pipeline.costs import Costs
+from raylight.runs.run_dir import RunDir
+from tests.forked import ROOT
 
 
 def test_a_lap_books_the_time_since_the_last_one_and_laps_of_a_stage_add_up() -> None:
     begin = time.perf_counter()
-    costs = Costs({"training": 100.0}, begin - 5)
+    costs = Costs({"training": 100.0}, _begin=begin - 5)
     costs.lap("index")
     costs.lap("training")
     costs.lap("index")
@@ -17,3 +22,44 @@ def test_a_lap_books_the_time_since_the_last_one_and_laps_of_a_stage_add_up() ->
     assert list(costs.seconds) == ["training", "index"]
     assert costs.seconds["index"] >= 5
     assert sum(costs.seconds.values()) == pytest.approx(100 + passed, abs=0.1 + passed - 5)
+
+
+def test_processor_seconds_are_work_and_that_of_children_but_not_sleep() -> None:
+    costs = Costs()
+    time.sleep(0.2)
+    costs.lap("asleep")
+    worked = time.process_time()
+    while time.process_time() < worked + 0.2:
+        pass
+    costs.lap("awake")
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.2: pass"], check=True)
+    costs.lap("child")
+    assert costs.seconds["asleep"] >= 0.2 > costs.cpu_seconds["asleep"] + 0.1
+    assert costs.cpu_seconds["awake"] == pytest.approx(0.2, abs=0.05)
+    assert 0.19 <= costs.cpu_seconds["child"] < 0.5
+
+
+def test_the_launch_counts_from_the_start_of_the_process() -> None:
+    code = (
+        "import time; time.sleep(0.3)\nfrom raylight.pipeline.costs import Costs\n"
+        "costs = Costs.of_process(); print(time.time(), costs.seconds['launch'], costs.cpu_seconds['launch'])"
+    )
+    before = time.time()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    now, launch, cpu = map(float, done.stdout.split())
+    assert launch == pytest.approx(now - before, abs=0.15)
+    assert 0 < cpu <= launch - 0.25
+
+
+def test_the_costs_take_the_place_of_those_known_when_the_metrics_were_written(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.write_json("metrics.json", {"test/accuracy": {"value": 0.5}, "cost": {"seconds": {"index": 1.0}, "images": 3}})
+    Costs({"index": 1.0, "closing": 2.0}, {"index": 0.5, "closing": 1.5}).write(run)
+    assert run.read_json("metrics.json") == {
+        "test/accuracy": {"value": 0.5},
+        "cost": {
+            "seconds": {"index": 1.0, "closing": 2.0},
+            "cpu_seconds": {"index": 0.5, "closing": 1.5},
+            "images": 3,
+        },
+    }

@@ -20,6 +20,7 @@ from raylight.config.launch import load_config
 from raylight.config.schema import ModelConfig, PhaseConfig, RunConfig
 from raylight.data.index import Index
 from raylight.errors import ConfigError, RunError
+from raylight.pipeline.costs import Costs
 from raylight.pipeline.job import resume_run
 from raylight.pipeline.run import train
 from raylight.runs.run_dir import RunDir, recorded, state_of
@@ -87,7 +88,7 @@ def run_until(settings: RunConfig, folder: Path, epochs: int | None) -> RunDir:
     if epochs is not None:
         watcher.start()
     with recorded(run) as status:
-        train(load_config(OmegaConf.load(run / "config.yaml")), run, status)  # type: ignore[arg-type]
+        train(load_config(OmegaConf.load(run / "config.yaml")), run, status, Costs())  # type: ignore[arg-type]
     done.set()
     if epochs is not None:
         watcher.join()
@@ -121,7 +122,7 @@ def train_rising(folder: Path, config: str) -> None:
     run = RunDir.claim(folder)
     run.write_text("config.yaml", config)
     with recorded(run) as status:
-        train(load_config(OmegaConf.create(config)), run, status)  # type: ignore[arg-type]
+        train(load_config(OmegaConf.create(config)), run, status, Costs())  # type: ignore[arg-type]
 
 
 def test_a_run_killed_long_after_its_best_epoch_goes_on_at_the_next_one(settings: RunConfig, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from tests.pipeline.conftest import WorseningRun
 
 def test_every_stage_is_booked_in_order(worsening: WorseningRun) -> None:
     cost = worsening.run.read_json("metrics.json")["cost"]
-    assert list(cost["seconds"]) == ["index", "decode", "audit", "start-up", "training", "testing"]
+    stages = ["index", "decode", "audit", "start-up", "training", "testing", "reporting", "dashboard", "closing"]
+    assert list(cost["seconds"]) == list(cost["cpu_seconds"]) == stages
     assert cost["images"] == 32
     status = worsening.run.read_json("status.json")
     assert (status["state"], status["exit_code"]) == ("finished", 0)

@@ -35,7 +35,7 @@ def test_the_page_tells_what_the_folder_holds(finished):
     assert page.row("accuracy 0.900") == "accuracy 0.900 0.750 -0.150"
     assert "Accuracy is 15 points higher on training images" in summary
     cost = page.section("cost")
-    assert "1 min 15 s from the first file" in cost
+    assert "1 min 15 s from the command" in cost
     assert "32 training images per second within the 3 epochs" in cost
     assert "1.2 GB of memory" in cost
     provenance = page.section("provenance")

@@ -28,6 +28,7 @@ def train_here(settings: Sequence[str], *, progress: bool | None) -> Path:
         RaylightError: the data, the weights or the training can't be used.
         KeyboardInterrupt: the run was interrupted; ``raylight resume`` continues it.
     """
+    from raylight.pipeline.costs import Costs
     from raylight.pipeline.job import run_here
     from raylight.pipeline.rehearsal import rehearsal_problems
     from raylight.runs.console import in_notebook, messages_on
@@ -39,14 +40,16 @@ def train_here(settings: Sequence[str], *, progress: bool | None) -> Path:
     shorten_waits()
     join_project()
     shown = in_notebook() if progress is None else progress
+    costs = Costs()
     typed, notes = with_choices(arranged([*settings]))
     if not shown and not any(text.startswith("trainer.progress=") for text in typed):
         typed.append("trainer.progress=off")
     config, folder, checked = composed(typed, rehearsal_problems)
+    costs.lap("launch")
     with messages_on(sys.stdout if shown else None):
         for sentence in notes if shown else ():
             sys.stdout.write(f"{sentence}\n")
-        outcome = run_here(with_absolute_paths(config, Path.cwd()), folder, checked)
+        outcome = run_here(with_absolute_paths(config, Path.cwd()), folder, checked, costs)
     if isinstance(outcome.error, Stopped):
         raise KeyboardInterrupt(outcome.error.reason) from outcome.error
     if outcome.error is not None:

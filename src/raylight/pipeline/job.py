@@ -18,6 +18,7 @@ from raylight.config.resume import COMMAND_FILE
 from raylight.config.schema import RunConfig
 from raylight.errors import RaylightError, RunError
 from raylight.installation import TRAIN
+from raylight.pipeline.costs import Costs
 from raylight.pipeline.extension import EPOCHS, asked_epochs, extended
 from raylight.pipeline.run import train
 from raylight.runs.console import log_to
@@ -58,12 +59,14 @@ def run_job(config: DictConfig) -> Outcome:
 
     log_to(sys.stdout)
     job = HydraConfig.get()
+    is_part_of_sweep = job.mode == RunMode.MULTIRUN
+    costs = Costs() if is_part_of_sweep else Costs.of_process()  # a sweep's start isn't the cost of one of its jobs
     folder, overrides = Path(job.runtime.output_dir), list(job.overrides.task)
     try:
         outcome = (
             _resumed(Path(config.run))
             if config.run
-            else run_here(config, folder, overrides, job.mode == RunMode.MULTIRUN)
+            else run_here(config, folder, overrides, costs, is_part_of_sweep=is_part_of_sweep)
         )
     except RaylightError as error:  # about the run folder itself; other errors are recorded in it
         log.error("%s", error)
@@ -79,13 +82,16 @@ def _resumed(path: Path) -> Outcome:
     return Outcome(resume_run(path), path, None)
 
 
-def run_here(config: DictConfig, folder: Path, overrides: Sequence[str], is_part_of_sweep: bool = False) -> Outcome:
+def run_here(
+    config: DictConfig, folder: Path, overrides: Sequence[str], costs: Costs, *, is_part_of_sweep: bool = False
+) -> Outcome:
     """Run one composed job.
 
     Args:
         config: as composed, with absolute paths.
         folder: the run folder, which doesn't exist yet.
         overrides: the settings that were typed.
+        costs: gets the time of each stage.
         is_part_of_sweep: whether other jobs share the folder's parent.
 
     Returns:
@@ -113,7 +119,7 @@ def run_here(config: DictConfig, folder: Path, overrides: Sequence[str], is_part
             settings = OmegaConf.to_container(OmegaConf.merge(completed(config), own), resolve=True)
             assert isinstance(settings, dict)
             run.write_text("config.yaml", as_yaml({str(key): value for key, value in settings.items()}))
-        objective.append(train(_settings_of(run), run, status))
+        objective.append(train(_settings_of(run), run, status, costs))
     return Outcome(status.exit_code, run.path, objective[0] if objective else None, status.error)
 
 
@@ -132,6 +138,7 @@ def resume_run(path: Path, settings: Sequence[str] = ()) -> int:
         ConfigError: its data or weights have moved, or the settings can't change.
     """
     log_to(sys.stdout)
+    costs = Costs()
     epochs = asked_epochs(settings)
     if (path / COMMAND_FILE).is_file():
         raise RunError(
@@ -159,7 +166,7 @@ def resume_run(path: Path, settings: Sequence[str] = ()) -> int:
             run.write_text("config.yaml", as_yaml(asdict(config)))
         for line in notes:
             log.info("%s", line)
-        train(config, run, status)
+        train(config, run, status, costs)
     print(run.path, flush=True)  # noqa: T201 - the command's result
     return status.exit_code
 

@@ -86,7 +86,7 @@ def judge(config: RunConfig, record: Record, images: Images, learner: Learner, f
         finished.monitor, finished.monitor_value, finished.best_epoch, finished.epochs, finished.stopped_by
     )
     cost = {
-        "seconds": costs.seconds,
+        **costs.as_json(),
         "waiting_share": finished.waiting_share,
         "images": len(images.index),
         "peak_memory_gb": peak_memory_gb(),
@@ -111,7 +111,9 @@ def judge(config: RunConfig, record: Record, images: Images, learner: Learner, f
     of_subgroups = write_subgroups(run)
     if config.report.enabled:
         write_report(run, learner.network)
+    costs.lap("reporting")
     show_result(record.tracker, run, learner.network, results, selection, finished.best_checkpoint)
+    costs.lap("dashboard")
     for line in (*results.lines, *of_subgroups):
         log.info("%s", line)
 

@@ -15,13 +15,14 @@ from raylight.runs.run_dir import RunDir, Status
 from raylight.runs.tracking import check_tracking, tracking
 
 
-def train(config: RunConfig, run: RunDir, status: Status) -> float:
+def train(config: RunConfig, run: RunDir, status: Status, costs: Costs) -> float:
     """Train: from image files to a reported result.
 
     Args:
         config: checked settings.
         run: a claimed run folder.
         status: gets the current stage.
+        costs: gets the time of each stage; written into ``metrics.json`` at the end.
 
     Returns:
         The monitored validation metric at the chosen checkpoint.
@@ -29,7 +30,6 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
     Raises:
         RaylightError: the data, the weights or the training can't be used; the message says why.
     """
-    costs = Costs()
     cache_dir = Path(config.cache_dir).expanduser()
     if config.trainer.accelerator == "gpu":
         from raylight.training.distributed.launch import check_accelerator
@@ -84,4 +84,6 @@ def train(config: RunConfig, run: RunDir, status: Status) -> float:
         from raylight.pipeline.judge import Record, judge
 
         judge(config, Record(run, status, costs, tracker), images, learner, finished)
+    costs.lap("closing")
+    costs.write(run)
     return finished.monitor_value

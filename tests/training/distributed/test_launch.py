@@ -20,6 +20,7 @@ import tests.forked  # noqa: F401 - the fork server shall have imported what all
 from raylight.config.launch import load_config
 from raylight.config.schema import RunConfig, TrainerConfig
 from raylight.errors import ConfigError
+from raylight.pipeline.costs import Costs
 from raylight.pipeline.job import resume_run
 from raylight.pipeline.run import train
 from raylight.runs.run_dir import RunDir, recorded, state_of
@@ -68,7 +69,7 @@ def run_until(folder: Path, act: Callable[[], None] | None = None, epochs: int =
 
     def work() -> None:
         with recorded(run) as status:
-            train(load_config(config), run, status)
+            train(load_config(config), run, status, Costs())
 
     disturbed(run, work, act, epochs)
     return run
