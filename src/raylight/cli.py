@@ -36,6 +36,9 @@ app = typer.Typer(
 )
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as training prints it last.")]
+Precision = Annotated[
+    str | None, typer.Option(help="fp32, bf16 or int8 (certified on validation); by default the run's.")
+]
 DataSettings = Annotated[
     list[str] | None, typer.Argument(metavar="[data.SETTING=VALUE]...", help="Such as data.root=PATH.")
 ]
@@ -182,8 +185,9 @@ def predict(
     run: RunFolder,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
     out: Annotated[
-        Path | None, typer.Option(help="Write a CSV file instead of printing a table (piped output is CSV too).")
+        Path | None, typer.Option(help="Write a CSV file; else a table, CSV if the output is piped.")
     ] = None,
+    precision: Precision = None,
 ) -> None:
     """Say the class of images, with probabilities.
 
@@ -191,7 +195,7 @@ def predict(
     """
     from raylight.serving.predict import predict_images
 
-    _guarded(lambda: predict_images(run, images, out), file=out)
+    _guarded(lambda: predict_images(run, images, out, precision), file=out)
 
 
 @app.command()
@@ -229,16 +233,13 @@ def checklist(
 @app.command()
 def export(
     run: RunFolder,
-    format: Annotated[  # noqa: A002 - the option's name
-        str, typer.Option(help="onnx; torch_export; or web, a page that runs the model in a browser.")
-    ] = "onnx",
+    format: Annotated[str, typer.Option(help="onnx, torch_export, or web: a page for browsers.")] = "onnx",  # noqa: A002
     out: Annotated[Path | None, typer.Option(help="The file to write; by default in the run folder.")] = None,
     prepared: Annotated[
         bool, typer.Option(help="The file's input is already decoded to the model's size; else images of any size.")
     ] = False,
     runtime: Annotated[
-        Path | None,
-        typer.Option(help="For web: folder of the npm package onnxruntime-web; by default npm downloads it."),
+        Path | None, typer.Option(help="For web: folder of the npm package onnxruntime-web; else npm downloads it.")
     ] = None,
 ) -> None:
     """Write the model with its resizing and calibration into one file, checked against the run.
@@ -256,9 +257,8 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 7860,
     max_mb: Annotated[float, typer.Option(help="Size of an uploaded picture at most, in megabytes.")] = 20.0,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A name that a proxy in front asks for; may be repeated.")
-    ] = None,
+    allow_host: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A proxy's name; repeatable.")] = None,
+    precision: Precision = None,
 ) -> None:
     """Open a page: drop a picture, see its class, how sure that is, and where the network looked.
 
@@ -266,7 +266,7 @@ def serve(
     """
     from raylight.serving.app import serve_runs
 
-    _guarded(lambda: serve_runs(runs, host, port, max_mb, allow_host or ()))
+    _guarded(lambda: serve_runs(runs, host, port, max_mb, allow_host or (), precision))
 
 
 @app.command()

@@ -4,8 +4,8 @@ The network is rewritten once (``program``). Its input is then processed in micr
 computes alone: micro-batches fit into the caches of the cores, and no thread waits for another.
 
 Results are float32, and equal to those of the network in eval mode up to rounding: 1e-4 of the standard deviation of the
-outputs in fp32, a few hundredths of it in bf16. The images of a micro-batch don't influence each other, but the order of
-summation depends on its size, so the last digits of a result may depend on the number of images.
+outputs in fp32, a few hundredths of it in bf16, a tenth in int8. The images of a micro-batch don't influence each other, but
+the order of summation depends on its size, so the last digits of a result may depend on the number of images.
 """
 
 import copy
@@ -13,19 +13,49 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import nn
 
-from raylight.cpu.program import Program, rewrite
+from raylight.cpu.program import Program, ranges_on, rewrite
+from raylight.cpu.quantising import Ranges
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.process import torch_threads, use_one_thread
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Int8:
+    """The precision int8: convolutions in int8, what else there is in bf16.
+
+    Attributes:
+        ranges: of the network's activations, by ``measured_on``.
+    """
+
+    ranges: Ranges
+
+    @classmethod
+    def measured_on(
+        cls,
+        network: StagedNetwork,
+        preprocessing: Preprocessing,
+        pixels: UInt8[np.ndarray, "image height width 3"],
+    ) -> "Int8":
+        """Measures the ranges of a network's activations; no ranges if nothing of it can be computed in int8."""
+        return cls(ranges_on(_copied(network, 0, None), preprocessing, pixels))
+
+    def __str__(self) -> str:
+        return "int8"
+
+
+Precision = str | Int8
+"""``fp32``, ``bf16`` or int8 with its ranges."""
 
 
 def bf16_supported() -> bool:
@@ -47,7 +77,7 @@ class InferenceEngine:
         start: first stage to run. 0 takes uint8 pixels, anything else the float32 features that enter that stage.
         stop: first stage not to run; ``None`` runs to the logits.
         preprocessing: of the pixels; only needed for ``start=0``.
-        precision: ``fp32`` or ``bf16``.
+        precision: ``fp32``, ``bf16``, or ``Int8``, for an engine that starts from features the same as ``bf16``.
         threads: number of worker threads; ``None`` takes as many as torch's operators would use.
     """
 
@@ -60,16 +90,17 @@ class InferenceEngine:
         start: int = 0,
         stop: int | None = None,
         preprocessing: Preprocessing | None = None,
-        precision: str = "fp32",
+        precision: Precision = "fp32",
         threads: int | None = None,
     ) -> None:
-        if precision not in _DTYPES:
+        if isinstance(precision, str) and precision not in _DTYPES:
             raise ValueError(f"precision: {precision!r} is none of {', '.join(_DTYPES)}")
         if start == 0 and preprocessing is None:
             raise ValueError("preprocessing: needed by an engine that starts from pixels")
         self._stages = _copied(network, start, stop)
         self._preprocessing = preprocessing if start == 0 else None
-        self._dtype = _DTYPES[precision]
+        self._dtype = _DTYPES[precision] if isinstance(precision, str) else torch.bfloat16
+        self._ranges = precision.ranges if isinstance(precision, Int8) else None
         self._threads = threads or torch.get_num_threads()
         self._programs: dict[tuple[int, ...], Program] = {}
 
@@ -133,7 +164,7 @@ class InferenceEngine:
             shape = (3, *input_shape[:2]) if self._preprocessing is not None else input_shape
             example = torch.zeros(1, *shape)
             self._programs[input_shape] = rewrite(
-                self._stages, example, self._preprocessing, self._dtype, self.micro_batch
+                self._stages, example, self._preprocessing, self._dtype, self.micro_batch, self._ranges
             )
         return self._programs[input_shape]
 

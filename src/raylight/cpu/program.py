@@ -11,17 +11,21 @@ from typing import cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import TensorMetadata
 
 from raylight.cpu.convolution import FusedConvolution
 from raylight.cpu.fusing import fused_graph, module_of, only_user, shape_of
+from raylight.cpu.quantising import PIXEL_ZERO, QuantisedConvolution, Ranges, observed_ranges, quantisable, quantise
 from raylight.models.preprocessing import Preprocessing
 
 CACHE_BYTES = 5_000_000
 """Largest activation of a micro-batch. Measured on MobileNetV2 and ResNet18 with 1 MB of second-level cache per core and
 32 MB of third-level cache: smaller micro-batches cost more calls, larger ones don't fit into the cache."""
+
+OBSERVED_BATCH = 8
+"""Images over which the extremes of activations are taken, before their mean."""
 
 Read = Callable[[Shaped[np.ndarray, "row ..."], Int64[np.ndarray, " batch"]], Tensor]
 """Makes the input of the first operation from rows of an array."""
@@ -80,6 +84,7 @@ def rewrite(
     preprocessing: Preprocessing | None,
     dtype: torch.dtype,
     micro_batch: int,
+    ranges: Ranges | None = None,
 ) -> Program:
     """Rewrites a sequence of stages.
 
@@ -90,22 +95,63 @@ def rewrite(
         dtype: float32 or bfloat16. The layers after the last convolution or attention (pooling, dense layers) stay in float32
             anyway, since they cost little and matter most.
         micro_batch: maximum number of images at once; fewer where the cache is too small.
+        ranges: of the activations (``ranges_on``), to compute in int8 what can be; ``None`` computes nothing in int8.
 
     Returns:
         The rewritten network.
     """
     graph = fused_graph([copy.deepcopy(stage).eval() for stage in stages], example)
+    quantised = _quantised(graph, preprocessing, ranges) if preprocessing is not None and ranges is not None else None
     entry_dtype = _set_types(graph, dtype)
-    if preprocessing is None:
-        read = _features(entry_dtype)
+    if quantised is not None or preprocessing is None:
+        read = quantised or _features(entry_dtype)
     else:
         read = _centred_pixels(graph, preprocessing) or _normalised(preprocessing, entry_dtype)
     sections = _sections(graph, micro_batch, dtype)
     for section in sections:
-        for module in section.module.modules():
-            if isinstance(module, FusedConvolution):
-                module.pack(section.micro_batch)
+        _pack(section.module, section.micro_batch)
     return Program(read, sections, shape_of(_output(graph))[1:])
+
+
+@torch.inference_mode()
+def ranges_on(
+    stages: Sequence[nn.Module], preprocessing: Preprocessing, pixels: UInt8[np.ndarray, "image height width 3"]
+) -> Ranges:
+    """Measures the ranges of a network's activations in float32.
+
+    Args:
+        stages: of a whole network or its beginning; not changed.
+        preprocessing: of the pixels.
+        pixels: such as training images.
+
+    Returns:
+        The range of each convolution's output; none if nothing of the network can be computed in int8.
+    """
+    example = torch.zeros(1, 3, *pixels.shape[1:3])
+    graph = fused_graph([copy.deepcopy(stage).eval() for stage in stages], example)
+    first = _first_convolution(graph)
+    read = _centred_pixels(graph, preprocessing) if first is not None and quantisable(first[1]) else None
+    if read is None:
+        return {}
+    _pack(graph, OBSERVED_BATCH)
+    parts = np.array_split(np.arange(len(pixels)), -(-len(pixels) // OBSERVED_BATCH))
+    return observed_ranges(graph, (read(pixels, part) for part in parts))
+
+
+def _quantised(graph: fx.GraphModule, preprocessing: Preprocessing, ranges: Ranges) -> Read | None:
+    """Converts what can be to int8; returns the function that reads pixels, ``None`` if nothing can be."""
+    first = _first_convolution(graph)
+    if first is None or str(first[0].target) not in ranges or not quantisable(first[1]):
+        return None
+    mean, border = _fold_normalisation(first[1], preprocessing)
+    quantise(graph, ranges)
+    return _padded_pixels((mean + PIXEL_ZERO).round().to(torch.uint8), border)
+
+
+def _pack(graph: fx.GraphModule, micro_batch: int) -> None:
+    for module in graph.modules():
+        if isinstance(module, FusedConvolution | QuantisedConvolution):
+            module.pack(micro_batch)
 
 
 def _output(graph: fx.GraphModule) -> fx.Node:
@@ -179,31 +225,45 @@ def _normalised(preprocessing: Preprocessing, dtype: torch.dtype) -> Read:
 def _centred_pixels(graph: fx.GraphModule, preprocessing: Preprocessing) -> Read | None:
     """Makes the first convolution take pixels minus 128, which even bfloat16 represents exactly.
 
-    Normalisation moves into its weights and bias; its zero padding becomes a border of the mean colour, which normalisation
-    would map to zero.
-
     Returns:
         The function that reads such pixels; ``None`` if the input doesn't go into a single convolution.
     """
     first = _first_convolution(graph)
     if first is None:
         return None
-    conv = first[1]
-    mean = torch.tensor(preprocessing.mean, dtype=torch.float64).reshape(1, 3, 1, 1) * 255 - 128
+    mean, border = _fold_normalisation(first[1], preprocessing)
+    return _padded_pixels(mean.to(first[1].dtype), border)
+
+
+def _fold_normalisation(conv: FusedConvolution, preprocessing: Preprocessing) -> tuple[Tensor, tuple[int, int]]:
+    """Makes a convolution take pixels minus 128.
+
+    Normalisation moves into its weights and bias; its zero padding becomes a border of the mean colour, which normalisation
+    would map to zero.
+
+    Returns:
+        The mean colour minus 128, and the width of the border: rows above and below, columns left and right.
+    """
+    mean = torch.tensor(preprocessing.mean, dtype=torch.float64).reshape(1, 3, 1, 1) * 255 - PIXEL_ZERO
     std = torch.tensor(preprocessing.std, dtype=torch.float64).reshape(1, 3, 1, 1) * 255
-    above, left = conv.read_pixels(mean.float(), std.float())
-    border, dtype = mean.to(conv.dtype), conv.dtype
+    return mean, conv.read_pixels(mean.float(), std.float())
+
+
+def _padded_pixels(colour: Tensor, border: tuple[int, int]) -> Read:
+    """Makes a function that reads pixels with a border: as they are into uint8, minus 128 into other types."""
+    above, left = border
 
     def read(store: Shaped[np.ndarray, "row ..."], rows: Int64[np.ndarray, " batch"]) -> Tensor:
         height, width = store.shape[1:3]
-        centred = np.empty((len(rows), height, width, 3), np.int8)
+        taken = np.empty((len(rows), height, width, 3), np.uint8)
         for number, row in enumerate(rows):  # one by one: indexing with an array would copy the pixels once more
-            np.bitwise_xor(store[row], 128, out=centred[number].view(np.uint8))
+            np.bitwise_xor(store[row], 0 if colour.dtype == torch.uint8 else PIXEL_ZERO, out=taken[number])
+        values = taken if colour.dtype == torch.uint8 else taken.view(np.int8)
         shape = (len(rows), 3, height + 2 * above, width + 2 * left)
-        images = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
-        images[:, :, :above], images[:, :, above + height :] = border, border
-        images[..., :left], images[..., left + width :] = border, border
-        images[:, :, above : above + height, left : left + width] = torch.from_numpy(centred).permute(0, 3, 1, 2)
+        images = torch.empty(shape, dtype=colour.dtype, memory_format=torch.channels_last)
+        images[:, :, :above], images[:, :, above + height :] = colour, colour
+        images[..., :left], images[..., left + width :] = colour, colour
+        images[:, :, above : above + height, left : left + width] = torch.from_numpy(values).permute(0, 3, 1, 2)
         return images
 
     return read

@@ -51,7 +51,7 @@ def wilson(successes: float, n: float) -> Interval:
     return Interval(0.0 if successes == 0 else float(low), 1.0 if successes == n else float(high))
 
 
-def tango(gains: float, losses: float, n: float) -> Interval:
+def tango(gains: float, losses: float, n: float, z: float = Z) -> Interval:
     """The score interval of a paired difference of proportions (Tango 1998, Stat. Med. 17:891).
 
     It holds all differences d that the score test doesn't reject: (gains - losses - n d)^2 <= z^2 n v(d), where v is the
@@ -62,6 +62,7 @@ def tango(gains: float, losses: float, n: float) -> Interval:
         gains: images that only the second model gets right; may be effective numbers.
         losses: images that only the first model gets right.
         n: number of all images.
+        z: standard deviations on each side.
 
     Returns:
         Bounds of the second model's proportion minus the first's, -1 to 1; NaN without images.
@@ -78,7 +79,7 @@ def tango(gains: float, losses: float, n: float) -> Interval:
         c = -losses * difference * (1 - difference)
         fewest_losses = (np.sqrt(max(b**2 - 8 * n * c, 0.0)) - b) / (4 * n)
         variance = 2 * fewest_losses + difference * (1 - difference)
-        return float((gains - losses - n * difference) ** 2 - Z**2 * n * max(variance, 0.0))
+        return float((gains - losses - n * difference) ** 2 - z**2 * n * max(variance, 0.0))
 
     # Slightly beside the value, where the distance is 0 instead of negative when no image tells the models apart.
     value, epsilon = (gains - losses) / n, 1e-9

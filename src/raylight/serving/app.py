@@ -52,7 +52,14 @@ HEADERS = {
 }
 
 
-def serve_runs(runs: Sequence[Path], host: str, port: int, max_mb: float, allow_host: Sequence[str] = ()) -> int:
+def serve_runs(
+    runs: Sequence[Path],
+    host: str,
+    port: int,
+    max_mb: float,
+    allow_host: Sequence[str] = (),
+    precision: str | None = None,
+) -> int:
     """Serve the page until interrupted; its address is printed once it can be opened.
 
     Args:
@@ -61,6 +68,7 @@ def serve_runs(runs: Sequence[Path], host: str, port: int, max_mb: float, allow_
         port: to listen on; 0 takes a free one.
         max_mb: maximum size of an uploaded file, in megabytes.
         allow_host: further names that the page answers to, for a proxy in front of it.
+        precision: ``fp32``, ``bf16`` or ``int8``; ``None`` takes each run's own.
 
     Returns:
         0, after an interrupt.
@@ -79,7 +87,7 @@ def serve_runs(runs: Sequence[Path], host: str, port: int, max_mb: float, allow_
             )
     hosts = (*LOOPBACK, *allow_host) if _is_loopback(host) or allow_host else None
     with _listening(host, port) as listener:
-        _run(page([ServedRun.open(run) for run in runs], max_mb, hosts), listener, host)
+        _run(page([ServedRun.open(run, precision) for run in runs], max_mb, hosts), listener, host)
     return 0
 
 

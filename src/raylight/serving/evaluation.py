@@ -128,7 +128,7 @@ def write_evaluation(outcome: Evaluation, out: Path) -> None:
                 "data": str(outcome.images.root),
                 "test_files": len(outcome.predictions),
                 "test_files_sha256": hashlib.sha256(names).hexdigest(),
-                "precision": outcome.predictor.precision,
+                "precision": str(outcome.predictor.precision),
                 "notes": list(outcome.images.notes),
                 "rejected": [{"path": path, "reason": reason} for path, reason in outcome.rejected],
             },

@@ -17,6 +17,7 @@ from raylight.errors import RunError
 from raylight.report.facts import Measured, RunFacts
 from raylight.report.images import VIEW, OriginalFiles, heat_of, jpeg, overlaid
 from raylight.report.model_card import render_model_card
+from raylight.serving.int8 import open_predictor
 from raylight.serving.predictor import Predictor
 
 
@@ -58,13 +59,18 @@ class ServedRun:
     facts: RunFacts
 
     @classmethod
-    def open(cls, run: Path) -> "ServedRun":
+    def open(cls, run: Path, precision: str | None = None) -> "ServedRun":
         """Open a run's folder.
 
+        Args:
+            run: the folder.
+            precision: ``fp32``, ``bf16`` or ``int8``; ``None`` takes the run's own.
+
         Raises:
+            NoInt8Error: int8 can't be used for the run.
             UnusableRunError: not a run folder, one that hasn't finished, or a damaged one.
         """
-        predictor = Predictor.open(run)
+        predictor = open_predictor(run, precision)
         return cls(predictor, RunFacts(predictor.run))
 
     def explain(self, content: bytes) -> Explanation:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 
 from raylight.config.resume import saved_config
 from raylight.config.schema import RunConfig
-from raylight.cpu.engine import InferenceEngine, bf16_supported
+from raylight.cpu.engine import InferenceEngine, Precision, bf16_supported
 from raylight.data.decode.engines import decode_files
 from raylight.data.index import Index
 from raylight.errors import ConfigError, DataError, RunError, first_line
@@ -81,7 +81,7 @@ class Predictor:
         abstains: whether images of low confidence get no class (``decision.abstain``).
         confidence: smallest confidence that gets a class, if it abstains; ``None`` gives no class.
         familiarity: detects images unlike all training images (``decision.unknown``); ``None`` if that isn't set.
-        precision: of the engine, ``bf16`` or ``fp32``.
+        precision: of the engine.
         engine: runs the whole network.
     """
 
@@ -96,7 +96,7 @@ class Predictor:
     abstains: bool
     confidence: float | None
     familiarity: Familiarity | None
-    precision: str
+    precision: Precision
     engine: InferenceEngine
 
     @classmethod

@@ -1,0 +1,200 @@
+"""A run's network in int8: ranges measured on training images, and a certificate on validation images.
+
+Both are kept in the run folder (``int8.json``) and hold for the weights that they were made with. Without a certificate there
+is no int8: a paired test on the validation images must exclude a loss of accuracy above one percentage point.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from raylight.cpu.engine import InferenceEngine, Int8
+from raylight.cpu.quantising import int8_supported
+from raylight.data.decode.engines import decode_files
+from raylight.data.index import Index
+from raylight.errors import ConfigError, RaylightError, RunError, did_you_mean
+from raylight.evaluation.differences.non_inferiority import NonInferiority, non_inferiority
+from raylight.evaluation.predictions import group_numbers
+from raylight.machine import usable_cpus
+from raylight.runs.run_dir import RunDir
+from raylight.serving.predictor import Predictor, UnusableRunError, read_index
+
+FILE = "int8.json"
+
+PRECISIONS = ("fp32", "bf16")
+
+CALIBRATION_IMAGES = 128
+"""Training images on which the ranges of activations are measured."""
+
+
+class NoInt8Error(RaylightError):
+    """int8 can't be used for a run: it isn't faster, or its loss of accuracy isn't excluded."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """The images that int8 is made with.
+
+    Attributes:
+        train: pixels of some training images.
+        val: the validation images that are usable.
+    """
+
+    train: UInt8[np.ndarray, "image height width 3"]
+    val: Index
+
+
+def open_predictor(run: Path, precision: str | None) -> Predictor:
+    """Open a run in a precision.
+
+    Args:
+        run: its folder.
+        precision: ``fp32``, ``bf16``, ``int8``; ``None`` takes the run's own.
+
+    Raises:
+        ConfigError: there is no such precision.
+        NoInt8Error: int8 can't be used for the run.
+        UnusableRunError: the run can't be used.
+    """
+    if precision == "int8":
+        return open_int8(run)
+    if precision not in (None, *PRECISIONS):
+        hint = did_you_mean(precision, (*PRECISIONS, "int8"))
+        raise ConfigError([f"--precision: there is no {precision!r}{hint}; it is {', '.join(PRECISIONS)} or int8"])
+    return Predictor.open(run, precision)
+
+
+def open_int8(run: Path) -> Predictor:
+    """Open a run in int8; makes and certifies it first, if that hasn't been done for these weights.
+
+    Raises:
+        NoInt8Error: the processor or the network can't, or the loss isn't excluded.
+        UnusableRunError: the run can't be used, or its training and validation images are gone.
+    """
+    if not int8_supported():
+        raise NoInt8Error(
+            "This processor has no int8 instructions (VNNI), so int8 would be slower; leave out --precision int8."
+        )
+    predictor = Predictor.open(run)
+    kept = _kept(predictor.run)
+    if kept is not None:
+        return _in_int8(predictor, kept)
+    images = calibration_images(predictor)
+    precision = Int8.measured_on(predictor.network, predictor.preprocessing, images.train)
+    if not precision.ranges:
+        raise NoInt8Error(
+            f"{predictor.config.model.name} doesn't begin with a convolution that int8 has; leave out --precision int8."
+        )
+    changed = _in_int8(predictor, precision)
+    found = certified(predictor, changed, images.val)
+    facts = {"weights": _digest(predictor.run), "certificate": found.as_json(), "ranges": dict(precision.ranges)}
+    predictor.run.write_json(FILE, facts)
+    return changed
+
+
+def calibration_images(predictor: Predictor) -> Calibration:
+    """The run's training images, some of them decoded, and its validation images.
+
+    Raises:
+        UnusableRunError: they aren't where they were.
+    """
+    index = read_index(predictor.run)
+    train, val = index.in_split("train"), index.in_split("val")
+    chosen = train.select(np.unique(np.linspace(0, len(train) - 1, min(len(train), CALIBRATION_IMAGES)).astype(int)))
+    blocks = list(_decoded(predictor, chosen))
+    pixels = np.concatenate([block.pixels for block in blocks]) if blocks else np.empty((0,))
+    if not len(pixels) or not len(val):
+        raise UnusableRunError(
+            f"int8 is measured on the run's training and validation images, which are no longer in {index.root}; put them "
+            "back, or leave out --precision int8."
+        )
+    return Calibration(pixels, val)
+
+
+def certified(model: Predictor, version: Predictor, val: Index) -> NonInferiority:
+    """Test on validation images whether a version of a model loses at most a percentage point.
+
+    Raises:
+        NoInt8Error: that isn't shown; says the loss, its bound, and how many images would show it.
+        UnusableRunError: no validation image can be read.
+    """
+    labels, groups = val.targets(), val.column("group")
+    positions, right = _right(model, val, labels)
+    _, version_right = _right(version, val, labels)
+    if not len(positions):
+        raise UnusableRunError(f"None of the run's validation images can be read in {val.root}.")
+    found = non_inferiority(right, version_right, group_numbers(groups[i] for i in positions))
+    if not found.shown:
+        raise NoInt8Error(refusal(found))
+    return found
+
+
+def refusal(found: NonInferiority) -> str:
+    """Why there is no certificate, and what helps."""
+    remedy = "leave out --precision int8"
+    if found.needed is not None:
+        enough = f"{found.needed:,} validation images with as few disagreements would exclude it (data.val_fraction)"
+        remedy = f"{enough}, or {remedy}"
+    return (
+        f"int8 is refused: on {found.n:,} validation images its accuracy differs by {100 * found.difference:+.1f} points "
+        f"({found.only_model:,} only right without int8, {found.only_version:,} only with it), and a loss of up to "
+        f"{-100 * found.low:.1f} isn't excluded (95 % confidence; {100 * found.margin:.0f} is allowed); {remedy}."
+    )
+
+
+def _right(
+    predictor: Predictor, val: Index, labels: Int64[np.ndarray, " image"]
+) -> tuple[Int64[np.ndarray, " good"], Bool[np.ndarray, " good"]]:
+    """The positions of the images that can be read, and whether each is classified correctly."""
+    positions, right = [np.empty(0, np.int64)], [np.empty(0, bool)]
+    for block in predictor.predict_files([val.root / str(path) for path in val.column("path")], _digests(val)):
+        good = block.positions[block.ok]
+        positions.append(good)
+        right.append(predictor.decide(block.probabilities) == labels[good])
+    return np.concatenate(positions), np.concatenate(right)
+
+
+def _decoded(predictor: Predictor, index: Index) -> Iterator[Any]:
+    paths = [index.root / str(path) for path in index.column("path")]
+    return (
+        block
+        for block in decode_files(paths, predictor.preprocessing.decode_spec, digests=_digests(index))
+        if len(block.pixels)
+    )
+
+
+def _digests(index: Index) -> list[str]:
+    return [str(digest) for digest in index.column("sha256")]
+
+
+def _in_int8(predictor: Predictor, precision: Int8) -> Predictor:
+    engine = InferenceEngine(
+        predictor.network, 0, None, predictor.preprocessing, precision=precision, threads=usable_cpus()
+    )
+    return replace(predictor, precision=precision, engine=engine)
+
+
+def _kept(run: RunDir) -> Int8 | None:
+    """What was measured and certified before, if it holds for the run's weights."""
+    if not (run / FILE).is_file():
+        return None
+    try:
+        facts = run.read_json(FILE)
+        if facts["weights"] != _digest(run) or not facts["certificate"]["shown"]:
+            return None
+        return Int8({name: (float(low), float(high)) for name, (low, high) in facts["ranges"].items()})
+    except RunError as error:
+        raise UnusableRunError(str(error)) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnusableRunError(
+            f"{run / FILE} is damaged ({type(error).__name__}: {error}); delete it, and it is made again."
+        ) from error
+
+
+def _digest(run: RunDir) -> str:
+    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
