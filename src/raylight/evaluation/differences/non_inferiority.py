@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from scipy.stats import norm
 
-from raylight.evaluation.differences.paired import Disagreements, disagreements
+from raylight.evaluation.differences.disagreements import Disagreements, disagreements
 from raylight.evaluation.intervals import tango
 
 MARGIN = 0.01

@@ -16,7 +16,6 @@ An interval excludes 0 if and only if the p-value is below 0.05.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -28,6 +27,7 @@ from raylight.evaluation import intervals
 from raylight.evaluation.bootstrap import bca, bootstrap, left_out_weights, n_units
 from raylight.evaluation.caveats import caveat_of_difference
 from raylight.evaluation.definitions.weighted import WeightedMetrics
+from raylight.evaluation.differences.disagreements import disagreements
 from raylight.evaluation.differences.swap_test import ROUNDING, critical_difference, swap_p_value, swapped_differences
 from raylight.evaluation.intervals import UNDEFINED, Interval
 from raylight.evaluation.metrics import Estimate, by_formula, by_resampling
@@ -156,43 +156,6 @@ def proportion_difference(
     z = net / all_of_them**0.5 if all_of_them else 0.0
     p_value = float(2 * norm.sf(abs(z)))
     return Difference(net / counts.n, *intervals.tango(counts.gains, counts.losses, counts.n), p_value)
-
-
-class Disagreements(NamedTuple):
-    """Effective numbers of images: divided by the design effect if images are grouped."""
-
-    gains: float
-    losses: float
-    n: float
-
-
-def disagreements(
-    first_right: Bool[np.ndarray, " image"],
-    second_right: Bool[np.ndarray, " image"],
-    groups: Int[np.ndarray, " image"] | None = None,
-) -> Disagreements:
-    """Counts the images that only one of two models gets right.
-
-    Args:
-        first_right: whether the first model is right, per image.
-        second_right: whether the second model is right, per image.
-        groups: group number of each image; ``None`` if images are independent.
-
-    Returns:
-        The images that only the second gets right, those that only the first does, and all.
-
-    Example:
-        >>> disagreements(np.array([True, True, False]), np.array([True, False, True]))
-        Disagreements(gains=1.0, losses=1.0, n=3.0)
-    """
-    net = second_right.astype(np.int64) - first_right.astype(np.int64)
-    n, gains, losses = len(net), int((net > 0).sum()), int((net < 0).sum())
-    share = 1.0
-    if groups is not None and n:
-        fewest = intervals.independent_groups(groups) / n
-        sums = np.bincount(intervals.unit_numbers(groups, n), weights=net)
-        share = float(np.clip((gains + losses) / max((sums**2).sum(), 1e-9), fewest, 1)) if gains + losses else fewest
-    return Disagreements(gains * share, losses * share, n * share)
 
 
 def _by_swapping(
