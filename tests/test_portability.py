@@ -8,9 +8,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from raylight.data import cache_files
+from raylight.data.decode.spec import DecodeSpec
 from raylight.data.decode.with_ray import _Output
 from raylight.process import ensure_home
 from tests.forked import ROOT
@@ -31,6 +33,7 @@ LISTED = {
     ("raylight.storage.atomic", "os.sync"): "nothing (hasattr)",
     ("raylight.data.cache_files", "os.posix_fallocate"): "truncate (AttributeError)",
     ("raylight.data.cache_files", "os.fdatasync"): "os.fsync (getattr)",
+    ("raylight.data.cache_files", "os.pwrite"): "seek and write under a lock (hasattr)",
     ("raylight.data.decode.with_ray", "os.pwrite"): "pixels are sent to the driver (hasattr)",
     ("raylight.data.samples", "mmap.MADV_RANDOM"): "no advice (hasattr)",
     ("raylight.data.samples", "mmap.MADV_WILLNEED"): "no advice (hasattr)",
@@ -134,6 +137,13 @@ def test_a_cache_is_written_without_the_calls_of_linux(tmp_path: Path, monkeypat
         cache_files.reserve(output, 1000)
     assert file.stat().st_size == 1000
     assert _Output(str(file), 0, "node").descriptor() is None
+    images = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
+    with cache_files.PixelFile(tmp_path, 2, DecodeSpec(2, "stretch")) as pixels:
+        for row in (1, 0):
+            pixels.write(row, images[row])
+        pixels.flush()
+        pixels.finish({"a": 0, "b": 1})
+    assert np.array_equal(np.load(tmp_path / cache_files.PIXELS), images)
 
 
 def test_a_user_without_a_number_has_a_home(monkeypatch: pytest.MonkeyPatch) -> None:

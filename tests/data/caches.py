@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from PIL import Image
 
 from raylight.data.cache import ImageCache, cached_images
@@ -70,3 +71,11 @@ def assert_true(cache: ImageCache, index: Index, spec: DecodeSpec = SPEC) -> Non
 
 def folders_in(cache_dir: Path) -> list[str]:
     return sorted(path.name for path in (cache_dir / "images").iterdir() if path.suffix != ".lock")
+
+
+def own_memory() -> int:
+    """Bytes of this process's own memory, without mapped files."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        pytest.skip("needs Linux to tell a process's own memory from mapped files")
+    return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("RssAnon"))

@@ -15,7 +15,17 @@ from raylight.data.cache import cached_images
 from raylight.data.decode.blocks import Engine
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import DataError, RaylightError
-from tests.data.caches import SPEC, THREADS, Progress, assert_true, build, folders_in, index_of, write_images
+from tests.data.caches import (
+    SPEC,
+    THREADS,
+    Progress,
+    assert_true,
+    build,
+    folders_in,
+    index_of,
+    own_memory,
+    write_images,
+)
 
 
 def test_every_content_is_decoded_once_and_found_again(images: Path, tmp_path: Path) -> None:
@@ -166,15 +176,6 @@ def test_a_cache_folder_that_is_a_file(images: Path, tmp_path: Path) -> None:
 
 def test_memory_stays_flat(tmp_path: Path) -> None:
     """150 MB of pixels pass through far less memory of this process's own."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        pytest.skip("needs Linux to tell a process's own memory from mapped files")
-
-    def own_memory() -> int:
-        return next(
-            int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("RssAnon")
-        )
-
     spec = DecodeSpec(400, "stretch")
     write_images(tmp_path / "pictures", 320)
     index = index_of(tmp_path / "pictures")

@@ -13,8 +13,8 @@ from raylight.config.schema import DataConfig
 from raylight.data.index import INDEX_SCHEMA, Index, build_index, check_bad_fraction
 from raylight.data.sources.source import find_images
 from raylight.errors import DataError
+from tests.data.scan.test_memory import reads
 from tests.data.scans import build, picture, row
-from tests.data.test_scan import reads
 
 
 def test_what_is_known_of_a_file(root: Path) -> None:

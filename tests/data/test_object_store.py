@@ -147,7 +147,7 @@ def test_shards_in_a_bucket_are_what_they_are_in_a_folder(shards: tuple[str, Pat
         data = packed(target, root)
         index = build_index(find_images(data, tmp_path), tmp_path / "cache", workers=3)
         found.append(assign_splits(index, data, 1).table)
-        cache = cached_images(index, SPEC, Engine("threads"), tmp_path / root[:2], lambda *_: None)
+        cache = cached_images(index, SPEC, Engine("threads"), tmp_path / f"images {len(found)}", lambda *_: None)
         test = cache.samples(index.in_split("test"))
         streamed = Stream(index, SPEC, Engine("threads"), 4).samples(index.in_split("test"))
         order = np.arange(8)

@@ -1,6 +1,6 @@
 """One table with a row per file: path, label, group, split, metadata, status.
 
-Not here: which files belong to the data set (``sources``), reading them (``scan``), assigning
+Not here: which files belong to the data set (``sources``), reading them (``scan.memory``), assigning
 splits (``splits.split``).
 """
 
@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 
 from raylight.config.schema import DataConfig
-from raylight.data.scan import FACTS, blank_thumbnails, scan_files
+from raylight.data.scan.files import FACTS
+from raylight.data.scan.memory import Decoding, Files, Reading, blank_thumbnails, scan_files
 from raylight.data.sources.ignored import IgnoredEntry
 from raylight.data.sources.source import Source
 from raylight.errors import DataError
@@ -39,7 +40,7 @@ INDEX_SCHEMA = pa.schema(
 )
 """Columns of the index. ``path`` is relative to the root; ``group`` names the patient or object, where known; ``split`` is
 train, val, test or null; ``metadata`` holds the data set's further columns, as JSON; the others come from reading the file
-(``scan.FACTS``)."""
+(``scan.files.FACTS``)."""
 
 GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue in a grey value (ITU-R BT.601)."""
@@ -200,7 +201,11 @@ class Index:
 
 
 def build_index(
-    source: Source, cache_dir: Path, workers: int, on_progress: Callable[[int], None] | None = None
+    source: Source,
+    cache_dir: Path,
+    workers: int,
+    on_progress: Callable[[int], None] = lambda more: None,
+    decoding: Decoding | None = None,
 ) -> Index:
     """Builds the index of a data set; reads only files that are new or have changed.
 
@@ -209,6 +214,8 @@ def build_index(
         cache_dir: results are kept here, below ``index``, for the next time.
         workers: number of files read in parallel.
         on_progress: called with the number of files done since the last call.
+        decoding: the images that will be needed. Where no file is known from before, they are decoded in the same pass, and
+            ``cached_images`` finds them.
 
     Returns:
         The index of all files, usable or not, with the splits that the data set ships.
@@ -216,9 +223,9 @@ def build_index(
     Raises:
         DataError: ``cache_dir`` can't be written, or its disk is full.
     """
-    paths = [file.path for file in source.files]
+    files = Files(source.root, source.layout, [file.path for file in source.files])
     try:
-        facts, thumbnails = scan_files(source.root, source.layout, paths, cache_dir / "index", workers, on_progress)
+        facts, thumbnails = scan_files(files, cache_dir, Reading(workers, on_progress, decoding))
     except OSError as error:
         raise DataError(
             f"cache_dir={cache_dir} can't be written: {error.strerror or error}. Free disk space, or choose another folder."

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from raylight.data.cache import cache_key
+from raylight.data.cache_building import cache_key
 from raylight.data.decode.blocks import Engine
 from raylight.data.decode.engines import decode_files
 from raylight.data.decode.spec import DecodeSpec

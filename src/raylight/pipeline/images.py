@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,13 +69,14 @@ class Images:
 
 
 def indexed(config: RunConfig, cache_dir: Path) -> Index:
-    """Find, index and split the images.
+    """Find, index and split the images; those that are indexed for the first time are decoded in the same pass.
 
     Raises:
         DataError: there are none, too many are bad, or they can't be split as configured.
         ConfigError: the settings don't fit the number of images or classes.
     """
     from raylight.data.index import build_index, check_bad_fraction
+    from raylight.data.scan.memory import Decoding
     from raylight.data.sources.source import describe_groups, find_images
     from raylight.data.splits.check import check_splits, share_problems
     from raylight.data.splits.split import assign_splits, split_size_warnings
@@ -84,7 +86,13 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
     source = find_images(config.data, cache_dir)
     if problems := list(share_problems(config.data, {file.split for file in source.files})):
         raise DataError("\n".join(problems))
-    index = build_index(source, cache_dir, config.decode.workers or usable_cpus())
+    with _decoding(config) as on_progress:
+        decoding = None
+        if config.data.feed != "stream" and decode_engine(config, len(source.files)) == "threads":
+            from raylight.models.preprocessing import Preprocessing
+
+            decoding = Decoding(Preprocessing.from_config(config.model).decode_spec, on_progress)
+        index = build_index(source, cache_dir, config.decode.workers or usable_cpus(), decoding=decoding)
     if (line := describe_groups(index.column("group"), config.data)) is not None:
         log.info("%s", line)
     check_bad_fraction(index, config.data)
@@ -99,6 +107,22 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
     return replace(split, split_warnings=tuple(warnings))
 
 
+@contextmanager
+def _decoding(config: RunConfig) -> Iterator[Callable[[int, int], None]]:
+    """Shows the progress of decoding; once it has begun, what training needs is imported beside it."""
+    with ExitStack() as imports, progress_bar("decoding", config.trainer.progress) as shown:
+        begun = False
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal begun
+            if not begun:
+                imports.enter_context(imported_meanwhile("raylight.pipeline.learner"))
+                begun = True
+            shown(done, total)
+
+        yield on_progress
+
+
 def resolution_of(index: Index) -> str:
     """What so many test images can show, in a sentence; of grouped images, each group counts once."""
     from raylight.evaluation.bootstrap import n_units
@@ -111,7 +135,7 @@ def resolution_of(index: Index) -> str:
 
 
 def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Images:
-    """Decode images that aren't cached yet, mark bad files in the index and write it.
+    """Decode images that are neither cached nor decoded when they were indexed, mark bad files in the index and write it.
 
     With ``data.feed=stream`` nothing is decoded yet; the index stays as it is.
 

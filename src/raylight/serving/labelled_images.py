@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int64
 from raylight.config.schema import DataConfig
 from raylight.config.uris import is_uri
 from raylight.data.names import normalized_name, single_line
-from raylight.data.scan import scan_files
+from raylight.data.scan.memory import Files, Reading, scan_files
 from raylight.data.sources.ignored import group_ignored
 from raylight.data.sources.layouts import SourceFile
 from raylight.data.sources.source import find_images
@@ -230,7 +230,7 @@ def _without_copies(
     own, new = [str(path) for path in learnt.column("path")], [file.path for file in files]
     with tempfile.TemporaryDirectory() as folder:
         parts = [
-            scan_files(where, kind, paths, Path(folder), usable_cpus()).thumbnails.copy()
+            scan_files(Files(where, kind, paths), Path(folder), Reading(usable_cpus())).thumbnails.copy()
             for where, kind, paths in ((index.root, "own", own), (root, "new", new))
         ]
     copies: dict[int, str] = {}

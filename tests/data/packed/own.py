@@ -1,6 +1,7 @@
 """A source as a user would write it."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -43,3 +44,16 @@ class Drawn:
         stream = io.BytesIO()
         Image.fromarray(np.full((20, 20), 5 * number + 20, np.uint8)).save(stream, "PNG")
         return stream.getvalue()
+
+
+class Logged(Drawn):
+    """Adds a line to a file for each image that is read, by whichever process."""
+
+    def __init__(self, count: int, log: str) -> None:
+        super().__init__(count)
+        self.log = log
+
+    def read(self, key: str) -> bytes:
+        with Path(self.log).open("a") as file:
+            file.write(f"{key}\n")
+        return super().read(key)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from raylight.data.index import INDEX_SCHEMA, Index
-from raylight.data.scan import blank_thumbnails
+from raylight.data.scan.memory import blank_thumbnails
 from raylight.data.splits.subgroups import subgroups_of, subgroups_of_metadata
 from raylight.errors import DataError
 

@@ -38,10 +38,10 @@ from jaxtyping import Integer, UInt8
 from raylight.data.decode.dicom import BYTES_PER_PIXEL as DICOM_BYTES_PER_PIXEL
 from raylight.data.decode.dicom import decode_dicom, is_dicom, read_dicom
 from raylight.data.decode.integrity import check_covered, check_png_rows, check_tiff_strips
-from raylight.data.decode.jpeg_header import JpegHeader, read_jpeg_header
-from raylight.data.decode.resizing import resize
+from raylight.data.decode.jpeg import JpegFile
+from raylight.data.decode.jpeg_header import JpegHeader
 from raylight.data.decode.signatures import foreign_kind, tiff_kind
-from raylight.data.decode.spec import DecodeSpec
+from raylight.data.decode.spec import MAX_PIXELS, DecodeSpec, check_size
 from raylight.errors import BadImageError
 
 if TYPE_CHECKING:
@@ -59,17 +59,8 @@ FORMATS: Final = (
 )
 """Formats that Pillow may open besides JPEG: those with a signature, decoded by compiled code in this process."""
 
-MAX_PIXELS: Final = 178_956_970
-"""Maximum number of pixels; Pillow, too, regards larger images as decompression bombs."""
-
-MAX_BYTES: Final = 1_000_000_000
-"""Maximum memory per file, in bytes; an image that needs more is rejected before it is decoded."""
-
 BYTES_PER_PIXEL: Final = {"JPEG2000": 25, "WEBP": 21, "AVIF": 16, "HEIF": 16}
 """Measured peak memory of decoding; 12 for Pillow's other formats."""
-
-MAX_SCANNED: Final = 2_000_000_000
-"""Maximum of pixels times scans of a progressive JPEG: encoders write about ten scans, each a pass over the image."""
 
 _NO_IMAGE: Final = (
     f"not a whole image of an accepted format (JPEG, {', '.join(FORMATS)}{', DICOM' if 'pydicom' in READERS else ''})"
@@ -80,6 +71,7 @@ _PHOTOMETRIC_TAG: Final = 262
 
 _SAMPLE_FORMAT_TAG: Final = 339
 """Whether a TIFF's samples are unsigned integers (1), signed integers (2), or something else (section 19)."""
+
 
 _ORIENTATION_TAG: Final = 0x0112
 """EXIF tag with the rotation and mirroring that show the image upright, 1 to 8 (JEITA CP-3451)."""
@@ -103,58 +95,63 @@ def decode_image(
     Raises:
         BadImageError: the file is damaged or not a supported image; the message is the reason.
     """
-    if not data:
-        raise BadImageError("the file is empty")
-    if data.startswith(b"\xff\xd8"):
-        pixels, orientation = _decode_jpeg(data, spec)
-    else:
-        pixels, orientation = _decode_other(data, spec)
-    if out is None:
-        out = np.empty(spec.image_shape, np.uint8)
-    upright = _upright(pixels, orientation)
-    height, width, _ = upright.shape
-    if (height, width) != out.shape[:2]:
-        out[...] = spec.fill
-    top, left = (out.shape[0] - height) // 2, (out.shape[1] - width) // 2
-    out[top : top + height, left : left + width] = upright  # broadcasts one channel to three
-    return out
+    return ImageFile(data).pixels(spec, out)
 
 
-def _decode_jpeg(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "rows columns channel"], int]:
-    import simplejpeg
+class ImageFile:
+    """The content of an image file, from which images of several sizes are made, each as if it were the only one.
 
-    header = read_jpeg_header(data)
-    orientation = _jpeg_orientation(header)
-    spec = spec.transposed() if orientation >= 5 else spec
-    factor = _scale_factor(header, spec)
-    _check_size(header.width, header.height, 9 / factor**2 + (9 if header.multiple_scans else 0))
-    if header.progressive and (scans := data.count(b"\xff\xda")) * header.width * header.height > MAX_SCANNED:
-        raise BadImageError(f"a progressive JPEG of {scans} scans of {header.width} x {header.height} pixels")
-    if header.components not in (1, 3, 4):
-        raise BadImageError(f"a JPEG with {header.components} channels; expected 1, 3 or 4")
-    if header.unknown_jfif_offset is not None:
-        # libjpeg's warning says nothing about the pixels, and would hide others.
-        data = b"".join((data[: header.unknown_jfif_offset], b"\x01", data[header.unknown_jfif_offset + 1 :]))
-    height, width = -(-header.height // factor), -(-header.width // factor)
-    try:
-        pixels: UInt8[np.ndarray, "height width channel"] = simplejpeg.decode_jpeg(
-            data,
-            colorspace={1: "GRAY", 3: "RGB", 4: "CMYK"}[header.components],
-            # Interpolating chroma is wasted effort if the image is downscaled afterwards.
-            fastupsample=spec.downscales(header.width - 1, header.height - 1, 1),
-            min_height=height,
-            min_width=width,
-            strict=True,
-        )
-    except ValueError as error:
-        raise BadImageError(f"the JPEG is damaged or cut off: {error}") from error
-    if pixels.shape[:2] != (height, width):
-        raise BadImageError(f"the JPEG's header contradicts itself: {header.width} x {header.height} pixels")
-    if header.components == 4:
-        pixels = _cmyk_to_rgb(pixels)
-    box, shape = spec.box(header.width / factor, header.height / factor), spec.shape(header.width, header.height)
-    pixels = resize(pixels, box, shape, spec)
-    return pixels, orientation
+    Sizes for which the file is decoded at the same scale share one decoding. JPEG files alone have several scales.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """Reads the header of a JPEG file; decodes any other.
+
+        Args:
+            data: the content of the file.
+
+        Raises:
+            BadImageError: the file is damaged or not a supported image; the message is the reason.
+        """
+        if not data:
+            raise BadImageError("the file is empty")
+        self._jpeg = JpegFile(data) if data.startswith(b"\xff\xd8") else None
+        if self._jpeg is not None:
+            self._orientation = _jpeg_orientation(self._jpeg.header)
+        else:
+            self._picture, self._orientation = _decode_other(data)
+
+    @property
+    def jpeg_header(self) -> JpegHeader | None:
+        """The header of a JPEG file; ``None`` for other formats."""
+        return self._jpeg.header if self._jpeg is not None else None
+
+    def pixels(
+        self, spec: DecodeSpec, out: UInt8[np.ndarray, "height width 3"] | None = None
+    ) -> UInt8[np.ndarray, "height width 3"]:
+        """Makes an image, upright and resized; see ``decode_image``.
+
+        Args:
+            spec: the shape of the image.
+            out: array for the pixels; ``None`` makes a new one.
+
+        Returns:
+            RGB, 0 to 255.
+
+        Raises:
+            BadImageError: the file is damaged, or too large for this size; the message is the reason.
+        """
+        turned = spec.transposed() if self._orientation >= 5 else spec
+        stored = self._jpeg.resized(turned) if self._jpeg is not None else _resize_picture(self._picture, turned)
+        if out is None:
+            out = np.empty(spec.image_shape, np.uint8)
+        upright = _upright(stored, self._orientation)
+        height, width, _ = upright.shape
+        if (height, width) != out.shape[:2]:
+            out[...] = spec.fill
+        top, left = (out.shape[0] - height) // 2, (out.shape[1] - width) // 2
+        out[top : top + height, left : left + width] = upright  # broadcasts one channel to three
+        return out
 
 
 def _jpeg_orientation(header: JpegHeader) -> int:
@@ -171,34 +168,18 @@ def _jpeg_orientation(header: JpegHeader) -> int:
     return 1
 
 
-def _scale_factor(header: JpegHeader, spec: DecodeSpec) -> int:
-    """Returns the largest of 8, 4, 2, 1 by which the image can be downscaled while decoding and still be large enough.
-
-    libjpeg-turbo has SIMD code for these factors; others cost more than they save.
-    """
-    return next(
-        factor for factor in (8, 4, 2, 1) if factor == 1 or spec.downscales(header.width, header.height, factor)
-    )
-
-
-def _cmyk_to_rgb(pixels: UInt8[np.ndarray, "height width 4"]) -> UInt8[np.ndarray, "height width 3"]:
-    from PIL import Image
-
-    height, width, _ = pixels.shape
-    return np.asarray(Image.frombuffer("CMYK", (width, height), pixels, "raw", "CMYK;I", 0, 1).convert("RGB"))
-
-
-def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "rows columns channel"], int]:
+def _decode_other(data: bytes) -> tuple["Image", int]:
+    """An image in mode ``L``, ``RGB`` or ``RGBa``, and its EXIF orientation."""
     if kind := foreign_kind(data, READERS):
         raise BadImageError(f"{_NO_IMAGE}: it is {kind}")
     pillow = pillow_image()
     if is_dicom(data):
         dataset = read_dicom(data)
-        _check_size(int(dataset.Columns), int(dataset.Rows), DICOM_BYTES_PER_PIXEL)
-        return _resize_picture(pillow.fromarray(decode_dicom(dataset)), spec), 1
+        check_size(int(dataset.Columns), int(dataset.Rows), DICOM_BYTES_PER_PIXEL)
+        return pillow.fromarray(decode_dicom(dataset)), 1
     try:
         with pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
-            _check_size(picture.width, picture.height, BYTES_PER_PIXEL.get(picture.format or "", 12))
+            check_size(picture.width, picture.height, BYTES_PER_PIXEL.get(picture.format or "", 12))
             check_covered(picture)
             if picture.format == "PNG":
                 with pillow.open(io.BytesIO(data), formats=FORMATS) as again:
@@ -212,8 +193,7 @@ def _decode_other(data: bytes, spec: DecodeSpec) -> tuple[UInt8[np.ndarray, "row
             picture.load()
             if picture.format == "PNG":
                 check_png_rows(data, picture)
-            orientation = _orientation(picture)
-            return _resize_picture(_to_8_bits(picture), spec.transposed() if orientation >= 5 else spec), orientation
+            return _to_8_bits(picture), _orientation(picture)
     except (BadImageError, MemoryError):
         raise
     except pillow.UnidentifiedImageError as error:
@@ -306,11 +286,3 @@ def _upright(
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return pixels
-
-
-def _check_size(width: int, height: int, bytes_per_pixel: float) -> None:
-    if width < 1 or height < 1:
-        raise BadImageError(f"no pixels: {width} x {height}")
-    limit = min(MAX_PIXELS, int(MAX_BYTES / bytes_per_pixel))
-    if width * height > limit:
-        raise BadImageError(f"{width} x {height} pixels: more than the maximum of {limit:,} for its kind")

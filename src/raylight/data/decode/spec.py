@@ -1,4 +1,4 @@
-"""The shape of decoded images: their size, and which part of the original they show."""
+"""The shape of decoded images: their size, which part of the original they show, and how large an original may be."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -6,9 +6,16 @@ from typing import Final
 
 from raylight.config.rules.pretrained import CROP_RATIO
 from raylight.config.rules.shapes import Size, height_width, scaled_size, size_text
+from raylight.errors import BadImageError
 
 SUPPORT: Final = {"bilinear": 1, "bicubic": 2}
 """Reach of each filter to either side, in pixels of the result, or of the original where that is enlarged."""
+
+MAX_PIXELS: Final = 178_956_970
+"""Maximum number of pixels; Pillow, too, regards larger images as decompression bombs."""
+
+MAX_BYTES: Final = 1_000_000_000
+"""Maximum memory per file, in bytes; an image that needs more is rejected before it is decoded."""
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels of the stored image; may be fractions."""
@@ -29,6 +36,8 @@ class DecodeSpec:
             and width differ, this is the shorter one, and the other is in proportion.
         interpolation: ``bilinear`` or ``bicubic``, antialiased.
         fill: with ``pad``, red, green and blue beside the image, 0 to 255.
+        jpeg_size: height and width, in pixels, that JPEG files are decoded for, though they are resized to ``size``; ``None``
+            means ``size``, which is fastest. Sizes for which a file is decoded at the same scale share one decoding.
     """
 
     size: Size
@@ -36,6 +45,7 @@ class DecodeSpec:
     resize_size: int | None = None
     interpolation: str = "bilinear"
     fill: tuple[int, int, int] = (0, 0, 0)
+    jpeg_size: int | None = None
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
@@ -166,3 +176,21 @@ def _centre(length: float, resized: int, kept: int) -> tuple[float, float]:
     """Begin and end, on the original side, of the ``kept`` central pixels of the ``resized`` side."""
     start = round((resized - kept) / 2)
     return start * length / resized, (start + kept) * length / resized
+
+
+def check_size(width: int, height: int, bytes_per_pixel: float) -> None:
+    """Rejects an image that is empty or too large, before it is decoded.
+
+    Args:
+        width: in pixels, as the header says.
+        height: in pixels.
+        bytes_per_pixel: memory that decoding takes.
+
+    Raises:
+        BadImageError: it has no pixels, or too many; the message is the reason.
+    """
+    if width < 1 or height < 1:
+        raise BadImageError(f"no pixels: {width} x {height}")
+    limit = min(MAX_PIXELS, int(MAX_BYTES / bytes_per_pixel))
+    if width * height > limit:
+        raise BadImageError(f"{width} x {height} pixels: more than the maximum of {limit:,} for its kind")

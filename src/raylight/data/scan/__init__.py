@@ -1,0 +1,1 @@
+"""Reading each file of a data set once."""
