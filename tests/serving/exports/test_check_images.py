@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from raylight.data.decode.image import decode_image
-from raylight.data.decode.resizing import RESIZER
+from raylight.data.decode.jpeg import RESIZER
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError
 from raylight.serving.exports.check_images import check_images, original_image, resized_by_run

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 
 from raylight.data.decode.image import decode_image
-from raylight.data.decode.resizing import RESIZER, resize
+from raylight.data.decode.jpeg import RESIZER, resize
 from raylight.data.decode.spec import DecodeSpec
 from raylight.serving.exports.resizing import Resize, axis_weights, fixed_point
 

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from raylight.data.decode.blocks import read_checked
 from raylight.data.decode.image import decode_image, pillow_image
-from raylight.data.decode.resizing import RESIZER, resize
+from raylight.data.decode.jpeg import RESIZER, resize
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError
 from raylight.serving.predictor import Predictor, UnusableRunError
