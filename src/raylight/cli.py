@@ -235,12 +235,11 @@ def export(
     run: RunFolder,
     format: Annotated[str, typer.Option(help="onnx, torch_export, or web: a page for browsers.")] = "onnx",  # noqa: A002
     out: Annotated[Path | None, typer.Option(help="The file to write; by default in the run folder.")] = None,
-    prepared: Annotated[
-        bool, typer.Option(help="The file's input is already decoded to the model's size; else images of any size.")
-    ] = False,
+    prepared: Annotated[bool, typer.Option(help="Input is of the model's size already; else of any size.")] = False,
     runtime: Annotated[
         Path | None, typer.Option(help="For web: folder of the npm package onnxruntime-web; else npm downloads it.")
     ] = None,
+    precision: Precision = None,
 ) -> None:
     """Write the model with its resizing and calibration into one file, checked against the run.
 
@@ -248,7 +247,7 @@ def export(
     """
     from raylight.serving.exports.command import export_run
 
-    _guarded(lambda: export_run(run, format, out, prepared=prepared, runtime=runtime), file=out)
+    _guarded(lambda: export_run(run, format, out, prepared=prepared, runtime=runtime, precision=precision), file=out)
 
 
 @app.command()

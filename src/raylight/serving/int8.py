@@ -5,13 +5,11 @@ is no int8: a paired test on the validation images must exclude a loss of accura
 """
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Int64
 
 from raylight.cpu.engine import InferenceEngine, Int8
 from raylight.cpu.quantising import int8_supported
@@ -23,6 +21,7 @@ from raylight.evaluation.predictions import group_numbers
 from raylight.machine import usable_cpus
 from raylight.runs.run_dir import RunDir
 from raylight.serving.predictor import Predictor, UnusableRunError, read_index
+from raylight.storage.remote import AnyPath
 
 FILE = "int8.json"
 
@@ -34,19 +33,6 @@ CALIBRATION_IMAGES = 128
 
 class NoInt8Error(RaylightError):
     """int8 can't be used for a run: it isn't faster, or its loss of accuracy isn't excluded."""
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """The images that int8 is made with.
-
-    Attributes:
-        train: pixels of some training images.
-        val: the validation images that are usable.
-    """
-
-    train: UInt8[np.ndarray, "image height width 3"]
-    val: Index
 
 
 def open_predictor(run: Path, precision: str | None) -> Predictor:
@@ -84,36 +70,42 @@ def open_int8(run: Path) -> Predictor:
     kept = _kept(predictor.run)
     if kept is not None:
         return _in_int8(predictor, kept)
-    images = calibration_images(predictor)
-    precision = Int8.measured_on(predictor.network, predictor.preprocessing, images.train)
+    train, val = calibration_index(predictor)
+    blocks = decode_files(_paths(train), predictor.preprocessing.decode_spec, digests=_digests(train))
+    pixels = [block.pixels for block in blocks if len(block.pixels)]
+    if not pixels:
+        raise UnusableRunError(_gone(train))
+    precision = Int8.measured_on(predictor.network, predictor.preprocessing, np.concatenate(pixels))
     if not precision.ranges:
         raise NoInt8Error(
             f"{predictor.config.model.name} doesn't begin with a convolution that int8 has; leave out --precision int8."
         )
     changed = _in_int8(predictor, precision)
-    found = certified(predictor, changed, images.val)
+    found = certified(predictor, changed, val)
     facts = {"weights": _digest(predictor.run), "certificate": found.as_json(), "ranges": dict(precision.ranges)}
     predictor.run.write_json(FILE, facts)
     return changed
 
 
-def calibration_images(predictor: Predictor) -> Calibration:
-    """The run's training images, some of them decoded, and its validation images.
+def calibration_index(predictor: Predictor) -> tuple[Index, Index]:
+    """Some of the run's training images, evenly over their index, and all its validation images.
 
     Raises:
         UnusableRunError: they aren't where they were.
     """
     index = read_index(predictor.run)
     train, val = index.in_split("train"), index.in_split("val")
-    chosen = train.select(np.unique(np.linspace(0, len(train) - 1, min(len(train), CALIBRATION_IMAGES)).astype(int)))
-    blocks = list(_decoded(predictor, chosen))
-    pixels = np.concatenate([block.pixels for block in blocks]) if blocks else np.empty((0,))
-    if not len(pixels) or not len(val):
-        raise UnusableRunError(
-            f"int8 is measured on the run's training and validation images, which are no longer in {index.root}; put them "
-            "back, or leave out --precision int8."
-        )
-    return Calibration(pixels, val)
+    if not index.root.is_dir() or not len(train) or not len(val):
+        raise UnusableRunError(_gone(index))
+    chosen = np.unique(np.linspace(0, len(train) - 1, min(len(train), CALIBRATION_IMAGES)).astype(int))
+    return train.select(chosen), val
+
+
+def _gone(index: Index) -> str:
+    return (
+        f"int8 is measured on the run's training and validation images, which are no longer in {index.root}; put them back, or "
+        "leave out --precision int8."
+    )
 
 
 def certified(model: Predictor, version: Predictor, val: Index) -> NonInferiority:
@@ -152,20 +144,15 @@ def _right(
 ) -> tuple[Int64[np.ndarray, " good"], Bool[np.ndarray, " good"]]:
     """The positions of the images that can be read, and whether each is classified correctly."""
     positions, right = [np.empty(0, np.int64)], [np.empty(0, bool)]
-    for block in predictor.predict_files([val.root / str(path) for path in val.column("path")], _digests(val)):
+    for block in predictor.predict_files(_paths(val), _digests(val)):
         good = block.positions[block.ok]
         positions.append(good)
         right.append(predictor.decide(block.probabilities) == labels[good])
     return np.concatenate(positions), np.concatenate(right)
 
 
-def _decoded(predictor: Predictor, index: Index) -> Iterator[Any]:
-    paths = [index.root / str(path) for path in index.column("path")]
-    return (
-        block
-        for block in decode_files(paths, predictor.preprocessing.decode_spec, digests=_digests(index))
-        if len(block.pixels)
-    )
+def _paths(index: Index) -> list[AnyPath]:
+    return [index.root / str(path) for path in index.column("path")]
 
 
 def _digests(index: Index) -> list[str]:

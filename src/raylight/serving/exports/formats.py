@@ -94,7 +94,8 @@ def _write_onnx(export: Export, path: Path) -> None:
     onnx.save_model(_onnx_model(export), str(path))
 
 
-def _open_onnx(model: Path | bytes) -> Runtime:
+def open_onnx(model: Path | bytes) -> Runtime:
+    """Load an ONNX file, or its content, with ONNX Runtime."""
     import onnxruntime
 
     given = model if isinstance(model, bytes) else str(model)
@@ -129,8 +130,8 @@ def _write_web(export: Export, path: Path) -> None:
 ONNX_MODULES = ("onnx", "onnxruntime", "onnxscript")
 
 FORMATS = {
-    "onnx": Format(".onnx", ONNX_MODULES, _write_onnx, _open_onnx),
+    "onnx": Format(".onnx", ONNX_MODULES, _write_onnx, open_onnx),
     "torch_export": Format(".pt2", (), _write_torch_export, _open_torch_export),
-    "web": Format(".html", ONNX_MODULES, _write_web, lambda page: _open_onnx(model_of_page(page))),
+    "web": Format(".html", ONNX_MODULES, _write_web, lambda page: open_onnx(model_of_page(page))),
 }
 """What can be exported to."""
