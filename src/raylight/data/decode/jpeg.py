@@ -6,7 +6,7 @@ Not here: reading the header (``jpeg_header``), other formats (``image``).
 import importlib.util
 import math
 import threading
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import UInt8
@@ -23,6 +23,9 @@ Both apply the same filter, but rounding differs by up to 1 of 255, so the name 
 
 MAX_SCANNED: Final = 2_000_000_000
 """Maximum of pixels times scans of a progressive JPEG: encoders write about ten scans, each a pass over the image."""
+
+Copies = dict[tuple[int, int, int, int], Any]
+"""Parts of an image as the resizer wants them, by their first and last columns and rows."""
 
 _thread = threading.local()
 
@@ -47,6 +50,7 @@ class JpegFile:
         self._data = data
         self._scale: tuple[int, bool] | None = None
         self._decoded: UInt8[np.ndarray, "height width channel"] = np.empty((0, 0, 0), np.uint8)
+        self._copies: Copies = {}
 
     def resized(self, spec: DecodeSpec) -> UInt8[np.ndarray, "rows columns channel"]:
         """Decodes and resizes the image, as it is stored.
@@ -65,9 +69,9 @@ class JpegFile:
         factor = scale[0]
         check_size(header.width, header.height, 9 / factor**2 + (9 if header.multiple_scans else 0))
         if scale != self._scale:
-            self._decoded, self._scale = _decode_jpeg(self._data, header, *scale), scale
+            self._decoded, self._scale, self._copies = _decode_jpeg(self._data, header, *scale), scale, {}
         box, shape = spec.box(header.width / factor, header.height / factor), spec.shape(header.width, header.height)
-        return resize(self._decoded, box, shape, spec)
+        return resize(self._decoded, box, shape, spec, self._copies)
 
 
 def _decode_jpeg(
@@ -122,7 +126,11 @@ def _cmyk_to_rgb(pixels: UInt8[np.ndarray, "height width 4"]) -> UInt8[np.ndarra
 
 
 def resize(
-    pixels: UInt8[np.ndarray, "height width channel"], box: Box, shape: tuple[int, int], spec: DecodeSpec
+    pixels: UInt8[np.ndarray, "height width channel"],
+    box: Box,
+    shape: tuple[int, int],
+    spec: DecodeSpec,
+    copies: Copies | None = None,
 ) -> UInt8[np.ndarray, "rows columns channel"]:
     """Resizes a part of an image, as if the whole image were resized, then cropped: the filter uses pixels beyond the box.
 
@@ -131,6 +139,7 @@ def resize(
         box: the part to resize, in pixels.
         shape: height and width of the result, in pixels.
         spec: has the interpolation.
+        copies: of parts of the same pixels, made for other sizes; the one made here is added.
 
     Returns:
         Grey or RGB, 0 to 255.
@@ -147,10 +156,12 @@ def resize(
     left, top, right, bottom = box
     reach = SUPPORT[spec.interpolation]
     x, y = _reach(left, right, pixels.shape[1], columns, reach), _reach(top, bottom, pixels.shape[0], rows, reach)
-    window = pixels[y, x]
-    height, width, channels = window.shape
-    kind = PixelType.U8 if channels == 1 else PixelType.U8x3
-    source, target = ImageData(width, height, kind, window.tobytes()), ImageData(columns, rows, kind)
+    kind, channels = PixelType.U8 if pixels.shape[2] == 1 else PixelType.U8x3, pixels.shape[2]
+    copies = {} if copies is None else copies
+    part = (x.start, x.stop, y.start, y.stop)
+    if part not in copies:
+        copies[part] = ImageData(x.stop - x.start, y.stop - y.start, kind, pixels[y, x].tobytes())
+    source, target = copies[part], ImageData(columns, rows, kind)
     if not hasattr(_thread, "resizer"):
         _thread.resizer = Resizer()
     _thread.resizer.resize(
