@@ -70,6 +70,18 @@ def test_names_do_not_matter_contents_and_shape_do(images: Path, tmp_path: Path)
     assert len(others[2].rows) == 29
 
 
+def test_the_key_tells_caches_with_the_same_images_in_other_rows_apart(images: Path, tmp_path: Path) -> None:
+    """Features are kept by row."""
+    one, _ = build(index_of(images), tmp_path / "one")
+    (images / "0000.png").rename(images / "zzz.png")
+    other, _ = build(index_of(images), tmp_path / "other")
+    assert other.folder.name == one.folder.name
+    assert other.rows != one.rows
+    assert other.key != one.key
+    again, _ = build(index_of(images), tmp_path / "one")
+    assert again.key == one.key
+
+
 def test_bad_files_take_no_row(images: Path, tmp_path: Path) -> None:
     """Also many of them, in every place: the last images move to the rows that stayed empty."""
     for number in (0, 7, 8, 9, 23, 29):

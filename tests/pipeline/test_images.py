@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from raylight.config.schema import DataConfig, DecodeConfig, ModelConfig, RunConfig, TrainerConfig
+from raylight.data.cache_building import find
 from raylight.errors import ConfigError, DataError
+from raylight.models.preprocessing import Preprocessing
 from raylight.pipeline.images import decode_engine, indexed, resolution_of
 from tests.trained_run import draw
 
@@ -87,3 +89,18 @@ def test_what_the_test_images_can_tell_is_said_before_any_work(
     assert resolution_of(index).startswith("8 test images measure an accuracy of 0.90 to ±")
     grouped = index.with_column("group", ["one"] * len(index))
     assert resolution_of(grouped).startswith("1 test groups of images")
+
+
+@pytest.mark.parametrize(("feed", "caches"), [("stream", 0), ("cache", 1)])
+def test_images_that_are_indexed_for_the_first_time_are_decoded_in_the_same_pass(
+    feed: str, caches: int, tmp_path: Path
+) -> None:
+    """At the size of the network, unless they are decoded in each epoch."""
+    for label in ("left", "right"):
+        draw(tmp_path / "photos", label, 10, 1)
+    config = settings(tmp_path / "photos", feed=feed)
+    index = indexed(config, tmp_path / "cache")
+    folders = [path for path in (tmp_path / "cache").glob("images/*") if path.is_dir()]
+    assert len(folders) == caches
+    spec = Preprocessing.from_config(config.model).decode_spec
+    assert all(find(folder, sorted(set(index.column("sha256"))), spec)[0] for folder in folders)

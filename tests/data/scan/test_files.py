@@ -9,7 +9,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from raylight.data.decode import spec
+from raylight.data.decode import spec as shapes
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.scan.files import THUMBNAIL, scan_file
@@ -41,14 +41,19 @@ def test_thumbnail_and_pixels_come_from_one_decoding_and_are_those_of_two(
     assert np.array_equal(file.pixels, decode_image(data, SPEC))
 
 
-def test_a_size_at_another_scale_is_decoded_for_itself(tmp_path: Path, decoded: list[int]) -> None:
-    data = encoded(picture(500, 374), "JPEG")
+@pytest.mark.parametrize(("side", "size"), [(500, 64), (240, 256)])
+def test_a_size_at_another_scale_is_decoded_for_itself(
+    side: int, size: int, tmp_path: Path, decoded: list[int]
+) -> None:
+    """Reduced further, or as large but with chroma interpolated."""
+    noise = np.random.default_rng(0).integers(0, 256, (side // 4, side // 4, 3), np.uint8)
+    data = encoded(Image.fromarray(noise).resize((side, side)), "JPEG")
     (tmp_path / "a.jpg").write_bytes(data)
-    small = DecodeSpec(64, "stretch")
-    file = scan_file(tmp_path, "a.jpg", b"secret", small)
+    spec = DecodeSpec(size, "stretch")
+    file = scan_file(tmp_path, "a.jpg", b"secret", spec)
     assert decoded == [len(data)] * 2
     assert np.array_equal(file.thumbnail, decode_image(data, THUMBNAIL))
-    assert np.array_equal(file.pixels, decode_image(data, small))
+    assert np.array_equal(file.pixels, decode_image(data, spec))
 
 
 def test_a_thumbnail_is_the_antialiased_image_that_pillow_computes(tmp_path: Path) -> None:
@@ -87,7 +92,7 @@ def test_a_good_file_that_is_too_large_for_a_size_is_refused_at_it_alone(
 ) -> None:
     """The thumbnail is decoded at an eighth, an image of 900 pixels at half: 16 times the memory."""
     (tmp_path / "a.jpg").write_bytes(encoded(picture(1800, 1900), "JPEG"))
-    monkeypatch.setattr(spec, "MAX_BYTES", 1800 * 1900)
+    monkeypatch.setattr(shapes, "MAX_BYTES", 1800 * 1900)
     file = scan_file(tmp_path, "a.jpg", b"secret", DecodeSpec(900, "stretch"))
     assert (file.facts.status, file.pixels) == ("ok", None)
     assert file.thumbnail is not None
