@@ -94,7 +94,7 @@ def test_an_image_of_the_resized_size_is_only_cropped() -> None:
 
 def test_weights_are_those_of_the_triangle_by_hand() -> None:
     """Halving four pixels: centres 1 and 3, triangle of half width 2, sampled 0.5 and 1.5 away: 3/4 and 1/4."""
-    weights = axis_weights(4, torch.tensor(2.0, dtype=torch.float64), torch.arange(2, dtype=torch.float64), "bilinear")
+    weights = axis_weights(4, torch.tensor(2), torch.arange(2), "bilinear")
     first = torch.tensor([0.75, 0.75, 0.25, 0.0], dtype=torch.float64) / 1.75
     torch.testing.assert_close(weights, torch.stack([first, first.flip(0)]))
 

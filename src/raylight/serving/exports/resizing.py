@@ -10,7 +10,7 @@ the level: there are networks in which one level in a tenth of the pixels moves 
 """
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from raylight.data.decode.spec import DecodeSpec
@@ -62,26 +62,25 @@ class Resize(nn.Module):
             return small
         return torch.where(has_rows[:, None] & has_columns[None, :], small, self.fill)
 
-    def _resized(self, height: Float[Tensor, ""], width: Float[Tensor, ""]) -> tuple[Tensor, Tensor]:
+    def _resized(self, height: Int[Tensor, ""], width: Int[Tensor, ""]) -> tuple[Tensor, Tensor]:
         """Rows and columns of the whole image after resizing; see ``DecodeSpec.box`` and ``DecodeSpec.shape``."""
         rows, columns = map(_scalar, self.spec.frame)
         if self.spec.resize == "crop":
             by_height = height * columns <= width * rows
-            wide = torch.maximum(torch.floor(rows * width / height), columns)
-            tall = torch.maximum(torch.floor(columns * height / width), rows)
+            wide = torch.maximum(rows * width // height, columns)
+            tall = torch.maximum(columns * height // width, rows)
             return torch.where(by_height, rows, tall), torch.where(by_height, wide, columns)
         if self.spec.resize == "pad":
             by_height = height * columns >= width * rows
-            narrow = torch.round(width * rows / height).clamp(min=1)
-            low = torch.round(height * columns / width).clamp(min=1)
+            narrow = _rounded(width * rows, height).clamp(min=1)
+            low = _rounded(height * columns, width).clamp(min=1)
             return torch.where(by_height, rows, low), torch.where(by_height, narrow, columns)
         return rows, columns
 
-    def _axis(self, length: int, resized: Float[Tensor, ""], kept: int) -> tuple[Tensor, Tensor]:
+    def _axis(self, length: int, resized: Int[Tensor, ""], kept: int) -> tuple[Tensor, Tensor]:
         """The weights of an axis, float32[kept, length], and which of the ``kept`` positions the image covers."""
-        margin = (resized - kept) / 2  # negative with "pad"
-        start = torch.ceil(margin) if self.spec.resize == "pad" else torch.round(margin)
-        position = torch.arange(kept, dtype=torch.float64) + start
+        start = -((kept - resized) // 2) if self.spec.resize == "pad" else _rounded(resized - kept, _scalar(2))
+        position = torch.arange(kept) + start
         inside = torch.minimum(position.clamp(min=0), resized - 1)
         weights = axis_weights(length, resized, inside, self.spec.interpolation)
         scale = fixed_point(weights.max()) if self.resizer == "cykooz" else 2.0**PILLOW_BITS
@@ -89,12 +88,13 @@ class Resize(nn.Module):
 
 
 def axis_weights(
-    length: int, resized: Float[Tensor, ""], position: Float[Tensor, " kept"], interpolation: str
+    length: int, resized: Int[Tensor, ""], position: Int[Tensor, " kept"], interpolation: str
 ) -> Float[Tensor, "kept length"]:
     """The weight of each pixel of an axis in each pixel of the resized axis.
 
     The filter is the triangle or Keys' cubic with a = -0.5, widened by the scale where the axis shrinks, and its weights sum
-    to 1, as in Pillow.
+    to 1, as in Pillow. Distances are whole numbers until they are divided, so that runtimes that compute in float32 or
+    bfloat16 place pixels exactly, too.
 
     Args:
         length: of the axis, in pixels.
@@ -103,16 +103,13 @@ def axis_weights(
         interpolation: ``bilinear`` or ``bicubic``.
 
     Example:
-        >>> position = torch.arange(2, dtype=torch.float64)
-        >>> axis_weights(4, torch.tensor(2.0, dtype=torch.float64), position, "bilinear")
+        >>> axis_weights(4, torch.tensor(2), torch.arange(2), "bilinear")
         tensor([[0.4286, 0.4286, 0.1429, 0.0000],
                 [0.0000, 0.1429, 0.4286, 0.4286]], dtype=torch.float64)
     """
     whole = _scalar(length)
-    pixel = torch.arange(length, dtype=torch.float64)
-    # Whole numbers until the division, so that runtimes that compute in float32 place pixels exactly, too.
-    apart = torch.abs((2 * pixel + 1)[None, :] * resized - (2 * position + 1)[:, None] * whole)
-    distance = apart / (2 * torch.maximum(whole, resized))
+    apart = torch.abs((2 * torch.arange(length) + 1)[None, :] * resized - (2 * position + 1)[:, None] * whole)
+    distance = apart.to(torch.float64) / (2 * torch.maximum(whole, resized)).to(torch.float64)
     if interpolation == "bilinear":
         weights = (1 - distance).clamp(min=0)
     else:
@@ -142,6 +139,13 @@ def _levels(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return torch.floor(values + 0.5).clamp(0, 255)
 
 
-def _scalar(value: int) -> Float[Tensor, ""]:
+def _rounded(value: Int[Tensor, ""], divisor: Int[Tensor, ""]) -> Int[Tensor, ""]:
+    """The nearest whole number to a quotient, halves to the even one, as Python's ``round``."""
+    below = value // divisor
+    twice = 2 * (value - below * divisor)
+    return below + ((twice > divisor) | ((twice == divisor) & (below % 2 == 1))).to(torch.int64)
+
+
+def _scalar(value: int) -> Int[Tensor, ""]:
     """A size as a tensor: in an export, it stays an unknown of the image."""
-    return torch.scalar_tensor(value, dtype=torch.float64)
+    return torch.scalar_tensor(value, dtype=torch.int64)
