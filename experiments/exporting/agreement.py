@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from raylight.data.decode.resizing import RESIZER
+from raylight.data.decode.jpeg import RESIZER
 from raylight.serving.exports.check_images import resized_by_run
 from raylight.serving.exports.command import export_run
 from raylight.serving.exports.formats import FORMATS
