@@ -107,11 +107,20 @@ class OriginalFiles:
 
     def pixels(self, path: str, size: int) -> UInt8[np.ndarray, "height width 3"] | None:
         """Decode an image as for the network, but with ``size`` pixels on its longer side; None if it can't be shown."""
+        decoded = self.in_sizes(path, size)
+        return None if decoded is None else decoded[0]
+
+    def in_sizes(self, path: str, *sizes: int) -> list[UInt8[np.ndarray, "height width 3"]] | None:
+        """Read an image once and decode it with each of ``sizes`` pixels on its longer side.
+
+        Returns:
+            One array per size; None if the image can't be shown.
+        """
         content = self.content(path)
         if content is None:
             return None
         try:
-            return decode_image(content, self.shape.at(size))
+            return [decode_image(content, self.shape.at(size)) for size in sizes]
         except BadImageError as error:
             self.missing[str(error)] += 1
             return None
@@ -192,38 +201,37 @@ def examples(
         RunError: the network has no feature map for Grad-CAM.
     """
     predicted = test.predicted(threshold)
-    shown = []
-    for i in map(int, chosen):
-        path, given = test.paths[i], int(predicted[i])
-        view = files.pixels(path, VIEW)
-        heated = None
-        if network is not None and view is not None:
-            seen = files.pixels(path, max(height_width(preprocessing.size)))
-            assert seen is not None  # decoded successfully above
-            heated = overlaid(view, heat_of(network, preprocessing, seen, given))
-        shown.append(
-            Example(
-                path=path,
-                label=test.class_names[test.labels[i]],
-                predicted=test.class_names[given],
-                probability=float(test.probabilities[i, given]),
-                right=given == int(test.labels[i]),
-                pixels=view,
-                heated=heated,
-            )
+    sizes = [VIEW] if network is None else [VIEW, max(height_width(preprocessing.size))]
+    decoded = {i: pixels for i in map(int, chosen) if (pixels := files.in_sizes(test.paths[i], *sizes)) is not None}
+    heated = {}
+    if network is not None and decoded:
+        seen = np.stack([pixels[1] for pixels in decoded.values()])
+        heat = heat_of(network, preprocessing, seen, predicted[list(decoded)])
+        heated = {i: overlaid(decoded[i][0], heat[place]) for place, i in enumerate(decoded)}
+    return [
+        Example(
+            path=test.paths[i],
+            label=test.class_names[test.labels[i]],
+            predicted=test.class_names[predicted[i]],
+            probability=float(test.probabilities[i, predicted[i]]),
+            right=bool(predicted[i] == test.labels[i]),
+            pixels=decoded[i][0] if i in decoded else None,
+            heated=heated.get(i),
         )
-    return shown
+        for i in map(int, chosen)
+    ]
 
 
 def heat_of(
-    network: StagedNetwork, preprocessing: Preprocessing, pixels: UInt8[np.ndarray, "height width 3"], given: int
-) -> Float[np.ndarray, "height width"]:
-    """Compute the Grad-CAM heat map, 0 to 1, of a decoded image for a class."""
+    network: StagedNetwork,
+    preprocessing: Preprocessing,
+    pixels: UInt8[np.ndarray, "image height width 3"],
+    classes: Int64[np.ndarray, " image"],
+) -> Float[np.ndarray, "image height width"]:
+    """Compute the Grad-CAM heat map, 0 to 1, of decoded images, each for a class."""
     import torch
 
-    images = preprocessing.normalise(torch.from_numpy(pixels[None]))
-    heat: Float[np.ndarray, "height width"] = grad_cam(network, images, np.array([given]))[0]
-    return heat
+    return grad_cam(network, preprocessing.normalise(torch.from_numpy(pixels)), classes)
 
 
 def overlaid(

@@ -89,7 +89,9 @@ class ServedRun:
         view = decode_image(content, predictor.preprocessing.decode_spec.at(VIEW))
         heat = no_heat = None
         try:
-            heat = jpeg(overlaid(view, heat_of(predictor.network, predictor.preprocessing, pixels, given)))
+            heat = jpeg(
+                overlaid(view, heat_of(predictor.network, predictor.preprocessing, pixels[None], np.array([given]))[0])
+            )
         except RunError as error:  # a network without a feature map
             no_heat = str(error)
         return Explanation(

@@ -101,8 +101,10 @@ def _fit(
     groups: Int[np.ndarray, " image"] | None,
 ) -> tuple[float, Interval]:
     """The first coefficient of a logistic regression, with its interval."""
-    import statsmodels.api as sm
+    # Not statsmodels.api, whose import takes as long as all else that statsmodels is needed for.
     from scipy.optimize import minimize
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
     base = np.zeros(len(truth)) if offset is None else offset
@@ -113,7 +115,7 @@ def _fit(
 
     # BFGS finds the start: for probabilities close to 0 and 1, iteratively reweighted least squares overshoots.
     start = minimize(loss, np.zeros(columns.shape[1]), jac=True, method="BFGS").x
-    model = sm.GLM(truth, columns, family=sm.families.Binomial(), offset=offset)
+    model = GLM(truth, columns, family=Binomial(), offset=offset)
     robust = {} if groups is None else {"cov_type": "cluster", "cov_kwds": {"groups": groups}}
     with warnings.catch_warnings():  # of answers that are certain and right, which leave the likelihood finite here
         warnings.simplefilter("ignore", PerfectSeparationWarning)
