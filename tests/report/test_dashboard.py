@@ -14,16 +14,20 @@ import pytest
 from raylight.config.schema import LoggerConfig
 from raylight.report.dashboard import COLUMNS, cost_summary, log_curves, sample_rows, show_result
 from raylight.report.facts import RunFacts
+from raylight.report.images import Gallery
 from raylight.report.results import Selection
 from raylight.runs.tracking import Tracker, tracking
 
 
 def test_rows_hold_pixels_and_heat_of_every_kind(finished: Any) -> None:
-    rows = [dict(zip(COLUMNS, row, strict=True)) for row in sample_rows(RunFacts(finished.run), finished.network, 3)]
+    rows = [
+        dict(zip(COLUMNS, row, strict=True))
+        for row in sample_rows(Gallery(RunFacts(finished.run), finished.network, 3))
+    ]
     assert {row["kind"] for row in rows} == {"confident error", "least certain", "correct"}
     assert all(row["picture"].shape == row["grad_cam"].shape == (256, 256, 3) for row in rows)
     assert all((row["label"] == row["predicted"]) == row["right"] for row in rows)
-    without = [dict(zip(COLUMNS, row, strict=True)) for row in sample_rows(RunFacts(finished.run), None, 3)]
+    without = [dict(zip(COLUMNS, row, strict=True)) for row in sample_rows(Gallery(RunFacts(finished.run), None, 3))]
     assert [row["path"] for row in without] == [row["path"] for row in rows]
     assert all(row["grad_cam"] is None for row in without)
 
@@ -48,7 +52,9 @@ def test_a_failing_disk_loses_the_dashboard_not_the_run(finished: Any, caplog: p
     ):
         shutil.rmtree(MEDIA_TMP.name)
         try:
-            show_result(tracker, finished.run, finished.network, results, selection, Path("best.ckpt"))
+            show_result(
+                tracker, Gallery(RunFacts(finished.run), finished.network), results, selection, Path("best.ckpt")
+            )
         finally:
             Path(MEDIA_TMP.name).mkdir()
     assert "W&B didn't receive the table of predictions ([Errno 2] No such file or directory" in caplog.text

@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from raylight.report.caveats import caveats_of
 from raylight.report.facts import RunFacts
+from raylight.report.images import Gallery
 from raylight.report.run_page import render_report, write_report
 from tests.finished_run import NASTY_NAME, NASTY_NOTE, FinishedRun
 from tests.report.page_reader import SECTIONS, Page
@@ -130,7 +131,7 @@ def test_the_report_tells_of_leakage_audit_and_shortcuts(finished: FinishedRun) 
     found = {"real": check | {"sentence": ""}, "checks": [black, heat], "chance": 0.5, "note": ""}
     run.write_json("shortcuts.json", found)
 
-    page = render_report(RunFacts(run))
+    page = render_report(Gallery(RunFacts(run)))
 
     assert "couldn&#39;t be made" not in page
     assert "couldn't be rendered" not in page

@@ -28,7 +28,7 @@ from raylight.pipeline.images import Images
 from raylight.pipeline.learner import Learner
 from raylight.report.dashboard import show_result
 from raylight.report.facts import RunFacts
-from raylight.report.images import NEIGHBOURS_FILE, NEIGHBOURS_SHOWN, notable_images
+from raylight.report.images import NEIGHBOURS_FILE, NEIGHBOURS_SHOWN, Gallery, notable_images
 from raylight.report.results import HELD_OUT_FILE, Circumstances, Results, Selection, write_results
 from raylight.report.run_page import write_report
 from raylight.report.subgroups import write_subgroups
@@ -109,10 +109,11 @@ def judge(config: RunConfig, record: Record, images: Images, learner: Learner, f
         for line in find_shortcuts(run, images, learner, finished, predictions, results):
             log.info("%s", line)
     of_subgroups = write_subgroups(run)
+    gallery = Gallery(RunFacts(run), learner.network)
     if config.report.enabled:
-        write_report(run, learner.network)
+        write_report(run, gallery=gallery)
     costs.lap("reporting")
-    show_result(record.tracker, run, learner.network, results, selection, finished.best_checkpoint)
+    show_result(record.tracker, gallery, results, selection, finished.best_checkpoint)
     costs.lap("dashboard")
     for line in (*results.lines, *of_subgroups):
         log.info("%s", line)

@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from raylight.errors import RunError
-from raylight.models.stages import StagedNetwork
 from raylight.report.facts import SPLITS, RunFacts, parameters_of
-from raylight.report.images import Example, OriginalFiles, examples, notable_images
+from raylight.report.images import Gallery
 from raylight.report.results import Results, Selection
-from raylight.runs.run_dir import RunDir
 from raylight.runs.tracking import Tracker
 
 KINDS = {"errors": "confident error", "uncertain": "least certain", "correct": "correct"}
@@ -27,8 +24,7 @@ COLUMNS = ["kind", "picture", "grad_cam", "label", "predicted", "probability", "
 
 def show_result(
     tracker: Tracker,
-    run: RunDir,
-    network: StagedNetwork,
+    gallery: Gallery,
     results: Results,
     selection: Selection,
     checkpoint: Path,
@@ -37,26 +33,25 @@ def show_result(
 
     Args:
         tracker: does nothing if it has no dashboard.
-        run: the run's folder, with results.
-        network: with the chosen weights.
+        gallery: its notable images.
         results: as written.
         selection: how the checkpoint was chosen.
         checkpoint: the chosen file.
     """
     if tracker.run is None:
         return
-    facts = RunFacts(run)
+    facts = gallery.facts
     config = facts.config
     tracker.summary({**results.summary, **cost_summary(facts)})
     tracker.images(results.plots)
     log_curves(tracker, facts.test.labels, facts.predicted, facts.test.probabilities, facts.test.class_names)
-    tracker.table("predictions", COLUMNS, lambda: sample_rows(facts, network))
+    tracker.table("predictions", COLUMNS, lambda: sample_rows(gallery))
     if config.logger.artifacts:
         classes = list(facts.test.class_names)
         model = {"epoch": selection.epoch, selection.monitor: selection.value, "classes": classes}
         tracker.artifact("model", None, [checkpoint], ["best", f"epoch-{selection.epoch}"], model)
         split = {name: facts.total(name) for name in SPLITS}
-        tracker.artifact("split", config.data.name, [run / "index.parquet"], [f"seed-{config.split_seed}"], split)
+        tracker.artifact("split", config.data.name, [facts.run / "index.parquet"], [f"seed-{config.split_seed}"], split)
 
 
 def log_curves(
@@ -117,28 +112,12 @@ def _confusion_chart(
     )
 
 
-def sample_rows(facts: RunFacts, network: StagedNetwork | None, each: int = 8) -> list[list[Any]]:
-    """A row per image, with the columns ``COLUMNS``; pictures are arrays of pixels, None if the file can't be read.
-
-    Args:
-        facts: of a run with results.
-        network: with the chosen weights, for Grad-CAM; None leaves it out.
-        each: maximum number of images of each kind.
-    """
-    files = OriginalFiles(facts.index, facts.preprocessing.decode_spec)
-    chosen = notable_images(facts.test, facts.threshold, each)
-
-    def shown(name: str, looking: StagedNetwork | None) -> list[Example]:
-        return examples(facts.test, facts.threshold, chosen[name], files, looking, facts.preprocessing)
-
-    try:
-        found = {name: shown(name, network if facts.config.report.gradcam else None) for name in KINDS}
-    except RunError:  # a network without a feature map: predictions are shown without Grad-CAM
-        found = {name: shown(name, None) for name in KINDS}
+def sample_rows(gallery: Gallery) -> list[list[Any]]:
+    """A row per notable image, with the columns ``COLUMNS``; pictures are arrays of pixels, None if the file can't be read."""
     return [
-        [KINDS[name], e.pixels, e.heated, e.label, e.predicted, e.probability, e.right, e.path]
-        for name, shown_examples in found.items()
-        for e in shown_examples
+        [KINDS[kind], e.pixels, e.heated, e.label, e.predicted, e.probability, e.right, e.path]
+        for kind, examples in gallery.examples.items()
+        for e in examples
     ]
 
 

@@ -20,11 +20,12 @@ from raylight.config.rules.shapes import height_width
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index
-from raylight.errors import BadImageError
+from raylight.errors import BadImageError, RunError
 from raylight.evaluation.predictions import Predictions
 from raylight.models.gradcam import grad_cam
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
+from raylight.report.facts import RunFacts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -185,6 +186,57 @@ def notable_images(
         turn[test.labels[drawn] == k] = np.arange((test.labels[drawn] == k).sum())
     correct = drawn[np.argsort(turn, kind="stable")][:each]
     return {"errors": errors, "uncertain": uncertain, "correct": correct}
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """The notable test images of a run, decoded and explained once for its page and its dashboard.
+
+    Attributes:
+        facts: of a run with results.
+        network: with the chosen weights, for Grad-CAM; None leaves it out.
+        each: maximum number of images of each kind.
+    """
+
+    facts: RunFacts
+    network: StagedNetwork | None = None
+    each: int = 6
+
+    @cached_property
+    def files(self) -> OriginalFiles:
+        """The run's image files."""
+        return OriginalFiles(self.facts.index, self.facts.preprocessing.decode_spec)
+
+    @property
+    def examples(self) -> dict[str, list[Example]]:
+        """Images by kind: ``errors``, ``uncertain``, ``correct``."""
+        return self._shown[0]
+
+    @property
+    def no_heat(self) -> str | None:
+        """Why there is no Grad-CAM, in a sentence; None if there is."""
+        return self._shown[1]
+
+    @cached_property
+    def _shown(self) -> tuple[dict[str, list[Example]], str | None]:
+        facts, network, no_heat = self.facts, self.network, None
+        chosen = notable_images(facts.test, facts.threshold, self.each)
+
+        def found(network: StagedNetwork | None) -> dict[str, list[Example]]:
+            return {
+                kind: examples(facts.test, facts.threshold, rows, self.files, network, facts.preprocessing)
+                for kind, rows in chosen.items()
+            }
+
+        if not facts.config.report.gradcam:
+            network, no_heat = None, "Grad-CAM was switched off (report.gradcam=false)."
+        elif network is None:
+            no_heat = "This report was written without the network, so Grad-CAM is missing."
+        try:
+            return found(network), no_heat
+        except RunError as error:  # a network without a feature map
+            self.files.missing.clear()
+            return found(None), str(error)
 
 
 def examples(

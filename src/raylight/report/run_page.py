@@ -17,6 +17,7 @@ from raylight.installation import TRAIN
 from raylight.models.stages import StagedNetwork
 from raylight.report.caveats import caveats_of, rule_on_validation
 from raylight.report.facts import RunFacts
+from raylight.report.images import Gallery
 from raylight.report.pages import decimal, latex_table, seconds
 from raylight.report.sections.data import data
 from raylight.report.sections.result import images, result, shortcuts, training
@@ -42,12 +43,13 @@ class PageSection:
     facts: Callable[[], Mapping[str, Any]]
 
 
-def write_report(run: RunDir, network: StagedNetwork | None = None) -> Path:
+def write_report(run: RunDir, network: StagedNetwork | None = None, gallery: Gallery | None = None) -> Path:
     """Write ``report.html`` and ``model_card.md`` of a run whose results are in its folder.
 
     Args:
         run: with ``config.yaml``, ``metrics.json``, ``predictions.csv`` and so on; a section whose files are missing says so.
         network: with the chosen weights, for Grad-CAM; None leaves Grad-CAM out, and the report says so.
+        gallery: the run's notable images, where they are used elsewhere, too; None gathers them.
 
     ``metrics.tex`` has the test metrics as a table for LaTeX.
 
@@ -59,13 +61,14 @@ def write_report(run: RunDir, network: StagedNetwork | None = None) -> Path:
     """
     from raylight.report.model_card import write_model_card
 
-    facts = RunFacts(run)
+    gallery = gallery or Gallery(RunFacts(run), network)
+    facts = gallery.facts
     try:
         write_model_card(facts)
         run.write_text("metrics.tex", _metrics_table(facts))
     except Exception as error:  # a damaged folder may fail in any way; the report is still written
         log.warning("model_card.md or metrics.tex couldn't be written (%s: %s).", type(error).__name__, error)
-    return run.write_text("report.html", render_report(facts, network))
+    return run.write_text("report.html", render_report(gallery))
 
 
 def _metrics_table(facts: RunFacts) -> str:
@@ -77,10 +80,11 @@ def _metrics_table(facts: RunFacts) -> str:
     return latex_table(["metric", "value", "95 % interval", "n"], rows, caption)
 
 
-def render_report(facts: RunFacts, network: StagedNetwork | None = None) -> str:
+def render_report(gallery: Gallery) -> str:
     """Render the page; see ``write_report``."""
     from markupsafe import Markup
 
+    facts = gallery.facts
     pages = page_templates("raylight.report")
     pages.filters["duration"] = seconds
     macros = pages.get_template("run_report_sections.html").module
@@ -91,7 +95,7 @@ def render_report(facts: RunFacts, network: StagedNetwork | None = None) -> str:
         PageSection("training", "Training", lambda: training(facts)),
         PageSection("result", "Result", lambda: result(facts)),
         *([PageSection("shortcuts", "Shortcuts", lambda: shortcuts(facts))] if facts.shortcuts_known else []),
-        PageSection("images", "Images", lambda: images(facts, network)),
+        PageSection("images", "Images", lambda: images(gallery)),
         PageSection("cost", "Cost", lambda: _cost(facts)),
         PageSection("provenance", "Provenance", lambda: _provenance(facts)),
     ]

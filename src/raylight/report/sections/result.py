@@ -13,17 +13,13 @@ from raylight.errors import RunError
 from raylight.evaluation import intervals
 from raylight.evaluation.caveats import CAVEATS
 from raylight.evaluation.metrics import confusion_matrix
-from raylight.models.stages import StagedNetwork
 from raylight.report.facts import RunFacts, chosen_row
 from raylight.report.images import (
     NEIGHBOURS_FILE,
     SAMPLE,
-    Example,
-    OriginalFiles,
+    Gallery,
     chart,
-    examples,
     jpeg,
-    notable_images,
 )
 from raylight.report.sections.data import ROWS
 from raylight.report.subgroups import read_subgroups
@@ -192,8 +188,9 @@ def _classification(facts: RunFacts) -> list[dict[str, Any]]:
     return rows
 
 
-def images(facts: RunFacts, network: StagedNetwork | None) -> dict[str, Any]:
+def images(gallery: Gallery) -> dict[str, Any]:
     """Gather errors, uncertain and correct test images, with Grad-CAM if there is a network."""
+    facts, files, found = gallery.facts, gallery.files, gallery.examples
     kinds = (
         (
             "errors",
@@ -203,24 +200,7 @@ def images(facts: RunFacts, network: StagedNetwork | None) -> dict[str, Any]:
         ("uncertain", "Least certain", "Nearest to the decision boundary, right or wrong."),
         ("correct", "Correct", "Sampled at random, balanced over the classes."),
     )
-    files = OriginalFiles(facts.index, facts.preprocessing.decode_spec)
-    chosen = notable_images(facts.test, facts.threshold)
-    no_heat = None
-    if not facts.config.report.gradcam:
-        network, no_heat = None, "Grad-CAM was switched off (report.gradcam=false)."
-    elif network is None:
-        no_heat = "This report was written without the network, so Grad-CAM is missing."
-
-    def shown(name: str) -> list[Example]:
-        return examples(facts.test, facts.threshold, chosen[name], files, network, facts.preprocessing)
-
     neighbours = facts.run.read_json(NEIGHBOURS_FILE) if (facts.run / NEIGHBOURS_FILE).is_file() else {}
-    try:
-        found = {name: shown(name) for name, _, _ in kinds}
-    except RunError as error:
-        network, no_heat = None, str(error)
-        files.missing.clear()
-        found = {name: shown(name) for name, _, _ in kinds}
     return {
         "kinds": [(title, words, found[name]) for name, title, words in kinds],
         "neighbours": {
@@ -230,7 +210,7 @@ def images(facts: RunFacts, network: StagedNetwork | None) -> dict[str, Any]:
             for path, rows in neighbours.items()
         },
         "missing": files.missing_words,
-        "no_heat": no_heat,
+        "no_heat": gallery.no_heat,
         "n_errors": len(facts.test) - facts.right,
         "n": len(facts.test),
         "resize": facts.preprocessing.resize,
