@@ -187,6 +187,8 @@ def main() -> None:
                 )
                 if wanted:
                     plain = ["finetune=scratch"] if small and recipe != DEFAULT else []
+                    if plain and model != "cnn5" and "batch_norm" not in settings:
+                        plain.append("model.batch_norm=false")
                     train([*reading, f"model={model}", *weights, *plain, *settings.split()], folder, arguments.seeds)
                     if (found := summarised(name, model, recipe, folder)) is not None:
                         if arguments.untimed:

@@ -43,7 +43,13 @@ def test_its_probabilities_are_the_networks_on_pictures_that_pillow_padded(
 ) -> None:
     assert json.loads((wide / "preprocessing.json").read_text())["size"] == [HEIGHT, WIDTH]
     model = ModelConfig(
-        name="cnn2", channels=[32, 64], padding="valid", dense=[128], image_size=[HEIGHT, WIDTH], weights=str(wide)
+        name="cnn2",
+        channels=[32, 64],
+        padding="valid",
+        batch_norm=True,
+        dense=[128],
+        image_size=[HEIGHT, WIDTH],
+        weights=str(wide),
     )
     network = build_network(model, 2).eval()
     pngs = sorted((images / "left").glob("*.png"))
@@ -66,6 +72,10 @@ def test_it_is_measured_again_exported_and_served_at_its_size(
     exported = raylight("export", wide, "--out", tmp_path / "model.onnx")
     assert exported.exit_code == 0, exported.output
     (given,) = onnxruntime.InferenceSession(str(tmp_path / "model.onnx")).get_inputs()
+    assert given.shape == ["batch", "height", "width", 3]
+    prepared = raylight("export", wide, "--prepared", "--out", tmp_path / "prepared.onnx")
+    assert prepared.exit_code == 0, prepared.output
+    (given,) = onnxruntime.InferenceSession(str(tmp_path / "prepared.onnx")).get_inputs()
     assert given.shape == ["batch", HEIGHT, WIDTH, 3]
     content = next((images / "left").glob("*.png")).read_bytes()
     assert ServedRun.open(wide).explain(content).heat is not None
