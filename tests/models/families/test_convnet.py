@@ -34,7 +34,10 @@ def test_convnets_give_an_output_a_class(name: str, head: str, n_classes: int, n
 def test_keras_cnn3_has_the_published_number_of_parameters() -> None:
     # 3x3 convolutions 32-64-128 without padding on 150 pixels leave 17x17 cells for a dense layer of 128.
     by_hand = (27 + 1) * 32 + (288 + 1) * 64 + (576 + 1) * 128 + (17 * 17 * 128 + 1) * 128 + (128 + 1)
-    assert n_parameters(option("cnn3", head="sigmoid")) == by_hand
+    published = yaml.safe_load((OPTIONS.parent / "experiment" / "keras_cnn3.yaml").read_text())["model"]
+    assert n_parameters(option("cnn3", **published)) == by_hand
+    # BatchNorm has a weight and a bias per channel, and takes the convolution's bias away.
+    assert n_parameters(option("cnn3", head="sigmoid")) == by_hand + 32 + 64 + 128
     assert 4.75e6 < by_hand < 4.85e6
 
 
