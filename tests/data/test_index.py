@@ -125,6 +125,12 @@ def test_select_and_reject(root: Path) -> None:
     assert index.rejected() == []
 
 
+def test_a_spread_goes_from_the_first_row_to_the_last(root: Path) -> None:
+    index = build(root).select(np.array([0, 1, 2, 0, 1, 2, 0, 1, 2])).with_column("split", list("abcdefghi"))
+    assert [len(index.spread(most)) for most in (1, 3, 9, 20)] == [1, 3, 9, 9]
+    assert list(index.spread(3).column("split")) == ["a", "e", "i"]
+
+
 def test_written_and_read_back(root: Path, tmp_path: Path) -> None:
     (root / "a" / "\u96ea \n.jpg").write_bytes((root / "a" / "0.jpg").read_bytes())
     index = build(root, positive_class="a", group_pattern=r"^(\d)").with_column("split", ["train"] * 5)

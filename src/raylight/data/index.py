@@ -99,6 +99,10 @@ class Index:
         thumbnails = self.thumbnails[positions] if len(self.thumbnails) else self.thumbnails
         return replace(self, table=self.table.take(pa.array(positions)), thumbnails=thumbnails)
 
+    def spread(self, most: int) -> "Index":
+        """At most so many rows, at equal distances from the first to the last."""
+        return self.select(np.unique(np.linspace(0, len(self) - 1, min(len(self), most)).astype(int)))
+
     def usable(self) -> "Index":
         """The files that can be decoded."""
         ok = self.column("status") == "ok"

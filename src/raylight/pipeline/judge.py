@@ -28,7 +28,7 @@ from raylight.pipeline.images import Images
 from raylight.pipeline.learner import Learner
 from raylight.report.dashboard import show_result
 from raylight.report.facts import RunFacts
-from raylight.report.images import NEIGHBOURS_FILE, NEIGHBOURS_SHOWN, Gallery, notable_images
+from raylight.report.images import NEIGHBOURS_FILE, NEIGHBOURS_SHOWN, Gallery
 from raylight.report.results import HELD_OUT_FILE, Circumstances, Results, Selection, write_results
 from raylight.report.run_page import write_report
 from raylight.report.subgroups import write_subgroups
@@ -97,19 +97,19 @@ def judge(config: RunConfig, record: Record, images: Images, learner: Learner, f
     shared = shared_with_training(images.index, config.data.group_duplicates)
     circumstances = Circumstances(cost, shared, images.index.split_warnings, unknown)
     results = write_results(config, run, predictions, images.preprocessing.to_dict(), selection, circumstances)
+    gallery = Gallery(RunFacts(run), learner.network)
     if (
         config.report.neighbours
         and config.report.enabled
         and config.data.feed == "cache"
         and learner.network.head_start
     ):
-        _write_neighbours(run, images, learner, finished, results)
+        _write_neighbours(gallery, images, learner, finished)
     if config.report.shortcuts:
         status.enter("looking for shortcuts")
         for line in find_shortcuts(run, images, learner, finished, predictions, results):
             log.info("%s", line)
     of_subgroups = write_subgroups(run)
-    gallery = Gallery(RunFacts(run), learner.network)
     if config.report.enabled:
         write_report(run, gallery=gallery)
     costs.lap("reporting")
@@ -201,13 +201,9 @@ def _head_inputs(
     return of
 
 
-def _write_neighbours(
-    run: RunDir, images: Images, learner: Learner, finished: FinishedTraining, results: Results
-) -> None:
+def _write_neighbours(gallery: Gallery, images: Images, learner: Learner, finished: FinishedTraining) -> None:
     """Write ``neighbours.json``: the nearest training images, by features, of each error that the report shows."""
-    judged = RunFacts(run).test
-    threshold = results.decision.threshold if results.decision else None
-    errors = notable_images(judged, threshold)["errors"]
+    judged, errors = gallery.facts.test, gallery.chosen["errors"]
     if not len(errors):
         return
     features = _head_inputs(images, learner, finished)
@@ -217,7 +213,7 @@ def _write_neighbours(
     paths, labels = train.column("path"), train.column("label")
     wanted = np.concatenate(list(features(test, chosen)))
     near = nearest_images(features(images.of("train"), np.arange(len(train))), wanted, NEIGHBOURS_SHOWN)
-    run.write_json(
+    gallery.facts.run.write_json(
         NEIGHBOURS_FILE,
         {judged.paths[i]: [[paths[k], labels[k]] for k in row] for i, row in zip(errors, near, strict=True)},
     )

@@ -207,6 +207,11 @@ class Gallery:
         """The run's image files."""
         return OriginalFiles(self.facts.index, self.facts.preprocessing.decode_spec)
 
+    @cached_property
+    def chosen(self) -> dict[str, Int64[np.ndarray, " image"]]:
+        """Positions of the images among the test images, by kind; see ``notable_images``."""
+        return notable_images(self.facts.test, self.facts.threshold, self.each)
+
     @property
     def examples(self) -> dict[str, list[Example]]:
         """Images by kind: ``errors``, ``uncertain``, ``correct``."""
@@ -220,12 +225,11 @@ class Gallery:
     @cached_property
     def _shown(self) -> tuple[dict[str, list[Example]], str | None]:
         facts, network, no_heat = self.facts, self.network, None
-        chosen = notable_images(facts.test, facts.threshold, self.each)
 
         def found(network: StagedNetwork | None) -> dict[str, list[Example]]:
             return {
                 kind: examples(facts.test, facts.threshold, rows, self.files, network, facts.preprocessing)
-                for kind, rows in chosen.items()
+                for kind, rows in self.chosen.items()
             }
 
         if not facts.config.report.gradcam:

@@ -97,8 +97,7 @@ def calibration_index(predictor: Predictor) -> tuple[Index, Index]:
     train, val = index.in_split("train"), index.in_split("val")
     if not index.root.is_dir() or not len(train) or not len(val):
         raise UnusableRunError(_gone(index))
-    chosen = np.unique(np.linspace(0, len(train) - 1, min(len(train), CALIBRATION_IMAGES)).astype(int))
-    return train.select(chosen), val
+    return train.spread(CALIBRATION_IMAGES), val
 
 
 def _gone(index: Index) -> str:

@@ -58,7 +58,7 @@ def check_images(predictor: Predictor) -> CheckImages:
     except UnusableRunError:
         paths = []
     else:
-        index = index.select(np.unique(np.linspace(0, len(index) - 1, min(len(index), CHECKED_IMAGES)).astype(int)))
+        index = index.spread(CHECKED_IMAGES)
         paths = [index.root / str(path) for path in index.column("path")]
     prepared: list[UInt8[np.ndarray, "height width 3"]] = []
     originals: list[tuple[int, UInt8[np.ndarray, "rows columns 3"]]] = []
