@@ -8,7 +8,7 @@ from raylight.cpu import quantising
 from raylight.cpu.convolution import Activation, FusedConvolution
 from raylight.cpu.engine import InferenceEngine, Int8
 from raylight.cpu.fusing import fused_graph
-from raylight.cpu.quantising import QuantisedConvolution, Scale, _MaxPool, int8_supported, observed_ranges
+from raylight.cpu.quantising import QuantisedConvolution, Scale, _MaxPool, int8_supported, mean_ranges, observed_ranges
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from tests.cpu.test_engine import MODELS, SIZE, error, pixels, plain, seasoned
@@ -92,7 +92,9 @@ def test_ranges_are_the_mean_extremes_of_batches() -> None:
     graph = fused_graph([conv.eval()], torch.zeros(1, 1, 1, 2))
     batches = [torch.tensor([[[[-1.0, 5.0]]]]), torch.tensor([[[[-3.0, 1.0]]]])]
     with torch.inference_mode():
-        assert list(observed_ranges(graph, batches).values()) == [(-2.0, 3.0)]
+        observed = [observed_ranges(graph, batch) for batch in batches]
+    assert [list(each.values()) for each in observed] == [[(-1.0, 5.0)], [(-3.0, 1.0)]]
+    assert list(mean_ranges(observed).values()) == [(-2.0, 3.0)]
 
 
 @pytest.mark.parametrize(

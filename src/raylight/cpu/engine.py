@@ -47,8 +47,12 @@ class Int8:
         preprocessing: Preprocessing,
         pixels: UInt8[np.ndarray, "image height width 3"],
     ) -> "Int8":
-        """Measures the ranges of a network's activations; no ranges if nothing of it can be computed in int8."""
-        return cls(ranges_on(_copied(network, 0, None), preprocessing, pixels))
+        """Measures the ranges of a network's activations; no ranges if nothing of it can be computed in int8.
+
+        Runs on as many threads as torch's operators would use, each of which computes alone.
+        """
+        with _workers(torch.get_num_threads()) as pool:
+            return cls(ranges_on(_copied(network, 0, None), preprocessing, pixels, pool.map))
 
     def __str__(self) -> str:
         return "int8"

@@ -5,7 +5,7 @@ Leaves out threads (``engine``).
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,7 +17,15 @@ from torch.fx.passes.shape_prop import TensorMetadata
 
 from raylight.cpu.convolution import FusedConvolution
 from raylight.cpu.fusing import fused_graph, module_of, only_user, shape_of
-from raylight.cpu.quantising import PIXEL_ZERO, QuantisedConvolution, Ranges, observed_ranges, quantisable, quantise
+from raylight.cpu.quantising import (
+    PIXEL_ZERO,
+    QuantisedConvolution,
+    Ranges,
+    mean_ranges,
+    observed_ranges,
+    quantisable,
+    quantise,
+)
 from raylight.models.preprocessing import Preprocessing
 
 CACHE_BYTES = 5_000_000
@@ -29,6 +37,9 @@ OBSERVED_BATCH = 8
 
 Read = Callable[[Shaped[np.ndarray, "row ..."], Int64[np.ndarray, " batch"]], Tensor]
 """Makes the input of the first operation from rows of an array."""
+
+Part = Int64[np.ndarray, " part"]
+RangesOf = Callable[[Part], Ranges]
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,10 @@ def rewrite(
 
 @torch.inference_mode()
 def ranges_on(
-    stages: Sequence[nn.Module], preprocessing: Preprocessing, pixels: UInt8[np.ndarray, "image height width 3"]
+    stages: Sequence[nn.Module],
+    preprocessing: Preprocessing,
+    pixels: UInt8[np.ndarray, "image height width 3"],
+    mapped: Callable[[RangesOf, Iterable[Part]], Iterable[Ranges]] = map,
 ) -> Ranges:
     """Measures the ranges of a network's activations in float32.
 
@@ -123,6 +137,7 @@ def ranges_on(
         stages: of a whole network or its beginning; not changed.
         preprocessing: of the pixels.
         pixels: such as training images.
+        mapped: applies a function to parts of the images, such as the ``map`` of an executor.
 
     Returns:
         The range of each convolution's output; none if nothing of the network can be computed in int8.
@@ -134,8 +149,13 @@ def ranges_on(
     if read is None:
         return {}
     _pack(graph, OBSERVED_BATCH)
+
+    @torch.inference_mode()  # which each thread is in by itself
+    def of_part(part: Part) -> Ranges:
+        return observed_ranges(graph, read(pixels, part))
+
     parts = np.array_split(np.arange(len(pixels)), -(-len(pixels) // OBSERVED_BATCH))
-    return observed_ranges(graph, (read(pixels, part) for part in parts))
+    return mean_ranges(list(mapped(of_part, parts)))
 
 
 def _quantised(graph: fx.GraphModule, preprocessing: Preprocessing, ranges: Ranges) -> Read | None:

@@ -5,7 +5,7 @@ from the pixels on, activations stay uint8. Whatever doesn't take uint8, such as
 left in bfloat16. Leaves out finding convolutions (``fusing``) and micro-batches (``program``).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -145,16 +145,16 @@ class _Dequantise(nn.Module):
 
 
 class _Observer(fx.Interpreter):
-    """Records the smallest and largest value of each convolution's output, per batch."""
+    """Records the smallest and largest value of each convolution's output."""
 
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__(graph)
-        self.extremes: dict[str, list[tuple[float, float]]] = {}
+        self.extremes: dict[str, tuple[float, float]] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if isinstance(module_of(cast("fx.GraphModule", self.module), n), FusedConvolution):
-            self.extremes.setdefault(str(n.target), []).append((float(value.min()), float(value.max())))
+            self.extremes[str(n.target)] = float(value.min()), float(value.max())
         return value
 
 
@@ -163,23 +163,35 @@ Ranges = Mapping[str, tuple[float, float]]
 names than those of the whole."""
 
 
-def observed_ranges(graph: fx.GraphModule, batches: Iterable[Float[Tensor, "batch channel height width"]]) -> Ranges:
-    """Measures the ranges of activations.
+def observed_ranges(graph: fx.GraphModule, batch: Float[Tensor, "batch channel height width"]) -> Ranges:
+    """Measures the ranges of activations on one batch.
 
     Args:
-        graph: in float32, its convolutions packed.
-        batches: inputs of the graph.
+        graph: in float32, its convolutions packed; several threads may use it at once.
+        batch: input of the graph.
 
     Returns:
-        For each convolution the smallest and the largest value, averaged over the batches, so that a single image
-        doesn't widen the range of all.
+        For each convolution the smallest and the largest value.
     """
     observer = _Observer(graph)
-    for batch in batches:
-        observer.run(batch)
+    observer.run(batch)
+    return observer.extremes
+
+
+def mean_ranges(observed: Sequence[Ranges]) -> Ranges:
+    """The mean ranges over batches, so that a single image doesn't widen the range of all.
+
+    Args:
+        observed: the ranges on each batch; at least one.
+
+    Example:
+        >>> mean_ranges([{"conv": (-1.0, 5.0)}, {"conv": (-3.0, 1.0)}])
+        {'conv': (-2.0, 3.0)}
+    """
+    n = len(observed)
     return {
-        name: (sum(low for low, _ in found) / len(found), sum(high for _, high in found) / len(found))
-        for name, found in observer.extremes.items()
+        name: (sum(each[name][0] for each in observed) / n, sum(each[name][1] for each in observed) / n)
+        for name in observed[0]
     }
 
 
