@@ -26,9 +26,10 @@ PARAMETERS = 6
 WITHOUT_OWN_TEST = {
     "__main__": "one call; tests/commands start Raylight as users do",
     "pipeline.command": "two calls; tests/commands train through it",
+    "data.scan.with_ray": "data/decode/test_with_ray.py: one session of Ray is enough",
     "training.distributed.ray_worker": "runs in Ray's processes; test_launch trains, stops and kills them",
 }
-"""Modules that only a test of a whole command can try, with the reason."""
+"""Modules that are tested elsewhere, with the reason and the place."""
 
 DOCUMENTED = ("api", "data", "evaluation", "models", "training")
 """Rooms whose public functions say what they take and return; ruff's pydoclint rules hold what they raise."""

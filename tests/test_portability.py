@@ -13,7 +13,7 @@ import pytest
 
 from raylight.data import cache_files
 from raylight.data.decode.spec import DecodeSpec
-from raylight.data.decode.with_ray import _Output
+from raylight.data.decode.with_ray import Output
 from raylight.process import ensure_home
 from tests.forked import ROOT
 
@@ -139,7 +139,7 @@ def test_a_cache_is_written_without_the_calls_of_linux(tmp_path: Path, monkeypat
     with file.open("w+b") as output:
         cache_files.reserve(output, 1000)
     assert file.stat().st_size == 1000
-    assert _Output(str(file), 0, "node").descriptor() is None
+    assert Output(str(file), 0, "node").descriptor() is None
     images = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
     with cache_files.PixelFile(tmp_path, 2, DecodeSpec(2, "stretch")) as pixels:
         for row in (1, 0):

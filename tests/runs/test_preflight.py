@@ -20,9 +20,11 @@ from raylight.data.cache_files import PIXELS, SIDECAR, write_cache
 from raylight.data.decode.blocks import Engine
 from raylight.data.decode.engines import decode_files
 from raylight.data.decode.spec import DecodeSpec
+from raylight.data.scan.memory import Decoding, Files, Reading, scan_files
 from raylight.errors import RaylightError
 from raylight.runs.preflight import check_nodes_see, largest_block
 from raylight.runs.ray_session import _token, ray_session
+from tests.data.scan.test_memory import contents
 
 SPEC = DecodeSpec(64, "stretch")
 RAY, THREADS = Engine("ray"), Engine("threads", 2)
@@ -89,10 +91,18 @@ def fill(folder: Path, files: list[Path], engine: Engine, on_progress: Any = lam
     return (folder / PIXELS).read_bytes() + (folder / SIDECAR).read_bytes()
 
 
+def scanned(folder: Path, files: list[Path], engine: Engine) -> tuple[Any, bytes, list[bytes]]:
+    """Reads files as a new data set; facts, thumbnails and the content of the cache."""
+    names = [path.name for path in files]
+    reading = Reading(2, decoding=Decoding(SPEC, engine=engine))
+    scan = scan_files(Files(files[0].parent, "flat", names), folder, reading)
+    return scan.facts.to_pylist(), scan.thumbnails.tobytes(), contents(folder)
+
+
 def working(node: Any) -> list[psutil.Process]:
     """Processes of a node that are at a decoding task."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-    return [process for process in raylet.children() if "_decode_batch" in command(process)]
+    return [process for process in raylet.children() if "MapBatches" in command(process)]
 
 
 def command(process: psutil.Process) -> str:
@@ -118,12 +128,12 @@ def when_at_work(node: Any, what: Callable[[psutil.Process], None]) -> Thread:
 
 
 def test_a_node_lost_while_decoding(joined: Any, second: Any, files: list[Path], tmp_path: Path) -> None:
-    """Each image once, the same as from threads, whether workers write them or hand them over."""
+    """A new data set has the same index and cache as from threads."""
     removal = when_at_work(second, lambda _: joined.remove_node(second, allow_graceful=False))
-    with_ray = fill(tmp_path / "ray", files, RAY)
+    with_ray = scanned(tmp_path / "ray", files, RAY)
     removal.join()
     assert second not in joined.worker_nodes
-    assert with_ray == fill(tmp_path / "threads", files, THREADS)
+    assert with_ray == scanned(tmp_path / "threads", files, THREADS)
 
 
 @pytest.mark.long  # Ray takes half a minute to believe it

@@ -88,10 +88,12 @@ def indexed(config: RunConfig, cache_dir: Path) -> Index:
         raise DataError("\n".join(problems))
     with _decoding(config) as on_progress:
         decoding = None
-        if config.data.feed != "stream" and decode_engine(config, len(source.files)) == "threads":
+        if config.data.feed != "stream":
+            from raylight.data.decode.blocks import Engine
             from raylight.models.preprocessing import Preprocessing
 
-            decoding = Decoding(Preprocessing.from_config(config.model).decode_spec, on_progress)
+            engine = Engine(decode_engine(config, len(source.files)), config.decode.workers, config.ray)
+            decoding = Decoding(Preprocessing.from_config(config.model).decode_spec, on_progress, engine)
         index = build_index(source, cache_dir, config.decode.workers or usable_cpus(), decoding=decoding)
     if (line := describe_groups(index.column("group"), config.data)) is not None:
         log.info("%s", line)

@@ -116,7 +116,7 @@ def split_files(
     Yields:
         Blocks of neighbouring files that together contain each file once.
     """
-    length = max(min(max_bytes // spec.image_bytes, len(paths) // (workers * MIN_BLOCKS_PER_WORKER)), 1)
+    length = block_length(len(paths), spec, workers, max_bytes)
     for start in range(0, len(paths), length):
         stop = min(start + length, len(paths))
         yield FileBlock(
@@ -124,6 +124,21 @@ def split_files(
             tuple(str(path) for path in paths[start:stop]),
             tuple(digests[start:stop]) if digests is not None else ("",) * (stop - start),
         )
+
+
+def block_length(count: int, spec: DecodeSpec, workers: int, max_bytes: int) -> int:
+    """Number of files per block, so that blocks fit into memory and keep all workers busy.
+
+    Args:
+        count: number of files.
+        spec: shape of each image.
+        workers: number of blocks decoded at a time.
+        max_bytes: maximum decoded size of a block; at least one image is in it.
+
+    Returns:
+        At least 1.
+    """
+    return max(min(max_bytes // spec.image_bytes, count // (workers * MIN_BLOCKS_PER_WORKER)), 1)
 
 
 def decode_rows(

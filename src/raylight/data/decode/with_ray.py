@@ -7,21 +7,22 @@ import contextlib
 import gc
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Shaped
+import pyarrow as pa
+from jaxtyping import Shaped, UInt8
 
 from raylight.data.decode.blocks import (
     DecodedBlock,
     Destination,
     Engine,
+    block_length,
     block_of,
     decode_rows,
     read_checked,
-    split_files,
 )
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
@@ -46,7 +47,7 @@ def with_ray(
     into: Destination | None,
     in_order: bool,
 ) -> Iterator[DecodedBlock]:
-    """Decodes files with Ray Data, several blocks per task; Ray's backpressure bounds the use of the object store.
+    """Decodes files with Ray Data.
 
     Args:
         paths: the files, or their URIs, as the cluster's nodes see them.
@@ -64,67 +65,103 @@ def with_ray(
     """
     if not paths:
         return
-    workers = engine.workers
+    positions = np.arange(len(paths))
+    files = pa.table(
+        {
+            "position": positions,
+            "row": into.rows if into is not None else positions,
+            "path": pa.array([str(path) for path in paths], pa.string()),
+            "digest": pa.array(digests if digests is not None else [""] * len(paths), pa.string()),
+        }
+    )
+    work = RayWork(_decode_batch, str(paths[0]), spec, into, in_order)
+    with contextlib.closing(through_ray(files, work, engine)) as batches:
+        for batch in batches:
+            reasons = [reason or None for reason in batch["reason"].tolist()]
+            if "pixels" in batch:
+                yield block_of(batch["position"], batch["pixels"], reasons)
+            else:
+                ok = np.array([reason is None for reason in reasons])
+                nothing = np.empty((0, *spec.image_shape), np.uint8)
+                yield DecodedBlock(batch["position"], nothing, ok, tuple(reasons), True)
+
+
+@dataclass(frozen=True)
+class RayWork:
+    """What Ray's workers do with the files.
+
+    Attributes:
+        function: called in the workers with a batch, ``spec``, ``block`` (maximum bytes of a batch it returns) and ``into``;
+            yields batches with the ``position`` of each file.
+        first: path of one of the files, which every node must see.
+        spec: shape of each image.
+        into: where workers may write the images directly.
+        in_order: keep the batches in order.
+    """
+
+    function: Callable[..., Iterator[dict[str, np.ndarray]]]
+    first: str
+    spec: DecodeSpec
+    into: Destination | None = None
+    in_order: bool = False
+
+
+def through_ray(files: pa.Table, work: RayWork, engine: Engine) -> Generator[dict[str, np.ndarray]]:
+    """Passes files through Ray Data, several blocks per task; Ray's backpressure bounds the use of the object store.
+
+    Args:
+        files: a row per file, with its ``position``, from 0, and whatever the function takes.
+        work: what is done with them.
+        engine: has the session, which is closed with the iterator, and the number of tasks at a time.
+
+    Yields:
+        Batches that together contain each file once.
+
+    Raises:
+        RaylightError: Ray can't start, its cluster isn't suitable, or the work failed.
+    """
+    workers, into = engine.workers, work.into
     with ray_session(engine.ray, workers, close_in_background=True):
-        import pyarrow as pa
         import ray
 
         session: Any = ray
         cpus = workers or int(session.cluster_resources()["CPU"])
         # Workers import what they need while this process imports Ray Data; nothing waits for them.
-        warm_ups = [session.remote(_warm_up).remote() for _ in range(min(cpus, usable_cpus()))]
-        block = largest_block(spec.image_bytes, RAY_BLOCK)
-        check_nodes_see(str(paths[0]))
-        tables = [
-            pa.table(
-                {
-                    "position": files.positions,
-                    "row": into.rows[files.positions] if into is not None else files.positions,
-                    "path": pa.array(files.paths, pa.string()),
-                    "digest": pa.array(files.digests, pa.string()),
-                }
-            )
-            for files in split_files(paths, digests, spec, cpus, RAY_TASK)
-        ]
-        output = into and _Output(str(into.file), into.offset, session.get_runtime_context().get_node_id())
-        with _data_context(block, in_order):
-            decoded = session.data.from_arrow(tables).map_batches(
-                _decode_batch,
-                fn_kwargs={"spec": spec, "block": block, "into": output},
+        warm_ups = [session.remote(_warm_up).remote(work.function) for _ in range(min(cpus, usable_cpus()))]
+        block = largest_block(work.spec.image_bytes, RAY_BLOCK)
+        check_nodes_see(work.first)
+        length = block_length(len(files), work.spec, cpus, RAY_TASK)
+        output = into and Output(str(into.file), into.offset, _node())
+        with _data_context(block, work.in_order):
+            done = session.data.from_arrow(
+                [files.slice(start, length) for start in range(0, len(files), length)]
+            ).map_batches(
+                work.function,
+                fn_kwargs={"spec": work.spec, "block": block, "into": output},
                 batch_size=None,
                 batch_format="numpy",
                 concurrency=workers,
             )
             try:
-                yield from _without_duplicates(
-                    decoded.iter_batches(batch_size=None, batch_format="numpy"), len(paths), spec
-                )
+                yield from _without_duplicates(done.iter_batches(batch_size=None, batch_format="numpy"), len(files))
             except ray.exceptions.RayError as error:
                 cause = first_line(error)
                 raise RaylightError(f"Decoding with Ray failed: {cause} (decode=threads works without Ray)") from error
             finally:
                 # The session is closed by another thread. Ray ends the process if one of its references is released after that,
                 # as garbage collection would do at any time.
-                del warm_ups, decoded
+                del warm_ups, done
                 gc.collect()
 
 
-def _without_duplicates(
-    batches: Iterator[dict[str, np.ndarray]], count: int, spec: DecodeSpec
-) -> Iterator[DecodedBlock]:
-    """Turns Ray's batches into blocks; drops duplicate rows from retried Ray tasks."""
+def _without_duplicates(batches: Iterator[dict[str, np.ndarray]], count: int) -> Iterator[dict[str, np.ndarray]]:
+    """Drops duplicate rows from retried Ray tasks; raises an error if files are missing at the end."""
     missing = np.ones(count, bool)
     for batch in batches:
         new = missing[batch["position"]]
-        if not new.any():
-            continue
         missing[batch["position"]] = False
-        positions, reasons = batch["position"][new], [reason or None for reason in batch["reason"][new].tolist()]
-        if "pixels" in batch:
-            yield block_of(positions, batch["pixels"] if new.all() else batch["pixels"][new], reasons)
-        else:
-            ok = np.array([reason is None for reason in reasons])
-            yield DecodedBlock(positions, np.empty((0, *spec.image_shape), np.uint8), ok, tuple(reasons), True)
+        if new.any():
+            yield batch if new.all() else {name: values[new] for name, values in batch.items()}
     if missing.any():
         raise RaylightError(
             f"Ray returned only {count - missing.sum():,} of {count:,} files, without an error; see the logs of its workers"
@@ -132,7 +169,7 @@ def _without_duplicates(
 
 
 @dataclass(frozen=True)
-class _Output:
+class Output:
     """A destination as it is passed to workers."""
 
     name: str
@@ -140,8 +177,27 @@ class _Output:
     node: str
     """Ray's ID of the node whose process will read the file."""
 
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Callable[[int, UInt8[np.ndarray, "height width 3"]], None] | None]:
+        """Opens the file for writing; what was written is on disk at the end if this isn't the node that reads it.
+
+        Yields:
+            A function that writes an image to a row; ``None`` if this machine can't reach the file, or can't write at an offset
+            (Windows).
+        """
+        descriptor = self.descriptor()
+        if descriptor is None:
+            yield None
+            return
+        try:
+            yield lambda row, pixels: _write_at(descriptor, pixels, self.offset + row * pixels.nbytes)
+            if _node() != self.node:
+                os.fsync(descriptor)  # before success is reported, since this node may fail right afterwards
+        finally:
+            os.close(descriptor)
+
     def descriptor(self) -> int | None:
-        """Opens the file for writing; ``None`` if this machine can't reach it, or can't write at an offset (Windows)."""
+        """Opens the file for writing; ``None`` if this machine can't."""
         if not hasattr(os, "pwrite"):
             return None
         try:
@@ -150,48 +206,69 @@ class _Output:
             return None
 
 
-def _warm_up() -> None:
-    """Imports what decoding needs; runs in Ray's workers."""
+def _write_at(descriptor: int, pixels: UInt8[np.ndarray, "height width 3"], place: int) -> None:
+    os.pwrite(descriptor, np.ascontiguousarray(pixels).data, place)
+
+
+def _node() -> str:
+    """Ray's ID of this node."""
+    import ray
+
+    session: Any = ray
+    return str(session.get_runtime_context().get_node_id())
+
+
+def _warm_up(function: Callable[..., Any]) -> None:
+    """Imports what a function needs, since it comes with the task; runs in Ray's workers."""
     import ray.data  # noqa: F401
     import simplejpeg  # noqa: F401
 
 
 def _decode_batch(
-    batch: dict[str, np.ndarray], spec: DecodeSpec, block: int, into: _Output | None
+    batch: dict[str, np.ndarray], spec: DecodeSpec, block: int, into: Output | None
 ) -> Iterator[dict[str, np.ndarray]]:
     """Decodes the files of one task; runs in Ray's workers."""
-    descriptor = into.descriptor() if into is not None else None
-    if into is not None and descriptor is not None:
-        yield {"position": batch["position"], "reason": _decode_into(descriptor, into, batch, spec)}
+    with into.opened() if into is not None else contextlib.nullcontext() as write:
+        if write is not None:
+            written = {"position": batch["position"], "reason": _decode_into(write, batch, spec)}
+    if write is not None:
+        yield written
         return
-    length = max(block // spec.image_bytes, 1)
-    for start in range(0, len(batch["position"]), length):
-        part = {name: values[start : start + length] for name, values in batch.items()}
+    for part in parts_of(batch, spec, block):
         pixels, reasons = decode_rows(part["path"].tolist(), part["digest"].tolist(), spec)
         yield {"position": part["position"], "pixels": pixels, "reason": _as_text(reasons)}
 
 
+def parts_of(batch: dict[str, np.ndarray], spec: DecodeSpec, block: int) -> Iterator[dict[str, np.ndarray]]:
+    """Splits the files of a task.
+
+    Args:
+        batch: the files.
+        spec: shape of each image.
+        block: maximum decoded bytes per part; at least one image is in it.
+
+    Yields:
+        The parts, in order.
+    """
+    length = max(block // spec.image_bytes, 1)
+    for start in range(0, len(batch["position"]), length):
+        yield {name: values[start : start + length] for name, values in batch.items()}
+
+
 def _decode_into(
-    descriptor: int, into: _Output, batch: dict[str, np.ndarray], spec: DecodeSpec
+    write: Callable[[int, UInt8[np.ndarray, "height width 3"]], None], batch: dict[str, np.ndarray], spec: DecodeSpec
 ) -> Shaped[np.ndarray, " file"]:
     """Writes images to their rows, one by one: a single image stays in the processor's cache."""
-    import ray
-
     keep_freed_memory()
     pixels = np.empty(spec.image_shape, np.uint8)
     reasons: list[str | None] = []
-    try:
-        for row, path, digest in zip(batch["row"].tolist(), batch["path"], batch["digest"], strict=True):
-            try:
-                decode_image(read_checked(path, digest), spec, pixels)
-                os.pwrite(descriptor, pixels.data, into.offset + row * pixels.nbytes)
-                reasons.append(None)
-            except BadImageError as error:
-                reasons.append(str(error))
-        if ray.get_runtime_context().get_node_id() != into.node:
-            os.fsync(descriptor)  # before reporting success, since this node may fail right afterwards
-    finally:
-        os.close(descriptor)
+    for row, path, digest in zip(batch["row"].tolist(), batch["path"], batch["digest"], strict=True):
+        try:
+            decode_image(read_checked(path, digest), spec, pixels)
+            write(row, pixels)
+            reasons.append(None)
+        except BadImageError as error:
+            reasons.append(str(error))
     return _as_text(reasons)
 
 

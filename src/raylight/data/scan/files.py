@@ -6,7 +6,7 @@ Not here: many files, and what is known of them from before (``scan.memory``).
 import hashlib
 import io
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
+from raylight.data.cache_files import PixelFile
 from raylight.data.decode.dicom import dicom_header, is_dicom, patient_of
 from raylight.data.decode.image import FORMATS, READERS, ImageFile, pillow_image
 from raylight.data.decode.signatures import uses_12_of_16_bits
@@ -91,6 +92,22 @@ class ScannedFile:
     thumbnail: UInt8[np.ndarray, "32 32 3"] | None = None
     pixels: UInt8[np.ndarray, "height width 3"] | None = None
     refused: str | None = None
+
+    def stored(self, row: int, pixels: PixelFile) -> "ScannedFile":
+        """Puts the pixels, or the reason why there are none, into the file of a cache.
+
+        Args:
+            row: of the image.
+            pixels: the file.
+
+        Returns:
+            What is known besides, which takes less memory.
+        """
+        if self.pixels is not None:
+            pixels.write(row, self.pixels)
+        elif self.refused is not None:
+            pixels.refuse(row, self.refused)
+        return replace(self, pixels=None)
 
 
 def scan_file(root: AnyPath, path: str, secret: bytes, spec: DecodeSpec | None = None) -> ScannedFile:

@@ -6,12 +6,13 @@ pass decodes them and leaves an image cache. Not here: reading one file (``scan.
 
 import contextlib
 import hashlib
+import itertools
 import logging
 import secrets
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,11 +25,13 @@ from jaxtyping import Int64, UInt8
 
 from raylight.data.cache_building import exclusive, first_positions, missing_bytes, publish, temporary
 from raylight.data.cache_files import PixelFile
+from raylight.data.decode.blocks import THREADS, Engine
 from raylight.data.decode.image import CODE_VERSION, READERS
 from raylight.data.decode.jpeg import RESIZER
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.names import printable
 from raylight.data.scan.files import FACTS, THUMBNAIL, UNKNOWN, ScannedFile, scan_file
+from raylight.data.scan.with_ray import scan_with_ray
 from raylight.machine import keep_freed_memory
 from raylight.storage.atomic import atomic_file, write_atomically
 from raylight.storage.packed import NO_SIZE
@@ -61,10 +64,12 @@ class Decoding:
     Attributes:
         spec: shape of each image.
         on_progress: called with the number of files decoded so far, and the total.
+        engine: what reads and decodes these files; threads are as many as ``Reading`` has.
     """
 
     spec: DecodeSpec
     on_progress: Callable[[int, int], None] = lambda done, total: None
+    engine: Engine = THREADS
 
 
 @dataclass(frozen=True)
@@ -192,6 +197,9 @@ class _ScanCache:
             name = f"{self.key}-{uuid.uuid4().hex[:12]}.npy"
             with contextlib.ExitStack() as stack:
                 pixels = None if any_known else stack.enter_context(self._pixels(len(paths), reading.decoding))
+                read = stack.enter_context(
+                    contextlib.closing(self._read(files, np.flatnonzero(rows < 0), pool, reading, pixels))
+                )
                 facts = []
                 # Written block by block: on a full disk, a write raises, whereas a memory map would crash the process.
                 with atomic_file(self.folder / name) as temporary, temporary.open("wb") as file:
@@ -199,10 +207,11 @@ class _ScanCache:
                     np.lib.format.write_array_header_1_0(file, header)
                     for start in range(0, len(paths), _BLOCK):
                         part = slice(start, start + _BLOCK)
-                        new = start + np.flatnonzero(rows[part] < 0)
-                        block = known.replaced(rows[part], list(self._read(files, new, pool, reading, pixels)))
+                        new = int((rows[part] < 0).sum())
+                        block = known.replaced(rows[part], list(itertools.islice(read, new)))
                         facts.append(block.facts)
                         file.write(block.thumbnails.tobytes())
+                    next(read, None)  # ends it, so that Ray's session closes in the background
                 table = pa.concat_tables(facts)
                 if pixels is not None:
                     usable = pc.if_else(pc.equal(table.column("status"), "ok"), table.column("sha256"), None)
@@ -238,20 +247,37 @@ class _ScanCache:
         pool: ThreadPoolExecutor,
         reading: Reading,
         pixels: PixelFile | None,
-    ) -> Iterator[ScannedFile]:
-        """Reads some files and stores their pixels."""
+    ) -> Generator[ScannedFile]:
+        """Reads some files, all of them where there are pixels to store."""
+        decoding = reading.decoding
+        if pixels is not None and decoding is not None and decoding.engine.name == "ray":
+            parts = scan_with_ray(files.root, files.paths, self.secret, pixels, decoding.engine)
+        else:
+            parts = self._with_threads(files, positions, pool, pixels)
+        done = 0
+        with contextlib.closing(parts):
+            for part in parts:
+                done += len(part)
+                reading.on_progress(len(part))
+                if pixels is not None and decoding is not None:
+                    pixels.flush()
+                    decoding.on_progress(done, len(files.paths))
+                yield from part
+
+    def _with_threads(
+        self, files: Files, positions: Int64[np.ndarray, " new"], pool: ThreadPoolExecutor, pixels: PixelFile | None
+    ) -> Generator[list[ScannedFile]]:
         keep_freed_memory()
 
         def read(part: Int64[np.ndarray, " file"]) -> list[ScannedFile]:
             return [_read_file(files, position, self.secret, pixels) for position in part.tolist()]
 
-        parts = [positions[start : start + _FILES_PER_TASK] for start in range(0, len(positions), _FILES_PER_TASK)]
-        for part_positions, part in zip(parts, pool.map(read, parts), strict=True):
-            yield from part
-            reading.on_progress(len(part))
-            if pixels is not None and reading.decoding is not None:
-                pixels.flush()
-                reading.decoding.on_progress(int(part_positions[-1]) + 1, len(files.paths))
+        for block in range(0, len(positions), _BLOCK):
+            stop = min(block + _BLOCK, len(positions))
+            parts = [
+                positions[start : min(start + _FILES_PER_TASK, stop)] for start in range(block, stop, _FILES_PER_TASK)
+            ]
+            yield from pool.map(read, parts)
 
 
 def _secret(folder: Path) -> bytes:
@@ -266,13 +292,7 @@ def _secret(folder: Path) -> bytes:
 def _read_file(files: Files, position: int, secret: bytes, pixels: PixelFile | None) -> ScannedFile:
     """Reads one file and stores its pixels, which needn't stay in memory then."""
     file = scan_file(files.root, files.paths[position], secret, pixels.spec if pixels is not None else None)
-    if pixels is None:
-        return file
-    if file.pixels is not None:
-        pixels.write(position, file.pixels)
-    elif file.refused is not None:
-        pixels.refuse(position, file.refused)
-    return replace(file, pixels=None)
+    return file if pixels is None else file.stored(position, pixels)
 
 
 def _sizes_and_times(root: AnyPath, paths: Sequence[str], pool: ThreadPoolExecutor) -> list[tuple[int, int]]:
