@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint pytest long docs fuzz soak reproduce bench bench-transfer bench-engine gallery coverage mutation preprocessing constraints clean
+.PHONY: help train test lint pytest long docs fuzz soak reproduce bench bench-transfer bench-engine bench-peers gallery coverage mutation preprocessing constraints clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ bench-transfer: $(VENV)/ready  ## What caching frozen layers saves (PHOTOS=DIR W
 
 bench-engine: $(VENV)/ready  ## The inference engine against OpenVINO, ONNX Runtime and others (PHOTOS=DIR WEIGHTS=DIR)
 	$(BIN)/python -m experiments.engine.bench --photos $(PHOTOS) --weights $(WEIGHTS) $(ARGS)
+
+bench-peers: $(VENV)/ready  ## Whole commands against fastai and others (PHOTOS=DIR FILMS=DIR WEIGHTS=DIR ARGS="--only fastai")
+	$(BIN)/python -m experiments.peers.bench --photos $(PHOTOS) --films $(FILMS) --weights $(WEIGHTS) $(ARGS)
 
 coverage: $(VENV)/ready  ## How often each interval holds the truth and each test accuses equal models (ARGS="--sets 300")
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.coverage.study $(ARGS)

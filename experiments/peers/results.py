@@ -1,0 +1,120 @@
+"""What was measured: a row per command in ``results.csv``, and the tables made from it."""
+
+import csv
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from raylight.evaluation.intervals import wilson
+
+WANTED = 2.0
+"""How many times less than the fastest peer's seconds ours are to take."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One command.
+
+    Attributes:
+        images: name of the set.
+        mode: ``default`` or ``equal``.
+        contender: who ran.
+        version: of its package.
+        turn: when the turn began; ours and the peers of one turn ran one after the other.
+        wall: seconds from Enter to prompt.
+        cpu: CPU seconds of all its processes.
+        correct: test images classified correctly.
+        n: test images.
+        note: why there is no accuracy; empty if there is one.
+    """
+
+    images: str
+    mode: str
+    contender: str
+    version: str
+    turn: str
+    wall: float
+    cpu: float
+    correct: int
+    n: int
+    note: str = ""
+
+
+def read(file: Path) -> list[Result]:
+    """Earlier results; none if there is no file."""
+    if not file.is_file():
+        return []
+    kinds = {each.name: each.type for each in fields(Result)}
+    with file.open(newline="") as stream:
+        return [
+            Result(**{name: kinds[name](value) for name, value in row.items()})  # type: ignore[operator]
+            for row in csv.DictReader(stream)
+        ]
+
+
+def write(file: Path, results: Iterable[Result]) -> None:
+    """Write all results, sorted."""
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, [each.name for each in fields(Result)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            asdict(each) for each in sorted(results, key=lambda it: (it.images, it.mode, it.turn, it.contender))
+        )
+
+
+def tables(results: Sequence[Result], ours: str) -> str:
+    """A table per set and mode, in Markdown.
+
+    Args:
+        results: of all turns.
+        ours: the contender that others are compared with.
+
+    Returns:
+        For each contender the medians of its seconds, the median over turns of its seconds divided by ours in the same turn,
+        and the mean of its accuracies with the 95 % Wilson interval of that share of the test images (one seed per turn; the
+        images are the same in all turns, so that more turns don't make it narrower).
+    """
+    lines = []
+    for images, mode in sorted({(each.images, each.mode) for each in results}):
+        chosen = [each for each in results if (each.images, each.mode) == (images, mode)]
+        lines += [f"\n## {images}, {mode}\n"]
+        lines += ["| contender | turns | wall s | CPU s | wall ÷ ours | CPU ÷ ours | test accuracy |"]
+        lines += ["| --- | ---: | ---: | ---: | ---: | ---: | --- |"]
+        names = sorted({each.contender for each in chosen}, key=lambda name: (name != ours, name))
+        rows = {name: _row(name, chosen, ours) for name in names}
+        lines += [row for row, _ in rows.values()]
+        ratios = {name: ratio for name, (_, ratio) in rows.items() if ratio is not None and name != ours}
+        if ratios:
+            fastest = min(ratios, key=lambda name: ratios[name])
+            verdict = "reached" if ratios[fastest] >= WANTED else "missed"
+            lines += [
+                f"\nFastest of the others: {fastest}, {ratios[fastest]:.2f} × ours (wanted {WANTED:g}: {verdict})."
+            ]
+    return "\n".join(lines).strip() + "\n"
+
+
+def _row(name: str, chosen: Sequence[Result], ours: str) -> tuple[str, float | None]:
+    """The line of one contender, and its seconds relative to ours; None without a turn that both finished."""
+    finished = [each for each in chosen if each.contender == name and not each.note]
+    if not finished:
+        last = max((each for each in chosen if each.contender == name), key=lambda it: it.turn)
+        return f"| {name} {last.version} | 0 | {last.wall:.0f} | {last.cpu:.0f} | | | {last.note} |", None
+    same_turn = {each.turn: each for each in chosen if each.contender == ours and not each.note}
+    pairs = [(each, same_turn[each.turn]) for each in finished if each.turn in same_turn]
+    wall = statistics.median(each.wall for each in finished)
+    cpu = statistics.median(each.cpu for each in finished)
+    ratio = statistics.median(each.wall / beside.wall for each, beside in pairs) if pairs else None
+    cpu_ratio = statistics.median(each.cpu / beside.cpu for each, beside in pairs) if pairs else None
+    right, n = statistics.mean(each.correct for each in finished), finished[0].n
+    low, high = wilson(right, n)
+    told = f"{right / n:.3f} ({low:.3f} to {high:.3f}, n = {n})"
+    columns = [_text(ratio), _text(cpu_ratio)]
+    line = (
+        f"| {name} {finished[-1].version} | {len(finished)} | {wall:.0f} | {cpu:.0f} | {' | '.join(columns)} | {told} |"
+    )
+    return line, ratio
+
+
+def _text(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}"
