@@ -14,6 +14,11 @@ from raylight.models.preprocessing import Preprocessing
 from raylight.pipeline.learner import restored_processor
 
 
+@pytest.fixture(autouse=True)
+def few_repetitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raylight.cpu.settings.REPEATED", 0.3)
+
+
 @pytest.fixture(scope="module")
 def work() -> Work:
     """Many steps of a small network with BatchNorm and dropout."""

@@ -22,7 +22,7 @@ def ask(finished: FinishedRun, **columns: list[float]) -> None:
 
 def test_the_table_and_the_page_have_a_row_for_each(finished: FinishedRun) -> None:
     ask(finished, width=[43])  # cats are 40 pixels wide, dogs 45
-    said = write_subgroups(finished.run)
+    said = write_subgroups(RunFacts(finished.run))
     assert said == [
         "Too small to be compared, with fewer than 20 images inside or outside: width 43 and above (8), width below 43 (8)."
     ]
@@ -39,14 +39,14 @@ def test_the_table_and_the_page_have_a_row_for_each(finished: FinishedRun) -> No
 
 
 def test_nothing_asked_for_is_nothing_written(finished: FinishedRun) -> None:
-    assert write_subgroups(finished.run) == []
+    assert write_subgroups(RunFacts(finished.run)) == []
     assert not (finished.run / "subgroups.csv").exists()
 
 
 def test_a_column_that_is_not_there_is_named(finished: FinishedRun) -> None:
     ask(finished, widht=[43])
     with pytest.raises(DataError, match=r"no column 'widht'.*did you mean 'width'"):
-        write_subgroups(finished.run)
+        write_subgroups(RunFacts(finished.run))
 
 
 def test_the_worst_subgroup_is_named_with_what_chance_explains() -> None:

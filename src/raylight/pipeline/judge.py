@@ -30,7 +30,7 @@ from raylight.report.dashboard import show_result
 from raylight.report.facts import RunFacts
 from raylight.report.images import NEIGHBOURS_FILE, NEIGHBOURS_SHOWN, Gallery
 from raylight.report.results import HELD_OUT_FILE, Circumstances, Results, Selection, write_results
-from raylight.report.run_page import write_report
+from raylight.report.run_page import write_pages
 from raylight.report.subgroups import write_subgroups
 from raylight.runs.run_dir import RunDir, Status
 from raylight.runs.tracking import Tracker
@@ -109,9 +109,9 @@ def judge(config: RunConfig, record: Record, images: Images, learner: Learner, f
         status.enter("looking for shortcuts")
         for line in find_shortcuts(run, images, learner, finished, predictions, results):
             log.info("%s", line)
-    of_subgroups = write_subgroups(run)
+    of_subgroups = write_subgroups(gallery.facts)
     if config.report.enabled:
-        write_report(run, gallery=gallery)
+        write_pages(gallery)
     costs.lap("reporting")
     show_result(record.tracker, gallery, results, selection, finished.best_checkpoint)
     costs.lap("dashboard")

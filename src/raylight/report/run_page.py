@@ -43,15 +43,27 @@ class PageSection:
     facts: Callable[[], Mapping[str, Any]]
 
 
-def write_report(run: RunDir, network: StagedNetwork | None = None, gallery: Gallery | None = None) -> Path:
-    """Write ``report.html`` and ``model_card.md`` of a run whose results are in its folder.
+def write_report(run: RunDir, network: StagedNetwork | None = None) -> Path:
+    """Write ``report.html`` and ``model_card.md`` of a run whose results are in its folder; see ``write_pages``.
 
     Args:
         run: with ``config.yaml``, ``metrics.json``, ``predictions.csv`` and so on; a section whose files are missing says so.
         network: with the chosen weights, for Grad-CAM; None leaves Grad-CAM out, and the report says so.
-        gallery: the run's notable images, where they are used elsewhere, too; None gathers them.
 
-    ``metrics.tex`` has the test metrics as a table for LaTeX.
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        OSError: the folder can't be written.
+    """
+    return write_pages(Gallery(RunFacts(run), network))
+
+
+def write_pages(gallery: Gallery) -> Path:
+    """Write ``report.html`` and ``model_card.md``, and ``metrics.tex``: the test metrics as a table for LaTeX.
+
+    Args:
+        gallery: the facts of the run, and its notable images.
 
     Returns:
         The path of ``report.html``: one file of about 1 MB that loads nothing else.
@@ -61,14 +73,13 @@ def write_report(run: RunDir, network: StagedNetwork | None = None, gallery: Gal
     """
     from raylight.report.model_card import write_model_card
 
-    gallery = gallery or Gallery(RunFacts(run), network)
     facts = gallery.facts
     try:
         write_model_card(facts)
-        run.write_text("metrics.tex", _metrics_table(facts))
+        facts.run.write_text("metrics.tex", _metrics_table(facts))
     except Exception as error:  # a damaged folder may fail in any way; the report is still written
         log.warning("model_card.md or metrics.tex couldn't be written (%s: %s).", type(error).__name__, error)
-    return run.write_text("report.html", render_report(gallery))
+    return facts.run.write_text("report.html", render_report(gallery))
 
 
 def _metrics_table(facts: RunFacts) -> str:

@@ -16,11 +16,11 @@ from raylight.storage.tables import csv_text
 FILE = "subgroups.csv"
 
 
-def write_subgroups(run: RunDir) -> list[str]:
-    """Evaluate the subgroups of ``report.subgroups`` and write ``subgroups.csv``.
+def write_subgroups(facts: RunFacts) -> list[str]:
+    """Evaluate the subgroups of ``report.subgroups`` and write ``subgroups.csv`` into the run's folder.
 
     Args:
-        run: folder with ``index.parquet``, ``predictions.csv`` and the settings.
+        facts: of a run with ``index.parquet``, ``predictions.csv`` and the settings.
 
     Returns:
         A summary, a sentence each; empty if no subgroups are set.
@@ -28,14 +28,13 @@ def write_subgroups(run: RunDir) -> list[str]:
     Raises:
         DataError: a column doesn't exist, or can't be divided into subgroups.
     """
-    facts = RunFacts(run)
     columns = facts.config.report.subgroups
     if not columns:
         return []
     place = {path: i for i, path in enumerate(facts.index.column("path"))}
     rows = facts.index.select(np.array([place[path] for path in facts.test.paths], np.int64))
     found = subgroup_results(facts.test, facts.threshold, subgroups_of(rows, columns))
-    run.write_text(FILE, subgroup_table(found))
+    facts.run.write_text(FILE, subgroup_table(found))
     return sentences(found, facts.test)
 
 

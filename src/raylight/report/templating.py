@@ -1,5 +1,6 @@
 """Templates of pages: missing values are errors, and text is escaped."""
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from raylight.installation import TRAIN
@@ -8,6 +9,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
+@cache  # a sweep renders the same templates for each job: they are compiled once
 def page_templates(room: str, *, escape: bool = True) -> "Environment":
     """Load the templates in a package's folder ``templates``.
 
