@@ -83,6 +83,20 @@ def torch_hub(caches: Path) -> dict[str, str]:
     return {"TORCH_HOME": str(caches / "torch")}
 
 
+def lightly_train(caches: Path) -> dict[str, str]:
+    """LightlyTrain's documented switches: no events are sent, and its caches lie among the bench's."""
+    return {
+        **torch_hub(caches),
+        "LIGHTLY_TRAIN_EVENTS_DISABLED": "1",
+        "LIGHTLY_TRAIN_CACHE_DIR": str(caches / "lightly"),
+    }
+
+
+def no_hub(caches: Path) -> dict[str, str]:
+    """Torch's hub cache, and Hugging Face's hub is never asked."""
+    return {**torch_hub(caches), "HF_HUB_OFFLINE": "1"}
+
+
 def fill_caches(caches: Path, weights: Path) -> None:
     """Put the weights where frameworks keep what they have downloaded.
 
@@ -106,6 +120,28 @@ CONTENDERS = {
         Contender(OURS, "raylight", "", PROJECT),
         Contender("plain loop", "torch", "by_hand", PROJECT, ("equal",)),
         Contender("fastai", "fastai", "with_fastai", Environment("fastai", ("fastai",)), variables=torch_hub),
+        Contender(
+            "lightly_train",
+            "lightly-train",
+            "with_lightly_train",
+            Environment("lightlytrain", ("lightly-train",)),
+            variables=lightly_train,
+        ),
+        Contender(
+            "autogluon",
+            "autogluon.multimodal",
+            "with_autogluon",
+            Environment("autogluon", ("autogluon.multimodal",)),
+            variables=no_hub,
+        ),
+        Contender(
+            "ludwig",
+            "ludwig",
+            "with_ludwig",
+            # It asks for Python 3.12, and the newest torchaudio, which it imports, refuses the CUDA version of torch 2.15.
+            Environment("ludwig", ("ludwig", "torch==2.13.*", "torchvision"), python="3.12"),
+            variables=no_hub,
+        ),
     )
 }
 
