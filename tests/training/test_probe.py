@@ -9,13 +9,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
+from torch import nn
 from torch.nn import functional as nnf
 
 from raylight.config.rules.recipe import recipe_of
 from raylight.config.schema import FinetuneConfig, PhaseConfig, RunConfig
 from raylight.errors import ConfigError
+from raylight.models.preprocessing import Preprocessing
+from raylight.models.stages import StagedNetwork
 from raylight.training.phases import plan_phases
-from raylight.training.probe import FEW, STRENGTHS, head_inputs, linear_head, solve_head
+from raylight.training.probe import FEW, STRENGTHS, SolvedHead, head_inputs, linear_head, set_head, solve_head
 from raylight.training.trainer import Training, fit
 from tests.training.test_features import MODEL, network, store
 
@@ -137,14 +140,39 @@ def test_a_solved_phase_takes_one_epoch_and_a_head_of_two_layers_its_share() -> 
 
     from raylight.models.build import build_network
 
-    convolution = build_network(replace(MODEL, name="squeezenet1_1"), 2)
-    assert linear_head(convolution) is None
+    squeezenet = build_network(replace(MODEL, name="squeezenet1_1"), 2)
     run.finetune.phases = [recipe[0], PhaseConfig("head")]
+    assert lengths(squeezenet) == [(0, 1, True), (1, 4, False)]
+    layers = nn.ModuleDict({"body": nn.Conv2d(3, 8, 1), "head": nn.Conv2d(8, 2, 1), "clip": nn.ReLU()})
+    pool = {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    convolution = StagedNetwork(layers, ["body", "head", "clip", *pool], 1, pool)  # ReLU before the average: not linear
+    assert linear_head(convolution) is None
     assert lengths(convolution) == [(0, 3, False), (3, 2, False)]
     with pytest.raises(ConfigError, match="this network has no such head: use finetune=frozen"):
         plan_phases(convolution, FinetuneConfig(phases=[PhaseConfig("head", solve=True)]), 1, None)
     with pytest.raises(ConfigError, match=r"set finetune\.cache=true"):
         plan_phases(network(), FinetuneConfig(phases=[PhaseConfig("head", solve=True)], cache=False), 1, None)
+
+
+def test_a_head_of_1_by_1_convolutions_is_solved_on_averages(tmp_path: Path) -> None:
+    """SqueezeNet averages the outputs of its last convolution, which is linear in the averages of its inputs."""
+    from dataclasses import replace
+
+    from raylight.models.build import build_network
+    from tests.training.test_features import images
+
+    network = build_network(replace(MODEL, name="squeezenet1_1"), 3).eval()
+    whole = images(12)
+    pixels = Preprocessing.from_config(MODEL).normalise(torch.from_numpy(whole.store[whole.rows.ravel()]))
+    stage = network.head_start
+    with torch.no_grad():
+        maps = network.run(pixels, 0, stage)
+        seen = head_inputs(network, replace(whole, store=maps.numpy(), rows=np.arange(12)), stage)
+        np.testing.assert_allclose(seen, maps.numpy().mean((2, 3)), rtol=1e-5, atol=1e-6)
+        rng = np.random.default_rng(0)
+        solved = SolvedHead(rng.normal(size=(3, 512)), rng.normal(size=3), 1.0, 0.0)
+        set_head(network, solved)
+        np.testing.assert_allclose(network(pixels), seen @ solved.weight.T + solved.bias, rtol=1e-4, atol=1e-4)
 
 
 @threadpool_limits.wrap(limits=1)

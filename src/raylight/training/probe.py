@@ -115,28 +115,36 @@ def solve_head(
     return SolvedHead(weight, bias - weight @ mean, best[1], best[0])
 
 
-def linear_head(network: StagedNetwork) -> nn.Linear | None:
-    """The linear layer that gives the logits.
+def linear_head(network: StagedNetwork) -> nn.Linear | nn.Conv2d | None:
+    """The layer that gives the logits, linearly.
 
     Args:
         network: any network.
 
     Returns:
-        None where the last layer with parameters is of another kind.
+        A linear layer, or a convolution of 1 x 1 pixels whose outputs are only averaged (SqueezeNet's): a linear layer on
+        the averages of its inputs. None where the last layer with parameters is of another kind.
     """
-    with_parameters = [
+    modules = [
         module
         for position in range(network.head_start, len(network.stage_names))
         for module in network.stage(position).modules()
-        if any(True for _ in module.parameters(recurse=False))
+        if not any(True for _ in module.children())
     ]
-    last = with_parameters[-1] if network.sequential and with_parameters else None
+    places = [place for place, module in enumerate(modules) if any(True for _ in module.parameters())]
+    if not network.sequential or not places:
+        return None
+    last, after = modules[places[-1]], modules[places[-1] + 1 :]
+    if isinstance(last, nn.Conv2d):
+        averaged = all(isinstance(module, nn.Identity | nn.AdaptiveAvgPool2d | nn.Flatten) for module in after)
+        pooled = any(isinstance(module, nn.AdaptiveAvgPool2d) for module in after)
+        return last if last.kernel_size == (1, 1) and averaged and pooled else None
     return last if isinstance(last, nn.Linear) else None
 
 
 @torch.no_grad()
 def head_inputs(network: StagedNetwork, samples: Samples, stage: int) -> Float[np.ndarray, "row feature"]:
-    """The inputs of the network's last linear layer.
+    """The inputs of the network's last linear layer, averaged over positions where it is a convolution.
 
     Args:
         network: with a linear head; evaluated in eval mode, and left in the mode that it had.
@@ -149,11 +157,12 @@ def head_inputs(network: StagedNetwork, samples: Samples, stage: int) -> Float[n
     head = linear_head(network)
     assert head is not None
     rows = samples.rows.ravel()
-    seen = np.empty((len(rows), head.in_features), np.float32)
+    seen = np.empty((len(rows), head.weight.shape[1]), np.float32)
     chunk = slice(0, 0)
 
     def keep(_: nn.Module, values: tuple[Tensor, ...]) -> None:
-        seen[chunk] = values[0].float().numpy()
+        inputs = values[0].float()
+        seen[chunk] = (inputs.mean((2, 3)) if inputs.ndim == 4 else inputs).numpy()
 
     hook = head.register_forward_pre_hook(keep)
     training = network.training
@@ -181,8 +190,8 @@ def set_head(network: StagedNetwork, solved: SolvedHead) -> None:
     head = linear_head(network)
     assert head is not None
     weight, bias = torch.from_numpy(solved.weight), torch.from_numpy(solved.bias)
-    if head.out_features == 1:
+    if len(head.weight) == 1:
         weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
-    head.weight.copy_(weight)
+    head.weight.copy_(weight.reshape(head.weight.shape))
     if head.bias is not None:
         head.bias.copy_(bias)

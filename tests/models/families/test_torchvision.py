@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -52,6 +54,24 @@ def test_squeezenets_head_judges_each_place_by_itself_and_averages() -> None:
     for position in range(network.head_start, len(network.stage_names)):
         logits = network.stage(position)(logits)
     torch.testing.assert_close(logits.flatten(1), places.mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_images_in_imagenets_normalisation_are_converted_as_torchvision_does(name: str) -> None:
+    torch.manual_seed(0)
+    network = build(name, image_size=96, normalize="imagenet", dropout=0.0).eval()
+    assert network.sequential
+    assert network.stage_names[0] == "transform_input"
+    theirs = copy.deepcopy(network.network)
+    assert theirs.transform_input is False
+    theirs.transform_input = True
+    images = torch.randn(2, 3, 96, 96)
+    with torch.inference_mode():
+        converted = network.run(images, 0, 1)
+        assert torch.equal(converted, theirs._transform_input(images))
+        assert not torch.equal(converted, images)
+        assert torch.equal(network(images), theirs(images))
+    assert build(name, image_size=96, normalize="centered").stage_names[0] != "transform_input"
 
 
 def test_what_takes_squares_alone_says_so() -> None:

@@ -102,9 +102,9 @@ def test_the_command_prints_the_table_and_the_winners_command_trains(
     assert f"model.name={leader}" in command
     assert facts["sentence"].startswith(f"{leader} leads with {100 * float(rows[0]['accuracy']):.1f} % (")
 
-    refused = raylight("rank", *typed, "models=squeezenet1_1:random,mnasnet0_5")
+    refused = raylight("rank", *typed, "models=squeezenet1_1,mnasnet0_5")
     assert refused.exit_code == 1
-    assert "squeezenet1_1 isn't ranked: finetune: 'probe' solves a head of one linear layer" in refused.stdout
+    assert "squeezenet1_1 isn't ranked: " in refused.stdout
 
 
 def test_mistakes_are_sentences(raylight: Command, pictures: Path, tmp_path: Path) -> None:
@@ -116,7 +116,9 @@ def test_mistakes_are_sentences(raylight: Command, pictures: Path, tmp_path: Pat
     ):
         done = raylight("rank", *words)
         assert (done.exit_code, told in done.stderr) == (2, True), done.output
-    with pytest.raises(WeightsError, match="None of the networks can be probed: squeezenet1_1: "):
-        called.rank(f"data.root={pictures}", f"cache_dir={tmp_path}", *SMALL, "models=squeezenet1_1:random")
+    with pytest.raises(WeightsError, match="None of the networks can be probed: mnasnet0_5: "):
+        called.rank(
+            f"data.root={pictures}", f"cache_dir={tmp_path}", *SMALL, "models=mnasnet0_5", f"model.weights={tmp_path}"
+        )
     with pytest.raises(ConfigError, match="finetune: rank sets it"):
         called.rank(f"data.root={pictures}", "finetune=full")

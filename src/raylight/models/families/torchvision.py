@@ -5,7 +5,9 @@ Detection, segmentation, video and quantised models are left out: torchvision li
 
 from typing import Any
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from raylight.config.rules.pretrained import STATISTICS, model_input, torchvision_models
 from raylight.config.rules.shapes import height_width, size_text
@@ -14,6 +16,9 @@ from raylight.errors import ConfigError
 from raylight.models.families.convnet import dense_layers
 from raylight.models.stages import StagedNetwork, find_stages, original_names, split_head
 from raylight.models.weights import load_state, read_state, torchvision_state
+
+_CONVERTING = ("googlenet", "inception_v3")
+"""Their published weights expect pixels of -1 to 1 (as TensorFlow's, which they were converted from)."""
 
 _PROBE_SIZE = 96
 """Image size for finding stages, in pixels; small enough to be fast, large enough that pooling averages something."""
@@ -49,13 +54,8 @@ def build_torchvision(model: ModelConfig, n_outputs: int) -> StagedNetwork:
 def _random_network(model: ModelConfig) -> nn.Module:
     models, shown = torchvision_models(model.name), model_input(model)
     options: dict[str, Any] = {}
-    if model.name in ("googlenet", "inception_v3"):
-        # Their published weights expect -1 to 1; inside the network, torchvision converts ImageNet's normalisation to that.
-        options = {
-            "aux_logits": False,
-            "init_weights": True,
-            "transform_input": (shown.mean, shown.std) == STATISTICS["imagenet"],
-        }
+    if model.name in _CONVERTING:
+        options = {"aux_logits": False, "init_weights": True, "transform_input": False}  # a stage does it instead
     elif model.name.startswith("vit_"):
         if not isinstance(shown.size, int):
             raise ConfigError(
@@ -130,11 +130,23 @@ def pointwise_head(channels: int, model: ModelConfig, n_outputs: int) -> nn.Modu
     return nn.Sequential(*layers, output) if layers else output
 
 
+class _FromImageNet(nn.Module):
+    """Convert images in ImageNet's normalisation to -1 to 1: torchvision's ``transform_input``, as a stage."""
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        mean, std = STATISTICS["imagenet"]
+        channels = [images[:, i : i + 1] * (std[i] / 0.5) + (mean[i] - 0.5) / 0.5 for i in range(3)]
+        return torch.cat(channels, 1)
+
+
 def _staged(network: nn.Module, head: str, model: ModelConfig) -> StagedNetwork:
-    probe = model_input(model).size if model.name.startswith(("vit_", "maxvit_")) else _PROBE_SIZE
+    shown = model_input(model)
+    probe = shown.size if model.name.startswith(("vit_", "maxvit_")) else _PROBE_SIZE
     found = find_stages(network, head, probe)
     if found is not None:
         names, added = found
+        if model.name in _CONVERTING and (shown.mean, shown.std) == STATISTICS["imagenet"]:
+            names, added = ("transform_input", *names), {"transform_input": _FromImageNet(), **added}
         start = next(i for i, name in enumerate(names) if name == head or name.startswith(f"{head}."))
         return StagedNetwork(network, names, start, added)
     return split_head(network, head, probe) or StagedNetwork.undivided(network)
