@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from torchvision.models import MobileNet_V2_Weights, ResNet18_Weights
 
 from raylight.config import untyped
 from raylight.config.rules.pretrained import filled, weights_in
@@ -71,6 +72,19 @@ def test_the_network_is_the_better_one_whose_weights_are_here(cache: Path) -> No
     found, (sentence,) = with_choices(["data.root=photos"])
     assert found == ["data.root=photos", "data=folder", "data.name=photos", "model=mobilenet_v2"]
     assert sentence == f"model=mobilenet_v2: pretrained, its weights are in {cache}; model=NAME takes another."
+
+
+def test_weights_that_arent_the_default_ones_are_named(cache: Path) -> None:
+    """torchvision's default weights of MobileNetV2 are its second; with the first in the cache it would download them."""
+    first, second = (Path(weights.url).name for weights in MobileNet_V2_Weights)
+    assert MobileNet_V2_Weights.DEFAULT.url.endswith(second)
+    assert {"mobilenet_v2": second, "resnet18": Path(ResNet18_Weights.DEFAULT.url).name} == untyped.PRETRAINED
+    (cache / first).touch()
+    found, (sentence,) = with_choices(["data=xray"])
+    assert found == ["data=xray", "model=mobilenet_v2", f"model.weights='{cache / first}'"]
+    assert sentence.startswith(f"model=mobilenet_v2: pretrained, with {cache / first}, which isn't the newest file;")
+    (cache / second).touch()
+    assert with_choices(["data=xray"])[0] == ["data=xray", "model=mobilenet_v2"]
 
 
 def test_without_weights_a_small_network_learns_and_what_is_missing_is_said(cache: Path) -> None:

@@ -11,10 +11,12 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from raylight.config.quoting import quoted
 from raylight.config.rules.pretrained import weights_in
 
-PRETRAINED = ("mobilenet_v2", "resnet18")
-"""Networks to choose from, the one with the better results first (``experiments/recipes``)."""
+PRETRAINED = {"mobilenet_v2": "mobilenet_v2-7ebf99e0.pth", "resnet18": "resnet18-f37072fd.pth"}
+"""Networks to choose from, the one with the better results first (``experiments/recipes``), and the file of
+each one's default weights."""
 SMALL = "cnn5"
 """The network that is trained from random weights if no pretrained ones are available."""
 PLACE = "https://download.pytorch.org/models/"
@@ -52,8 +54,8 @@ def with_choices(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     names_model = "model" in typed or any(key in typed for key in ("model.name", "model.family", "model._target_"))
     weights = typed.get("model.weights", "DEFAULT")
     if not names_model and typed.get("data", "demo") != "demo" and (found := _network(weights)):
-        chosen, sentence = found
-        added.append(f"model={chosen}")
+        settings, sentence = found
+        added += settings
         sentences.append(sentence)
     if typed.get("data.medical", "").lower() == "true" and "augment" not in typed:
         added.append("augment=xray")
@@ -68,27 +70,33 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield key.lstrip("+"), value.strip("'\"")
 
 
-def _network(weights: str) -> tuple[str, str] | None:
-    """The name of the network, and why it is chosen; ``None`` if the name of the weights doesn't tell which network it is."""
+def _network(weights: str) -> tuple[list[str], str] | None:
+    """Settings of the network, and why it is chosen; ``None`` if the name of the weights doesn't tell which network it is."""
     if weights == "null":
-        return SMALL, f"model={SMALL}: a small network, since model.weights=null asks for random weights."
+        return [f"model={SMALL}"], f"model={SMALL}: a small network, since model.weights=null asks for random weights."
     if weights != "DEFAULT":
         path = Path(weights).expanduser()
         fits = [
             name for name in PRETRAINED if (weights_in(path, name) if path.is_dir() else path.name.startswith(name))
         ]
-        return (fits[0], f"model={fits[0]}: pretrained, with {weights}; model=NAME takes another.") if fits else None
+        if not fits:
+            return None
+        return [f"model={fits[0]}"], f"model={fits[0]}: pretrained, with {weights}; model=NAME takes another."
     cache = torch_cache()
-    here = next((name for name in PRETRAINED if weights_in(cache, name)), None)
-    if here:
-        return here, f"model={here}: pretrained, its weights are in {cache}; model=NAME takes another."
+    for name, file in PRETRAINED.items():
+        if (cache / file).is_file():
+            return [f"model={name}"], f"model={name}: pretrained, its weights are in {cache}; model=NAME takes another."
+        if (older := weights_in(cache, name)) is not None:
+            sentence = f"model={name}: pretrained, with {older}, which isn't the newest file; model=NAME takes another."
+            return [f"model={name}", f"model.weights={quoted(str(older))}"], sentence
+    best = next(iter(PRETRAINED))
     if problem := _unreachable():
-        return SMALL, (
+        return [f"model={SMALL}"], (
             f"model={SMALL}: a small network from random weights, since there are no published ones in {cache}, and {PLACE} "
             f"can't be reached ({problem}). A pretrained network learns more from few images: copy its file here and give "
-            f"model={PRETRAINED[0]} model.weights=FILE."
+            f"model={best} model.weights=FILE."
         )
-    return PRETRAINED[0], f"model={PRETRAINED[0]}: pretrained, its weights come from {PLACE}; model=NAME takes another."
+    return [f"model={best}"], f"model={best}: pretrained, its weights come from {PLACE}; model=NAME takes another."
 
 
 def torch_cache() -> Path:
