@@ -192,7 +192,7 @@ def decode_engine(config: RunConfig, images: int) -> str:
     return "ray" if config.ray.cluster != "local" or images >= RAY_FROM else "threads"
 
 
-def streaming(config: RunConfig, images: Images) -> AbstractContextManager[None]:
+def streaming(config: RunConfig, images: Images) -> AbstractContextManager[bool | None]:
     """One Ray session for all epochs where Ray decodes images in each of them; nothing otherwise."""
     from raylight.data.stream import Stream
 

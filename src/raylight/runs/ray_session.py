@@ -5,6 +5,7 @@ Starts a local session with an object store of known size, or joins a running cl
 
 import contextlib
 import functools
+import gc
 import logging
 import os
 import secrets
@@ -40,7 +41,7 @@ _QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": loggin
 
 
 @contextlib.contextmanager
-def ray_session(config: RayConfig, cpus: int | None = None, *, close_in_background: bool = False) -> Iterator[None]:
+def ray_session(config: RayConfig, cpus: int | None = None, *, close_in_background: bool = False) -> Iterator[bool]:
     """Opens a Ray session, or uses the one that this process already has.
 
     With an address (``ray.address``, else ``RAY_ADDRESS`` in the environment), a running cluster is joined, and left at the
@@ -52,6 +53,9 @@ def ray_session(config: RayConfig, cpus: int | None = None, *, close_in_backgrou
         cpus: number of tasks at a time in a local session; ``None`` takes every processor that this process may use.
         close_in_background: close the session in a thread, which saves the caller a second; the next session waits for it.
 
+    Yields:
+        Whether the session was started or joined here.
+
     Raises:
         RaylightError: no cluster answers at the address, it or one of its nodes has other versions, or the object store
             doesn't fit into the shared memory.
@@ -61,7 +65,7 @@ def ray_session(config: RayConfig, cpus: int | None = None, *, close_in_backgrou
 
     _wait_until_closed()
     if ray.is_initialized():
-        yield
+        yield False
         return
     address = config.cluster
     with environment(**_SET_BY_RAY), contextlib.ExitStack() as stack:
@@ -73,7 +77,11 @@ def ray_session(config: RayConfig, cpus: int | None = None, *, close_in_backgrou
         else:
             _join(address)
             check_versions()
-        yield
+        try:
+            yield True
+        finally:
+            # Ray ends the process if one of its references is released after its session, as garbage collection would do.
+            gc.collect()
         if close_in_background:
             _close_in_thread(stack.pop_all())
 

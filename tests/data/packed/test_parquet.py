@@ -12,12 +12,13 @@ from PIL import Image
 
 from raylight.config.schema import DataConfig, RayConfig
 from raylight.data.cache import cached_images
-from raylight.data.decode.blocks import Engine
+from raylight.data.decode.blocks import THREADS, Engine
 from raylight.data.decode.engines import decode_files
 from raylight.data.decode.image import decode_image
 from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index, build_index
 from raylight.data.packed.parquet import Parquet
+from raylight.data.scan.memory import Decoding
 from raylight.data.sources.source import find_images
 from raylight.data.splits.split import assign_splits
 from raylight.errors import DataError
@@ -110,10 +111,16 @@ def test_what_is_unchanged_is_not_read_again(root: Path, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("engine", ["threads", pytest.param("ray", marks=pytest.mark.long)])
-def test_cached_images_are_those_of_the_rows(root: Path, tmp_path: Path, engine: str) -> None:
-    index = index_of(config(root), tmp_path / "cache")
+def test_cached_images_are_those_of_the_rows(
+    root: Path, tmp_path: Path, engine: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Decoded in the pass that indexes them; where Ray starts for that, its time is told."""
+    caplog.set_level("INFO")
     ray = RayConfig(object_store_gb=0.2)
-    cache = cached_images(index, SPEC, Engine(engine, 2, ray), tmp_path / "cache", lambda *_: None)
+    source, decoding = find_images(config(root), tmp_path), Decoding(SPEC, engine=Engine(engine, 2, ray))
+    index = build_index(source, tmp_path / "cache", 2, decoding=decoding)
+    assert ("first images after" in caplog.text) == (engine == "ray")
+    cache = cached_images(index, SPEC, THREADS, tmp_path / "cache", lambda *_: pytest.fail("decoded again"))
     test = cache.samples(index.in_split("test"))
     for place, row in enumerate(test.rows):
         assert np.array_equal(cache.pixels[row], decode_image(jpeg(32 + place), SPEC))

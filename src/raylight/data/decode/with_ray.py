@@ -4,9 +4,9 @@ Workers that can reach the destination file write images to it directly: the obj
 """
 
 import contextlib
-import gc
 import logging
 import os
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -37,6 +37,8 @@ RAY_BLOCK: Final = 32_000_000
 
 RAY_TASK: Final = 100_000_000
 """Maximum decoded bytes per Ray task; large, since starting a task takes some tens of milliseconds."""
+
+_log = logging.getLogger(__name__)
 
 
 def with_ray(
@@ -120,8 +122,8 @@ def through_ray(files: pa.Table, work: RayWork, engine: Engine) -> Generator[dic
     Raises:
         RaylightError: Ray can't start, its cluster isn't suitable, or the work failed.
     """
-    workers, into = engine.workers, work.into
-    with ray_session(engine.ray, workers, close_in_background=True):
+    workers, into, begin = engine.workers, work.into, time.perf_counter()
+    with ray_session(engine.ray, workers, close_in_background=True) as begun:
         import ray
 
         session: Any = ray
@@ -143,15 +145,17 @@ def through_ray(files: pa.Table, work: RayWork, engine: Engine) -> Generator[dic
                 concurrency=workers,
             )
             try:
-                yield from _without_duplicates(done.iter_batches(batch_size=None, batch_format="numpy"), len(files))
+                for batch in _without_duplicates(done.iter_batches(batch_size=None, batch_format="numpy"), len(files)):
+                    if begun:
+                        seconds = time.perf_counter() - begin
+                        _log.info("Ray Data: first images after %.1f s (decode=threads has no such start)", seconds)
+                        begun = False
+                    yield batch
             except ray.exceptions.RayError as error:
                 cause = first_line(error)
                 raise RaylightError(f"Decoding with Ray failed: {cause} (decode=threads works without Ray)") from error
             finally:
-                # The session is closed by another thread. Ray ends the process if one of its references is released after that,
-                # as garbage collection would do at any time.
-                del warm_ups, done
-                gc.collect()
+                del warm_ups, done  # before the session ends, with which Ray's references do
 
 
 def _without_duplicates(batches: Iterator[dict[str, np.ndarray]], count: int) -> Iterator[dict[str, np.ndarray]]:

@@ -63,7 +63,7 @@ class Decoding:
 
     Attributes:
         spec: shape of each image.
-        on_progress: called with the number of files decoded so far, and the total.
+        on_progress: called with the number of files decoded so far, 0 to begin with, and the total.
         engine: what reads and decodes these files; threads are as many as ``Reading`` has.
     """
 
@@ -249,7 +249,9 @@ class _ScanCache:
         pixels: PixelFile | None,
     ) -> Generator[ScannedFile]:
         """Reads some files, all of them where there are pixels to store."""
-        decoding = reading.decoding
+        decoding = reading.decoding if pixels is not None else None
+        if decoding is not None:
+            decoding.on_progress(0, len(files.paths))  # before Ray starts, which takes seconds
         if pixels is not None and decoding is not None and decoding.engine.name == "ray":
             parts = scan_with_ray(files.root, files.paths, self.secret, pixels, decoding.engine)
         else:
