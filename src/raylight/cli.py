@@ -61,7 +61,7 @@ def train(
         list[str] | None, typer.Argument(metavar="[SETTING=VALUE]...", autocompletion=_completed)
     ] = None,
 ) -> None:
-    """Train, or sweep with -m: raylight train model=resnet18 data=xray; raylight train --help lists what can be chosen."""
+    """Train a run, or sweep with -m. As in raylight train model=resnet18 data=xray; --help lists all choices."""
     from raylight.pipeline.command import train_command
 
     raise typer.Exit(train_command(settings or []))
@@ -76,7 +76,7 @@ def audit(
     settings: DataSettings = None,
     out: Annotated[Path | None, typer.Option(help="Write audit.json and audit.html into this folder.")] = None,
 ) -> None:
-    """Look for what makes results untrustworthy: in a data set before training, or in what a run's network relies on.
+    """Audit a data set, or what a run's network relies on. It looks for what makes results untrustworthy.
 
     Exit codes: 0 clean, 1 there are findings, 2 the data or the run can't be used.
     """
@@ -97,7 +97,7 @@ def rank(
     ],
     out: Annotated[Path | None, typer.Option(help="Folder for ranking.csv and ranking.json.")] = None,
 ) -> None:
-    """Rank pretrained networks by a linear head on their features, before any is trained; no test image is looked at.
+    """Rank pretrained networks by a head on their features. None is trained, and no test image is looked at.
 
     Exit codes: 0 all were ranked, 1 some can't be (they are named), 2 the images, networks or settings can't be used.
     """
@@ -121,7 +121,7 @@ def more(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for more.json and more.png.")] = None,
 ) -> None:
-    """Say what more images would bring, by the learning curve of a head on a pretrained network's features.
+    """Say what more images would bring. By the learning curve of a head on a pretrained network's features.
 
     Exit codes: 0 told, 2 the images, the network or the settings can't be used.
     """
@@ -145,7 +145,7 @@ def labels(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for label_errors.csv and label_errors.html.")] = None,
 ) -> None:
-    """List labels that are probably wrong, judged by models that never saw the image.
+    """List labels that are probably wrong. Judged by models that never saw the image.
 
     Of images and runs by a linear head on a pretrained network's features, each image left out; of a sweep by its folds.
     Exit codes: 0 none is suspected, 1 some are, 2 the images or runs can't be used.
@@ -203,7 +203,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN... | SWEEP", help="Run folders, or a sweep's folder.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the comparison; without it, only the table.")] = None,
 ) -> None:
-    """Compare recipes (configurations without their seed) by their runs, over seeds and test images.
+    """Compare recipes over seeds and test images. A recipe is a configuration without its seed.
 
     Exit codes: 0 compared, 1 failed, 2 the runs can't be compared (other classes, no result).
     """
@@ -221,7 +221,7 @@ def checklist(
         Path | None, typer.Option(help="Folder that `raylight evaluate RUN --data DATA --out FOLDER` wrote.")
     ] = None,
 ) -> None:
-    """Fill a reporting checklist from a run, with links to what shows each answer; the rest are questions to the author.
+    """Fill a reporting checklist from a run. Each answer links to what shows it; the rest are questions to the author.
 
     Exit codes: 0 written, 1 the run has no result, 2 the standard or the evaluation can't be used.
     """
@@ -241,7 +241,7 @@ def export(
     ] = None,
     precision: Precision = None,
 ) -> None:
-    """Write the model with its resizing and calibration into one file, checked against the run.
+    """Write the model into one file, checked against the run. Resizing and calibration are inside.
 
     Exit codes: 0 written and checked, 1 the check failed, 2 the run or the format can't be used.
     """
@@ -259,7 +259,7 @@ def serve(
     allow_host: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A proxy's name; repeatable.")] = None,
     precision: Precision = None,
 ) -> None:
-    """Open a page: drop a picture, see its class, how sure that is, and where the network looked.
+    """Open a page that classifies dropped pictures. It shows how sure that is, and where the network looked.
 
     Exit codes: 0 stopped by Ctrl-C, 1 failed, 2 a run, the address or the port can't be used.
     """
@@ -278,7 +278,7 @@ def resume(
         ),
     ] = None,
 ) -> None:
-    """Go on with an interrupted run, in the same folder, or with a finished one for more epochs.
+    """Go on with an interrupted run, or train for more epochs. In the same folder.
 
     Exit codes: those of raylight train.
     """
@@ -291,7 +291,7 @@ def resume(
 def init(
     folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where; by default here.")] = Path(),
 ) -> None:
-    """Begin a project of your own: an experiment and a model beside Raylight's, and a package with a network.
+    """Begin a project of your own. With an experiment and a model beside Raylight's, and a package with a network.
 
     Exit codes: 0 done, 1 failed, 2 a file of that name is there, or the folder can't be written.
     """
@@ -306,7 +306,7 @@ def schema(
         Path | None, typer.Option(help="The file to write, conf/schema.json; without it, it is printed.")
     ] = None,
 ) -> None:
-    """Write a JSON Schema of all settings, for editors: completion, explanations and checks in YAML files.
+    """Write a JSON Schema of all settings, for editors. They complete, explain and check settings in YAML files by it.
 
     Exit codes: 0 done, 1 the file can't be written.
     """
