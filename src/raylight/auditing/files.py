@@ -107,7 +107,8 @@ def _odd_files(index: Index) -> Iterator[Finding]:
         ),
     ):
         if which.any():
-            sentence = f"{_files(int(which.sum()))} {words}. Left out of training and test; repair or remove them."
+            them = "it" if which.sum() == 1 else "them"
+            sentence = f"{_files(int(which.sum()))} {words}. Left out of training and test; repair or remove {them}."
             yield Finding(name, "warning", title, sentence, int(which.sum()), _each(paths[which]))
     yield from _odd_pictures(index, good)
     noted: dict[str, list[str]] = {}
