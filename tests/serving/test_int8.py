@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from raylight.evaluation.differences.non_inferiority import non_inferiority
+from raylight.evaluation.differences.non_inferiority import non_inferiority, refusal
 from raylight.serving import int8
-from raylight.serving.int8 import NoInt8Error, open_int8, open_predictor, refusal
+from raylight.serving.int8 import NoInt8Error, open_int8, open_predictor
 from raylight.serving.predictor import Predictor, UnusableRunError
 from tests.trained_run import move_images
 
@@ -99,6 +99,6 @@ def test_precisions_are_named(run: Path, raylight: Callable[..., Result]) -> Non
 def test_a_loss_that_more_images_can_not_excuse_offers_none() -> None:
     right = np.ones(1000, bool)
     worse = np.arange(1000) >= 30
-    text = refusal(non_inferiority(right, worse))
+    text = refusal(non_inferiority(right, worse), "int8", int8.WAY_OUT)
     assert "differs by -3.0 points (30 only right without int8, 0 only with it)" in text
     assert "would exclude" not in text

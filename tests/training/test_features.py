@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,16 @@ from torch import nn
 from torchvision.transforms import v2
 
 from raylight.config.schema import FinetuneConfig, LossConfig, ModelConfig, PhaseConfig
+from raylight.cpu.quantising import int8_supported
 from raylight.data.augment import Augmenter
 from raylight.data.batches import Batches, Batching, Order
 from raylight.data.samples import Samples
+from raylight.errors import ConfigError
 from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.training.features import FeatureStore
-from raylight.training.loaders import EpochLoaders, Sampling
+from raylight.training.loaders import EpochLoaders, FeatureSources, Sampling
 from raylight.training.losses import Loss
 from raylight.training.module import Classifier, Task
 from raylight.training.optimization import Optimization
@@ -206,7 +209,9 @@ def test_an_epoch_sees_its_own_view_and_validation_none(
     phases = plan_phases(net, FinetuneConfig(phases=[PhaseConfig("head")], views=views), 4, None)
     augmenter = Augmenter([v2.ColorJitter(brightness=(0.1, 3.0))], seed=1)
     val = Samples(data.store, data.rows[2:], data.targets[2:], data.keys[2:])
-    loaders = EpochLoaders(data, val, phases, store(tmp_path, net).features, augmenter, Sampling(4, 1))
+    loaders = EpochLoaders(
+        data, val, phases, FeatureSources(*[store(tmp_path, net).features] * 2), augmenter, Sampling(4, 1)
+    )
     loaders.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     net.eval()
 
@@ -223,3 +228,27 @@ def test_an_epoch_sees_its_own_view_and_validation_none(
             expected = torch.stack([features(first + int(position), seen) for position in batch.positions])
             assert torch.allclose(batch.inputs, expected, atol=1e-4), (epoch, seen)
     assert all((features(0, turn) - features(0, 0)).abs().max() > 1e-2 for turn in (None, 1, 2))
+
+
+@pytest.mark.skipif(not int8_supported(), reason="this processor has no int8 instructions")
+def test_features_in_int8_are_others_and_depend_on_the_images_that_calibrate(tmp_path: Path) -> None:
+    net, data = network(), images()
+    exact = store(tmp_path, net)
+    dark = Samples(data.store // 8, data.rows, data.targets, tuple(f"dark{i}" for i in range(len(data))))
+    found = {}
+    for name, each in {"exact": exact, "int8": exact.in_int8(data), "dark": exact.in_int8(dark)}.items():
+        found[name] = np.array(each.features(data, 3, None).store)
+    assert len(list(tmp_path.glob("*/features.npy"))) == 3
+    deviation = found["exact"].std()
+    assert 0 < np.abs(found["int8"] - found["exact"]).mean() < 0.1 * deviation
+    assert not np.allclose(found["int8"], found["dark"])
+    sent = pickle.loads(pickle.dumps(exact.in_int8(data)))
+    assert np.array_equal(sent.features(data, 3, None).store, found["int8"])
+    assert len(list(tmp_path.glob("*/features.npy"))) == 3
+
+
+@pytest.mark.skipif(not int8_supported(), reason="this processor has no int8 instructions")
+def test_a_network_that_int8_can_not_begin_is_named(tmp_path: Path) -> None:
+    net = StagedNetwork(nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(3, 4, 3)).eval(), ["0", "1"], 1)
+    with pytest.raises(ConfigError, match=r"finetune\.features_precision: int8, but the network doesn't begin with"):
+        store(tmp_path, net).in_int8(images(4)).features(images(4), 1, None)

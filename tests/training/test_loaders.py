@@ -9,7 +9,7 @@ import torch
 
 from raylight.data.augment import Augmenter
 from raylight.data.samples import Samples
-from raylight.training.loaders import EpochLoaders, Sampling
+from raylight.training.loaders import EpochLoaders, FeatureSources, Sampling
 from raylight.training.phases import Phase
 from tests.training.tiny import samples
 
@@ -30,7 +30,11 @@ class Features:
 
 
 def loaders(phases: tuple[Phase, ...], features: Any, val: Samples = VAL, limit: int | None = None) -> EpochLoaders:
-    return EpochLoaders(TRAIN, val, phases, features, None, Sampling(5, 1, limit))
+    return EpochLoaders(TRAIN, val, phases, sources(features), None, Sampling(5, 1, limit))
+
+
+def sources(features: Any) -> FeatureSources:
+    return FeatureSources(features, features)
 
 
 def test_below_a_frozen_boundary_features_are_computed_once_for_all_epochs() -> None:
@@ -55,7 +59,7 @@ def test_images_are_trained_on_where_nothing_is_frozen_at_most_as_many_batches_a
 def test_validation_keeps_its_order_and_is_left_out_where_nothing_is_held_out() -> None:
     found = list(loaders((WHOLE,), Features()).val_dataloader())
     assert torch.cat([batch.positions for batch in found]).tolist() == [0, 1, 2, 3]
-    assert loaders((WHOLE,), Features(), val=samples([], 3)).val_dataloader() == []
+    assert loaders((WHOLE,), sources(Features()), val=samples([], 3)).val_dataloader() == []
 
 
 class Brighter:
@@ -69,7 +73,7 @@ class Brighter:
 
 def test_images_are_augmented_in_training_and_never_in_validation() -> None:
     augmenter: Any = Brighter()
-    found = EpochLoaders(TRAIN, VAL, (WHOLE,), Features(), augmenter, Sampling(12, 1))
+    found = EpochLoaders(TRAIN, VAL, (WHOLE,), sources(Features()), augmenter, Sampling(12, 1))
     (batch,) = found.train_dataloader()
     plain = torch.from_numpy(TRAIN.store).permute(0, 3, 1, 2)
     assert torch.equal(batch.inputs, plain[batch.positions] + 1)
@@ -88,7 +92,7 @@ def test_features_are_of_augmented_views_where_there_are_any(views: int) -> None
 
     augmenter: Any = Brighter()
     phase = dataclasses.replace(FROZEN, views=views)
-    found = EpochLoaders(TRAIN, VAL, (phase,), features, augmenter, Sampling(12, 1))
+    found = EpochLoaders(TRAIN, VAL, (phase,), sources(features), augmenter, Sampling(12, 1))
     (batch,) = found.train_dataloader()
     # What was augmented below the boundary isn't once more above it.
     assert batch.inputs[:, 0].tolist() == batch.positions.tolist()
@@ -113,7 +117,7 @@ def test_a_batch_of_one_is_joined_to_the_one_before_under_batch_norm(
     batch_norm: bool, batch_size: int, sizes: list[int]
 ) -> None:
     phase = dataclasses.replace(WHOLE, batch_norm=batch_norm)
-    found = EpochLoaders(TRAIN, VAL, (phase,), Features(), None, Sampling(batch_size, 1))
+    found = EpochLoaders(TRAIN, VAL, (phase,), sources(Features()), None, Sampling(batch_size, 1))
     assert [len(batch.targets) for batch in found.train_dataloader()] == sizes
     assert found.clock.batches == len(sizes)
     assert [len(batch.targets) for batch in found.val_dataloader()] == [4]
@@ -123,9 +127,16 @@ def test_a_weighted_sampler_evens_out_the_classes_of_train_alone() -> None:
     targets = [0] * 80 + [1] * 20
     phases = (Phase(0, 2, 0, 0, None, 1.0),)
     loaders = EpochLoaders(
-        samples(targets, 1), samples(targets, 2), phases, print, None, Sampling(10, 1, weighted=True)
+        samples(targets, 1), samples(targets, 2), phases, sources(print), None, Sampling(10, 1, weighted=True)
     )  # type: ignore[arg-type]
     seen = torch.cat([batch.targets for batch in loaders.train_dataloader()])
     assert len(seen) == 100
     assert 25 <= int(seen.sum()) <= 75  # five standard deviations around a half
     assert torch.cat([batch.targets for batch in loaders.val_dataloader()]).tolist() == targets
+
+
+def test_training_and_validation_have_features_of_their_own() -> None:
+    train, val = Features(), Features()
+    found = EpochLoaders(TRAIN, VAL, (FROZEN,), FeatureSources(train, val), None, Sampling(12, 1))
+    found.features_to_solve(FROZEN)
+    assert (train.asked, val.asked) == ([(12, 3)], [(4, 3)])

@@ -9,7 +9,7 @@ import torch
 from raylight.config.schema import FinetuneConfig, PhaseConfig
 from raylight.models.build import build_network
 from raylight.models.freezing import constant_until
-from raylight.training.phases import MOST_VIEWS, Phase, describe_views, phase_at, plan_phases
+from raylight.training.phases import MOST_VIEWS, Phase, describe_views, int8_problems, phase_at, plan_phases
 from tests.training.tiny import MODEL, classifier, trained
 
 
@@ -79,3 +79,22 @@ def test_what_augmentation_comes_to_is_told() -> None:
     left_out = told((5, 3, 0))
     assert left_out is not None
     assert left_out.endswith("augmentation is left out below the layers that train (finetune.views=0).")
+
+
+@pytest.mark.parametrize(
+    ("processor", "phases", "problems"),
+    [
+        (True, [Phase(0, 1, 2, 2, None, 1.0)], []),
+        (True, [Phase(0, 1, 2, 1, None, 1.0, solve=True), Phase(1, 1, 1, 1, None, 1.0)], []),
+        (False, [Phase(0, 1, 2, 2, None, 1.0)], ["has no int8 instructions"]),
+        (True, [Phase(0, 1, 2, 0, None, 1.0)], ["no layers are frozen and cached"]),
+        (True, [Phase(0, 1, 1, 1, None, 1.0), Phase(1, 1, 2, 2, None, 1.0)], ["that an earlier one trains"]),
+    ],
+)
+def test_int8_needs_a_processor_and_layers_that_stay_frozen(
+    processor: bool, phases: list[Phase], problems: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raylight.training.phases.int8_supported", lambda: processor)
+    found = list(int8_problems(build_network(MODEL, 2), phases))
+    assert len(found) == len(problems)
+    assert all(part in line and "features_precision=auto" in line for part, line in zip(problems, found, strict=True))

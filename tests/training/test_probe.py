@@ -76,7 +76,7 @@ def test_training_sets_the_head_to_its_optimum_and_leaves_it_there(head: str, tm
     from raylight.models.build import build_network, class_logits
     from raylight.models.preprocessing import Preprocessing
     from raylight.runs.run_dir import RunDir
-    from raylight.training.loaders import EpochLoaders, Sampling
+    from raylight.training.loaders import EpochLoaders, FeatureSources, Sampling
     from raylight.training.losses import Loss
     from raylight.training.module import Classifier, Task
     from raylight.training.optimization import Optimization
@@ -108,7 +108,7 @@ def test_training_sets_the_head_to_its_optimum_and_leaves_it_there(head: str, tm
         seed=1,
     )
     kept = store(tmp_path, net)
-    loaders = EpochLoaders(data, val, phases, kept.features, None, Sampling(8, 1))
+    loaders = EpochLoaders(data, val, phases, FeatureSources(kept.features, kept.features), None, Sampling(8, 1))
     training = Training(
         classifier, loaders, TrainerConfig(max_epochs=1, progress="off"), CpuSettings("32", False, 1, "")
     )

@@ -16,7 +16,7 @@ from raylight.data.samples import Samples
 from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
 from raylight.runs.run_dir import RunDir
-from raylight.training.loaders import EpochLoaders, Sampling
+from raylight.training.loaders import EpochLoaders, FeatureSources, Sampling
 from raylight.training.losses import Loss
 from raylight.training.messages import FinishedTraining
 from raylight.training.module import Classifier, Task
@@ -58,7 +58,9 @@ def classifier(
 
 
 def loaders_of(learner: Classifier, train: Samples = TRAIN, val: Samples = VAL, batch_size: int = 7) -> EpochLoaders:
-    return EpochLoaders(train, val, learner.phases, no_features, None, Sampling(batch_size, 1))
+    return EpochLoaders(
+        train, val, learner.phases, FeatureSources(no_features, no_features), None, Sampling(batch_size, 1)
+    )
 
 
 def no_features(*_: Any) -> Samples:

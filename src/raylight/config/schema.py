@@ -212,6 +212,10 @@ class FinetuneConfig:
     views: Annotated[int | None, Range(0, 1000)] = None
     """With augmentation: number of augmented views per image for the frozen layers; each epoch uses the next one. ``null``: one
     per epoch of the phase, at most 10 (with a single view, the image would be the same in all epochs); 0: no augmentation."""
+    features_precision: Annotated[str, Literal["auto", "int8"]] = "auto"
+    """Precision of the frozen layers' outputs that training uses: ``auto``, that of the network; ``int8``, faster on processors
+    with VNNI, refused unless a paired test on the validation images excludes that heads lose more than one percentage point by
+    it. Validation, test and prediction don't use int8."""
     requires_weights: bool = False
     """Whether the recipe makes no sense for a network with random weights."""
     samples: Annotated[int | None, Range(1, 10**12)] = None

@@ -29,6 +29,9 @@ from raylight.process import torch_threads, use_one_thread
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
+CALIBRATION_IMAGES = 128
+"""Training images on which int8's ranges of activations are measured."""
+
 
 @dataclass(frozen=True)
 class Int8:

@@ -36,6 +36,7 @@ from raylight.runs.run_dir import RunDir, Status
 from raylight.runs.tracking import Tracker
 from raylight.storage.atomic import write_atomically
 from raylight.training.callbacks.checkpoints import LAST
+from raylight.training.features import FeatureStore
 from raylight.training.messages import FinishedTraining
 from raylight.training.phases import phase_at
 
@@ -161,11 +162,11 @@ def fit_familiarity(
     run: RunDir, refused: float, images: Images, learner: Learner, finished: FinishedTraining
 ) -> dict[str, Any]:
     """Fit the detector of unfamiliar images, write ``familiarity.safetensors``, and apply it to the test images."""
-    features = _head_inputs(images, learner, finished)
+    features, learnt = _head_inputs(images, learner, finished), _head_inputs(images, learner, finished, learner.learnt)
     train, val, test = images.of("train"), images.of("val"), images.of_test(finished)
     known, held_out = (
-        np.concatenate([unit_vectors(block) for block in features(part, chosen)])
-        for part, chosen in ((train, sampled_positions(len(train), MAX_KEPT)), (val, np.arange(len(val))))
+        np.concatenate([unit_vectors(block) for block in blocks])
+        for blocks in (learnt(train, sampled_positions(len(train), MAX_KEPT)), features(val, np.arange(len(val))))
     )
     found = fit(known, held_out, refused)
     result = {"allowed": refused, "val_n": len(held_out), "val_needed": min_validation_images(refused)}
@@ -186,15 +187,18 @@ def fit_familiarity(
 
 
 def _head_inputs(
-    images: Images, learner: Learner, finished: FinishedTraining
+    images: Images, learner: Learner, finished: FinishedTraining, source: FeatureStore | None = None
 ) -> Callable[[Samples, Int64[np.ndarray, " chosen"]], Iterator[Float[np.ndarray, "block ..."]]]:
-    """A function that gives the inputs of the chosen network's head for some samples, in blocks that fit into memory."""
+    """A function that gives the inputs of the chosen network's head for some samples, in blocks that fit into memory.
+
+    Features come from ``learner.store``, or from another one.
+    """
     stage = phase_at(learner.phases, finished.best_epoch).input_stage
     head = learner.network.head_start
     engine = None if stage == head else _engine(images, learner, stage, head)
 
     def of(samples: Samples, chosen: Int64[np.ndarray, " chosen"]) -> Iterator[Float[np.ndarray, "block ..."]]:
-        inputs = learner.store.features(samples, stage, None) if stage else samples
+        inputs = (source or learner.store).features(samples, stage, None) if stage else samples
         for _, store, rows in inputs.blocks(chosen, BLOCK):
             yield store[rows] if engine is None else engine(store[rows])
 
@@ -206,13 +210,13 @@ def _write_neighbours(gallery: Gallery, images: Images, learner: Learner, finish
     judged, errors = gallery.facts.test, gallery.chosen["errors"]
     if not len(errors):
         return
-    features = _head_inputs(images, learner, finished)
+    features, learnt = _head_inputs(images, learner, finished), _head_inputs(images, learner, finished, learner.learnt)
     test, train = images.of_test(finished), images.index.in_split("train")
     position_of = {path: position for position, path in enumerate(images.index.in_split("test").column("path"))}
     chosen = np.array([position_of[judged.paths[i]] for i in errors], np.int64)
     paths, labels = train.column("path"), train.column("label")
     wanted = np.concatenate(list(features(test, chosen)))
-    near = nearest_images(features(images.of("train"), np.arange(len(train))), wanted, NEIGHBOURS_SHOWN)
+    near = nearest_images(learnt(images.of("train"), np.arange(len(train))), wanted, NEIGHBOURS_SHOWN)
     gallery.facts.run.write_json(
         NEIGHBOURS_FILE,
         {judged.paths[i]: [[paths[k], labels[k]] for k in row] for i, row in zip(errors, near, strict=True)},

@@ -1,7 +1,7 @@
 """What a training consists of: the network, processor settings, batches and cached features."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +19,11 @@ from raylight.data.augment import build_augmenter
 from raylight.data.batches import Batches, Batching
 from raylight.data.mixing import Mixer
 from raylight.data.samples import Samples
+from raylight.errors import ConfigError
 from raylight.evaluation.definitions.own import OwnMetrics
+from raylight.evaluation.differences.feature_heads import FOLDS, heads_on_features
+from raylight.evaluation.differences.non_inferiority import non_inferiority, refusal
+from raylight.evaluation.predictions import group_numbers
 from raylight.machine import keep_freed_memory
 from raylight.models.build import build_network, class_logits
 from raylight.models.freezing import freeze
@@ -30,13 +34,17 @@ from raylight.runs.environment import environment as machine_facts
 from raylight.runs.run_dir import RunDir
 from raylight.training.callbacks.checkpoints import network_state
 from raylight.training.features import FeatureStore
-from raylight.training.loaders import EpochLoaders, Sampling
+from raylight.training.loaders import EpochLoaders, FeatureSources, Sampling
 from raylight.training.losses import build_loss
 from raylight.training.module import Classifier, Task
 from raylight.training.optimization import Optimization
 from raylight.training.phases import Phase, TrainingPlan, describe_phases, describe_views, plan_phases
+from raylight.training.probe import head_inputs, solve_head
 
 log = logging.getLogger("raylight")
+
+INT8_FEATURES = "int8_features.json"
+"""The certificates of features in int8, in the run folder."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,8 @@ class Learner:
         classifier: trains it.
         settings: how the processor is used.
         phases: which stages train when.
-        store: features of frozen stages.
+        store: features of frozen stages, as the network computes them where it is deployed.
+        learnt: those of the training images; in int8 if ``finetune.features_precision`` says so.
         loaders: batches of train and val.
         chosen: the whole config, with what was chosen for this machine.
     """
@@ -58,6 +67,7 @@ class Learner:
     settings: CpuSettings
     phases: tuple[Phase, ...]
     store: FeatureStore
+    learnt: FeatureStore
     loaders: EpochLoaders
     chosen: dict[str, Any]
 
@@ -93,7 +103,7 @@ def build_learner(
 
     Raises:
         WeightsError: the network's weights are missing.
-        ConfigError: the recipe doesn't fit the network.
+        ConfigError: the recipe doesn't fit the network, or int8 its features.
     """
     keep_freed_memory()
     pl.seed_everything(config.seed, verbose=False)
@@ -133,6 +143,11 @@ def build_learner(
     task = Task(len(names), positive, OwnMetrics(config.metrics, len(names), positive))
     classifier = Classifier(network, images.preprocessing, plan, task, settings.channels_last, config.seed)
     store = feature_store(config, images, network, settings, cache_dir, on_progress)
+    learnt = store
+    if config.finetune.features_precision == "int8":
+        learnt = store.in_int8(train_images)
+        if last is None:  # a resumed run was certified when it began
+            run.write_json(INT8_FEATURES, certificates_of_int8(images, phases, store, learnt))
     augmenter = build_augmenter(config.augment.transforms, config.seed)
     if augmenter and (line := describe_views(phases)):
         log.info("%s", line)
@@ -140,7 +155,7 @@ def build_learner(
         train=train_images,
         val=images.of("val"),
         phases=phases,
-        features=store.features,
+        features=FeatureSources(learnt.features, store.features),
         augmenter=augmenter,
         sampling=Sampling(
             batch_size=config.trainer.batch_size,
@@ -149,7 +164,7 @@ def build_learner(
             weighted=config.data.sampler == "weighted",
         ),
     )
-    return Learner(network, classifier, settings, phases, store, loaders, chosen)
+    return Learner(network, classifier, settings, phases, store, learnt, loaders, chosen)
 
 
 def feature_store(
@@ -179,6 +194,50 @@ def feature_store(
         threads=settings.threads,
         on_progress=on_progress,
     )
+
+
+def certificates_of_int8(
+    images: Images, phases: Sequence[Phase], store: FeatureStore, learnt: FeatureStore
+) -> dict[str, Any]:
+    """Test on the validation images whether heads lose accuracy by learning from int8 features; before any others are computed.
+
+    Args:
+        images: of the run.
+        phases: whose features are tested.
+        store: exact features, which heads are judged on, as after training.
+        learnt: features in int8.
+
+    Returns:
+        The certificate of each stage whose inputs are cached.
+
+    Raises:
+        ConfigError: there are too few validation images, or a loss above one percentage point isn't excluded.
+    """
+    network, index, val = store.network, images.index.in_split("val"), images.of("val")
+    setting, way_out = "finetune.features_precision", "use finetune.features_precision=auto"
+    groups, n_classes = group_numbers(index.column("group")), len(images.index.class_names)
+    fewest = int(np.bincount(val.targets, minlength=n_classes).min())
+    if fewest < FOLDS:
+        needed = f"{FOLDS} validation images of each class, and one has {fewest}; raise data.val_fraction, or {way_out}"
+        raise ConfigError([f"{setting}: int8 needs {needed}"])
+    all_right = np.ones(len(val), bool)
+    if not (best := non_inferiority(all_right, all_right, groups)).shown:
+        raise ConfigError([f"{setting}: {refusal(best, 'int8', way_out)}"])
+    found = {}
+    for stage in sorted({phase.input_stage for phase in phases} - {0}):
+        exact, cheaper = (head_inputs(network, each.features(val, stage, None), stage) for each in (store, learnt))
+        strength = solve_head(exact, val.targets, (exact[:0], val.targets[:0]), n_classes).strength
+        certificate = heads_on_features(exact, cheaper, val.targets, groups, strength)
+        if not certificate.shown:
+            raise ConfigError([f"{setting}: {refusal(certificate, 'int8', way_out)}"])
+        name = network.stage_names[stage]
+        found[name] = certificate.as_json()
+        log.info(
+            "int8 below %s: on %d validation images heads that learn from it differ by %+.1f points, at worst %+.1f with "
+            "95 %% confidence",
+            *(name, certificate.n, 100 * certificate.difference, 100 * certificate.low),
+        )
+    return found
 
 
 def _cpu_settings(

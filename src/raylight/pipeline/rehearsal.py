@@ -106,7 +106,7 @@ def _network_problems(
 ) -> Iterator[str]:
     """Of a network for two classes and the phases of its training; published weights are downloaded if they aren't here yet."""
     from raylight.models.build import build_network
-    from raylight.training.phases import plan_phases
+    from raylight.training.phases import int8_problems, plan_phases
 
     try:
         network = build_network(model, n_classes=2)
@@ -119,6 +119,8 @@ def _network_problems(
             "it out, or give the network stages (docs/extending.md)"
         )
     phases = plan_phases(network, finetune, epochs, model.last_blocks_from)
+    if finetune.features_precision == "int8":
+        yield from int8_problems(network, phases)
     alone = batch_size < 2 * processes  # some process gets one image at a time
     if alone and any(phase.batch_norm and not _trains_on_one(network, phase.boundary, model) for phase in phases):
         yield (

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from raylight.cpu.engine import InferenceEngine, Int8
+from raylight.cpu.engine import CALIBRATION_IMAGES, InferenceEngine, Int8
 from raylight.cpu.quantising import int8_supported
 from raylight.data.decode.engines import decode_files
 from raylight.data.index import Index
 from raylight.errors import ConfigError, RaylightError, RunError, did_you_mean
-from raylight.evaluation.differences.non_inferiority import NonInferiority, non_inferiority
+from raylight.evaluation.differences.non_inferiority import NonInferiority, non_inferiority, refusal
 from raylight.evaluation.predictions import group_numbers
 from raylight.machine import usable_cpus
 from raylight.runs.run_dir import RunDir
@@ -27,8 +27,7 @@ FILE = "int8.json"
 
 PRECISIONS = ("fp32", "bf16")
 
-CALIBRATION_IMAGES = 128
-"""Training images on which the ranges of activations are measured."""
+WAY_OUT = "leave out --precision int8"
 
 
 class NoInt8Error(RaylightError):
@@ -121,21 +120,8 @@ def certified(model: Predictor, version: Predictor, val: Index) -> NonInferiorit
         raise UnusableRunError(f"None of the run's validation images can be read in {val.root}.")
     found = non_inferiority(right, version_right, group_numbers(groups[i] for i in positions))
     if not found.shown:
-        raise NoInt8Error(refusal(found))
+        raise NoInt8Error(refusal(found, "int8", WAY_OUT))
     return found
-
-
-def refusal(found: NonInferiority) -> str:
-    """Why there is no certificate, and what helps."""
-    remedy = "leave out --precision int8"
-    if found.needed is not None:
-        enough = f"{found.needed:,} validation images with as few disagreements would exclude it (data.val_fraction)"
-        remedy = f"{enough}, or {remedy}"
-    return (
-        f"int8 is refused: on {found.n:,} validation images its accuracy differs by {100 * found.difference:+.1f} points "
-        f"({found.only_model:,} only right without int8, {found.only_version:,} only with it), and a loss of up to "
-        f"{-100 * found.low:.1f} isn't excluded (95 % confidence; {100 * found.margin:.0f} is allowed); {remedy}."
-    )
 
 
 def _right(

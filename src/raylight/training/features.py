@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ import torch
 from filelock import FileLock
 from jaxtyping import Bool, Float, Int64, UInt8
 
-from raylight.cpu.engine import InferenceEngine
+from raylight.cpu.engine import CALIBRATION_IMAGES, InferenceEngine, Int8
 from raylight.data.augment import Augmenter
 from raylight.data.cache_files import reserve
 from raylight.data.samples import Samples
-from raylight.errors import RaylightError
+from raylight.errors import ConfigError, RaylightError
+from raylight.evaluation.bootstrap import sampled_positions
 from raylight.models.families.own import code_digest
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
@@ -66,6 +67,8 @@ class FeatureStore:
         precision: of the inference, ``fp32`` or ``bf16``.
         threads: worker threads of the inference.
         on_progress: called with the number of images computed, and of those to compute.
+        calibration: training images on which the ranges of activations are measured, to compute in int8 instead of
+            ``precision``; ``None`` doesn't use int8.
     """
 
     folder: Path
@@ -75,12 +78,24 @@ class FeatureStore:
     precision: str
     threads: int
     on_progress: Callable[[int, int], None]
+    calibration: Samples | None = None
     _engines: dict[int, InferenceEngine] = field(default_factory=dict, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the store without what belongs to this process: compiled engines, the progress bar."""
         settings = (self.folder.resolve(), self.images_key, self.network, self.preprocessing, self.precision)
-        return FeatureStore, (*settings, self.threads, _silent)
+        return FeatureStore, (*settings, self.threads, _silent, self.calibration)
+
+    def in_int8(self, images: Samples) -> "FeatureStore":
+        """This store in int8.
+
+        Args:
+            images: training images; some of them, or all, determine the ranges of activations.
+
+        Returns:
+            A store whose features have keys of their own.
+        """
+        return replace(self, calibration=images, _engines={})
 
     def features(self, images: Samples, stage: int, augmenter: Augmenter | None, views: int = 1) -> Samples:
         """The inputs of a stage for each image, read from the store and computed where they are missing.
@@ -140,7 +155,7 @@ class FeatureStore:
             self.network.stage_names[: stage + 1],
             repr(self.network),
             self.preprocessing.to_dict(),
-            self.precision,
+            self.precision if self.calibration is None else ["int8", *self._calibrating_keys()],
             [views, augmenter.seed, repr(augmenter.transforms)] if augmenter else None,
             *filter(None, [code_digest((*self.network.modules(), *(augmenter.transforms if augmenter else ())))]),
         ]
@@ -207,20 +222,39 @@ class FeatureStore:
             self.on_progress(computed, len(missing))
         seconds = time.perf_counter() - begin
         log.info(
-            "Computed the frozen layers below %s for %d images%s, once: %.1f s (%.0f images/s)",
+            "Computed the frozen layers below %s for %d images%s%s, once: %.1f s (%.0f images/s)",
             self.network.stage_names[stage],
             len(missing),
             f" in {views} views" if views > 1 else "",
+            " in int8" if self.calibration is not None else "",
             seconds,
             len(missing) * views / max(seconds, 1e-9),
         )
 
     def _engine(self, stage: int) -> InferenceEngine:
         if stage not in self._engines:
+            precision = self.precision if self.calibration is None else self._measured_int8(self.calibration)
             self._engines[stage] = InferenceEngine(
-                self.network, 0, stage, self.preprocessing, precision=self.precision, threads=self.threads
+                self.network, 0, stage, self.preprocessing, precision=precision, threads=self.threads
             )
         return self._engines[stage]
+
+    def _calibrating_keys(self) -> list[str]:
+        assert self.calibration is not None
+        return [self.calibration.keys[i] for i in sampled_positions(len(self.calibration), CALIBRATION_IMAGES)]
+
+    def _measured_int8(self, images: Samples) -> Int8:
+        chosen = sampled_positions(len(images), CALIBRATION_IMAGES)
+        pixels = np.concatenate([store[rows] for _, store, rows in images.blocks(chosen)])
+        found = Int8.measured_on(self.network, self.preprocessing, pixels)
+        if not found.ranges:
+            raise ConfigError(
+                [
+                    "finetune.features_precision: int8, but the network doesn't begin with a convolution that int8 has; use "
+                    "finetune.features_precision=auto"
+                ]
+            )
+        return found
 
 
 def _silent(done: int, total: int) -> None:

@@ -5,7 +5,7 @@ The test split isn't here: no loader of it can be made while a network trains.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 
@@ -16,6 +16,18 @@ from raylight.training.phases import Phase, phase_at
 
 FeatureSource = Callable[[Samples, int, Augmenter | None, int], Samples]
 """(image samples, input stage, augmenter, views per image) -> the inputs of that stage."""
+
+
+class FeatureSources(NamedTuple):
+    """Where the features of each split come from.
+
+    Attributes:
+        train: those that the network learns from.
+        val: those that it is validated on.
+    """
+
+    train: FeatureSource
+    val: FeatureSource
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ class EpochLoaders(pl.LightningDataModule):
         train: images to train on.
         val: images to validate on; may be empty.
         phases: decide where each epoch's training begins.
-        features: computes the inputs of a stage, or reads them from the cache.
+        features: compute the inputs of a stage, or read them from the cache.
         augmenter: changes training images at random.
         sampling: how images are drawn into batches.
     """
@@ -52,7 +64,7 @@ class EpochLoaders(pl.LightningDataModule):
         train: Samples,
         val: Samples,
         phases: tuple[Phase, ...],
-        features: FeatureSource,
+        features: FeatureSources,
         augmenter: Augmenter | None,
         sampling: Sampling,
     ) -> None:
@@ -122,9 +134,8 @@ class EpochLoaders(pl.LightningDataModule):
             return images
         key = (split, phase.first_epoch)
         if key not in self._cached:
-            self._cached[key] = self.features(
-                images, phase.input_stage, augmenter if phase.views else None, phase.views
-            )
+            source = self.features.train if split == "train" else self.features.val
+            self._cached[key] = source(images, phase.input_stage, augmenter if phase.views else None, phase.views)
         return self._cached[key]
 
     def _batches(self, samples: Samples, order: Order, smallest: int = 1, **settings: Any) -> Batches:

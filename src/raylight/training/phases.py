@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from raylight.config.schema import FinetuneConfig
+from raylight.cpu.quantising import int8_supported
 from raylight.data.mixing import Mixer
 from raylight.errors import ConfigError
 from raylight.models.freezing import constant_until, freeze_boundary, has_trainable_batch_norm
@@ -121,6 +122,27 @@ def _views(asked: int | None, epochs: int, solve: bool) -> int:
     if asked is not None:
         return asked
     return MOST_VIEWS if solve else min(epochs, MOST_VIEWS)
+
+
+def int8_problems(network: StagedNetwork, phases: Sequence[Phase]) -> Iterator[str]:
+    """Why the cached features of a recipe can't be computed in int8.
+
+    Args:
+        network: the network.
+        phases: of the recipe, bound to it.
+
+    Yields:
+        A sentence per problem.
+    """
+    setting, way_out = "finetune.features_precision: int8", "use finetune.features_precision=auto"
+    if not int8_supported():
+        yield f"{setting} would be slower on this processor, which has no int8 instructions (VNNI); {way_out}"
+    if not any(phase.input_stage for phase in phases):
+        yield f"{setting}, but no layers are frozen and cached; {way_out}, or finetune=probe"
+    elif linear_head(network) is None:
+        yield f"{setting} is certified by linear heads, and this network's isn't one; {way_out}"
+    if any(phase.input_stage > earlier.boundary for i, phase in enumerate(phases) for earlier in phases[:i]):
+        yield f"{setting} is certified before training, and a phase caches layers that an earlier one trains; {way_out}"
 
 
 def phase_at(phases: tuple[Phase, ...], epoch: int) -> Phase:

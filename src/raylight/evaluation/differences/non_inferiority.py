@@ -96,6 +96,31 @@ def non_inferiority(
     )
 
 
+def refusal(found: NonInferiority, what: str, way_out: str) -> str:
+    """Why a version isn't used, and what helps.
+
+    Args:
+        found: not shown.
+        what: the version, such as ``int8``.
+        way_out: what to do instead, such as ``leave out --precision int8``.
+
+    Returns:
+        A sentence.
+
+    Example:
+        >>> refusal(non_inferiority(np.ones(200, bool), np.ones(200, bool)), "int8", "leave it out")[:62]
+        'int8 is refused: on 200 validation images its accuracy differs'
+    """
+    if found.needed is not None:
+        enough = f"{found.needed:,} validation images with as few disagreements would exclude it (data.val_fraction)"
+        way_out = f"{enough}, or {way_out}"
+    return (
+        f"{what} is refused: on {found.n:,} validation images its accuracy differs by {100 * found.difference:+.1f} points "
+        f"({found.only_model:,} only right without {what}, {found.only_version:,} only with it), and a loss of up to "
+        f"{-100 * found.low:.1f} isn't excluded (95 % confidence; {100 * found.margin:.0f} is allowed); {way_out}."
+    )
+
+
 def _fewest_images(counts: Disagreements) -> int | None:
     """The smallest effective number of images with these shares of disagreements that excludes the loss."""
 

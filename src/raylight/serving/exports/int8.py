@@ -16,11 +16,11 @@ from raylight.data.decode.blocks import read_checked
 from raylight.data.decode.image import decode_image
 from raylight.data.index import Index
 from raylight.errors import BadImageError
-from raylight.evaluation.differences.non_inferiority import non_inferiority
+from raylight.evaluation.differences.non_inferiority import non_inferiority, refusal
 from raylight.evaluation.predictions import group_numbers
 from raylight.serving.exports.check_images import original_image
 from raylight.serving.exports.formats import Runtime, open_onnx
-from raylight.serving.int8 import NoInt8Error, calibration_index, refusal
+from raylight.serving.int8 import WAY_OUT, NoInt8Error, calibration_index
 from raylight.serving.predictor import Predictor, UnusableRunError
 
 QUANTISED = ("Conv", "Relu", "Clip", "Add", "MaxPool")
@@ -136,5 +136,5 @@ def _certificate(opened: Runtime, reader: ImageReader, val: Index) -> dict[str, 
         np.array(right), np.array(right_in_int8), group_numbers(groups[position] for position in positions)
     )
     if not found.shown:
-        raise NoInt8Error(refusal(found))
+        raise NoInt8Error(refusal(found, "int8", WAY_OUT))
     return found.as_json()
