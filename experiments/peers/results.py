@@ -84,18 +84,18 @@ def tables(results: Sequence[Result], ours: str) -> str:
         names = sorted({each.contender for each in chosen}, key=lambda name: (name != ours, name))
         rows = {name: _row(name, chosen, ours) for name in names}
         lines += [row for row, _ in rows.values()]
-        ratios = {name: ratio for name, (_, ratio) in rows.items() if ratio is not None and name != ours}
+        ratios = {name: found for name, (_, found) in rows.items() if found is not None and name != ours}
         if ratios:
             fastest = min(ratios, key=lambda name: ratios[name])
-            verdict = "reached" if ratios[fastest] >= WANTED else "missed"
-            lines += [
-                f"\nFastest of the others: {fastest}, {ratios[fastest]:.2f} × ours (wanted {WANTED:g}: {verdict})."
-            ]
+            wall, cpu = ratios[fastest]
+            verdict = "reached" if wall >= WANTED else "missed"
+            seconds = f"{wall:.2f} × our wall seconds, {cpu:.2f} × our CPU seconds"
+            lines += [f"\nFastest of the others: {fastest}, {seconds} (wanted {WANTED:g} in wall seconds: {verdict})."]
     return "\n".join(lines).strip() + "\n"
 
 
-def _row(name: str, chosen: Sequence[Result], ours: str) -> tuple[str, float | None]:
-    """The line of one contender, and its seconds relative to ours; None without a turn that both finished."""
+def _row(name: str, chosen: Sequence[Result], ours: str) -> tuple[str, tuple[float, float] | None]:
+    """The line of one contender, and its wall and CPU seconds relative to ours; None without a turn that both finished."""
     finished = [each for each in chosen if each.contender == name and not each.note]
     if not finished:
         last = max((each for each in chosen if each.contender == name), key=lambda it: it.turn)
@@ -104,17 +104,18 @@ def _row(name: str, chosen: Sequence[Result], ours: str) -> tuple[str, float | N
     pairs = [(each, same_turn[each.turn]) for each in finished if each.turn in same_turn]
     wall = statistics.median(each.wall for each in finished)
     cpu = statistics.median(each.cpu for each in finished)
-    ratio = statistics.median(each.wall / beside.wall for each, beside in pairs) if pairs else None
-    cpu_ratio = statistics.median(each.cpu / beside.cpu for each, beside in pairs) if pairs else None
+    ratios = None
+    if pairs:
+        walls = [each.wall / beside.wall for each, beside in pairs]
+        ratios = statistics.median(walls), statistics.median(each.cpu / beside.cpu for each, beside in pairs)
     right, n = statistics.mean(each.correct for each in finished), finished[0].n
     low, high = wilson(right, n)
-    told = f"{right / n:.3f} ({low:.3f} to {high:.3f}, n = {n})"
-    columns = [_text(ratio), _text(cpu_ratio)]
-    line = (
-        f"| {name} {finished[-1].version} | {len(finished)} | {wall:.0f} | {cpu:.0f} | {' | '.join(columns)} | {told} |"
-    )
-    return line, ratio
-
-
-def _text(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.2f}"
+    columns = [
+        f"{name} {finished[-1].version}",
+        str(len(finished)),
+        f"{wall:.0f}",
+        f"{cpu:.0f}",
+        *([f"{ratio:.2f}" for ratio in ratios] if ratios else ["", ""]),
+        f"{right / n:.3f} ({low:.3f} to {high:.3f}, n = {n})",
+    ]
+    return f"| {' | '.join(columns)} |", ratios

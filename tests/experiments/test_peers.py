@@ -49,7 +49,7 @@ def test_ratios_are_of_one_turn_and_the_interval_is_of_the_test_images():
     bounds = binomtest(38, 40).proportion_ci(method="wilson")
     told = f"0.950 ({bounds.low:.3f} to {bounds.high:.3f}, n = 40)"
     assert f"| peer 1 | 2 | 35 | 30 | 2.00 | 1.25 | {told} |" in table  # the medians of 2.5 and 1.5, of 1.5 and 1.0
-    assert "peer, 2.00 × ours (wanted 2: reached)" in table
+    assert "peer, 2.00 × our wall seconds, 1.25 × our CPU seconds (wanted 2 in wall seconds: reached)" in table
     assert "missed" in tables([OURS, replace(peer, wall=19.9)], "raylight")
 
 
