@@ -45,40 +45,39 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any], rehearse: Rehears
         The exit code: 0 finished, 1 failed, 2 bad config or data, 130 interrupted, 143 terminated. For a multirun, 1
         if any job failed.
     """
-    from hydra._internal.utils import get_args_parser
-
-    ensure_home()
-    shorten_waits()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # until the job sets its own handler
-    register_schema()
     try:
-        sys.argv[1:], sentences = with_choices(arranged(sys.argv[1:]))
-        for sentence in sentences:
-            print(sentence, file=sys.stderr)  # noqa: T201 - Hydra writes to standard output
-    except ConfigError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
-        return error.exit_code
-    arguments = get_args_parser().parse_args()
-    _absolute_config_path(arguments.config_path)
-    start = Path.cwd()
-    if _runs_jobs(arguments):
-        try:
-            with few_collections():
+        with few_collections():
+            from hydra._internal.utils import get_args_parser
+
+            ensure_home()
+            shorten_waits()
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # until the job sets its own handler
+            register_schema()
+            sys.argv[1:], sentences = with_choices(arranged(sys.argv[1:]))
+            for sentence in sentences:
+                print(sentence, file=sys.stderr)  # noqa: T201 - Hydra writes to standard output
+            arguments = get_args_parser().parse_args()
+            _absolute_config_path(arguments.config_path)
+            start = Path.cwd()
+            if _runs_jobs(arguments):
                 start = start_of(sys.argv[1:]) or start
                 resumed = resumed_arguments(sys.argv[1:])
                 with contextlib.chdir(start):
                     sys.argv[1:] = checked_arguments(conf_dir, resumed, rehearse)
-        except ConfigError as error:
-            print(error, file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
-            return error.exit_code
-    with contextlib.chdir(start), options_copied_once() if arguments.help else contextlib.nullcontext():
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the answer to a user's mistake
+        return error.exit_code
+    with contextlib.chdir(start), help_quickly() if arguments.help else contextlib.nullcontext():
         return _launched(conf_dir, run_job, start)
 
 
 @contextlib.contextmanager
-def options_copied_once() -> Iterator[None]:
-    """Makes Hydra list its groups from one copy of all options: 1.3 copies them per group, most of the time of ``--help``."""
+def help_quickly() -> Iterator[None]:
+    """Makes Hydra list its groups from one copy of all options: 1.3 copies them per group, most of the time of ``--help``.
+
+    Garbage is collected rarely: there is hardly any.
+    """
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
     loaders: Any = ConfigLoaderImpl
@@ -93,7 +92,8 @@ def options_copied_once() -> Iterator[None]:
 
     loaders._parse_overrides_and_create_caching_repo = once
     try:
-        yield
+        with few_collections():
+            yield
     finally:
         loaders._parse_overrides_and_create_caching_repo = copied
 

@@ -6,8 +6,6 @@ network learns in seconds, nor for published experiments, runs to resume and who
 
 import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -106,6 +104,9 @@ def torch_cache() -> Path:
 
 
 def _unreachable() -> str | None:
+    import urllib.error
+    import urllib.request
+
     try:
         with urllib.request.urlopen(urllib.request.Request(PLACE, method="HEAD"), timeout=PATIENCE):
             return None
