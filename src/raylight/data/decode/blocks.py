@@ -116,7 +116,7 @@ def split_files(
     Yields:
         Blocks of neighbouring files that together contain each file once.
     """
-    length = block_length(len(paths), spec, workers, max_bytes)
+    length = block_length(len(paths), spec, workers * MIN_BLOCKS_PER_WORKER, max_bytes)
     for start in range(0, len(paths), length):
         stop = min(start + length, len(paths))
         yield FileBlock(
@@ -126,19 +126,24 @@ def split_files(
         )
 
 
-def block_length(count: int, spec: DecodeSpec, workers: int, max_bytes: int) -> int:
+def block_length(count: int, spec: DecodeSpec, blocks: int, max_bytes: int) -> int:
     """Number of files per block, so that blocks fit into memory and keep all workers busy.
 
     Args:
         count: number of files.
         spec: shape of each image.
-        workers: number of blocks decoded at a time.
+        blocks: number of blocks at least, if there are as many files.
         max_bytes: maximum decoded size of a block; at least one image is in it.
 
     Returns:
         At least 1.
+
+    Example:
+        >>> spec = DecodeSpec(100, "stretch")  # 30,000 bytes
+        >>> block_length(1000, spec, 4, 30_000_000), block_length(1000, spec, 4, 90_000)
+        (250, 3)
     """
-    return max(min(max_bytes // spec.image_bytes, count // (workers * MIN_BLOCKS_PER_WORKER)), 1)
+    return max(min(max_bytes // spec.image_bytes, count // blocks), 1)
 
 
 def decode_rows(

@@ -38,6 +38,9 @@ RAY_BLOCK: Final = 32_000_000
 RAY_TASK: Final = 100_000_000
 """Maximum decoded bytes per Ray task; large, since starting a task takes some tens of milliseconds."""
 
+MIN_TASKS_PER_WORKER: Final = 2
+"""As long as there are enough files. Two even out what workers differ in; more cost more than they even out."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -132,7 +135,7 @@ def through_ray(files: pa.Table, work: RayWork, engine: Engine) -> Generator[dic
         warm_ups = [session.remote(_warm_up).remote(work.function) for _ in range(min(cpus, usable_cpus()))]
         block = largest_block(work.spec.image_bytes, RAY_BLOCK)
         check_nodes_see(work.first)
-        length = block_length(len(files), work.spec, cpus, RAY_TASK)
+        length = block_length(len(files), work.spec, cpus * MIN_TASKS_PER_WORKER, RAY_TASK)
         output = into and Output(str(into.file), into.offset, _node())
         with _data_context(block, work.in_order):
             done = session.data.from_arrow(
