@@ -24,6 +24,7 @@ from raylight.report.sections.result import images, result, shortcuts, training
 from raylight.report.sections.settings import asked
 from raylight.report.templating import page_templates
 from raylight.runs.run_dir import RunDir
+from raylight.storage.digests import file_sha256
 
 log = logging.getLogger("raylight")
 
@@ -196,16 +197,11 @@ def _provenance(facts: RunFacts) -> dict[str, Any]:
         "packages": facts.environment["packages"],
         "git": facts.environment.get("git"),
         "hashes": [
-            ("weights (model.safetensors)", _sha256(facts.run / "model.safetensors")),
+            ("weights (model.safetensors)", file_sha256(facts.run / "model.safetensors")),
             ("contents of all image files", hashlib.sha256(contents).hexdigest()),
             ("names of the test files", facts.chosen["test_files_sha256"]),
-            ("split (index.parquet)", _sha256(facts.run / "index.parquet")),
+            ("split (index.parquet)", file_sha256(facts.run / "index.parquet")),
         ],
         "looks": facts.looks,
         "seed": facts.config.seed,
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,6 @@ Both are kept in the run folder (``int8.json``) and hold for the weights that th
 is no int8: a paired test on the validation images must exclude a loss of accuracy above one percentage point.
 """
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from raylight.evaluation.predictions import group_numbers
 from raylight.machine import usable_cpus
 from raylight.runs.run_dir import RunDir
 from raylight.serving.predictor import Predictor, UnusableRunError, read_index
+from raylight.storage.digests import file_sha256
 from raylight.storage.remote import AnyPath
 
 FILE = "int8.json"
@@ -81,7 +81,11 @@ def open_int8(run: Path) -> Predictor:
         )
     changed = _in_int8(predictor, precision)
     found = certified(predictor, changed, val)
-    facts = {"weights": _digest(predictor.run), "certificate": found.as_json(), "ranges": dict(precision.ranges)}
+    facts = {
+        "weights": file_sha256(predictor.run / "model.safetensors"),
+        "certificate": found.as_json(),
+        "ranges": dict(precision.ranges),
+    }
     predictor.run.write_json(FILE, facts)
     return changed
 
@@ -157,7 +161,7 @@ def _kept(run: RunDir) -> Int8 | None:
         return None
     try:
         facts = run.read_json(FILE)
-        if facts["weights"] != _digest(run) or not facts["certificate"]["shown"]:
+        if facts["weights"] != file_sha256(run / "model.safetensors") or not facts["certificate"]["shown"]:
             return None
         return Int8({name: (float(low), float(high)) for name, (low, high) in facts["ranges"].items()})
     except RunError as error:
@@ -166,7 +170,3 @@ def _kept(run: RunDir) -> Int8 | None:
         raise UnusableRunError(
             f"{run / FILE} is damaged ({type(error).__name__}: {error}); delete it, and it is made again."
         ) from error
-
-
-def _digest(run: RunDir) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()

@@ -8,7 +8,6 @@ Not here: finding its images (``source``).
 """
 
 import glob
-import hashlib
 import http.client
 import json
 import logging
@@ -30,6 +29,7 @@ from raylight.config.schema import DataConfig
 from raylight.errors import DataError
 from raylight.installation import install_command
 from raylight.storage.atomic import sync_all
+from raylight.storage.digests import file_sha256
 
 TRIES: Final = 5
 """Consecutive connections without new data before giving up."""
@@ -128,7 +128,7 @@ def fetch(
         log.info("%s: %s after %s bytes, trying again", url, problem, f"{now:,}")
         time.sleep(PAUSE * 2 ** (tries - 1))
     if sha256 is not None:
-        found = _sha256(path)
+        found = file_sha256(path)
         if found != sha256.lower():
             _delete_download(path)
             raise DataError(
@@ -210,11 +210,6 @@ def _store_version(sidecar: Path, headers: http.client.HTTPMessage, total: int |
 def _delete_download(path: Path) -> None:
     path.unlink(missing_ok=True)
     path.with_name(path.name + ".json").unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def extract(archive: Path, folder: Path) -> None:
