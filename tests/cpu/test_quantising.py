@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from raylight.cpu import quantising
 from raylight.cpu.convolution import Activation, FusedConvolution
+from raylight.cpu.depthwise import DepthwiseConvolution, compiled
 from raylight.cpu.engine import InferenceEngine, Int8
 from raylight.cpu.fusing import fused_graph
 from raylight.cpu.quantising import QuantisedConvolution, Scale, _MaxPool, int8_supported, mean_ranges, observed_ranges
@@ -109,8 +110,22 @@ def test_networks_come_close_in_int8(name: str, convolutions: int, tolerance: fl
     engine = InferenceEngine(network, 0, None, preprocessing, precision, threads=1)
     found = engine(pixels)
     modules = [module for section in engine._program((SIZE, SIZE, 3)).sections for module in section.module.modules()]
-    assert len({id(m) for m in modules if isinstance(m, QuantisedConvolution)}) == convolutions
+    assert len({id(m) for m in modules if isinstance(m, QuantisedConvolution | DepthwiseConvolution)}) == convolutions
     assert error(found, plain(network, preprocessing, pixels)) < tolerance
+
+
+def test_depthwise_convolutions_by_either_kernel_are_the_same_up_to_rounding(
+    pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, preprocessing = seasoned(MODELS["mobilenet_v2"], pixels)
+    precision, stop = Int8.measured_on(network, preprocessing, pixels), 4
+    engine = InferenceEngine(network, 0, stop, preprocessing, precision, threads=1)
+    found = engine(pixels)
+    modules = [module for section in engine._program((SIZE, SIZE, 3)).sections for module in section.module.modules()]
+    assert any(isinstance(module, DepthwiseConvolution) for module in modules) == (compiled() is not None)
+    monkeypatch.setattr(quantising, "compiled", lambda: None)
+    by_onednn = InferenceEngine(network, 0, stop, preprocessing, precision, threads=1)(pixels)
+    assert error(found, by_onednn) < 0.02
 
 
 class Twice(nn.Module):

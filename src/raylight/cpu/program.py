@@ -18,6 +18,7 @@ from torch.fx.passes.shape_prop import TensorMetadata
 from raylight.cpu.convolution import FusedConvolution
 from raylight.cpu.fusing import fused_graph, module_of, only_user, shape_of
 from raylight.cpu.quantising import (
+    ITEM_SIZE,
     PIXEL_ZERO,
     QuantisedConvolution,
     Ranges,
@@ -299,7 +300,8 @@ def _sections(graph: fx.GraphModule, micro_batch: int, dtype: torch.dtype) -> tu
     for index, node in enumerate(nodes, start=1):
         part.append(node)
         if all(last_use[value] <= index for value in position if position[value] < index) and _elements(node):
-            largest = max(_elements(value) for value in [*part, *part[0].all_input_nodes]) * dtype.itemsize
+            values = [*part, *part[0].all_input_nodes]
+            largest = max(_elements(value) * value.meta.get(ITEM_SIZE, dtype.itemsize) for value in values)
             fitting = 1 << (CACHE_BYTES // largest).bit_length() - 1 if largest <= CACHE_BYTES else 1
             size = max(1, min(micro_batch, fitting))
             if parts and parts[-1][1] == size:

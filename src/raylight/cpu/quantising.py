@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, fx, nn
 
 from raylight.cpu.convolution import Activation, FusedConvolution
+from raylight.cpu.depthwise import DepthwiseConvolution, compiled
 from raylight.cpu.fusing import module_of
 
 SATURATING = ("none", "relu", "hardtanh")
@@ -25,6 +26,9 @@ ACTIVATIONS = (*SATURATING, "swish", "hardswish")
 
 PIXEL_ZERO = 128
 """Pixels enter as they are; the first convolution was made for pixels minus this."""
+
+ITEM_SIZE = "item size"
+"""Key of a node's ``meta``: bytes per number of its value, where that isn't the type of the whole graph."""
 
 
 def int8_supported() -> bool:
@@ -82,6 +86,25 @@ class QuantisedConvolution(nn.Module):
         self.taken, self.given, self.other = taken, given, other
         saturates = given is not None and given.zero == 0 and conv.activation.name in SATURATING
         self.activation = Activation() if saturates else conv.activation
+
+    def depthwise(self) -> DepthwiseConvolution | None:
+        """This convolution by the kernel for depthwise ones; ``None`` where it is another kind, or there is no such kernel."""
+        stride, padding, dilation, groups = self.geometry
+        fits = (
+            groups == len(self.weight) == self.input_shape[1]
+            and self.weight.shape[2:] == (3, 3)
+            and (padding, dilation) == ([1, 1], [1, 1])
+            and stride in ([1, 1], [2, 2])
+            and self.taken.zero == 0
+            and self.activation.name == "none"
+            and self.other is None
+        )
+        library = compiled() if fits and self.given is not None else None
+        if library is None or self.given is None:
+            return None
+        scale = self.step * (self.taken.step / self.given.step)
+        bias = self.bias / self.given.step + self.given.zero
+        return DepthwiseConvolution(library, self.weight, scale, bias, stride[0])
 
     def pack(self, micro_batch: int) -> None:
         """Converts the weights to the kernel's memory layout for a size of micro-batches; once, at the end."""
@@ -229,13 +252,17 @@ def quantise(graph: fx.GraphModule, ranges: Ranges) -> None:
         if isinstance(module, FusedConvolution):
             other = cast("fx.Node", node.args[1]) if len(node.args) > 1 else None
             stays = other is not None or any(user in chosen for user in node.users)
-            new: nn.Module = QuantisedConvolution(
+            conv = QuantisedConvolution(
                 module, scales[source], scales[node] if stays else None, scales[other] if other is not None else None
             )
+            new: nn.Module = conv.depthwise() or conv
+            if stays:
+                node.meta[ITEM_SIZE] = 1
             for user in [user for user in node.users if user not in chosen] if stays else []:
                 _dequantise_for(graph, node, user, scales[node])
         else:
             new = _MaxPool(cast("nn.MaxPool2d", module))
+            node.meta[ITEM_SIZE] = 1
             for user in [user for user in node.users if user not in chosen]:
                 _dequantise_for(graph, node, user, scales[node])
         parent, _, name = cast("str", node.target).rpartition(".")
@@ -259,7 +286,7 @@ def _dequantise_for(graph: fx.GraphModule, node: fx.Node, user: fx.Node, scale: 
     graph.add_module(name, _Dequantise(scale))
     with graph.graph.inserting_after(node):
         real = graph.graph.call_module(name, (node,))
-    real.meta = dict(node.meta)
+    real.meta = {name: value for name, value in node.meta.items() if name != ITEM_SIZE}
     user.replace_input_with(node, real)
 
 
