@@ -1,24 +1,21 @@
 """A depthwise 3x3 convolution of uint8 values, written in C: oneDNN's takes longer in int8 than in bfloat16.
 
-It is compiled in a second when it is first needed, by the machine's own C compiler, and kept in the cache folder. Without a
-compiler, or AVX-512 with VNNI, oneDNN's is used, which gives the same up to rounding. Leaves out all other convolutions
+The machine's own C compiler compiles it, in half a second, when a process first needs it. Without a compiler, or AVX-512 with
+VNNI, oneDNN's is used, which gives the same up to rounding. Leaves out all other convolutions
 (``quantising``).
 """
 
 import ctypes
 import functools
-import hashlib
 import logging
-import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int8, UInt8
 from torch import Tensor, nn
-
-from raylight.storage.atomic import atomic_file
 
 CHUNK = 64
 """Channels that are computed at once."""
@@ -41,17 +38,12 @@ def compiled() -> ctypes.CDLL | None:
     if compiler is None:
         log.info("int8: this machine has no C compiler, so depthwise convolutions are oneDNN's, which are slower.")
         return None
-    source = Path(__file__).with_suffix(".c")
-    name = hashlib.sha256(" ".join(OPTIONS).encode() + source.read_bytes()).hexdigest()[:16]
-    folder = Path(os.environ.get("RAYLIGHT_CACHE") or Path.home() / ".cache" / "raylight") / "kernels"
-    path = folder / f"depthwise-{name}.so"
     try:
-        if not path.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            with atomic_file(path, ".so") as temporary:
-                command = [compiler, *OPTIONS, "-o", str(temporary), str(source)]
-                subprocess.run(command, check=True, capture_output=True, text=True)
-        library = ctypes.CDLL(str(path))
+        with tempfile.TemporaryDirectory(prefix="raylight-") as folder:  # of this user alone: whatever is loaded is run
+            path = Path(folder, "depthwise.so")
+            command = [compiler, *OPTIONS, "-o", str(path), str(Path(__file__).with_suffix(".c"))]
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            library = ctypes.CDLL(str(path))
     except (OSError, subprocess.CalledProcessError) as error:
         reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
         log.warning("int8: depthwise convolutions are oneDNN's, which are slower; ours can't be compiled: %s", reason)
