@@ -19,7 +19,7 @@ from experiments.environments import version_of
 from experiments.peers.contenders import CONTENDERS, OURS, Contender, fill_caches, variables_of
 from experiments.peers.cost import cost_of
 from experiments.peers.data import lay_out
-from experiments.peers.results import Result, read, tables, write
+from experiments.peers.results import Result, forgotten, read, tables, write
 from experiments.peers.task import Task, correct
 
 from raylight.runs.environment import processor_name
@@ -109,14 +109,8 @@ def main() -> None:
     chosen = list(installed([CONTENDERS[name] for name in dict.fromkeys([OURS, *arguments.only])], cache))
     results = read(arguments.out / "results.csv")
     if arguments.fresh:
-        measured_anew = {contender.name for contender, *_ in chosen} - {OURS}
-        results = [
-            each
-            for each in results
-            if each.contender not in measured_anew
-            or each.images not in arguments.sets
-            or each.mode not in arguments.modes
-        ]
+        again = {contender.name for contender, *_ in chosen}
+        results = forgotten(results, again - {OURS}, {(a, b) for a in arguments.sets for b in arguments.modes}, OURS)
     bench = Bench(cache, weights, arguments.limit)
     for seed in range(arguments.seed, arguments.seed + arguments.turns):
         for images in arguments.sets:

@@ -2,7 +2,7 @@
 
 import csv
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -61,6 +61,26 @@ def write(file: Path, results: Iterable[Result]) -> None:
         writer.writerows(
             asdict(each) for each in sorted(results, key=lambda it: (it.images, it.mode, it.turn, it.contender))
         )
+
+
+def forgotten(results: Sequence[Result], contenders: Set[str], works: Set[tuple[str, str]], ours: str) -> list[Result]:
+    """The results without what some contenders did, and without our rows of turns in which nobody else is left.
+
+    Args:
+        results: of all turns.
+        contenders: whose results are dropped.
+        works: the sets with modes in which they are.
+        ours: our name.
+    """
+    others = [
+        each
+        for each in results
+        if each.contender != ours and not (each.contender in contenders and (each.images, each.mode) in works)
+    ]
+    turns = {(each.images, each.mode, each.turn) for each in others}
+    return others + [
+        each for each in results if each.contender == ours and (each.images, each.mode, each.turn) in turns
+    ]
 
 
 def tables(results: Sequence[Result], ours: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from experiments.peers.contenders import our_settings
-from experiments.peers.results import Result, read, tables, write
+from experiments.peers.results import Result, forgotten, read, tables, write
 from experiments.peers.task import Task, correct
 from scipy.stats import binomtest
 
@@ -64,6 +64,14 @@ def test_pieces_are_kept(tmp_path: Path):
     write(tmp_path / "results.csv", piece)
     assert read(tmp_path / "results.csv") == sorted(piece, key=lambda each: each.turn)
     assert read(tmp_path / "none.csv") == []
+
+
+def test_what_is_measured_anew_takes_our_turn_beside_it_along():
+    peer, other_turn = replace(OURS, contender="peer"), replace(OURS, turn="t2")
+    other = replace(other_turn, contender="other")
+    results = [OURS, peer, other_turn, other, replace(other_turn, contender="peer")]
+    assert sorted(forgotten(results, {"peer"}, {("films", "equal")}, "raylight"), key=str) == [other, other_turn]
+    assert len(forgotten(results, {"peer"}, {("films", "default")}, "raylight")) == 5
 
 
 def test_our_settings_are_those_of_the_task(tmp_path: Path):
