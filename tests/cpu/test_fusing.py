@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from raylight.cpu.convolution import FusedConvolution
-from raylight.cpu.fusing import fused_graph, shape_of
+from raylight.cpu.fusing import ChannelMeans, fused_graph, shape_of
 
 
 def seasoned(*stages: nn.Module) -> list[nn.Module]:
@@ -73,3 +73,16 @@ def test_a_block_with_its_residual_is_one_operation() -> None:
 def test_what_does_nothing_in_eval_mode_is_left_out() -> None:
     graph = fused_graph([nn.Dropout(0.5).eval(), nn.Linear(4, 2).eval(), nn.Identity()], torch.zeros(1, 4))
     assert [node.op for node in graph.graph.nodes] == ["placeholder", "call_module", "output"]
+
+
+@torch.no_grad()
+def test_means_over_all_positions_are_torchs() -> None:
+    graph = fused_graph([nn.Sequential(nn.AdaptiveAvgPool2d(1)), nn.AdaptiveAvgPool2d((1, 1))], torch.zeros(1, 8, 9, 6))
+    assert all(type(module) is ChannelMeans for module in graph.modules() if isinstance(module, nn.AdaptiveAvgPool2d))
+    other = fused_graph([nn.AdaptiveAvgPool2d(2)], torch.zeros(1, 8, 9, 6))
+    assert not any(isinstance(module, ChannelMeans) for module in other.modules())
+    values = torch.randn(3, 8, 9, 6, generator=torch.Generator().manual_seed(0)).contiguous(
+        memory_format=torch.channels_last
+    )
+    for given in (values, values.bfloat16()):
+        assert torch.equal(ChannelMeans()(given), nn.functional.adaptive_avg_pool2d(given, 1))
