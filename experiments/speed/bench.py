@@ -36,7 +36,7 @@ class Bench:
     def decode(self) -> Iterator[Row]:
         """Decode and resize to 224 pixels, one core."""
         for what, root, wanted in (("photos", self.photos, "2"), ("films", self.films, "3")):
-            found = output([str(HERE / "decoding.py"), str(root), "--images", "1000"])
+            found = output(["-m", "experiments.speed.decoding", str(root), "--images", "1000"])
             ours = f"{found['ours']:.0f} images/s"
             yield Row(
                 f"decode + resize {found['images']:.0f} {what}, one core",

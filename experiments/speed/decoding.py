@@ -1,18 +1,21 @@
 """Decode and resize, on one core: ours against Pillow as ImageFolder uses it, Ray's read_images, and bare libjpeg-turbo.
 
-    python experiments/speed/decoding.py FOLDER [--size 224] [--images 1000]
+    python -m experiments.speed.decoding FOLDER [--size 224] [--images 1000] [--turns 3]
 
-Each way goes over the same files in turns, three times; the fastest turn counts. ``read_images`` runs as its documentation
-tells, on all cores, and is compared with ours on all cores through Ray. Prints one line of JSON with images a second.
+Each way goes over the same files in turns; the fastest turn counts. ``read_images`` runs as its documentation tells, on all
+cores, and is compared with ours on all cores through Ray, in turns in one warm session, whose median counts. Prints one line
+of JSON with images per second, through Ray per second of processor time (of all processes), too.
 """
 
 import argparse
 import json
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from experiments.cluster.decode_rate import processor_seconds
 
 from raylight.machine import keep_freed_memory
 
@@ -25,16 +28,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", type=int, default=224, help="height and width, in pixels")
     parser.add_argument("--images", type=int, default=1000, help="files at most")
+    parser.add_argument("--turns", type=int, default=3, help="times that each way is measured")
     arguments = parser.parse_args()
     files = sorted(path for path in arguments.folder.rglob("*") if path.suffix.lower() in SUFFIXES)[: arguments.images]
     ways = {"ours": ours, "pillow": pillow, "libjpeg_turbo_alone": bare}
     keep_freed_memory()  # as every process of ours does before it decodes; it serves all ways alike
     best = dict.fromkeys(ways, 0.0)
-    for _ in range(3):
+    for _ in range(arguments.turns):
         for name, way in ways.items():
             best[name] = max(best[name], len(files) / timed(way, files, arguments.size))
-    ray_ours, ray_theirs = through_ray(files, arguments.size)
-    found = {"images": len(files), **best, "ours_through_ray": ray_ours, "ray_read_images": ray_theirs}
+    found = {"images": len(files), **best, **through_ray(files, arguments.size, arguments.turns)}
     print(json.dumps({name: round(value, 1) for name, value in found.items()}))
 
 
@@ -75,8 +78,8 @@ def bare(files: Sequence[Path], _: int) -> None:
             simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=False)
 
 
-def through_ray(files: Sequence[Path], size: int) -> tuple[float, float]:
-    """Images a second of both in one warm session."""
+def through_ray(files: Sequence[Path], size: int, turns: int) -> dict[str, float]:
+    """Images per second of both in one warm session, and per second of processor time."""
     import ray
 
     from raylight.config.schema import RayConfig
@@ -94,14 +97,21 @@ def through_ray(files: Sequence[Path], size: int) -> tuple[float, float]:
         for _ in images.iter_batches(batch_size=64, batch_format="numpy"):
             pass
 
+    ways = {"ours_through_ray": with_ours, "ray_read_images": with_theirs}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     with ray_session(RayConfig()):
-        rates = []
-        for way in (with_ours, with_theirs):
+        for way in ways.values():
             way(files[:32])  # workers start
-            begin = time.perf_counter()
-            way(files)
-            rates.append(len(files) / (time.perf_counter() - begin))
-    return rates[0], rates[1]
+        for _ in range(turns):
+            for name, way in ways.items():
+                begin, used = time.perf_counter(), processor_seconds()
+                way(files)
+                seconds[name].append((time.perf_counter() - begin, processor_seconds() - used))
+    return {
+        name + clock: len(files) / statistics.median(turn[which] for turn in measured)
+        for name, measured in seconds.items()
+        for which, clock in enumerate(("", "_cpu"))
+    }
 
 
 if __name__ == "__main__":
