@@ -63,7 +63,7 @@ def test_splits_of_another_size_than_asked_for_are_noted_for_the_report(tmp_path
 def test_ray_decodes_many_images_or_where_a_cluster_is_and_threads_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     run = RunConfig()
-    assert [decode_engine(run, images) for images in (1, 9_999, 10_000)] == ["threads", "threads", "ray"]
+    assert [decode_engine(run, images) for images in (1, 19_999, 20_000)] == ["threads", "threads", "ray"]
     run.ray.address = "local"
     assert decode_engine(run, 5) == "threads"
     run.ray.address = "auto"

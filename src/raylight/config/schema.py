@@ -85,7 +85,7 @@ class DecodeConfig:
 
     engine: Annotated[str, Literal["auto", "ray", "threads"]] = "auto"
     """``ray`` (Ray Data, one machine or a cluster), ``threads`` (in this process), or ``auto``: Ray Data if a cluster is
-    joined or there are 10,000 images or more, so that its start of some seconds doesn't matter; else threads."""
+    joined or there are 20,000 images or more, so that its start of some 10 s doesn't matter; else threads."""
     workers: Annotated[int | None, Range(1, 4096)] = None
     """Number of decoding tasks at a time. ``null`` takes one per core that this process may use."""
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("raylight")
 
-RAY_FROM = 10_000
+RAY_FROM = 20_000
 """Images from which ``decode.engine=auto`` starts Ray."""
 
 
@@ -178,8 +178,9 @@ def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Im
 def decode_engine(config: RunConfig, images: int) -> str:
     """Choose the decoding engine: ``ray`` or ``threads``.
 
-    Ray's start and end cost some 8 seconds, in which threads decode thousands of images; from ``RAY_FROM`` on Ray Data is
-    as fast or faster (``experiments/cluster``). Training processes that stream decode their own share, on threads.
+    Ray's start takes 10 seconds or more on two cores, in which threads decode thousands of images; from ``RAY_FROM`` on, Ray
+    Data was as fast or faster there (``experiments/cluster``). Training processes that stream decode their own share, on
+    threads.
 
     Args:
         config: of the run.
