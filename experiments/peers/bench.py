@@ -19,7 +19,7 @@ from experiments.environments import version_of
 from experiments.peers.contenders import CONTENDERS, OURS, Contender, fill_caches, variables_of
 from experiments.peers.cost import cost_of
 from experiments.peers.data import lay_out
-from experiments.peers.results import Result, forgotten, read, tables, write
+from experiments.peers.results import Result, forgotten, last_line, read, tables, write
 from experiments.peers.task import Task, correct
 
 from raylight.runs.environment import processor_name
@@ -85,9 +85,9 @@ class Bench:
                 predictions = Path(scratch) / "run" if contender.name == OURS else Path(scratch)
                 right, n, note = 0, 0, ""
                 if cost.code is None:
-                    note = f"not finished after {self.limit:.0f} s"
+                    note = f"not finished after {self.limit:.0f} s: {last_line(log)}"
                 elif cost.code:
-                    note = f"failed with exit code {cost.code}: {log.name}"
+                    note = f"failed with exit code {cost.code}: {last_line(log)}"
                 else:
                     right, n = correct(predictions / "predictions.csv", Path(task.data))
             yield Result(

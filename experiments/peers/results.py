@@ -1,6 +1,7 @@
 """What was measured: a row per command in ``results.csv``, and the tables made from it."""
 
 import csv
+import re
 import statistics
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, dataclass, fields
@@ -81,6 +82,20 @@ def forgotten(results: Sequence[Result], contenders: Set[str], works: Set[tuple[
     return others + [
         each for each in results if each.contender == ours and (each.images, each.mode, each.turn) in turns
     ]
+
+
+def last_line(log: Path) -> str:
+    """The beginning of the last line that a command printed, for a cell of a table: without colours and bars.
+
+    Args:
+        log: what it printed.
+    """
+    lines = [line for line in re.split(r"[\r\n]+", log.read_text(errors="replace")) if line.strip()]
+    return (
+        re.sub(r"\x1b\[[\d;]*m|\s+(?=\s)", "", lines[-1].replace("|", ","))[:150].strip()
+        if lines
+        else "nothing printed"
+    )
 
 
 def tables(results: Sequence[Result], ours: str) -> str:

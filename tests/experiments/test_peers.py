@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from experiments.peers.contenders import our_settings
-from experiments.peers.results import Result, forgotten, read, tables, write
+from experiments.peers.results import Result, forgotten, last_line, read, tables, write
 from experiments.peers.task import Task, correct
 from scipy.stats import binomtest
 
@@ -57,6 +57,13 @@ def test_one_who_failed_has_a_reason_and_no_ratio():
     table = tables([OURS, replace(OURS, contender="peer", n=0, correct=0, note="failed")], "raylight")
     assert "| peer 1 | 0 | 10 | 20 | | | failed |" in table
     assert "wanted" not in table
+
+
+def test_the_reason_fits_into_a_cell(tmp_path: Path):
+    (tmp_path / "log").write_text("start\nStep     5/100000 | loss: 1.0\x1b[0m\n\n")
+    assert last_line(tmp_path / "log") == "Step 5/100000 , loss: 1.0"
+    (tmp_path / "log").write_text("")
+    assert last_line(tmp_path / "log") == "nothing printed"
 
 
 def test_pieces_are_kept(tmp_path: Path):
