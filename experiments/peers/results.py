@@ -3,11 +3,11 @@
 import csv
 import re
 import statistics
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from raylight.evaluation.intervals import wilson
+from raylight.evaluation.intervals import UNDEFINED, Interval, wilson
 
 WANTED = 2.0
 """How many times less than the fastest peer's seconds ours are to take."""
@@ -118,39 +118,62 @@ def tables(results: Sequence[Result], ours: str) -> str:
         lines += ["| --- | ---: | ---: | ---: | ---: | ---: | --- |"]
         names = sorted({each.contender for each in chosen}, key=lambda name: (name != ours, name))
         rows = {name: _row(name, chosen, ours) for name in names}
-        lines += [row for row, _ in rows.values()]
-        ratios = {name: found for name, (_, found) in rows.items() if found is not None and name != ours}
-        if ratios:
-            fastest = min(ratios, key=lambda name: ratios[name])
-            wall, cpu = ratios[fastest]
-            verdict = "reached" if wall >= WANTED else "missed"
-            seconds = f"{wall:.2f} × our wall seconds, {cpu:.2f} × our CPU seconds"
-            lines += [f"\nFastest of the others: {fastest}, {seconds} (wanted {WANTED:g} in wall seconds: {verdict})."]
+        lines += [row.line for row in rows.values()]
+        lines += _verdict(rows, ours)
     return "\n".join(lines).strip() + "\n"
 
 
-def _row(name: str, chosen: Sequence[Result], ours: str) -> tuple[str, tuple[float, float] | None]:
-    """The line of one contender, and its wall and CPU seconds relative to ours; None without a turn that both finished."""
+@dataclass(frozen=True)
+class _Row:
+    """The line of one contender, and what the verdict needs of it: none of it without a turn that both finished."""
+
+    line: str
+    wall_ratio: float | None = None
+    cpu_ratio: float | None = None
+    interval: Interval = UNDEFINED
+
+
+def _verdict(rows: Mapping[str, _Row], ours: str) -> list[str]:
+    """The fastest contender whose interval of the accuracy reaches ours, and the names of those that were less accurate."""
+    accurate, less = {}, []
+    for name, row in rows.items():
+        if name != ours and row.wall_ratio is not None:
+            if row.interval.high >= rows[ours].interval.low:
+                accurate[name] = row.wall_ratio
+            else:
+                less.append(name)
+    lines = []
+    if accurate:
+        fastest = min(accurate, key=lambda name: accurate[name])
+        wall, cpu = accurate[fastest], rows[fastest].cpu_ratio
+        verdict = "reached" if wall >= WANTED else "missed"
+        seconds = f"{wall:.2f} × our wall seconds, {cpu:.2f} × our CPU seconds"
+        lines += [f"\nFastest at equal accuracy: {fastest}, {seconds} (wanted {WANTED:g} in wall seconds: {verdict})."]
+    if less:
+        lines += [f"\nLess accurate, by intervals that don't overlap: {', '.join(less)}."]
+    return lines
+
+
+def _row(name: str, chosen: Sequence[Result], ours: str) -> _Row:
+    """What is told of one contender."""
     finished = [each for each in chosen if each.contender == name and not each.note]
     if not finished:
         last = max((each for each in chosen if each.contender == name), key=lambda it: it.turn)
-        return f"| {name} {last.version} | 0 | {last.wall:.0f} | {last.cpu:.0f} | | | {last.note} |", None
+        return _Row(f"| {name} {last.version} | 0 | {last.wall:.0f} | {last.cpu:.0f} | | | {last.note} |")
     same_turn = {each.turn: each for each in chosen if each.contender == ours and not each.note}
     pairs = [(each, same_turn[each.turn]) for each in finished if each.turn in same_turn]
     wall = statistics.median(each.wall for each in finished)
     cpu = statistics.median(each.cpu for each in finished)
-    ratios = None
-    if pairs:
-        walls = [each.wall / beside.wall for each, beside in pairs]
-        ratios = statistics.median(walls), statistics.median(each.cpu / beside.cpu for each, beside in pairs)
+    wall_ratio = statistics.median(each.wall / beside.wall for each, beside in pairs) if pairs else None
+    cpu_ratio = statistics.median(each.cpu / beside.cpu for each, beside in pairs) if pairs else None
     right, n = statistics.mean(each.correct for each in finished), finished[0].n
-    low, high = wilson(right, n)
+    interval = wilson(right, n)
     columns = [
         f"{name} {finished[-1].version}",
         str(len(finished)),
         f"{wall:.0f}",
         f"{cpu:.0f}",
-        *([f"{ratio:.2f}" for ratio in ratios] if ratios else ["", ""]),
-        f"{right / n:.3f} ({low:.3f} to {high:.3f}, n = {n})",
+        *("" if ratio is None else f"{ratio:.2f}" for ratio in (wall_ratio, cpu_ratio)),
+        f"{right / n:.3f} ({interval.low:.3f} to {interval.high:.3f}, n = {n})",
     ]
-    return f"| {' | '.join(columns)} |", ratios
+    return _Row(f"| {' | '.join(columns)} |", wall_ratio, cpu_ratio, interval)

@@ -51,6 +51,10 @@ def test_ratios_are_of_one_turn_and_the_interval_is_of_the_test_images():
     assert f"| peer 1 | 2 | 35 | 30 | 2.00 | 1.25 | {told} |" in table  # the medians of 2.5 and 1.5, of 1.5 and 1.0
     assert "peer, 2.00 × our wall seconds, 1.25 × our CPU seconds (wanted 2 in wall seconds: reached)" in table
     assert "missed" in tables([OURS, replace(peer, wall=19.9)], "raylight")
+    quick = replace(peer, contender="quick", wall=1.0, correct=24)  # 0.45 to 0.74 beside 0.77 to 0.96
+    told = tables([OURS, peer, quick], "raylight")
+    assert "Fastest at equal accuracy: peer, 2.50" in told
+    assert "don't overlap: quick." in told
 
 
 def test_one_who_failed_has_a_reason_and_no_ratio():
