@@ -30,6 +30,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_sweep_its_comparison_and_an_audit_run_from_an_empty_folder(
     installed: Installed, photos: Path, tmp_path: Path
 ) -> None:

@@ -222,6 +222,7 @@ def test_a_hopeless_trial_is_pruned(
     assert done.stdout.count("epochs trained: 3") == len(pruned)
 
 
+@pytest.mark.long
 def test_a_search_of_real_training_prunes_and_goes_on(train: Train, tmp_path: Path) -> None:
     """A learning rate of 50 learns nothing; the study knows, and a second call runs only what is missing."""
     import optuna

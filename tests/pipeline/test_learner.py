@@ -1,5 +1,6 @@
 """What the learner derives from the training images."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +11,13 @@ import torch
 from omegaconf import OmegaConf
 from sklearn.utils.class_weight import compute_class_weight
 
-from raylight.config.schema import ModelConfig, RunConfig
+from raylight.config.schema import FinetuneConfig, ModelConfig, PhaseConfig, RunConfig
 from raylight.cpu.quantising import int8_supported
 from raylight.data.samples import Samples
 from raylight.errors import ConfigError
 from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
-from raylight.pipeline.learner import _class_weights, certificates_of_int8
+from raylight.pipeline.learner import _class_weights, certificates_of_int8, suited
 from raylight.training.features import FeatureStore
 from raylight.training.phases import Phase
 from tests.training.tiny import samples
@@ -47,6 +48,61 @@ def certified(count: int, tmp_path: Path, groups: int = 0) -> dict[str, Any]:
     store = FeatureStore(tmp_path, "images", network, preprocessing, "fp32", 1, lambda done, total: None)
     stage = network.head_start
     return certificates_of_int8(images, (Phase(0, 1, stage, stage, None, 1.0),), store, store.in_int8(val))
+
+
+@dataclass(frozen=True)
+class NoGroups:
+    """The part of an index in which each image is its own group."""
+
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def column(self, _: str) -> list[None]:
+        return [None] * self.count
+
+
+def recommended(count: int, tmp_path: Path, *, told_apart: bool, epochs: int | None = None) -> RunConfig:
+    """What trains on images of two classes that differ in brightness, or in nothing."""
+    config = RunConfig(model=ModelConfig(channels=[8], dense=[], image_size=16, weights="file"))
+    config.finetune = FinetuneConfig(
+        phases=[PhaseConfig("head", solve=True, share=0.5), PhaseConfig("last_blocks", learning_rate=1e-4)],
+        enough=0.97,
+        otherwise=[PhaseConfig("all")],
+    )
+    config.scheduler = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "_partial_": True, "T_max": None}
+    config.trainer.max_epochs = epochs
+    targets = np.arange(count) % 2
+    pixels = np.random.default_rng(0).integers(0, 120, (count, 16, 16, 3), dtype=np.uint8)
+    pixels[targets == 1] += 100 * told_apart
+    train = Samples(pixels, np.arange(count), targets, tuple(f"hash{i}" for i in range(count)))
+    index: Any = SimpleNamespace(class_names=("a", "b"), in_split=lambda _: NoGroups(count))
+    images: Any = SimpleNamespace(
+        index=index, of=lambda _: train, key="images", preprocessing=Preprocessing.from_config(config.model)
+    )
+    torch.manual_seed(0)
+    network = build_network(replace(config.model, weights=None), 2).eval()
+    return suited(config, images, network, tmp_path, lambda done, total: None)
+
+
+@pytest.mark.parametrize(
+    ("count", "told_apart", "epochs", "trained", "lasting"),
+    [
+        (200, True, None, ["head"], 1),  # a head on the features tells brightness
+        (200, False, None, ["all"], 12),  # chance is wrong on about 100 of them
+        (40, False, None, ["head"], 1),  # and on at most 40 here: too few
+        (200, True, 5, ["head", "last_blocks"], 5),
+        (200, False, 5, ["all"], 5),
+    ],
+)
+def test_all_layers_train_where_a_linear_head_is_wrong_too_often(
+    count: int, told_apart: bool, epochs: int | None, trained: list[str], lasting: int, tmp_path: Path
+) -> None:
+    decided = recommended(count, tmp_path, told_apart=told_apart, epochs=epochs)
+    assert [phase.train_from for phase in decided.finetune.phases] == trained
+    assert (decided.trainer.max_epochs, decided.scheduler["T_max"]) == (lasting, lasting)
+    assert decided.finetune.enough is None  # a resumed run doesn't decide again
 
 
 @pytest.mark.skipif(not int8_supported(), reason="this processor has no int8 instructions")

@@ -127,6 +127,7 @@ def when_at_work(node: Any, what: Callable[[psutil.Process], None]) -> Thread:
     return thread
 
 
+@pytest.mark.long
 def test_a_node_lost_while_decoding(joined: Any, second: Any, files: list[Path], tmp_path: Path) -> None:
     """A new data set has the same index and cache as from threads."""
     removal = when_at_work(second, lambda _: joined.remove_node(second, allow_graceful=False))

@@ -216,6 +216,11 @@ class FinetuneConfig:
     """Precision of the frozen layers' outputs that training uses: ``auto``, that of the network; ``int8``, faster on processors
     with VNNI, refused unless a paired test on the validation images excludes that heads lose more than one percentage point by
     it. Validation, test and prediction don't use int8."""
+    enough: Annotated[float | None, Range(0.0, 1.0)] = None
+    """Where the first phase solves a linear head: the accuracy of such a head, each training image left out, from which on that
+    phase is all there is, with ``trainer.max_epochs=null``. ``null``: nothing is left out, and ``phases`` train."""
+    otherwise: list[PhaseConfig] = field(default_factory=list)
+    """The phases where that head is less accurate than ``enough``, and wrong on 50 images at least; empty: ``phases``."""
     requires_weights: bool = False
     """Whether the recipe makes no sense for a network with random weights."""
     samples: Annotated[int | None, Range(1, 10**12)] = None

@@ -72,6 +72,18 @@ class Samples:
         """Number of rows in the store; ``rows`` refers to them."""
         return len(self.store)
 
+    def at(self, positions: Int64[np.ndarray, " chosen"]) -> "Samples":
+        """The samples at some positions, of the same store.
+
+        Args:
+            positions: from 0, in any order.
+
+        Returns:
+            As many samples as positions, in their order.
+        """
+        keys = tuple(self.keys[position] for position in positions)
+        return replace(self, rows=self.rows[positions], targets=self.targets[positions], keys=keys)
+
     def class_balanced(self, seed: list[int]) -> "Samples":
         """Draws as many samples with replacement, all classes with the same probability.
 

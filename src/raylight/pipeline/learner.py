@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from raylight.config.quoting import as_yaml
-from raylight.config.rules.recipe import planned_epochs, recipe_of
+from raylight.config.rules.recipe import planned_epochs, recipe_of, with_epochs, with_length
 from raylight.config.schema import RunConfig
 from raylight.cpu.settings import CpuSettings, Work, choose_settings, measured_settings
 from raylight.data.augment import build_augmenter
@@ -20,6 +20,7 @@ from raylight.data.batches import Batches, Batching
 from raylight.data.mixing import Mixer
 from raylight.data.samples import Samples
 from raylight.errors import ConfigError
+from raylight.evaluation.bootstrap import sampled_positions
 from raylight.evaluation.definitions.own import OwnMetrics
 from raylight.evaluation.differences.feature_heads import FOLDS, heads_on_features
 from raylight.evaluation.differences.non_inferiority import non_inferiority, refusal
@@ -29,6 +30,7 @@ from raylight.models.build import build_network, class_logits
 from raylight.models.freezing import freeze
 from raylight.models.stages import StagedNetwork
 from raylight.pipeline.images import Images
+from raylight.pipeline.probing.leave_one_out import leave_one_out
 from raylight.process import environment, flushed_denormals, torch_threads, use_torch_threads
 from raylight.runs.environment import environment as machine_facts
 from raylight.runs.run_dir import RunDir
@@ -42,6 +44,12 @@ from raylight.training.phases import Phase, TrainingPlan, describe_phases, descr
 from raylight.training.probe import head_inputs, solve_head
 
 log = logging.getLogger("raylight")
+
+MOST_LEFT_OUT = 5000
+"""Maximum number of images that are left out in turn to judge the head."""
+
+FEWEST_WRONG = 50
+"""Number of images that a linear head must be wrong on before other layers are trained for their sake."""
 
 INT8_FEATURES = "int8_features.json"
 """The certificates of features in int8, in the run folder."""
@@ -59,6 +67,7 @@ class Learner:
         store: features of frozen stages, as the network computes them where it is deployed.
         learnt: those of the training images; in int8 if ``finetune.features_precision`` says so.
         loaders: batches of train and val.
+        config: the run's settings, without the phases that its images don't need.
         chosen: the whole config, with what was chosen for this machine.
     """
 
@@ -69,6 +78,7 @@ class Learner:
     store: FeatureStore
     learnt: FeatureStore
     loaders: EpochLoaders
+    config: RunConfig
     chosen: dict[str, Any]
 
 
@@ -111,7 +121,8 @@ def build_learner(
     network = build_network(config.model if last is None else replace(config.model, weights=None), len(names))
     if last is not None:
         network.load_state_dict(network_state(last))
-    phases = plan_phases(network, recipe_of(config), planned_epochs(config), config.model.last_blocks_from)
+    config = suited(config, images, network, cache_dir, on_progress)
+    phases = _phases(config, network)
     settings = _cpu_settings(config, network, images, phases, cache_dir)
     use_torch_threads(settings.threads)
     chosen = asdict(_with_choices(config, settings))
@@ -164,7 +175,62 @@ def build_learner(
             weighted=config.data.sampler == "weighted",
         ),
     )
-    return Learner(network, classifier, settings, phases, store, learnt, loaders, chosen)
+    return Learner(network, classifier, settings, phases, store, learnt, loaders, config, chosen)
+
+
+def suited(
+    config: RunConfig,
+    images: Images,
+    network: StagedNetwork,
+    cache_dir: Path,
+    on_progress: Callable[[int, int], None],
+) -> RunConfig:
+    """Fill in phases and number of epochs by how well a linear head tells the training images apart (``finetune.enough``).
+
+    Args:
+        config: of the run.
+        images: those of training are predicted, each by a head that was fitted without it and its group.
+        network: in its start state.
+        cache_dir: of features.
+        on_progress: called with the number of images whose features are done.
+
+    Returns:
+        The config with ``trainer.max_epochs`` and the phases that train, and without ``finetune.enough``.
+    """
+    planned = with_epochs(config, sum(len(images.index.in_split(split)) for split in ("train", "val", "test")))
+    finetune, phases = config.finetune, _phases(planned, network)
+    decided = replace(planned, finetune=replace(finetune, enough=None, otherwise=[]))
+    if finetune.enough is None or not phases[0].solve:
+        return decided
+    store = feature_store(config, images, network, choose_settings(config.trainer), cache_dir, on_progress)
+    train, groups = images.of("train"), group_numbers(images.index.in_split("train").column("group"))
+    chosen = sampled_positions(len(train), MOST_LEFT_OUT)
+    some = train.at(chosen)
+    stage, n_classes = phases[0].input_stage, len(images.index.class_names)
+    features = head_inputs(network, store.features(some, stage, None), stage)
+    linked = None if groups is None else groups[chosen]
+    wrong = int((~leave_one_out(features, some.targets, n_classes, linked).right(some.targets)).sum())
+    log.info(
+        "A linear head on %s's features is wrong on %d of %d images, each left out.",
+        config.model.name,
+        wrong,
+        len(some),
+    )
+    if finetune.otherwise and wrong > (1 - finetune.enough) * len(some) and wrong >= FEWEST_WRONG:
+        return replace(decided, finetune=replace(decided.finetune, phases=finetune.otherwise))
+    if config.trainer.max_epochs is not None:
+        return decided
+    head = replace(finetune.phases[0], epochs=None, share=None)
+    return replace(
+        decided,
+        finetune=replace(decided.finetune, phases=[head]),
+        trainer=replace(decided.trainer, max_epochs=1),
+        scheduler=with_length(config.scheduler, None, 1),
+    )
+
+
+def _phases(config: RunConfig, network: StagedNetwork) -> tuple[Phase, ...]:
+    return plan_phases(network, recipe_of(config), planned_epochs(config), config.model.last_blocks_from)
 
 
 def feature_store(

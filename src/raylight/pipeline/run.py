@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from raylight.config.rules.recipe import with_epochs
 from raylight.config.schema import RunConfig
 from raylight.imports import few_collections
 from raylight.pipeline.costs import Costs
@@ -45,7 +44,6 @@ def train(config: RunConfig, run: RunDir, status: Status, costs: Costs) -> float
 
         status.enter("decoding")
         images = decoded(config, run, index, cache_dir)
-        config = with_epochs(config, sum(len(images.index.in_split(split)) for split in ("train", "val", "test")))
         costs.lap("decode")
         audited(config, run, images.index, cache_dir)
         costs.lap("audit")
@@ -62,6 +60,7 @@ def train(config: RunConfig, run: RunDir, status: Status, costs: Costs) -> float
         on_progress = job.enter_context(progress_bar("frozen layers", config.trainer.progress, closing_line=False))
         last = last_checkpoint(run)
         learner = build_learner(config, run, images, cache_dir, last, on_progress)
+        config = learner.config
         tags = [config.data.name, config.model.name, config.finetune.name]
         tracker = job.enter_context(tracking(config.logger, run.path, learner.chosen, tags))
         others = job.enter_context(other_loggers(config.logger, run, learner.chosen))

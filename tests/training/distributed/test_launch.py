@@ -175,6 +175,7 @@ def test_two_processes_learn_what_one_does_though_stopped_and_killed(alone: RunD
     assert [log.count(f"epoch {epoch}/4") for epoch in range(1, 5)] == [1, 1, 1, 1]
 
 
+@pytest.mark.long
 def test_ray_workers_learn_what_one_process_does_though_one_is_killed(alone: RunDir, tmp_path: Path) -> None:
     """Ray Train starts both again; they go on from the last checkpoint, which lies with the driver."""
     run = run_until(

@@ -5,7 +5,6 @@ Workers that can reach the file of the pixels write to it directly. Not here: pa
 """
 
 import contextlib
-import pickle
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 
@@ -51,7 +50,7 @@ def scan_with_ray(
     work = RayWork(_scanning(str(root), secret), str(root / paths[0]), pixels.spec, into, in_order=True)
     with contextlib.closing(through_ray(files, work, engine)) as batches:
         for batch in batches:
-            read: list[ScannedFile] = [pickle.loads(content) for content in batch["file"]]  # noqa: S301 - from our own workers
+            read: list[ScannedFile] = list(batch["file"])
             pixels.written(int(batch["written"].sum()))
             yield [file.stored(row, pixels) for row, file in zip(batch["position"].tolist(), read, strict=True)]
 
@@ -89,5 +88,6 @@ def _scanning(root: str, secret: bytes) -> Callable[..., Iterator[dict[str, np.n
 def _result(batch: dict[str, np.ndarray], files: Sequence[ScannedFile], written: bool) -> dict[str, np.ndarray]:
     """What a worker sends back."""
     ok = [written and file.thumbnail is not None and file.refused is None for file in files]
-    content = np.array([pickle.dumps(file, pickle.HIGHEST_PROTOCOL) for file in files], object)
-    return {"position": batch["position"], "written": np.array(ok), "file": content}
+    objects = np.empty(len(files), object)
+    objects[:] = files
+    return {"position": batch["position"], "written": np.array(ok), "file": objects}

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -78,9 +78,7 @@ class Probe:
         Args:
             chosen: their positions.
         """
-        whole = self.samples
-        keys = tuple(whole.keys[place] for place in chosen)
-        some = replace(whole, rows=whole.rows[chosen], targets=whole.targets[chosen], keys=keys)
+        some = self.samples.at(chosen)
         return head_inputs(self.network, self.store.features(some, self.stage, None), self.stage)
 
     def images_per_second(self) -> float:
