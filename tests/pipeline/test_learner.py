@@ -91,7 +91,7 @@ def recommended(count: int, tmp_path: Path, *, told_apart: bool, epochs: int | N
     [
         (200, True, None, ["head"], 1),  # a head on the features tells brightness
         (200, False, None, ["all"], 12),  # chance is wrong on about 100 of them
-        (40, False, None, ["head"], 1),  # and on at most 40 here: too few
+        (18, False, None, ["head"], 1),  # and on at most 18 here: too few
         (200, True, 5, ["head", "last_blocks"], 5),
         (200, False, 5, ["all"], 5),
     ],

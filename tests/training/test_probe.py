@@ -18,7 +18,16 @@ from raylight.errors import ConfigError
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.training.phases import plan_phases
-from raylight.training.probe import FEW, STRENGTHS, SolvedHead, head_inputs, linear_head, set_head, solve_head
+from raylight.training.probe import (
+    FEW,
+    STRENGTHS,
+    SolvedHead,
+    head_inputs,
+    linear_head,
+    reset_head,
+    set_head,
+    solve_head,
+)
 from raylight.training.trainer import Training, fit
 from tests.training.test_features import MODEL, network, store
 
@@ -244,3 +253,21 @@ def test_a_feature_that_never_varies_and_a_class_of_one_image_do_no_harm() -> No
     assert (alone.strength, alone.loss) == (STRENGTHS[0], np.inf)
     with pytest.raises(ValueError, match="a class has no training image"):
         solve_head(features, lonely, clouds(FEW, 2, 11), 3)
+
+
+def test_a_fresh_head_is_random_again_and_depends_on_the_seed_alone() -> None:
+    net = network()
+    head, body = linear_head(net), next(net.parameters()).clone()
+    assert head is not None
+    before = torch.get_rng_state()
+    drawn = []
+    for seed in (1, 1, 2):
+        nn.init.constant_(head.weight, 100.0)
+        reset_head(net, seed)
+        drawn.append(head.weight.detach().clone())
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    bound = head.weight.shape[1] ** -0.5  # PyTorch's uniform distribution for linear layers
+    assert bound * 0.9 < drawn[0].abs().max() <= bound
+    assert torch.equal(next(net.parameters()), body)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -189,6 +189,9 @@ class PhaseConfig:
     """``train_from=head``: compute the optimum of the head on cached features (logistic regression) in one epoch, instead of
     approaching it by gradient steps. A head of more than one linear layer trains for ``epochs`` or ``share``; without these,
     it is an error."""
+    fresh_head: bool = False
+    """Give the head random weights again when this phase begins. A solved head is tuned to frozen layers: where its weights are
+    large, other layers can't move without the loss growing a hundredfold."""
     learning_rate: float | None = None
     """Learning rate of this phase; ``null`` takes the optimizer's."""
     backbone_factor: float = 1.0
@@ -220,7 +223,7 @@ class FinetuneConfig:
     """Where the first phase solves a linear head: the accuracy of such a head, each training image left out, from which on that
     phase is all there is, with ``trainer.max_epochs=null``. ``null``: nothing is left out, and ``phases`` train."""
     otherwise: list[PhaseConfig] = field(default_factory=list)
-    """The phases where that head is less accurate than ``enough``, and wrong on 50 images at least; empty: ``phases``."""
+    """The phases where that head is less accurate than ``enough``, and wrong on 20 images at least; empty: ``phases``."""
     requires_weights: bool = False
     """Whether the recipe makes no sense for a network with random weights."""
     samples: Annotated[int | None, Range(1, 10**12)] = None

@@ -48,7 +48,7 @@ log = logging.getLogger("raylight")
 MOST_LEFT_OUT = 5000
 """Maximum number of images that are left out in turn to judge the head."""
 
-FEWEST_WRONG = 50
+FEWEST_WRONG = 20
 """Number of images that a linear head must be wrong on before other layers are trained for their sake."""
 
 INT8_FEATURES = "int8_features.json"

@@ -28,7 +28,7 @@ from raylight.models.freezing import freeze
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.training.phases import Phase, TrainingPlan, phase_at
-from raylight.training.probe import head_inputs, set_head, solve_head
+from raylight.training.probe import head_inputs, reset_head, set_head, solve_head
 
 log = logging.getLogger(__name__)
 
@@ -188,6 +188,8 @@ class Classifier(pl.LightningModule):
         self._rates[self.current_epoch] = _rate(self.trainer.optimizers[0])
         if phase.solve and self.current_epoch == phase.first_epoch:
             self._solve(phase)
+        if phase.fresh_head and self.current_epoch == phase.first_epoch:
+            reset_head(self.network, self.seed)
 
     def _solve(self, phase: Phase) -> None:
         """Set the head to its optimum on the phase's features: the same in each process."""

@@ -33,6 +33,7 @@ class Phase:
         views: cached augmented views per training image, used in turn, one per epoch; 0 caches the image as it is.
         batch_norm: whether BatchNorm trains, which may need more than one image at a time.
         solve: the head is set to its optimum at the beginning, and its only epoch changes nothing.
+        fresh_head: the head gets random weights at the beginning.
     """
 
     first_epoch: int
@@ -44,6 +45,7 @@ class Phase:
     views: int = 1
     batch_norm: bool = False
     solve: bool = False
+    fresh_head: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def plan_phases(
                 views=_views(finetune.views, epochs, solve),
                 batch_norm=has_trainable_batch_norm(network, start),
                 solve=solve,
+                fresh_head=phase.fresh_head,
             )
         )
         first_epoch += phases[-1].epochs

@@ -177,6 +177,21 @@ def head_inputs(network: StagedNetwork, samples: Samples, stage: int) -> Float[n
     return seen
 
 
+def reset_head(network: StagedNetwork, seed: int) -> None:
+    """Gives all layers of the head random weights, as PyTorch initialises them.
+
+    Args:
+        network: changed in place.
+        seed: of the weights; torch's generator is left as it was.
+    """
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        for position in range(network.head_start, len(network.stage_names)):
+            for module in network.stage(position).modules():
+                if isinstance(module, nn.Linear | nn.Conv2d):
+                    module.reset_parameters()
+
+
 @torch.no_grad()
 def set_head(network: StagedNetwork, solved: SolvedHead) -> None:
     """Gives a solved head's weights to the network's last linear layer.
