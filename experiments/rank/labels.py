@@ -13,7 +13,7 @@ from experiments.rank.features import NETWORKS, arguments, photo_features
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from raylight.pipeline.probing.leave_one_out import leave_one_out, probabilities_of
+from raylight.models.leave_one_out import leave_one_out, probabilities_of
 
 SHARES = (0.01, 0.02, 0.05, 0.1)
 DRAWS = 5

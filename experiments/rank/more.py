@@ -12,8 +12,8 @@ import numpy as np
 from experiments.rank.features import NETWORKS, Features, arguments, features_of, photo_features
 from experiments.recipes.sets import write_digits
 
+from raylight.models.leave_one_out import head_of
 from raylight.pipeline.probing.learning_curve import learning_curve
-from raylight.pipeline.probing.leave_one_out import head_of
 
 PILOTS = 100
 TRUTH_DRAWS = 12

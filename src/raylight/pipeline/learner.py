@@ -28,9 +28,9 @@ from raylight.evaluation.predictions import group_numbers
 from raylight.machine import keep_freed_memory
 from raylight.models.build import build_network, class_logits
 from raylight.models.freezing import freeze
+from raylight.models.leave_one_out import leave_one_out
 from raylight.models.stages import StagedNetwork
 from raylight.pipeline.images import Images
-from raylight.pipeline.probing.leave_one_out import leave_one_out
 from raylight.process import environment, flushed_denormals, torch_threads, use_torch_threads
 from raylight.runs.environment import environment as machine_facts
 from raylight.runs.run_dir import RunDir

@@ -79,7 +79,7 @@ def labels_of_features(config: RunConfig) -> LabelErrors:
     Raises:
         RaylightError: the images or the network can't be used.
     """
-    from raylight.pipeline.probing.leave_one_out import leave_one_out, probabilities_of
+    from raylight.models.leave_one_out import leave_one_out, probabilities_of
     from raylight.pipeline.probing.probes import features_of_all
 
     images, features = features_of_all(config, with_test=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from raylight.pipeline.probing.leave_one_out import head_of, leave_one_out
+from raylight.models.leave_one_out import head_of, leave_one_out
 
 PARTS = (8, 4, 2)
 """Numbers of parts that the images are divided into; a head is fitted on one part at a time."""

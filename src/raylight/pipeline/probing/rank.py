@@ -138,7 +138,7 @@ class _Rounds:
 
     def raced(self, first_looks: dict[int, _FirstLook]) -> dict[int, "Standing"]:
         """Run the race of the candidates that can be probed."""
-        from raylight.pipeline.probing.leave_one_out import leave_one_out
+        from raylight.models.leave_one_out import leave_one_out
         from raylight.pipeline.probing.race import race
 
         numbers, groups = list(first_looks), self.images.groups

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge, RidgeCV
 
-from raylight.pipeline.probing.leave_one_out import RATIOS, head_of, leave_one_out, probabilities_of
+from raylight.models.leave_one_out import RATIOS, head_of, leave_one_out, probabilities_of
 
 
 def clouds(n: int, d: int, n_classes: int) -> tuple[np.ndarray, np.ndarray]:

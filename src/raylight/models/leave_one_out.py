@@ -55,6 +55,9 @@ def leave_one_out(
         n_classes: number of classes.
         groups: group number of each image; a group is left out as a whole. ``None`` leaves out one image at a time.
 
+    Returns:
+        The scores, the penalty and its error.
+
     Raises:
         ValueError: all images are of one group, so that nothing is left to fit on.
 
@@ -72,13 +75,16 @@ def head_of(
     n_classes: int,
     groups: Int64[np.ndarray, " image"] | None = None,
 ) -> Callable[[Float[np.ndarray, "other feature"]], Float[np.ndarray, "other class"]]:
-    """Fit a head on all images, with the penalty of ``leave_one_out``; returns a function from features to scores.
+    """Fit a head on all images, with the penalty of ``leave_one_out``.
 
     Args:
         features: as for ``leave_one_out``.
         targets: likewise.
         n_classes: likewise.
         groups: likewise.
+
+    Returns:
+        A function from features to scores.
 
     Raises:
         ValueError: all images are of one group.
@@ -146,6 +152,9 @@ def probabilities_of(left_out: LeftOut, targets: Int64[np.ndarray, " image"]) ->
     Args:
         left_out: leave-one-out predictions.
         targets: class number of each image, as it is labelled.
+
+    Returns:
+        A row per image; rows add up to 1.
     """
 
     def cross_entropy(log_temperature: float) -> float:
