@@ -177,7 +177,8 @@ class _Observer(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if isinstance(module_of(cast("fx.GraphModule", self.module), n), FusedConvolution):
-            self.extremes[str(n.target)] = float(value.min()), float(value.max())
+            # Not min() and max(), which take 30 times as long in the memory format channels last.
+            self.extremes[str(n.target)] = float(value.amin()), float(value.amax())
         return value
 
 
