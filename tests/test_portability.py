@@ -28,6 +28,7 @@ LISTED = {
     ("raylight.machine", "os.sysconf"): "the age that psutil tells (sys.platform)",
     ("raylight.cpu.engine", "/proc/cpuinfo"): "fp32: the file is missing",
     ("raylight.cpu.quantising", "/proc/cpuinfo"): "no int8: the file is missing",
+    ("raylight.cpu.depthwise", "/proc/cpuinfo"): "oneDNN's convolution: the file is missing",
     ("raylight.runs.environment", "/proc/cpuinfo"): "platform.processor(): the file is missing",
     ("raylight.runs.ray_session", "/dev/shm"): "not asked: the folder is missing",
     ("raylight.process", "os.getuid"): "the user's own temporary folder (hasattr)",
