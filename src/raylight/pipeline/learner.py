@@ -198,35 +198,29 @@ def suited(
         The config with ``trainer.max_epochs`` and the phases that train, and without ``finetune.enough``.
     """
     planned = with_epochs(config, sum(len(images.index.in_split(split)) for split in ("train", "val", "test")))
-    finetune, phases = config.finetune, _phases(planned, network)
+    finetune = config.finetune
     decided = replace(planned, finetune=replace(finetune, enough=None, otherwise=[]))
-    if finetune.enough is None or not phases[0].solve:
+    if finetune.enough is None or not _phases(planned, network)[0].solve:
         return decided
+    head_alone = replace(
+        decided,
+        finetune=replace(decided.finetune, phases=[replace(finetune.phases[0], epochs=None, share=None)]),
+        trainer=replace(decided.trainer, max_epochs=1),
+        scheduler=with_length(config.scheduler, None, 1),
+    )
     store = feature_store(config, images, network, choose_settings(config.trainer), cache_dir, on_progress)
     train, groups = images.of("train"), group_numbers(images.index.in_split("train").column("group"))
     chosen = sampled_positions(len(train), MOST_LEFT_OUT)
     some = train.at(chosen)
-    stage, n_classes = phases[0].input_stage, len(images.index.class_names)
+    stage, n_classes = _phases(head_alone, network)[0].input_stage, len(images.index.class_names)
     features = head_inputs(network, store.features(some, stage, None), stage)
     linked = None if groups is None else groups[chosen]
     wrong = int((~leave_one_out(features, some.targets, n_classes, linked).right(some.targets)).sum())
-    log.info(
-        "A linear head on %s's features is wrong on %d of %d images, each left out.",
-        config.model.name,
-        wrong,
-        len(some),
-    )
+    told = "A linear head on %s's features is wrong on %d of %d images, each left out."
+    log.info(told, config.model.name, wrong, len(some))
     if finetune.otherwise and wrong > (1 - finetune.enough) * len(some) and wrong >= FEWEST_WRONG:
         return replace(decided, finetune=replace(decided.finetune, phases=finetune.otherwise))
-    if config.trainer.max_epochs is not None:
-        return decided
-    head = replace(finetune.phases[0], epochs=None, share=None)
-    return replace(
-        decided,
-        finetune=replace(decided.finetune, phases=[head]),
-        trainer=replace(decided.trainer, max_epochs=1),
-        scheduler=with_length(config.scheduler, None, 1),
-    )
+    return head_alone if config.trainer.max_epochs is None else decided
 
 
 def _phases(config: RunConfig, network: StagedNetwork) -> tuple[Phase, ...]:
