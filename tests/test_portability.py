@@ -26,9 +26,10 @@ LISTED = {
     ("raylight.machine", "/proc/self/cgroup"): "no quota: the file is missing",
     ("raylight.machine", "/proc/self/stat"): "the age that psutil tells (sys.platform)",
     ("raylight.machine", "os.sysconf"): "the age that psutil tells (sys.platform)",
-    ("raylight.cpu.engine", "/proc/cpuinfo"): "fp32: the file is missing",
-    ("raylight.cpu.quantising", "/proc/cpuinfo"): "no int8: the file is missing",
-    ("raylight.cpu.depthwise", "/proc/cpuinfo"): "oneDNN's convolution: the file is missing",
+    (
+        "raylight.machine",
+        "/proc/cpuinfo",
+    ): "no flags, so neither bf16, int8 nor our depthwise kernel: the file is missing",
     ("raylight.runs.environment", "/proc/cpuinfo"): "platform.processor(): the file is missing",
     ("raylight.runs.ray_session", "/dev/shm"): "not asked: the folder is missing",
     ("raylight.process", "os.getuid"): "the user's own temporary folder (hasattr)",

@@ -1,6 +1,6 @@
 """The processors that this process may use, as containers limit them, and how it keeps memory.
 
-Covers Linux control groups (versions 1 and 2) and processor affinity; on other systems the machine's figures.
+Covers Linux control groups (versions 1 and 2), processor affinity and flags; on other systems the machine's figures.
 Leaves the choice of precision, threads and memory format to the trainer's measurements.
 """
 
@@ -28,6 +28,11 @@ def usable_cpus() -> int:
     for folder in _groups():
         cpus = min(cpus, _quota(folder))
     return max(cpus, 1)
+
+
+def processor_flags() -> frozenset[str]:
+    """The flags of the processor, as Linux names them, among other words; empty on other systems."""
+    return frozenset((_read(Path("/proc/cpuinfo")) or "").split())
 
 
 @functools.cache

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from raylight import machine
 from raylight.cpu import quantising
 from raylight.cpu.convolution import Activation, FusedConvolution
 from raylight.cpu.depthwise import DepthwiseConvolution, compiled
@@ -177,6 +178,6 @@ def test_processors_are_told_apart_by_their_flags(tmp_path, monkeypatch) -> None
         def read_text(self) -> str:
             return f"flags : fpu {self.flags} sse"
 
-    monkeypatch.setattr(quantising, "Path", File)
+    monkeypatch.setattr(machine, "Path", File)
     for File.flags, wanted in (("avx2", False), ("avx512_vnni", True), ("avx_vnni", True), ("avx512_bf16", False)):
         assert int8_supported() is wanted

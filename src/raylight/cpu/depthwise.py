@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float, Int8, UInt8
 from torch import Tensor, nn
 
+from raylight.machine import processor_flags
+
 CHUNK = 64
 """Channels that are computed at once."""
 
@@ -31,8 +33,7 @@ log = logging.getLogger("raylight")
 @functools.cache
 def compiled() -> ctypes.CDLL | None:
     """The kernel; ``None`` where the processor or the compiler isn't there."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.is_file() or not set(cpuinfo.read_text().split()) >= NEEDED:
+    if not processor_flags() >= NEEDED:
         return None
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None:

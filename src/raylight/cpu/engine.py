@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from torch import nn
 
 from raylight.cpu.program import Program, ranges_on, rewrite
 from raylight.cpu.quantising import Ranges
+from raylight.machine import processor_flags
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 from raylight.process import torch_threads, use_one_thread
@@ -67,11 +67,7 @@ Precision = str | Int8
 
 def bf16_supported() -> bool:
     """Whether the processor has instructions for bfloat16; emulated, it is slower than float32."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        flags = set(cpuinfo.read_text().split())
-        return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})  # the last is ARM's name
-    return False
+    return bool(processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})  # the last is ARM's name
 
 
 class InferenceEngine:

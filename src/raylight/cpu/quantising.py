@@ -7,7 +7,6 @@ left in bfloat16. Leaves out finding convolutions (``fusing``) and micro-batches
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, fx, nn
 from raylight.cpu.convolution import Activation, FusedConvolution
 from raylight.cpu.depthwise import DepthwiseConvolution, compiled
 from raylight.cpu.fusing import module_of
+from raylight.machine import processor_flags
 
 SATURATING = ("none", "relu", "hardtanh")
 """Activations that uint8 computes by itself, since it has no values outside of the range."""
@@ -33,8 +33,7 @@ ITEM_SIZE = "item size"
 
 def int8_supported() -> bool:
     """Whether the processor multiplies int8 with a single instruction; emulated, it is slower than bfloat16."""
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and bool(set(cpuinfo.read_text().split()) & {"avx512_vnni", "avx_vnni", "amx_int8"})
+    return bool(processor_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
 @dataclass(frozen=True)
