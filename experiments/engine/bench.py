@@ -18,12 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from experiments.engine.environments import python_of, version_of
+from experiments.engine.networks import built
 from experiments.engine.served import Served
 
-from raylight.config.schema import ModelConfig
 from raylight.data.decode.engines import decode_files
-from raylight.models.build import build_network
-from raylight.models.preprocessing import Preprocessing
 from raylight.runs.environment import processor_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,18 +116,8 @@ def main() -> None:
 
 def prepare(folder: Path, model: str, arguments: argparse.Namespace) -> np.ndarray:
     """Write the network, as a torch module and as ONNX, and the pixels; return its probabilities in fp32."""
-    weights = arguments.weights / f"{model}.pt"
-    settings = ModelConfig(
-        name=model,
-        family="torchvision",
-        weights=str(weights) if weights.is_file() else None,
-        image_size=224,
-        resize="crop",
-        normalize="imagenet",
-    )
-    torch.manual_seed(0)
-    preprocessing = Preprocessing.from_config(settings)
-    served = Served(build_network(settings, 1000), preprocessing).eval().requires_grad_(False)
+    network, preprocessing = built(model, arguments.weights)
+    served = Served(network, preprocessing).eval().requires_grad_(False)
     torch.save(served, folder / "served.pt")
     example, batch = torch.zeros(2, 224, 224, 3, dtype=torch.uint8), torch.export.Dim("batch")
     program = torch.export.export(served, (example,), dynamic_shapes={"images": {0: batch}})

@@ -15,13 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from experiments.engine.networks import built
 from experiments.engine.served import Served
 
-from raylight.config.schema import ModelConfig
 from raylight.cpu.engine import InferenceEngine, Int8
 from raylight.data.decode.engines import decode_files
-from raylight.models.build import build_network
-from raylight.models.preprocessing import Preprocessing
 
 MODELS = "mobilenet_v2,resnet18,efficientnet_b0,mobilenet_v3_large,squeezenet1_1,resnet50"
 
@@ -47,17 +45,8 @@ def main() -> None:
 
 def row(model: str, arguments: argparse.Namespace) -> list[str]:
     """Images per second and per CPU second of OpenVINO and of ours, and ratios of CPU seconds."""
-    weights = arguments.weights / f"{model}.pt"
-    torch.manual_seed(0)
-    settings = ModelConfig(
-        name=model,
-        family="torchvision",
-        weights=str(weights) if weights.is_file() else None,
-        image_size=224,
-        resize="crop",
-        normalize="imagenet",
-    )
-    preprocessing, network = Preprocessing.from_config(settings), build_network(settings, 1000).eval()
+    network, preprocessing = built(model, arguments.weights)
+    network.eval()
     found = sorted(arguments.photos.rglob("*.jpg"))
     paths = [found[i] for i in np.random.default_rng(0).permutation(len(found))[: arguments.images + CALIBRATION]]
     decoded = np.concatenate([block.pixels for block in decode_files(paths, preprocessing.decode_spec)])
