@@ -1,6 +1,5 @@
 """Ray decodes, and reads a new data set in one pass, as threads do; it gets its settings back."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from raylight.data.sources.source import find_images
 from tests.data.caches import Progress
 from tests.data.decode.test_engines import SPEC, gathered
 from tests.data.scan.test_memory import contents
-from tests.data.scans import picture
+from tests.data.scans import picture, spoil
 
 THREADS, RAY = Engine("threads", 2), Engine("ray")
 
@@ -50,17 +49,10 @@ def test_ray_data_gets_its_settings_back(session: None, files: list[Path]) -> No
 @pytest.fixture
 def mixed(root: Path) -> Path:
     """Good files, one of them twice, and bad ones of all kinds."""
-    whole = (root / "a" / "0.jpg").read_bytes()
     for number in range(10, 30):
         picture(number).save(root / "a" / f"{number}.jpg")
-    picture(7).save(root / "b" / "really_png.jpg", format="PNG")
     shutil.copy(root / "a" / "29.jpg", root / "a" / "00.jpg")
-    (root / "a" / "empty.jpg").write_bytes(b"")
-    (root / "a" / "cut.jpg").write_bytes(whole[:-40])
-    (root / "b" / "text.png").write_text("not a picture")
-    (root / "b" / "dead.jpg").symlink_to(root / "nowhere")
-    (root / "b" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(whole)
-    os.mkfifo(root / "b" / "pipe.jpg")
+    spoil(root)
     return root
 
 

@@ -1,6 +1,5 @@
 """Files are read once, and again where they have changed or could not be read."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -24,7 +23,7 @@ from raylight.data.scan.memory import Decoding
 from raylight.data.sources.source import find_images
 from raylight.errors import RaylightError
 from tests.data.caches import THREADS, Progress, assert_true, own_memory, write_images
-from tests.data.scans import build, picture, row
+from tests.data.scans import build, picture, row, spoil
 
 
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -37,14 +36,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_every_kind_of_bad_file_is_found_with_its_reason(root: Path) -> None:
-    whole = (root / "a" / "0.jpg").read_bytes()
-    (root / "a" / "empty.jpg").write_bytes(b"")
-    (root / "a" / "cut.jpg").write_bytes(whole[:-40])
-    (root / "b" / "text.png").write_text("not a picture")
-    (root / "b" / "dead.jpg").symlink_to(root / "nowhere")
-    (root / "b" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(whole)
-    os.mkfifo(root / "b" / "pipe.jpg")
-    picture(7).save(root / "b" / "really_png.jpg", format="PNG")
+    spoil(root)
     index = build(root)
     reasons = dict(index.rejected())
     assert set(reasons) == {"a/empty.jpg", "a/cut.jpg", "b/text.png", "b/dead.jpg", "b/caf\\xe9.jpg", "b/pipe.jpg"}
