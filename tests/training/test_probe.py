@@ -76,8 +76,11 @@ def test_the_penalty_is_the_one_with_the_least_held_out_loss() -> None:
     assert probe.loss == pytest.approx(loss(probe.strength), rel=1e-3)
 
 
-@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
-def test_training_sets_the_head_to_its_optimum_and_leaves_it_there(head: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("head", "fresh"), [("softmax", False), ("sigmoid", False), ("softmax", True)])
+def test_training_sets_the_head_to_its_optimum_and_leaves_it_there_until_a_fresh_one_is_wanted(
+    head: str, fresh: bool, tmp_path: Path
+) -> None:
+    import copy
     from dataclasses import replace
 
     from raylight.config.schema import LossConfig, TrainerConfig
@@ -98,8 +101,11 @@ def test_training_sets_the_head_to_its_optimum_and_leaves_it_there(head: str, tm
         one = build_network(model, 2)
         one.load_state_dict({k: v for k, v in net.state_dict().items() if "classifier" not in k}, strict=False)
         net = one
-    recipe = FinetuneConfig(phases=[PhaseConfig(train_from="head", solve=True)])
-    phases = plan_phases(net, recipe, 1, None)
+    # The second phase, at a rate of nothing, only exchanges the head.
+    following = [PhaseConfig("head", learning_rate=0.0, fresh_head=True)] if fresh else []
+    recipe = FinetuneConfig(phases=[PhaseConfig("head", solve=True, epochs=1 if fresh else None), *following])
+    epochs = len(recipe.phases)
+    phases = plan_phases(net, recipe, epochs, None)
     whole = images(36)
     data, val = (
         replace(whole, rows=whole.rows[part], targets=whole.targets[part], keys=whole.keys[part])
@@ -119,9 +125,17 @@ def test_training_sets_the_head_to_its_optimum_and_leaves_it_there(head: str, tm
     kept = store(tmp_path, net)
     loaders = EpochLoaders(data, val, phases, FeatureSources(kept.features, kept.features), None, Sampling(8, 1))
     training = Training(
-        classifier, loaders, TrainerConfig(max_epochs=1, progress="off"), CpuSettings("32", False, 1, "")
+        classifier, loaders, TrainerConfig(max_epochs=epochs, progress="off"), CpuSettings("32", False, 1, "")
     )
     fit(training, RunDir.claim(tmp_path / "run"), False)
+    if fresh:
+        again, trained = copy.deepcopy(net), linear_head(net)
+        reset_head(again, 1)
+        expected = linear_head(again)
+        assert trained is not None
+        assert expected is not None
+        assert torch.equal(trained.weight, expected.weight)
+        return
     stage = phases[0].input_stage
     features, held_out = (head_inputs(net, kept.features(part, stage, None), stage) for part in (data, val))
     probe = solve_head(features, data.targets, (held_out, val.targets), 2)
