@@ -2,6 +2,8 @@
 
 import gc
 import sys
+import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,37 @@ def test_the_collector_is_as_it_was_afterwards() -> None:
 def test_the_callers_own_error_comes_first() -> None:
     with pytest.raises(ZeroDivisionError), imported_meanwhile("no_such_module_here"):
         _ = 1 / 0
+
+
+def test_warnings_are_shown_as_before_though_both_threads_change_their_filters(folder: Path) -> None:
+    """The module's filter for all warnings would stay: the caller enters while it is there, and leaves after the module."""
+    (folder / "shows_all_warnings.py").write_text(
+        "import sys, time, warnings\n"
+        "warnings.simplefilter('ignore', BytesWarning)\n"
+        "with warnings.catch_warnings():\n"
+        "    warnings.simplefilter('always')\n"
+        "    sys.modules['raylight_test_shows_all'] = sys\n"
+        "    while 'raylight_test_entered' not in sys.modules: time.sleep(0.01)\n"
+        "sys.modules['raylight_test_left'] = sys\n"
+    )
+
+    def wait_for(name: str) -> None:
+        while name not in sys.modules:
+            time.sleep(0.01)
+
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            with imported_meanwhile("shows_all_warnings"):
+                wait_for("raylight_test_shows_all")
+                with warnings.catch_warnings():
+                    sys.modules["raylight_test_entered"] = sys
+                    wait_for("raylight_test_left")
+        finally:
+            for name in ("shows_all", "entered", "left"):
+                sys.modules.pop(f"raylight_test_{name}", None)
+        assert [(action, kind) for action, _, kind, _, _ in warnings.filters] == [
+            ("ignore", BytesWarning),
+            ("ignore", ResourceWarning),
+        ]

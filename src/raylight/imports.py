@@ -4,8 +4,10 @@ import contextlib
 import ctypes  # noqa: F401 - see imported_meanwhile
 import gc
 import importlib
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -36,8 +38,25 @@ def imported_meanwhile(*modules: str) -> Iterator[None]:
     Raises:
         ImportError: one of them can't be imported; also whatever else importing it raises.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="raylight-imports") as pool:
-        importing = [pool.submit(importlib.import_module, module) for module in modules]
-        yield
-        for module in importing:
-            module.result()
+    filters = list(warnings.filters)
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="raylight-imports") as pool:
+            importing = [pool.submit(importlib.import_module, module) for module in modules]
+            yield
+            for module in importing:
+                module.result()
+    finally:
+        _restore_filters(filters)
+
+
+def _restore_filters(before: Sequence[tuple[Any, ...]]) -> None:
+    """Undoes changes of which warnings are shown, except filters of particular warnings.
+
+    ``warnings.catch_warnings`` isn't safe in threads: modules of torch show all warnings for a moment while they are imported,
+    and where another thread enters it in that moment and leaves it later, all warnings stay shown.
+    See https://docs.python.org/3/library/warnings.html#warnings.catch_warnings.
+    """
+    particular = [each for each in warnings.filters if each not in before and each[2] is not Warning]
+    warnings.filters = [*particular, *before]
+    with warnings.catch_warnings():
+        pass  # entering and leaving it makes Python forget what it decided by other filters
