@@ -1,6 +1,7 @@
 """Modules are imported beside other work, and what goes wrong in them is raised where they were asked for."""
 
 import gc
+import importlib
 import sys
 import time
 import warnings
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raylight.imports import few_collections, imported_meanwhile
+from raylight.imports import few_collections, imported_meanwhile, without_init
 
 
 @pytest.fixture
@@ -84,3 +85,24 @@ def test_warnings_are_shown_as_before_though_both_threads_change_their_filters(f
             ("ignore", BytesWarning),
             ("ignore", ResourceWarning),
         ]
+
+
+def test_a_module_is_imported_without_what_its_package_imports(folder: Path) -> None:
+    (folder / "large_package").mkdir()
+    (folder / "large_package" / "__init__.py").write_text("import colorsys\nwhole = True\n")
+    (folder / "large_package" / "small.py").write_text("value = 3\n")
+    with without_init("large_package"):
+        small = importlib.import_module("large_package.small")
+        assert small.value == 3
+        assert not hasattr(sys.modules["large_package"], "whole")
+    assert not {"large_package", "large_package.small"} & sys.modules.keys()
+    try:
+        whole = importlib.import_module("large_package")
+        assert whole.whole
+        with without_init("large_package"):
+            assert importlib.import_module("large_package") is whole
+        assert sys.modules["large_package"] is whole
+        with without_init("large_package.no_such_module"):
+            pass
+    finally:
+        sys.modules.pop("large_package", None)

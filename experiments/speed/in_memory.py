@@ -15,7 +15,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from raylight.config.launch import load_config
+from raylight.config.check import load_config
 from raylight.data.index import Index
 from raylight.machine import keep_freed_memory
 from raylight.models.build import build_network, class_logits

@@ -95,7 +95,7 @@ def make_network(config: Any) -> tuple[Any, list[Any]]:
     """The run's network with its start weights, and the parameters that train; frozen layers get no gradient."""
     import pytorch_lightning as pl
 
-    from raylight.config.launch import load_config
+    from raylight.config.check import load_config
     from raylight.models.build import build_network
 
     pl.seed_everything(config.seed, verbose=False)

@@ -11,10 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from raylight import machine
 from raylight.config import check
-from raylight.config.check import config_problems
 from raylight.config.launch import checked_arguments, register_schema
 from raylight.config.schema import Range, RunConfig
-from tests.composed import problems
+from tests.composed import config_problems, problems
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from raylight.config.check import config_problems
-from raylight.config.launch import checked_arguments, load_config, register_schema
+from raylight.config.check import load_config
+from raylight.config.launch import checked_arguments, register_schema
 from raylight.config.rules.recipe import with_epochs
 from raylight.config.schema import RunConfig
+from tests.composed import config_problems
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 OPTIONS = sorted(
@@ -51,7 +52,11 @@ def test_every_option_composes_and_builds(option: str, tmp_path: Path) -> None:
     from raylight.data.augment import build_augmenter
 
     register_schema()
-    run = with_epochs(compose(*checked_arguments(CONF, needs(option, tmp_path))))  # as typed on the command line
+    found: list[RunConfig] = []
+    checked_arguments(
+        CONF, needs(option, tmp_path), lambda run: found.append(run) or ()
+    )  # as typed on the command line
+    run = with_epochs(found[0])
     weight = torch.nn.Parameter(torch.zeros(3))
     optimizer = instantiate(run.optimizer)([weight])
     schedule = instantiate(run.scheduler)(optimizer)

@@ -12,7 +12,8 @@ from experiments.peers.results import Result, forgotten, last_line, read, tables
 from experiments.peers.task import Task, correct
 from scipy.stats import binomtest
 
-from raylight.config.launch import composed, load_config
+from raylight.config.check import load_config
+from raylight.config.launch import composed
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLIT = "path,label,split\ntest/a/1.png,a,test\ntest/b/2.png,b,test\ntrain/a/3.png,a,train\n"

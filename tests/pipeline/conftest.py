@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from raylight.config.launch import load_config
+from raylight.config.check import load_config
 from raylight.config.schema import RunConfig
 from raylight.pipeline.costs import Costs
 from raylight.pipeline.run import train

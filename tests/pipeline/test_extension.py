@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from raylight.config.launch import load_config
+from raylight.config.check import load_config
 from raylight.config.schema import PhaseConfig, RunConfig
 from raylight.errors import ConfigError
 from raylight.pipeline.extension import asked_epochs, extended

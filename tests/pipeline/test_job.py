@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 import raylight
 import tests.forked  # noqa: F401 - the fork server shall have imported what all tests need
-from raylight.config.launch import load_config
+from raylight.config.check import load_config
 from raylight.config.schema import ModelConfig, PhaseConfig, RunConfig
 from raylight.data.index import Index
 from raylight.errors import ConfigError, RunError

@@ -3,6 +3,7 @@
 import http.server
 import logging
 import socket
+import sys
 import threading
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def test_a_service_that_dies_is_told_of_once_and_fails_nothing(
         logger = tracker.lightning_logger()
         logger.log_metrics({"val/loss": 1.0}, 0)
         assert not caplog.records
+        assert "wandb.sdk.launch" not in sys.modules  # a second of imports
         for process in service():
             process.kill()
             process.wait(10)

@@ -153,7 +153,8 @@ def settings(target: str, overrides: Sequence[str]) -> RunConfig:
     Raises:
         ConfigError: there is no such folder, option or setting; all mistakes are listed.
     """
-    from raylight.config.launch import composed, load_config
+    from raylight.config.check import load_config
+    from raylight.config.launch import composed
 
     name, is_option, _ = target.partition("=")
     if Path(target).expanduser().is_dir():

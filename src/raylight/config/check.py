@@ -4,6 +4,7 @@ Checks names, types, values and combinations without reading an image; the code 
 ``raylight.config.rules.targets``. What depends on the data (too few images, a missing class) is checked in ``data``.
 """
 
+import copy
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -54,7 +55,7 @@ def value_problem(key: str, value: Any) -> str | None:
     if is_dataclass(hint):
         return None if isinstance(value, Mapping | DictConfig) else f"{key}: is a section, not a value; set {key}.NAME"
     try:
-        OmegaConf.update(_schema(), key, value)
+        OmegaConf.update(_trial(), key, value)
     except OmegaConfBaseException:
         return f"{key}: {value!r} is not {_expected(hint)}"
     return None
@@ -67,44 +68,50 @@ def _known() -> frozenset[str]:
 
 @functools.cache
 def _schema() -> Container:
-    """A config to try values on, one after the other; creating one is slow."""
+    """The schema as a config; making it takes five times as long as copying it."""
     schema: Container = OmegaConf.structured(RunConfig)
     return schema
 
 
-def config_problems(config: DictConfig, *, weights_needed: bool = True) -> list[str]:
-    """Finds all problems of a composed config.
+@functools.cache
+def _trial() -> Container:
+    """A config to try values on, one after the other."""
+    return copy.deepcopy(_schema())
+
+
+def load_config(config: DictConfig, *, weights_needed: bool = True) -> RunConfig:
+    """Checks a composed config and converts it to typed settings.
 
     Args:
         config: composed by Hydra, or read from ``config.yaml``.
-        weights_needed: whether the file of ``model.weights`` must exist.
+        weights_needed: whether the file of ``model.weights`` must exist; not for a run, which has its own checkpoint.
 
-    Returns:
-        A sentence per problem, which begins with the dotted key.
+    Raises:
+        ConfigError: with all problems, a sentence each, which begins with the dotted key.
     """
     written = OmegaConf.to_container(config, resolve=False)
-    problems = [problem for key, value in _leaves(written) if (problem := value_problem(key, value))]
-    problems += _secret_problems(written)
-    if problems:
-        return problems
+    wrong = (value_problem(key, value) for key, value in _leaves(written))
+    if problems := [*filter(None, wrong), *_secret_problems(written)]:
+        raise ConfigError(problems)
     try:
         typed = completed(config)
         run = OmegaConf.to_object(typed)
     except OmegaConfBaseException as error:
-        return [f"{error.full_key}: {first_line(error)}" if error.full_key else first_line(error)]
-    except ConfigError as error:
-        return list(error.problems)
+        raise ConfigError(
+            [f"{error.full_key}: {first_line(error)}" if error.full_key else first_line(error)]
+        ) from error
     assert isinstance(run, RunConfig)
-    return [
+    if problems := [
         *_secret_problems(OmegaConf.to_container(typed, resolve=True)),
         *_limit_problems(typed),
         *_combination_problems(run),
         *_process_problems(run),
-        *_feed_problems(run),
         *_path_problems(run, weights_needed=weights_needed),
         *name_problems(run),
         *target_problems(run),
-    ]
+    ]:
+        raise ConfigError(problems)
+    return run
 
 
 def completed(config: DictConfig) -> DictConfig:
@@ -114,7 +121,7 @@ def completed(config: DictConfig) -> DictConfig:
         ConfigError: there is no such network.
         OmegaConfBaseException: a value has the wrong type.
     """
-    typed = OmegaConf.merge(OmegaConf.structured(RunConfig), config)
+    typed = OmegaConf.merge(_schema(), config)
     assert isinstance(typed, DictConfig)
     fill(typed)
     return typed
@@ -286,10 +293,6 @@ def _process_problems(run: RunConfig) -> Iterator[str]:
             f"trainer.num_workers: {workers} processes on {cores} processor cores would wait for each other; use {cores} or "
             "fewer, or join a larger cluster with trainer=ray ray.address=HOST:PORT"
         )
-
-
-def _feed_problems(run: RunConfig) -> Iterator[str]:
-    """Problems of settings of the data feed that exclude each other."""
     if run.data.feed == "stream" and run.trainer.launcher != "none" and run.decode.engine == "ray":
         yield (
             f"decode.engine: ray would need processors of its own beside those that trainer={run.trainer.name} trains on; "

@@ -5,6 +5,7 @@ Each job of a multirun reports how it ended instead of raising, so that the othe
 """
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from raylight.config.check import completed, config_problems, inside_free_node, known_keys
+from raylight.config.check import inside_free_node, known_keys, load_config
 from raylight.config.command_line import arranged, read_override
 from raylight.config.overrides import all_groups, compositions, override_problems
 from raylight.config.paths import with_absolute_paths
@@ -134,8 +135,9 @@ def _launched(conf_dir: Path, run_job: Callable[[DictConfig], Any], start: Path)
     return exit_codes[0] if len(exit_codes) == 1 else int(any(exit_codes))
 
 
+@functools.cache
 def register_schema() -> None:
-    """Registers the schema and Raylight's settings of Hydra; may be called several times."""
+    """Registers the schema and Raylight's settings of Hydra, once."""
     from hydra.conf import HydraConf, RunDir, SweepDir
     from hydra.core.config_store import ConfigStore
 
@@ -301,24 +303,6 @@ def composed(arguments: list[str], rehearse: Rehearsal = lambda _: ()) -> tuple[
     with open_dict(config):
         del config["hydra"]
     return config, folder, checked
-
-
-def load_config(config: DictConfig, *, weights_needed: bool = True) -> RunConfig:
-    """Checks a composed config and converts it to typed settings.
-
-    Args:
-        config: composed by Hydra, or read from ``config.yaml``.
-        weights_needed: whether the file of ``model.weights`` must exist; not for a run, which has its own checkpoint.
-
-    Raises:
-        ConfigError: with all problems.
-    """
-    problems = config_problems(config, weights_needed=weights_needed)
-    if problems:
-        raise ConfigError(problems)
-    run = OmegaConf.to_object(completed(config))
-    assert isinstance(run, RunConfig)
-    return run
 
 
 def _runs_jobs(arguments: Any) -> bool:

@@ -20,7 +20,7 @@ def all_groups(loader: Any, parent: str = "") -> Iterator[str]:
     """
     from hydra.core.object_type import ObjectType
 
-    for name in loader.get_group_options(parent, results_filter=ObjectType.GROUP):
+    for name in loader.repository.get_group_options(parent, results_filter=ObjectType.GROUP):
         group = f"{parent}/{name}" if parent else name
         if group != "hydra":
             yield group
@@ -43,7 +43,7 @@ def override_problems(override: Any, loader: Any, groups: set[str]) -> Iterator[
         return
     group = key.split("@")[0]
     if group in groups and not override.is_delete():
-        options = loader.get_group_options(group)
+        options = loader.repository.get_group_options(group)
         if override.is_sweep_override() and not override.is_interval_sweep() and not values_of(override):
             yield f"{override.input_line}: matches none of the options, which are {', '.join(options)}"
         for value in values_of(override):

@@ -9,8 +9,7 @@ from dataclasses import replace
 
 from omegaconf import OmegaConf
 
-from raylight.config.check import value_problem
-from raylight.config.launch import load_config
+from raylight.config.check import load_config, value_problem
 from raylight.config.rules.recipe import planned_epochs, recipe_of, with_length
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError

@@ -11,8 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from raylight.config.check import completed
-from raylight.config.launch import load_config
+from raylight.config.check import completed, load_config
 from raylight.config.quoting import as_yaml
 from raylight.config.resume import COMMAND_FILE
 from raylight.config.schema import RunConfig

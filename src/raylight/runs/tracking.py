@@ -19,6 +19,7 @@ import numpy as np
 from raylight.config.rules.names import artifact_name, fitting_tag
 from raylight.config.schema import LoggerConfig
 from raylight.errors import ConfigError, RaylightError, first_line
+from raylight.imports import without_init
 from raylight.process import environment, temporary_folder
 from raylight.storage.atomic import write_atomically
 from raylight.storage.scratch import scratch_folder
@@ -286,7 +287,8 @@ def _init(**arguments: Any) -> Any:
     import wandb
 
     try:
-        with temporary_folder(_scratch()):
+        # It asks for inputs of W&B Launch, whose package imports W&B's agents and API: a second of processor time.
+        with temporary_folder(_scratch()), without_init("wandb.sdk.launch"):
             return wandb.init(**arguments)
     except wandb.errors.Error as error:
         raise RaylightError(f"W&B can't be used online: {first_line(error)}. Possible remedies: {_REMEDY}") from error

@@ -9,9 +9,9 @@ import pytest
 from jsonschema import Draft7Validator
 from omegaconf import OmegaConf
 
-from raylight.config.check import config_problems
 from raylight.config.rules.json_schema import json_schema
 from raylight.config.schema import RunConfig
+from tests.composed import config_problems
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml"))

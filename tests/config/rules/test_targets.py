@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from raylight.config.launch import checked_arguments, load_config, register_schema
+from raylight.config.check import load_config
+from raylight.config.launch import checked_arguments, register_schema
 from raylight.config.rules.targets import ALLOWING, allow, is_trusted, secret_problem, target_problems
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 import tests.forked  # noqa: F401 - the fork server shall have imported what all tests need
-from raylight.config.launch import load_config
+from raylight.config.check import load_config
 from raylight.config.schema import RunConfig, TrainerConfig
 from raylight.errors import ConfigError
 from raylight.pipeline.costs import Costs

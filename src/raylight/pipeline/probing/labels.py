@@ -11,7 +11,7 @@ from pathlib import Path
 
 from raylight.auditing.commands import audit_labels
 from raylight.auditing.labels import LabelErrors, labels_by, report_labels
-from raylight.config.launch import load_config
+from raylight.config.check import load_config
 from raylight.config.resume import saved_config
 from raylight.config.schema import AugmentConfig, FinetuneConfig, PhaseConfig, RunConfig
 from raylight.errors import ConfigError, DataError

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raylight.config.launch import load_config
+from raylight.config.check import load_config
 from raylight.config.schema import RunConfig
 from raylight.errors import ConfigError, DataError
 from raylight.pipeline.probing.labels import run_config

@@ -10,8 +10,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from raylight.config import launch
+from raylight.config.check import load_config
 from raylight.config.command_line import arranged
-from raylight.config.launch import load_config
 from raylight.config.paths import with_absolute_paths
 from raylight.config.quoting import quoted
 from raylight.config.schema import RunConfig
