@@ -116,6 +116,7 @@ def test_each_training_command_runs(
         assert (written / ("comparison.csv" if "-m" in arguments else "metrics.json")).is_file()
 
 
+@pytest.mark.long  # and asks a package index
 def test_a_command_that_needs_an_extra_names_the_command_that_brings_it(user: UserEnvironment, tmp_path: Path) -> None:
     """Pip does all that it would do but install: it reads the constraints, builds the checkout's metadata, finds versions."""
     (command,) = [shlex.split(command) for command in TRAINING if "model=timm" in command]

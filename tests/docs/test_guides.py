@@ -3,14 +3,14 @@
 
 The commands of a guide run in their order, in one folder; PATH, TABLE and PHOTO are a small data set, RUN a finished
 run, and SWEEP is what the guide's last sweep printed. Training is cut short by settings added at the end. What needs a
-cluster is composed alone.
+cluster is composed alone. ``make long`` runs all guides, ``make test`` some of them, and checks the settings of the others.
 """
 
 import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 
+from tests.composed import problems
 from tests.forked import ROOT, last_line, run_forked
 
 DOCS = ROOT / "docs"
@@ -59,7 +60,38 @@ def settings(words: list[str], weights: Path) -> list[str]:
     return [*words, *added, "data.limit=20"]
 
 
-@pytest.mark.parametrize("guide", [guide for guide in GUIDES if blocks(guide, "sh")], ids=lambda guide: guide.stem)
+WITH_COMMANDS = [guide for guide in GUIDES if blocks(guide, "sh")]
+ALWAYS = ("exporting", "first_run", "own_images")
+"""Guides whose commands are run by ``make test``, too; of the others it checks the settings."""
+
+
+def of_each(guides: list[Path]) -> pytest.MarkDecorator:
+    marked = [
+        pytest.param(each, marks=() if each.stem in ALWAYS else pytest.mark.long, id=each.stem) for each in guides
+    ]
+    return pytest.mark.parametrize("guide", marked)
+
+
+def commands_of(guide: Path, names: Mapping[str, object]) -> Iterator[list[str]]:
+    """Words of each command without the program, names of folders replaced; RUN stays."""
+    for command in [line for block in blocks(guide, "sh") for line in block.splitlines()]:
+        words = shlex.split(command)[1:]
+        for name in names:
+            words = [re.sub(rf"\b{name}\b", lambda _: str(names[name]), word) for word in words]  # noqa: B023
+        yield words
+
+
+@pytest.mark.parametrize("guide", WITH_COMMANDS, ids=lambda guide: guide.stem)
+def test_the_settings_of_a_guides_commands_are_there(guide: Path, images: Path, weights: Path, tmp_path: Path) -> None:
+    """Those of training; the commands themselves run below."""
+    (tmp_path / "table.csv").write_text("path,label\n")
+    names = {"PATH": images, "TABLE": tmp_path / "table.csv", "SWEEP": tmp_path}
+    for words in commands_of(guide, names):
+        if words[0] == "train" and not {"--cfg", "--help"} & {*words}:
+            assert problems(*(word for word in settings(words[1:], weights) if word not in ("--cfg", "job"))) == []
+
+
+@of_each(WITH_COMMANDS)
 def test_the_commands_of_a_guide_run(
     guide: Path,
     run: Path,
@@ -76,30 +108,23 @@ def test_the_commands_of_a_guide_run(
     rows = (f"{path.relative_to(images)},{path.parent.name}" for path in files)
     table.write_text("path,label\n" + "\n".join(rows))
     names = {"PATH": images, "TABLE": table, "PHOTO": files[0], "SWEEP": tmp_path}
-    for command in [line for block in blocks(guide, "sh") for line in block.splitlines()]:
-        runs = iter((tmp_path / "RUN-1", tmp_path / "RUN-2"))
-        words = shlex.split(command)[1:]
-        for place, word in enumerate(words):
-            if word == "RUN":
-                words[place] = str(shutil.copytree(run, next(runs), dirs_exist_ok=True))
-            for name, path in names.items():
-                words[place] = (
-                    words[place].replace(name, str(path)) if re.search(rf"\b{name}\b", word) else words[place]
-                )
+    for words in commands_of(guide, names):
+        runs = (str(shutil.copytree(run, tmp_path / f"RUN-{number}", dirs_exist_ok=True)) for number in (1, 2))
+        words = [next(runs) if word == "RUN" else word for word in words]
         if words[0] == "train":
             done = train(*settings(words[1:], weights), cwd=tmp_path)
-            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+            assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
             names["SWEEP"] = last_line(done) if "-m" in words else names["SWEEP"]
         else:
             used = raylight(*words)
-            assert used.exit_code in ((0, 1) if words[0] in ("audit", "labels") else (0,)), f"{command}\n{used.output}"
+            assert used.exit_code in ((0, 1) if words[0] in ("audit", "labels") else (0,)), f"{words}\n{used.output}"
             assert used.output.strip()
 
 
 WITH_PYTHON = [guide for guide in GUIDES if blocks(guide, "python") and guide.stem != "exporting"]
 
 
-@pytest.mark.parametrize("guide", WITH_PYTHON, ids=lambda guide: guide.stem)
+@of_each(WITH_PYTHON)
 def test_the_python_of_a_guide_runs(guide: Path, tmp_path: Path) -> None:
     printed = run_python("\n".join(blocks(guide, "python")), tmp_path)
     assert {"first_run": "n = ", "comparing": "| model=cnn5 | 1 |"}[guide.stem] in printed
@@ -116,13 +141,21 @@ def run_python(text: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_the_notebook_runs_and_is_stored_as_it_ran(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def cells() -> list[dict[str, Any]]:
     (notebook,) = DOCS.glob("*.ipynb")
-    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    return [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+def test_the_notebook_is_stored_as_it_ran(cells: list[dict[str, Any]]) -> None:
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert not [output for output in outputs if output["output_type"] == "error"]
     assert any("| model=cnn5 | 1 |" in "".join(output.get("text", ())) for output in outputs)
+
+
+@pytest.mark.long
+def test_the_notebook_runs(cells: list[dict[str, Any]], tmp_path: Path) -> None:
     program = "\n".join("".join(cell["source"]) for cell in cells)
     assert "trainer.max_epochs=8" in program
     printed = run_python(program.replace("trainer.max_epochs=8", "trainer.max_epochs=1"), tmp_path)

@@ -131,6 +131,7 @@ def test_pictures_are_predicted(installed: Installed, runs: list[Path], tmp_path
     assert len(said.stdout.strip().splitlines()) == 11
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_where_it_was(installed: Installed, project: Path) -> None:
     folder = project / "killed"
     settings = ("experiment=mine", "trainer.max_epochs=15", f"hydra.run.dir='{folder}'", *QUICK)
