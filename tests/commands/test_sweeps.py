@@ -15,7 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from raylight.evaluation.predictions import read_csv
-from tests.forked import ROOT, last_line
+from tests.forked import ROOT, last_line, run_forked
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
 SHORT = (
@@ -168,9 +168,7 @@ def search(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         always = ["-m", "hydra/sweeper=optuna", f"hydra.sweep.dir={tmp_path / 'study'}"]
-        return subprocess.run(
-            [sys.executable, "app.py", *always, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        return run_forked(tmp_path / "app.py", [*always, *arguments], tmp_path, os.environ, timeout=300)
 
     return run
 

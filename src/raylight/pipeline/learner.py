@@ -216,9 +216,14 @@ def suited(
     features = head_inputs(network, store.features(some, stage, None), stage)
     linked = None if groups is None else groups[chosen]
     wrong = int((~leave_one_out(features, some.targets, n_classes, linked).right(some.targets)).sum())
-    told = "A linear head on %s's features is wrong on %d of %d images, each left out."
-    log.info(told, config.model.name, wrong, len(some))
-    if finetune.otherwise and wrong > (1 - finetune.enough) * len(some) and wrong >= FEWEST_WRONG:
+    most = max(FEWEST_WRONG - 1, int((1 - finetune.enough) * len(some) + 1e-9))
+    head_is_enough = wrong <= most or not finetune.otherwise
+    log.info(
+        "A linear head on %s's features is wrong on %d of %d images, each left out: %s.",
+        *(config.model.name, wrong, len(some)),
+        "enough to train the head alone" if head_is_enough else f"more than {most}, so more than the head is trained",
+    )
+    if not head_is_enough:
         return replace(decided, finetune=replace(decided.finetune, phases=finetune.otherwise))
     return head_alone if config.trainer.max_epochs is None else decided
 
