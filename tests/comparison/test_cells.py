@@ -53,3 +53,22 @@ def test_a_table_on_the_terminal_takes_no_name_for_markup() -> None:
     shown = console.file.getvalue()
     assert "Sweep [red]" in shown
     assert "[32,64]" in shown
+
+
+def test_a_narrow_terminal_shows_fewer_columns_and_names_the_others() -> None:
+    table = TextTable("t", ["name", "a", "b", "c"], [["x", "1", "22", "333\n4"]], optional=("b", "a"))
+    needed = (4 + 1 + 2 + 3) + 4 * 3 + 1  # characters of the columns; borders and spaces
+
+    def shown(width: int) -> list[str]:
+        console = Console(width=width, file=io.StringIO())
+        console.print(table.terminal(width))
+        assert isinstance(console.file, io.StringIO)
+        lines = console.file.getvalue().splitlines()
+        assert all(len(line) <= width for line in lines)
+        return lines
+
+    assert "Not shown" not in "".join(shown(needed))
+    fewer = shown(needed - 1)
+    assert [head.strip() for head in fewer[2].strip("┃").split("┃")] == ["name", "a", "c"]
+    assert "Not shown at this width: b." in " ".join(" ".join(fewer).split())
+    assert "Not shown at this width: b, a." in " ".join(" ".join(shown(needed - 6)).split())

@@ -57,26 +57,51 @@ class TextTable:
         head: of each column; the first one holds names, the others numbers.
         rows: cells, of one line or several.
         styles: Rich's style of each row; bold rows are bold in Markdown, too.
+        optional: headings of columns that a narrow terminal doesn't show, the first to go first.
     """
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     styles: Sequence[str | None] = ()
+    optional: Sequence[str] = ()
 
-    def terminal(self) -> "Table":
-        """The table for Rich."""
+    def terminal(self, width: int | None = None) -> "Table":
+        """The table for Rich.
+
+        Args:
+            width: of the terminal, in characters; optional columns that don't fit are left out, and named below.
+        """
+        left_out: list[str] = []
+        while width is not None and self._width(left_out) > width and len(left_out) < len(self.optional):
+            left_out.append(self.optional[len(left_out)])
+        return self._terminal(left_out)
+
+    def _width(self, left_out: Sequence[str]) -> int:
+        """Characters that the columns take if no number is wrapped, and no name of up to 40 characters."""
+        names, *columns = [
+            max(len(line) for text in column for line in text.split("\n"))
+            for column in zip(self.head, *self.rows, strict=True)
+            if column[0] not in left_out
+        ]
+        return min(40, names) + sum(columns) + 3 * (len(columns) + 1) + 1
+
+    def _terminal(self, left_out: Sequence[str]) -> "Table":
         from rich.table import Table
         from rich.text import Text
 
         several = any("\n" in text for row in self.rows for text in row)
-        table = Table(title=Text(self.title), title_justify="left", show_lines=several)
-        longest = max((len(word) for name, *_ in self.rows for word in name.split()), default=0)
+        caption = f"Not shown at this width: {', '.join(left_out)}." if left_out else None
+        table = Table(
+            title=Text(self.title), title_justify="left", show_lines=several, caption=caption, caption_justify="left"
+        )
+        longest = max(len(word) for name in (self.head[0], *(row[0] for row in self.rows)) for word in name.split())
         table.add_column(self.head[0], overflow="fold", min_width=min(40, longest))
-        for name in self.head[1:]:
-            table.add_column(name, justify="right")
+        shown = [position for position, name in enumerate(self.head) if name not in left_out]
+        for position in shown[1:]:
+            table.add_column(self.head[position], justify="right")
         for row, style in zip_longest(self.rows, self.styles):
-            table.add_row(*map(Text, row), style=style)
+            table.add_row(*(Text(row[position]) for position in shown), style=style)
         return table
 
     def markdown(self) -> list[str]:

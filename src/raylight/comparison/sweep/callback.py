@@ -42,9 +42,9 @@ class SweepTableCallback(Callback):
         from raylight.comparison.sweep.files import failures, text_table, write_sweep
 
         files = write_sweep(table)
-        width = None if sys.stdout.isatty() else 160
+        width = None if sys.stdout.isatty() else 200
         console = Console(width=width, highlight=False, soft_wrap=False)
-        console.print(text_table(table).terminal())
+        console.print(text_table(table).terminal(console.width))
         for row in table.rows:
             for text in failures(table, row):
                 console.print(f"{row.name} {text}", style="red", markup=False)

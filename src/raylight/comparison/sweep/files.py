@@ -110,7 +110,8 @@ def text_table(table: SweepTable) -> TextTable:
         styles.append("red" if not row.finished else "bold" if table.choice and row is table.choice.row else None)
     by = [table.choice.by] if table.choice else []
     head = ["configuration", "runs", *by, *metric_heads(), "parameters", "training", "memory"]
-    return TextTable(f"Sweep {table.folder.name}", head, rows, styles)
+    optional = ["memory", "parameters", *(name for name in metric_heads() if name not in ("accuracy", "AUROC"))]
+    return TextTable(f"Sweep {table.folder.name}", head, rows, styles, [*optional, "training"])
 
 
 def markdown(table: SweepTable) -> str:
