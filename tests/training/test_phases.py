@@ -56,6 +56,14 @@ def test_a_frozen_part_has_a_view_an_epoch_up_to_ten_unless_told(asked: int | No
     assert (whole.boundary, whole.input_stage, whole.batch_norm) == (0, 0, False)
 
 
+@pytest.mark.parametrize(("asked", "views"), [(None, 4), (0, 0), (1, 1), (25, 25)])
+def test_a_head_is_solved_on_four_views_unless_told(asked: int | None, views: int) -> None:
+    network = build_network(dataclasses.replace(MODEL, dense=[]), 2)
+    recipe = FinetuneConfig(phases=[PhaseConfig(train_from="head", solve=True)], views=asked)
+    (phase,) = plan_phases(network, recipe, 1, None)
+    assert (phase.solve, phase.views) == (True, views)
+
+
 def test_a_phase_that_trains_batch_norm_knows_it() -> None:
     network = build_network(dataclasses.replace(MODEL, batch_norm=True), 2)
     recipe = FinetuneConfig(phases=[PhaseConfig(train_from="head", epochs=1), PhaseConfig(train_from="all")])

@@ -214,7 +214,8 @@ class FinetuneConfig:
     """Folder of these features. ``null``: beside the decoded images, in ``cache_dir``."""
     views: Annotated[int | None, Range(0, 1000)] = None
     """With augmentation: number of augmented views per image for the frozen layers; each epoch uses the next one. ``null``: one
-    per epoch of the phase, at most 10 (with a single view, the image would be the same in all epochs); 0: no augmentation."""
+    per epoch of the phase, at most 10 (with a single view, the image would be the same in all epochs), and 4 where the head is
+    solved; 0: no augmentation."""
     features_precision: Annotated[str, Literal["auto", "int8"]] = "auto"
     """Precision of the frozen layers' outputs that training uses: ``auto``, that of the network; ``int8``, faster on processors
     with VNNI, refused unless a paired test on the validation images excludes that heads lose more than one percentage point by
