@@ -84,7 +84,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     return path
 
 
-@pytest.mark.parametrize("command", [command for command in TRAINING if "model=timm" not in command])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=pytest.mark.long if "efficientnet" in command else (), id=command)
+        for command in TRAINING
+        if "model=timm" not in command
+    ],
+)
 def test_each_training_command_runs(
     command: str,
     images: Path,

@@ -82,7 +82,14 @@ def test_a_sweep_learns_with_all_of_it(runs: list[Path]) -> None:
         assert "confidence" in (run / "report.html").read_text()
 
 
-@pytest.mark.parametrize("command", [command for command in commands() if "RUN" in command], ids=lambda one: one[0])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=() if command[0] == "evaluate" else pytest.mark.long, id=command[0])
+        for command in commands()
+        if "RUN" in command
+    ],
+)
 def test_a_run_is_used_where_its_package_is_trusted(
     command: list[str], installed: Installed, runs: list[Path], tmp_path: Path
 ) -> None:

@@ -21,9 +21,10 @@ def service() -> list[psutil.Process]:
 
 
 def test_a_service_that_dies_is_told_of_once_and_fails_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.ERROR)
+    monkeypatch.delitem(sys.modules, "wandb.sdk.launch", raising=False)  # of tests before
     wandb.teardown()
     (tmp_path / "best.ckpt").write_bytes(b"weights")
     with tracking(LoggerConfig(), tmp_path, {}, ["demo"]) as tracker:
