@@ -58,6 +58,7 @@ def test_warnings_are_shown_as_before_though_both_threads_change_their_filters(f
     (folder / "shows_all_warnings.py").write_text(
         "import sys, time, warnings\n"
         "warnings.simplefilter('ignore', BytesWarning)\n"
+        "warnings.filterwarnings('ignore', module='one_module')\n"
         "with warnings.catch_warnings():\n"
         "    warnings.simplefilter('always')\n"
         "    sys.modules['raylight_test_shows_all'] = sys\n"
@@ -81,9 +82,10 @@ def test_warnings_are_shown_as_before_though_both_threads_change_their_filters(f
         finally:
             for name in ("shows_all", "entered", "left"):
                 sys.modules.pop(f"raylight_test_{name}", None)
-        assert [(action, kind) for action, _, kind, _, _ in warnings.filters] == [
-            ("ignore", BytesWarning),
-            ("ignore", ResourceWarning),
+        assert [(action, kind, module and "one module") for action, _, kind, module, _ in warnings.filters] == [
+            ("ignore", Warning, "one module"),
+            ("ignore", BytesWarning, None),
+            ("ignore", ResourceWarning, None),
         ]
 
 

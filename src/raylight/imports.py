@@ -52,14 +52,14 @@ def imported_meanwhile(*modules: str) -> Iterator[None]:
 
 
 def _restore_filters(before: Sequence[tuple[Any, ...]]) -> None:
-    """Undoes changes of which warnings are shown, except filters of particular warnings.
+    """Removes new filters for all warnings, and puts back what was removed.
 
     ``warnings.catch_warnings`` isn't safe in threads: modules of torch show all warnings for a moment while they are imported,
     and where another thread enters it in that moment and leaves it later, all warnings stay shown.
     See https://docs.python.org/3/library/warnings.html#warnings.catch_warnings.
     """
-    particular = [each for each in warnings.filters if each not in before and each[2] is not Warning]
-    warnings.filters = [*particular, *before]
+    new = [each for each in warnings.filters if each not in before and each[1:4] != (None, Warning, None)]
+    warnings.filters = [*new, *before]
     with warnings.catch_warnings():
         pass  # entering and leaving it makes Python forget what it decided by other filters
 
