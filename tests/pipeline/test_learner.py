@@ -1,5 +1,6 @@
 """What the learner derives from the training images."""
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,12 +64,14 @@ class NoGroups:
         return [None] * self.count
 
 
-def recommended(count: int, tmp_path: Path, *, told_apart: bool, epochs: int | None = None) -> RunConfig:
+def recommended(
+    count: int, tmp_path: Path, *, told_apart: bool, epochs: int | None = None, enough: float = 0.97
+) -> RunConfig:
     """What trains on images of two classes that differ in brightness, or in nothing."""
     config = RunConfig(model=ModelConfig(channels=[8], dense=[], image_size=16, weights="file"))
     config.finetune = FinetuneConfig(
         phases=[PhaseConfig("head", solve=True, share=0.5), PhaseConfig("last_blocks", learning_rate=1e-4)],
-        enough=0.97,
+        enough=enough,
         otherwise=[PhaseConfig("all")],
     )
     config.scheduler = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "_partial_": True, "T_max": None}
@@ -103,6 +106,25 @@ def test_all_layers_train_where_a_linear_head_is_wrong_too_often(
     assert [phase.train_from for phase in decided.finetune.phases] == trained
     assert (decided.trainer.max_epochs, decided.scheduler["T_max"]) == (lasting, lasting)
     assert decided.finetune.enough is None  # a resumed run doesn't decide again
+
+
+def test_one_error_more_than_is_enough_trains_all_layers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO", "raylight")
+
+    def trained(enough: float) -> list[str]:
+        decided = recommended(200, tmp_path, told_apart=False, enough=enough)
+        return [phase.train_from for phase in decided.finetune.phases]
+
+    assert trained(1.0) == ["all"]
+    (wrong,) = map(int, re.findall(r"wrong on (\d+) of 200 images, each left out: more than 19,", caplog.text))
+    assert trained(1 - wrong / 200) == ["head"]
+    assert trained(1 - (wrong - 1) / 200) == ["all"]
+    monkeypatch.setattr("raylight.pipeline.learner.FEWEST_WRONG", wrong)
+    assert trained(1.0) == ["all"]
+    monkeypatch.setattr("raylight.pipeline.learner.FEWEST_WRONG", wrong + 1)
+    assert trained(1.0) == ["head"]
 
 
 @pytest.mark.skipif(not int8_supported(), reason="this processor has no int8 instructions")
