@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import subprocess
 import sys
 import time
 import warnings
@@ -108,3 +109,56 @@ def test_a_module_is_imported_without_what_its_package_imports(folder: Path) -> 
             pass
     finally:
         sys.modules.pop("large_package", None)
+
+
+WITHOUT_COMPILER = """
+import inspect, os, sys
+from raylight.imports import without_compiler
+without_compiler()
+import pytorch_lightning, torch, torchvision
+from lightning_fabric.wrappers import OptimizedModule
+
+@torch.compiler.disable
+def is_compiled():
+    return torch.compiler.is_compiling()
+
+layer = torch.nn.Linear(2, 2)
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
+before = layer.bias.detach().clone()
+layer(torch.zeros(1, 2)).sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+inspect.getmodule(sys._getframe())  # asks each module for its file
+print(torch.equal(layer.bias, before - 0.5), is_compiled(), isinstance(layer, OptimizedModule), "sympy" in sys.modules)
+if os.fork() == 0:
+    import torch._dynamo.eval_frame as module
+    print(module is torch._dynamo.eval_frame, module.__spec__.loader.name == module.__name__, "sympy" in sys.modules)
+    sys.stdout.flush()
+    os._exit(0)
+os.wait()
+inside = []
+def network(x):
+    inside.append(torch.compiler.is_compiling())
+    inside.append(is_compiled())
+    return layer(x)
+compiled, image = torch.compile(layer, backend="eager"), torch.ones(1, 2)
+torch.compile(network, backend="eager")(image)
+same = torch.equal(compiled(image), layer(image))
+print(same, inside, isinstance(compiled, OptimizedModule), isinstance(layer, OptimizedModule))
+print(type(sys.modules["torch._dynamo"]) is type(sys), torch._dynamo.utils.is_compile_supported("cpu"))
+without_compiler()
+print(type(sys.modules["torch._dynamo"]) is type(sys))
+"""
+
+
+def test_the_compiler_is_imported_to_compile_and_not_before() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_COMPILER], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stdout.splitlines() == [
+        "True False False False",
+        "True True True",
+        "True [True, False] True False",
+        "True True",
+        "True",
+    ], done.stderr

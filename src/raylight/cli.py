@@ -1,7 +1,6 @@
 """``raylight``: training, and what is done with finished runs.
 
-Each command only reads its arguments here; the work is done by the room that it names. Exit codes are in each
-command's help.
+Each command only reads its arguments here; the room that it names does the work. Exit codes are in each command's help.
 """
 
 import os
@@ -14,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from raylight.errors import RaylightError
+from raylight.imports import without_compiler
 from raylight.installation import OPTION_FILES, join_project
 from raylight.process import ending_at_once, ensure_home, shorten_waits
 from raylight.runs.console import log_to
@@ -345,5 +345,6 @@ def main() -> None:
     with ending_at_once():
         ensure_home()
         shorten_waits()
+        without_compiler()
         join_project()
         app()

@@ -2,13 +2,17 @@
 
 import contextlib
 import ctypes  # noqa: F401 - see imported_meanwhile
+import functools
 import gc
 import importlib
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 
@@ -83,3 +87,108 @@ def without_init(package: str) -> Iterator[None]:
     finally:
         for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
             del sys.modules[name]
+
+
+COMPILER = "torch._dynamo"
+"""torch's compiler, with sympy and more a tenth of the processor time of a short command."""
+
+
+def without_compiler() -> None:
+    """Leaves torch's compiler out of this process until something is compiled.
+
+    torchvision, Lightning and each optimizer of torch import it, only to keep functions out of it and to recognise what it
+    compiled. Stand-ins do that until then; whatever else is asked of them, ``torch.compile`` first of all, imports the
+    compiler. Where it is imported already, nothing changes. torch's own modules import it late for the same reason
+    (``torch/_compile.py``).
+    """
+    if COMPILER in sys.modules or (torch := importlib.util.find_spec("torch")) is None:
+        return
+    folders = [f"{folder}/_dynamo" for folder in torch.submodule_search_locations or ()]
+    optimized = _Compiled("OptimizedModule", (), {})
+    stand_ins = (
+        _StandIn(COMPILER, __path__=folders, disable=_disabled, graph_break=_graph_break, OptimizedModule=optimized),
+        _StandIn(
+            f"{COMPILER}.utils", is_compile_supported=lambda device: _compiler().utils.is_compile_supported(device)
+        ),
+    )
+    sys.modules |= {module.__name__: module for module in stand_ins}
+    sys.meta_path.insert(0, _CompilerFinder())
+
+
+class _StandIn(ModuleType):
+    """Stands for the compiler or a module of it, and imports it when asked for anything that it hasn't."""
+
+    def __init__(self, name: str, **members: Any) -> None:
+        super().__init__(name)
+        vars(self).update(members)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # such as inspect asks of every module
+            raise AttributeError(name)
+        _compiler()
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+class _Compiled(type):
+    """The class of a stand-in for a class of the compiler: only what the real one made is an instance."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return _compiler_is_imported() and isinstance(instance, getattr(_compiler(), cls.__name__))
+
+
+class _CompilerFinder(importlib.abc.MetaPathFinder):
+    """Imports the whole compiler where a module of it is imported."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if not fullname.startswith(f"{COMPILER}.") or _compiler_is_imported():
+            return None
+        _compiler()
+        module = sys.modules.get(fullname)
+        return importlib.util.spec_from_loader(fullname, _Imported(module)) if module else None
+
+
+class _Imported(importlib.abc.Loader):
+    """Gives a module that is imported already."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module, self.spec = module, module.__spec__
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        return self.module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self.spec
+
+
+def _compiler_is_imported() -> bool:
+    return not isinstance(sys.modules.get(COMPILER), _StandIn)
+
+
+def _compiler() -> Any:
+    """The compiler itself, instead of its stand-ins from now on."""
+    for name in [name for name, module in list(sys.modules.items()) if isinstance(module, _StandIn)]:
+        del sys.modules[name]
+    return importlib.import_module(COMPILER)
+
+
+def _graph_break() -> None:
+    """Nothing: nothing is compiled."""
+
+
+def _disabled(function: Callable[..., Any] | None = None, *arguments: Any, **settings: Any) -> Callable[..., Any]:
+    """A function that the compiler leaves alone, once there is one (torch._dynamo.disable)."""
+    if function is None:
+        return functools.partial(_disabled, **settings)
+
+    @functools.cache
+    def left_alone() -> Callable[..., Any]:
+        made: Callable[..., Any] = _compiler().disable(function, *arguments, **settings)
+        return made
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (left_alone() if _compiler_is_imported() else function)(*args, **kwargs)
+
+    return call

@@ -26,8 +26,12 @@ def finished(python: Train, tmp_path_factory: pytest.TempPathFactory) -> tuple[s
     """A run with all defaults but its length: threads decode so few images, W&B logs offline."""
     folder = tmp_path_factory.mktemp("defaults")
     begin = time.perf_counter()
-    done = python("train.py", "trainer.max_epochs=6", cwd=folder)
+    done = python("train.py", "trainer.max_epochs=6", cwd=folder, PYTHONPROFILEIMPORTTIME="1")
     (folder / "seconds").write_text(str(time.perf_counter() - begin))
+    lines = done.stderr.splitlines()
+    imports = [line for line in lines if line.startswith("import time:")]
+    (folder / "imports").write_text("\n".join(line.split("|")[-1].strip() for line in imports))
+    done.stderr = "\n".join(line for line in lines if line not in imports)
     assert done.returncode == 0, done.stdout + done.stderr
     return done, last_line(done)
 
@@ -101,6 +105,15 @@ def test_the_stages_add_up_to_the_whole_command(finished: tuple[subprocess.Compl
     assert 0.97 * seconds <= sum(cost["seconds"].values()) <= seconds
     assert cost["cpu_seconds"].keys() == cost["seconds"].keys()
     assert sum(cost["cpu_seconds"].values()) <= seconds * (os.cpu_count() or 1)
+
+
+def test_nothing_is_imported_for_compiling_what_is_not_compiled(
+    finished: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    """A tenth of the processor time of a short command."""
+    modules = set((finished[1].parents[2] / "imports").read_text().split())
+    assert {"torch.optim.adam", "torchvision.ops.roi_align", "raylight.cpu.fusing"} <= modules
+    assert not {"sympy", "torch._inductor", "torch._dynamo.eval_frame"} & modules
 
 
 def test_predictions_and_metrics_agree(finished: tuple[subprocess.CompletedProcess[str], Path]) -> None:

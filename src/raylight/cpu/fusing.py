@@ -13,12 +13,24 @@ from typing import Any, TypeGuard, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as nnf
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from raylight.cpu.convolution import Activation, FusedConvolution
 from raylight.models.depthwise import Depthwise
+
+SHAPE = "raylight_shape"
+"""Key of a node's ``meta``: the shape of its value for one image, where that is a tensor."""
+
+
+class _Shapes(fx.Interpreter):
+    """Keeps the shape of each value. ``torch.fx.passes.shape_prop`` does, too, but imports sympy for it."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, Tensor):
+            n.meta[SHAPE] = tuple(value.shape)
+        return value
 
 
 def fused_graph(stages: Sequence[nn.Module], example: Float[Tensor, "1 ..."]) -> fx.GraphModule:
@@ -29,13 +41,13 @@ def fused_graph(stages: Sequence[nn.Module], example: Float[Tensor, "1 ..."]) ->
         example: input of the first stage, for one image. Its values don't matter.
 
     Returns:
-        A graph in float32 whose nodes have the shapes of their values (``node.meta["tensor_meta"]``).
+        A graph in float32 whose nodes have the shapes of their values (``node.meta[SHAPE]``).
     """
     graph = _trace(stages)
     _remove_idle(graph)
     _fold_batch_norm(graph)
     _replace_means(graph)
-    ShapeProp(graph).propagate(example)
+    _Shapes(graph).run(example)
     if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # not everywhere
         _fuse_convolutions(graph)
     return graph
@@ -63,7 +75,8 @@ def only_user(node: fx.Node) -> fx.Node | None:
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
     """The shape of a node's value for one image."""
-    return tuple(node.meta["tensor_meta"].shape)
+    shape: tuple[int, ...] = node.meta[SHAPE]
+    return shape
 
 
 def _is_convolution(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
@@ -252,4 +265,4 @@ def _fuse_convolutions(graph: fx.GraphModule) -> None:
 
 
 def _same_shape(first: Any, second: fx.Node) -> bool:
-    return isinstance(first, fx.Node) and "tensor_meta" in first.meta and shape_of(first) == shape_of(second)
+    return isinstance(first, fx.Node) and SHAPE in first.meta and shape_of(first) == shape_of(second)

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import TensorMetadata
 
 from raylight.cpu.convolution import FusedConvolution
-from raylight.cpu.fusing import fused_graph, module_of, only_user, shape_of
+from raylight.cpu.fusing import SHAPE, fused_graph, module_of, only_user, shape_of
 from raylight.cpu.quantising import (
     ITEM_SIZE,
     PIXEL_ZERO,
@@ -314,8 +313,7 @@ def _sections(graph: fx.GraphModule, micro_batch: int, dtype: torch.dtype) -> tu
 
 def _elements(node: fx.Node) -> int:
     """Number of elements of a node's value for one image; 0 if it isn't a tensor."""
-    meta = node.meta.get("tensor_meta")
-    return math.prod(meta.shape) if isinstance(meta, TensorMetadata) else 0
+    return math.prod(node.meta[SHAPE]) if SHAPE in node.meta else 0
 
 
 def _part(graph: fx.GraphModule, nodes: Sequence[fx.Node]) -> fx.GraphModule:
