@@ -4,7 +4,6 @@ The same composing, checking and stages as the commands, but errors are raised (
 ends the process, and nothing is printed unless asked for.
 """
 
-import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +119,7 @@ class Run:
     def _repr_html_(self) -> str:
         """What a notebook shows: the test metrics, and the plot of the loss where there is one."""
         import base64
+        import html
 
         cells = "".join(
             f"<tr><td>{name.removeprefix('test/')}</td><td>{one.value:.3f}</td><td>{one.low:.3f} to {one.high:.3f}</td>"

@@ -1,6 +1,5 @@
 """Errors for users. Each message names the thing, the value, what was expected, and the remedy."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 
@@ -61,6 +60,8 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
     >>> nearest("trainer.max_epoch", ["trainer.max_epochs", "seed"]), nearest("sead", ["a.seed"]), nearest("x", ["seed"])
     ('trainer.max_epochs', 'a.seed', None)
     """
+    import difflib  # a wrong name is rare, and each command starts with this file
+
     names = list(candidates)
     if found := difflib.get_close_matches(name, names, n=1, cutoff=0.6):
         return found[0]

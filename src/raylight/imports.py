@@ -11,7 +11,6 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -44,6 +43,8 @@ def imported_meanwhile(*modules: str) -> Iterator[None]:
     Raises:
         ImportError: one of them can't be imported; also whatever else importing it raises.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     filters = list(warnings.filters)
     try:
         with ThreadPoolExecutor(1, thread_name_prefix="raylight-imports") as pool:
