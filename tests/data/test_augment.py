@@ -2,6 +2,7 @@
 
 import inspect
 import random
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -211,3 +212,19 @@ def test_a_users_transform_that_draws_with_torch_is_repeated() -> None:
 def test_what_makes_no_picture_for_the_network_is_refused(nodes: list[dict[str, object]], made: str) -> None:
     with pytest.raises(ConfigError, match=rf"return {made} for an image torch\.uint8\[3, 24, 24\]"):
         check_augmentation(nodes, 1, SIZE)
+
+
+class Locked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image
+
+
+def test_what_cannot_be_copied_for_each_thread_is_refused_by_name() -> None:
+    with pytest.raises(
+        ConfigError, match=r"augment\.transforms\[1\].*Locked can't be copied: TypeError: cannot pickle .*lock"
+    ):
+        check_augmentation([node("RandomHorizontalFlip"), {"_target_": f"{__name__}.Locked"}], 1, SIZE)

@@ -3,6 +3,7 @@
 import copy
 import functools
 import pickle
+import time
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,27 @@ def test_each_view_is_an_augmented_picture(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = net.eval().run(Preprocessing.from_config(MODEL).normalise(picture[None]), 0, net.head_start)
     assert np.allclose(found.store[found.rows[0, 2]], expected[0], atol=1e-4)
+
+
+class Remembering(nn.Module):
+    """A transform that is safe in one thread alone: it keeps a picture between two steps."""
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        self.kept = torch.full_like(picture, int(picture.float().mean()))
+        time.sleep(0.001)
+        return self.kept
+
+
+def test_views_are_made_in_the_threads_that_compute_them_each_by_its_own_transforms(tmp_path: Path) -> None:
+    net, data = network(), images(24)
+    augmenter = Augmenter([v2.ColorJitter(brightness=(0.1, 3.0)), Remembering()], seed=1)
+    found = store(tmp_path, net).features(data, net.head_start, augmenter, views=2)
+    for image in range(24):
+        picture = torch.from_numpy(data.store[image]).permute(2, 0, 1)
+        seen = torch.stack([augmenter(picture, data.keys[image], view) for view in range(2)])
+        with torch.no_grad():
+            expected = net.eval().run(Preprocessing.from_config(MODEL).normalise(seen), 0, net.head_start)
+        assert np.allclose(found.store[found.rows[image]], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(

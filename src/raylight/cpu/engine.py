@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import nn
 
-from raylight.cpu.program import Program, ranges_on, rewrite
+from raylight.cpu.program import Program, Rows, ranges_on, rewrite
 from raylight.cpu.quantising import Ranges
 from raylight.machine import processor_flags
 from raylight.models.preprocessing import Preprocessing
@@ -125,11 +125,13 @@ class InferenceEngine:
         self,
         outputs: Float[np.ndarray, "output ..."],
         output_rows: Int64[np.ndarray, " image"],
-        store: Shaped[np.ndarray, "row ..."],
+        store: Rows,
         rows: Int64[np.ndarray, " image"],
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
         """Computes the outputs for some rows of an array, such as a memory map, into rows of another.
+
+        Rows that aren't in an array are made by the threads that compute their outputs.
 
         Args:
             outputs: float32, written in place.

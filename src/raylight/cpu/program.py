@@ -7,11 +7,11 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Shaped, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, fx, nn
 
 from raylight.cpu.convolution import FusedConvolution
@@ -35,8 +35,20 @@ CACHE_BYTES = 5_000_000
 OBSERVED_BATCH = 8
 """Images over which the extremes of activations are taken, before their mean."""
 
-Read = Callable[[Shaped[np.ndarray, "row ..."], Int64[np.ndarray, " batch"]], Tensor]
-"""Makes the input of the first operation from rows of an array."""
+
+class Rows(Protocol):
+    """What images or features are read from: an array, or what makes them when they are read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, height, width, 3), or that of features."""
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Some rows, or one, as an array; may be called from several threads at once."""
+
+
+Read = Callable[[Rows, Int64[np.ndarray, " batch"]], Tensor]
+"""Makes the input of the first operation from some rows."""
 
 Part = Int64[np.ndarray, " part"]
 RangesOf = Callable[[Part], Ranges]
@@ -69,10 +81,8 @@ class Program:
     sections: tuple[Section, ...]
     output_shape: tuple[int, ...]
 
-    def __call__(
-        self, store: Shaped[np.ndarray, "row ..."], rows: Int64[np.ndarray, " batch"]
-    ) -> Float[Tensor, "batch ..."]:
-        """Computes the outputs for some rows of an array.
+    def __call__(self, store: Rows, rows: Int64[np.ndarray, " batch"]) -> Float[Tensor, "batch ..."]:
+        """Computes the outputs for some rows.
 
         Args:
             store: pixels, uint8[row, height, width, 3], or features, float32[row, ...].
@@ -228,7 +238,7 @@ def _convert_after(graph: fx.GraphModule, node: fx.Node, dtype: torch.dtype) -> 
 
 
 def _features(dtype: torch.dtype) -> Read:
-    def read(store: Shaped[np.ndarray, "row ..."], rows: Int64[np.ndarray, " batch"]) -> Tensor:
+    def read(store: Rows, rows: Int64[np.ndarray, " batch"]) -> Tensor:
         values = torch.from_numpy(store[rows]).to(dtype)
         return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
@@ -236,7 +246,7 @@ def _features(dtype: torch.dtype) -> Read:
 
 
 def _normalised(preprocessing: Preprocessing, dtype: torch.dtype) -> Read:
-    def read(store: Shaped[np.ndarray, "row ..."], rows: Int64[np.ndarray, " batch"]) -> Tensor:
+    def read(store: Rows, rows: Int64[np.ndarray, " batch"]) -> Tensor:
         return preprocessing.normalise(torch.from_numpy(store[rows])).to(dtype)
 
     return read
@@ -273,7 +283,7 @@ def _padded_pixels(colour: Tensor, border: tuple[int, int]) -> Read:
     """Makes a function that reads pixels with a border: as they are into uint8, minus 128 into other types."""
     above, left = border
 
-    def read(store: Shaped[np.ndarray, "row ..."], rows: Int64[np.ndarray, " batch"]) -> Tensor:
+    def read(store: Rows, rows: Int64[np.ndarray, " batch"]) -> Tensor:
         height, width = store.shape[1:3]
         taken = np.empty((len(rows), height, width, 3), np.uint8)
         for number, row in enumerate(rows):  # one by one: indexing with an array would copy the pixels once more

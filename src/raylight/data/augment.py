@@ -4,6 +4,7 @@ torchvision's transforms draw from torch's global generator. Here the generator 
 neither the order of the images nor a prefetching thread changes an augmentation or the network's dropout.
 """
 
+import copy
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -137,10 +138,20 @@ def check_augmentation(nodes: Sequence[Any], seed: int, size: Size) -> None:
         size: height and width of the network's images, in pixels.
 
     Raises:
-        ConfigError: a transform can't be built, fails, or gives different images for the same seed, epoch and image; or the
-            result of all of them isn't an image of the same shape and type.
+        ConfigError: a transform can't be built or copied, fails, or gives different images for the same seed, epoch and image;
+            or the result of all of them isn't an image of the same shape and type.
     """
     augmenter = build_augmenter(nodes, seed)
+    for position, transform in enumerate(augmenter.transforms):
+        try:
+            copy.deepcopy(transform)
+        except Exception as error:  # a user's transform may hold anything, such as a lock or an open file
+            raise ConfigError(
+                [
+                    f"{_named(nodes, position)} can't be copied: {type(error).__name__}: {first_line(error)}. Each thread that "
+                    "augments has a copy of its own; open files and locks when they are first used"
+                ]
+            ) from error
     image = torch.randint(
         0, 256, (3, *height_width(size)), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )

@@ -4,10 +4,12 @@ A store holds one row for each row of the image cache, and which of them have be
 share them. Leaves out the layers above the freeze boundary.
 """
 
+import copy
 import hashlib
 import json
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
 
 from raylight.cpu.engine import CALIBRATION_IMAGES, InferenceEngine, Int8
 from raylight.data.augment import Augmenter
@@ -29,7 +32,7 @@ from raylight.models.families.own import code_digest
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
 
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 """Part of every key; raised when the same settings would give other numbers."""
 
 _BLOCK = 512
@@ -208,14 +211,13 @@ class FeatureStore:
         engine = self._engine(stage)
         begin, computed = time.perf_counter(), 0
         for block, pixels, positions in images.blocks(missing, _BLOCK):
-            for view in range(views):
-                rows = images.rows[block] * views + view
-                if augmenter:
-                    changed = _augmented(pixels, positions, [images.keys[i] for i in block], augmenter, view)
-                    engine.run_into(opened.values, rows, changed, np.arange(len(block)))
-                else:
-                    engine.run_into(opened.values, rows, pixels, positions)
-                opened.done[rows] = True
+            rows = (images.rows[block][:, None] * views + np.arange(views)).ravel()
+            if augmenter:
+                made = _Views(pixels, positions, [images.keys[i] for i in block], augmenter, views)
+                engine.run_into(opened.values, rows, made, np.arange(len(rows)))
+            else:
+                engine.run_into(opened.values, rows, pixels, positions)
+            opened.done[rows] = True
             opened.values.flush()  # type: ignore[attr-defined]  # a memory map
             opened.mark()
             computed += len(block)
@@ -261,13 +263,31 @@ def _silent(done: int, total: int) -> None:
     """Show no progress."""
 
 
-def _augmented(
-    pixels: UInt8[np.ndarray, "row height width 3"],
-    positions: Int64[np.ndarray, " image"],
-    keys: Sequence[str],
-    augmenter: Augmenter,
-    view: int,
-) -> UInt8[np.ndarray, "image height width 3"]:
-    pictures = (torch.from_numpy(np.array(pixels[row])).permute(2, 0, 1) for row in positions)
-    changed = [augmenter(picture, key, view).permute(1, 2, 0) for picture, key in zip(pictures, keys, strict=True)]
-    return torch.stack(changed).numpy()
+@dataclass(frozen=True, eq=False)
+class _Views:
+    """Augmented views of images, image by image, made where they are read: in the threads that compute their features.
+
+    Each thread has transforms of its own, since a user's need not be safe in several.
+    """
+
+    pixels: UInt8[np.ndarray, "row height width 3"]
+    positions: Int64[np.ndarray, " image"]
+    keys: Sequence[str]
+    augmenter: Augmenter
+    views: int
+    _own: threading.local = field(default_factory=threading.local)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.positions) * self.views, *self.pixels.shape[1:])
+
+    def __getitem__(self, rows: Any) -> UInt8[np.ndarray, "..."]:
+        return self._view(rows) if np.ndim(rows) == 0 else np.stack([self._view(row) for row in rows])
+
+    def _view(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+        if not hasattr(self._own, "augmenter"):
+            self._own.augmenter = copy.deepcopy(self.augmenter)
+        image, view = divmod(int(row), self.views)
+        picture = torch.from_numpy(np.array(self.pixels[self.positions[image]])).permute(2, 0, 1)
+        augmented: Tensor = self._own.augmenter(picture, self.keys[image], view)
+        return augmented.permute(1, 2, 0).numpy()
