@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,10 +29,9 @@ def finished(python: Train, tmp_path_factory: pytest.TempPathFactory) -> tuple[s
     begin = time.perf_counter()
     done = python("train.py", "trainer.max_epochs=6", cwd=folder, PYTHONPROFILEIMPORTTIME="1")
     (folder / "seconds").write_text(str(time.perf_counter() - begin))
-    lines = done.stderr.splitlines()
-    imports = [line for line in lines if line.startswith("import time:")]
-    (folder / "imports").write_text("\n".join(line.split("|")[-1].strip() for line in imports))
-    done.stderr = "\n".join(line for line in lines if line not in imports)
+    timed = re.compile(r"^import time:.*\| *(\S+.*)\n", re.MULTILINE)
+    (folder / "imports").write_text("\n".join(timed.findall(done.stderr)))
+    done.stderr = timed.sub("", done.stderr)
     assert done.returncode == 0, done.stdout + done.stderr
     return done, last_line(done)
 

@@ -149,7 +149,7 @@ def check_augmentation(nodes: Sequence[Any], seed: int, size: Size) -> None:
             raise ConfigError(
                 [
                     f"{_named(nodes, position)} can't be copied: {type(error).__name__}: {first_line(error)}. Each thread that "
-                    "augments has a copy of its own; open files and locks when they are first used"
+                    "augments has a copy of its own; keep locks and open files out of transforms"
                 ]
             ) from error
     image = torch.randint(
