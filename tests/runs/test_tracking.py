@@ -2,7 +2,9 @@
 
 import http.server
 import logging
+import os
 import socket
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -84,3 +86,31 @@ def test_a_server_that_does_not_answer_or_let_us_in_is_named_before_any_work(
         server.server_close()
         monkeypatch.setenv("WANDB_MODE", "offline")
         wandb.teardown()
+
+
+def test_an_offline_run_sends_nothing(tmp_path: Path) -> None:
+    """Not even W&B's telemetry, which follows the settings of the process instead of the run's."""
+    asked: list[str] = []
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+    run = """
+from pathlib import Path
+from raylight.config.schema import LoggerConfig
+from raylight.runs.tracking import tracking
+
+with tracking(LoggerConfig(), Path.cwd(), {}, []) as tracker:
+    tracker.lightning_logger().log_metrics({"val/loss": 1.0}, 0)
+"""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = os.environ | {"WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}"}
+        environment.pop("WANDB_MODE", None)
+        subprocess.run([sys.executable, "-c", run], cwd=tmp_path, env=environment, check=True)
+        server.shutdown()
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert not asked

@@ -199,7 +199,7 @@ def tracking(
                 tags=list(dict.fromkeys([*logger.tags, *map(fitting_tag, tags)])),
                 dir=str(run_folder),
                 config=dict(config),
-                mode=os.environ.get("WANDB_MODE") or logger.mode,
+                mode=_mode(logger),
                 id=_run_id(run_folder / "wandb" / "raylight-run-id"),
                 resume="allow",
                 reinit="finish_previous",
@@ -238,11 +238,16 @@ def check_tracking(logger: LoggerConfig) -> None:
         problems = [f"WANDB_{str(one['loc'][0]).upper()}: refused by W&B ({one['msg']})" for one in found if one["loc"]]
         problems = problems or [f"environment: refused by W&B ({first_line(error)})"]
         raise ConfigError([f"{problem}; change it, or do without W&B: logger=csv" for problem in problems]) from error
-    if (os.environ.get("WANDB_MODE") or logger.mode) == "online":
+    if _mode(logger) == "online":
         with temporary_folder(_scratch()):
             url = wandb.setup().settings.base_url
             _check_server(url)
             _check_login(url)
+
+
+def _mode(logger: LoggerConfig) -> str:
+    """Whether runs are sent to W&B's server; its own environment variable is stronger than the config."""
+    return os.environ.get("WANDB_MODE") or logger.mode
 
 
 def _check_server(url: str) -> None:
@@ -289,6 +294,8 @@ def _init(**arguments: Any) -> Any:
     try:
         # It asks for inputs of W&B Launch, whose package imports W&B's agents and API: a second of processor time.
         with temporary_folder(_scratch()), without_init("wandb.sdk.launch"):
+            # The process's own settings decide about W&B's telemetry, which an offline run would send all the same.
+            wandb.setup(wandb.Settings(mode=arguments["mode"]))
             return wandb.init(**arguments)
     except wandb.errors.Error as error:
         raise RaylightError(f"W&B can't be used online: {first_line(error)}. Possible remedies: {_REMEDY}") from error
