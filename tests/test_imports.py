@@ -113,8 +113,8 @@ def test_a_module_is_imported_without_what_its_package_imports(folder: Path) -> 
 
 WITHOUT_COMPILER = """
 import inspect, os, sys
-from raylight.imports import without_compiler
-without_compiler()
+from raylight.imports import postpone_imports
+postpone_imports()
 import pytorch_lightning, torch, torchvision
 from lightning_fabric.wrappers import OptimizedModule
 
@@ -146,7 +146,7 @@ torch.compile(network, backend="eager")(image)
 same = torch.equal(compiled(image), layer(image))
 print(same, inside, isinstance(compiled, OptimizedModule), isinstance(layer, OptimizedModule))
 print(type(sys.modules["torch._dynamo"]) is type(sys), torch._dynamo.utils.is_compile_supported("cpu"))
-without_compiler()
+postpone_imports()
 print(type(sys.modules["torch._dynamo"]) is type(sys))
 """
 
@@ -162,3 +162,23 @@ def test_the_compiler_is_imported_to_compile_and_not_before() -> None:
         "True True",
         "True",
     ], done.stderr
+
+
+WITHOUT_SIGNAL = """
+import sys
+from raylight.imports import postpone_imports
+postpone_imports()
+import torchmetrics
+print("scipy.stats" in sys.modules)
+import scipy.signal
+import scipy.signal.windows
+print(scipy.signal.hamming(3).tolist() == scipy.signal.windows.hamming(3).tolist(), type(scipy.signal) is type(sys))
+print(scipy.signal.find_peaks([0, 2, 0])[0].tolist(), "scipy.stats" in sys.modules)
+"""
+
+
+def test_signal_processing_is_imported_to_be_used_and_not_before() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_SIGNAL], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stdout.splitlines() == ["False", "True True", "[1] True"], done.stderr

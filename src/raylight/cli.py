@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from raylight.errors import RaylightError
-from raylight.imports import without_compiler
+from raylight.imports import postpone_imports
 from raylight.installation import OPTION_FILES, join_project
 from raylight.process import ending_at_once, ensure_home, shorten_waits
 from raylight.runs.console import log_to
@@ -345,6 +345,6 @@ def main() -> None:
     with ending_at_once():
         ensure_home()
         shorten_waits()
-        without_compiler()
+        postpone_imports()
         join_project()
         app()

@@ -93,31 +93,42 @@ def without_init(package: str) -> Iterator[None]:
 COMPILER = "torch._dynamo"
 """torch's compiler, with sympy and more a tenth of the processor time of a short command."""
 
+SIGNAL = "scipy.signal"
+"""SciPy's signal processing, which imports its statistics, too: a twentieth."""
 
-def without_compiler() -> None:
-    """Leaves torch's compiler out of this process until something is compiled.
 
-    torchvision, Lightning and each optimizer of torch import it, only to keep functions out of it and to recognise what it
-    compiled. Stand-ins do that until then; whatever else is asked of them, ``torch.compile`` first of all, imports the
-    compiler. Where it is imported already, nothing changes. torch's own modules import it late for the same reason
-    (``torch/_compile.py``).
+def postpone_imports() -> None:
+    """Leaves what others import, but may never use, out of this process until it is used.
+
+    torchvision, Lightning and each optimizer of torch import its compiler, only to keep functions out of it and to recognise
+    what it compiled; torchmetrics imports SciPy's signal processing to add a window to it. Stand-ins do that; whatever else
+    is asked of them, ``torch.compile`` first of all, imports the real modules. What is imported already stays as it is.
+    torch's own modules import the compiler late for the same reason (``torch/_compile.py``).
     """
-    if COMPILER in sys.modules or (torch := importlib.util.find_spec("torch")) is None:
-        return
-    folders = [f"{folder}/_dynamo" for folder in torch.submodule_search_locations or ()]
-    optimized = _Compiled("OptimizedModule", (), {})
-    stand_ins = (
-        _StandIn(COMPILER, __path__=folders, disable=_disabled, graph_break=_graph_break, OptimizedModule=optimized),
-        _StandIn(
-            f"{COMPILER}.utils", is_compile_supported=lambda device: _compiler().utils.is_compile_supported(device)
-        ),
-    )
-    sys.modules |= {module.__name__: module for module in stand_ins}
-    sys.meta_path.insert(0, _CompilerFinder())
+    if COMPILER not in sys.modules and (folders := _folders("torch", "_dynamo")):
+        optimized = _Compiled("OptimizedModule", (), {})
+        for module in (
+            _StandIn(
+                COMPILER, __path__=folders, disable=_disabled, graph_break=_graph_break, OptimizedModule=optimized
+            ),
+            _StandIn(
+                f"{COMPILER}.utils", is_compile_supported=lambda device: _compiler().utils.is_compile_supported(device)
+            ),
+        ):
+            sys.modules[module.__name__] = module
+        sys.meta_path.insert(0, _CompilerFinder())
+    if SIGNAL not in sys.modules and (folders := _folders("scipy", "signal")):
+        sys.modules[SIGNAL] = _StandIn(SIGNAL, __path__=folders, hamming=_hamming)
+
+
+def _folders(package: str, subpackage: str) -> list[str]:
+    """Where a subpackage lies, found without importing the package; nowhere if it isn't installed."""
+    spec = importlib.util.find_spec(package)
+    return [f"{folder}/{subpackage}" for folder in (spec and spec.submodule_search_locations) or ()]
 
 
 class _StandIn(ModuleType):
-    """Stands for the compiler or a module of it, and imports it when asked for anything that it hasn't."""
+    """Stands for a module that isn't imported yet, and imports it when asked for anything that it hasn't."""
 
     def __init__(self, name: str, **members: Any) -> None:
         super().__init__(name)
@@ -126,8 +137,7 @@ class _StandIn(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # such as inspect asks of every module
             raise AttributeError(name)
-        _compiler()
-        return getattr(importlib.import_module(self.__name__), name)
+        return getattr(_real(self.__name__), name)
 
 
 class _Compiled(type):
@@ -168,10 +178,21 @@ def _compiler_is_imported() -> bool:
 
 
 def _compiler() -> Any:
-    """The compiler itself, instead of its stand-ins from now on."""
-    for name in [name for name, module in list(sys.modules.items()) if isinstance(module, _StandIn)]:
-        del sys.modules[name]
-    return importlib.import_module(COMPILER)
+    return _real(COMPILER)
+
+
+def _real(name: str) -> Any:
+    """The module of this name, instead of the stand-ins for it and for others of its package from now on."""
+    package = f"{name.partition('.')[0]}."
+    for other, module in list(sys.modules.items()):
+        if other.startswith(package) and isinstance(module, _StandIn):
+            del sys.modules[other]
+    return importlib.import_module(name)
+
+
+def _hamming(*arguments: Any, **settings: Any) -> Any:
+    """The window as SciPy had it once under this name."""
+    return _real(SIGNAL).windows.hamming(*arguments, **settings)
 
 
 def _graph_break() -> None:

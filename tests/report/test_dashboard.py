@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from raylight.config.schema import LoggerConfig
 from raylight.report.dashboard import COLUMNS, cost_summary, log_curves, sample_rows, show_result
@@ -72,6 +73,35 @@ def test_a_class_that_does_not_occur_has_no_roc_and_warns_nobody(recwarn: pytest
     assert not [warning for warning in recwarn if "Undefined" in str(warning.category)]
 
 
+def logged_table(run: Path, name: str) -> dict[str, Any]:
+    (file,) = run.glob(f"wandb/offline-run-*/files/media/table/test/{name}_table*.json")
+    table: dict[str, Any] = json.loads(file.read_text())
+    return table
+
+
+def test_curves_are_scikit_learns_and_no_longer_than_wandb_draws(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names, labels = ("cat", "dog", "owl"), rng.integers(0, 3, 20_000)
+    probabilities = rng.dirichlet([1, 1, 1], 20_000)
+    few = slice(0, 300)
+    for folder, chosen in ((tmp_path / "few", few), (tmp_path / "many", slice(None))):
+        folder.mkdir()
+        with tracking(LoggerConfig(), folder, {}, []) as tracker:
+            log_curves(tracker, labels[chosen], labels[chosen], probabilities[chosen], names)
+    roc, precision_recall = (logged_table(tmp_path / "few", name) for name in ("roc", "precision_recall"))
+    for k, name in enumerate(names):
+        expected = roc_curve(labels[few] == k, probabilities[few, k], drop_intermediate=False)[:2]
+        assert [row[1:] for row in roc["data"] if row[0] == name] == np.stack(expected, 1).round(3).tolist()
+        precision, recall, _ = precision_recall_curve(labels[few] == k, probabilities[few, k])
+        points = np.stack([recall, precision], 1).round(3)[::-1].tolist()
+        rows = [row[1:] for row in precision_recall["data"] if row[0] == name]
+        assert rows[1 : len(points)] == points[1:]  # scikit-learn gives the first point a precision of 1
+    many = logged_table(tmp_path / "many", "roc")["data"]
+    assert 9_000 < len(many) <= 10_000
+    assert many[0] == ["cat", 0, 0]
+    assert many[-1] == ["owl", 1, 1]
+
+
 def test_a_confusion_matrix_of_many_classes_is_whole(tmp_path: Path) -> None:
     """W&B keeps 200,000 rows of a table; 500 classes have 250,000 pairs."""
     rng = np.random.default_rng(0)
@@ -79,8 +109,7 @@ def test_a_confusion_matrix_of_many_classes_is_whole(tmp_path: Path) -> None:
     predicted = np.where(rng.random(2001) < 0.5, labels, rng.integers(0, 500, 2001))
     with tracking(LoggerConfig(), tmp_path, {}, []) as tracker:
         log_curves(tracker, labels, predicted, np.full((2001, 500), 1 / 500), names)
-    (file,) = tmp_path.glob("wandb/offline-run-*/files/media/table/test/confusion_matrix_table*.json")
-    table = json.loads(file.read_text())
+    table = logged_table(tmp_path, "confusion_matrix")
     counts = np.zeros((500, 500), int)
     np.add.at(counts, (labels, predicted), 1)
     assert {(true, given): n for true, given, n in table["data"]} == {

@@ -26,7 +26,7 @@ from raylight.config.rules.targets import allow, hydra_problems
 from raylight.config.schema import RunConfig
 from raylight.config.untyped import with_choices
 from raylight.errors import ConfigError, first_line
-from raylight.imports import few_collections, without_compiler
+from raylight.imports import few_collections, postpone_imports
 from raylight.installation import OPTION_FILES, TRAIN
 from raylight.process import ensure_home, set_variables, shorten_waits
 
@@ -52,7 +52,7 @@ def main(conf_dir: Path, run_job: Callable[[DictConfig], Any], rehearse: Rehears
 
             ensure_home()
             shorten_waits()
-            without_compiler()
+            postpone_imports()
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # until the job sets its own handler
             register_schema()

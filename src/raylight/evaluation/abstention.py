@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.special import expit, logit
-from scipy.stats import binom
+from scipy.special import bdtr, expit, logit
 
 from raylight.evaluation import intervals
 from raylight.evaluation.intervals import UNDEFINED, Interval
@@ -196,7 +195,7 @@ def choose_confidence(labelled: LabelledPredictions, threshold: float | None, ta
         level = RISK / len(starts)
         first = int(np.searchsorted(answered, smallest_number(target, k, level)))
         # P(at most so many mistakes) where exactly ``target`` of the answers are right.
-        p_values = binom.cdf(mistakes[first:], answered[first:], 1 - target)
+        p_values = bdtr(mistakes[first:], answered[first:], 1 - target)
         passed = int(np.argmax(p_values > level)) if (p_values > level).any() else len(p_values)
         if passed:
             accepted = max(accepted or 0, first + passed - 1)
@@ -222,9 +221,9 @@ def smallest_number(target: float, mistakes: int, risk: float) -> int:
         (299, 61)
     """
     low, high = mistakes, mistakes + 1
-    while binom.cdf(mistakes, high, 1 - target) > risk:
+    while bdtr(mistakes, high, 1 - target) > risk:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if binom.cdf(mistakes, middle, 1 - target) > risk else (low, middle)
+        low, high = (middle, high) if bdtr(mistakes, middle, 1 - target) > risk else (low, middle)
     return high

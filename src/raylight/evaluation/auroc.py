@@ -1,4 +1,4 @@
-"""The interval of an area under the ROC curve, and of the mean of several.
+"""The points of a ROC curve, and the interval of the area under it and of the mean of several.
 
 Not here: the area itself (``definitions``).
 """
@@ -6,10 +6,9 @@ Not here: the area itself (``definitions``).
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import brentq
-from scipy.stats import rankdata
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from raylight.evaluation.intervals import UNDEFINED, Interval, Z, independent_groups, unit_numbers
 
@@ -61,7 +60,7 @@ def auroc_interval(
     rarer = min(counts[0]) if k == 1 else sum(positives for positives, _ in counts)
     informative = rarer * 4 * area * (1 - area)
     ratio = max(ratio, (informative * ratio + PRIOR_IMAGES * PRIOR_RATIO) / (informative + PRIOR_IMAGES))
-    z = Z if groups is None else student.ppf(0.975, max(int(units.max()) + 1 - len(np.unique(labels)), 1))
+    z = Z if groups is None else stdtrit(max(int(units.max()) + 1 - len(np.unique(labels)), 1), 0.975)
 
     def distance(true: float) -> float:
         expected = sum(_hanley_mcneil(true, *n) for n in counts) / k**2
@@ -70,6 +69,49 @@ def auroc_interval(
     low = 0.0 if area <= 0 else float(brentq(distance, 0, min(area, 1 - 1e-9)))
     high = 1.0 if area >= 1 else float(brentq(distance, max(area, 1e-9), 1))
     return Interval(low, high), "score"
+
+
+def at_each_threshold(
+    scores: Float[np.ndarray, " image"], truth: Bool[np.ndarray, " image"]
+) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
+    """The points of a ROC and of a precision-recall curve, from the highest threshold to the lowest.
+
+    Args:
+        scores: of one class.
+        truth: whether each image is of it; some are, and some aren't.
+
+    Returns:
+        Recall, false positive rate and precision. The first point, above all scores, has the precision of the second.
+
+    Example:
+        >>> at_each_threshold(np.array([0.9, 0.8, 0.8, 0.1]), np.array([True, True, False, False]))
+        (array([0. , 0.5, 1. , 1. ]), array([0. , 0. , 0.5, 1. ]), array([1.        , 1.        , 0.66666667, 0.5       ]))
+    """
+    order = np.argsort(-scores, kind="stable")
+    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
+    hits = np.cumsum(truth[order])[last_of_tie]
+    chosen = np.flatnonzero(last_of_tie) + 1
+    recall = np.append(0, hits / hits[-1])
+    false_positive_rate = np.append(0, (chosen - hits) / (chosen[-1] - hits[-1]))
+    return recall, false_positive_rate, np.append(hits[0] / chosen[0], hits / chosen)
+
+
+def midranks(values: Float[np.ndarray, " image"]) -> Float[np.ndarray, " image"]:
+    """Ranks from 1, equal values sharing the mean of theirs.
+
+    Args:
+        values: without NaN.
+
+    Returns:
+        The rank of each.
+
+    Example:
+        >>> midranks(np.array([0.3, 0.1, 0.3, 0.2]))
+        array([3.5, 1. , 3.5, 2. ])
+    """
+    ordered = np.sort(values)
+    ranks: Float[np.ndarray, " image"] = ordered.searchsorted(values) + ordered.searchsorted(values, side="right") + 1
+    return ranks / 2
 
 
 def _delong(
@@ -91,9 +133,9 @@ def _delong(
         positive = labels == k
         n_positive, n_negative = int(positive.sum()), int((~positive).sum())
         score = scores[:, column]
-        placement = rankdata(score)
-        placement[positive] = (placement[positive] - rankdata(score[positive])) / n_negative
-        placement[~positive] = 1 - (placement[~positive] - rankdata(score[~positive])) / n_positive
+        placement = midranks(score)
+        placement[positive] = (placement[positive] - midranks(score[positive])) / n_negative
+        placement[~positive] = 1 - (placement[~positive] - midranks(score[~positive])) / n_positive
         areas.append(float(placement[positive].mean()))
         influence += (placement - areas[-1]) / np.where(positive, n_positive, n_negative) / len(classes)
     for k in np.unique(labels):

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import ndtr, ndtri, stdtrit
 from threadpoolctl import threadpool_limits
 
 from raylight.evaluation.intervals import UNDEFINED, Interval, Z, unit_numbers
@@ -82,16 +81,16 @@ def bca(
     # Float32 and float64 sums differ in the seventh digit; metrics of few images have many true ties.
     below = np.mean(resampled < value - 1e-6) + np.mean(np.abs(resampled - value) <= 1e-6) / 2
     edge = 1 / len(resampled)
-    bias = norm.ppf(np.clip(below, edge, 1 - edge))
+    bias = ndtri(np.clip(below, edge, 1 - edge))
     left_out = jackknife[np.isfinite(jackknife)]
     difference = left_out.mean() - left_out if len(left_out) else np.zeros(1)
     spread = (difference**2).sum()
     acceleration = (difference**3).sum() / (6 * spread**1.5) if spread > 1e-12 else 0.0
     ends = bias + np.array([-Z, Z])
-    low, high = np.quantile(resampled, norm.cdf(bias + ends / (1 - acceleration * ends)))
+    low, high = np.quantile(resampled, ndtr(bias + ends / (1 - acceleration * ends)))
     stretch = 1.0
     if units is not None and units > 1:
-        stretch = student.ppf(0.975, units - 1) / Z * np.sqrt(units / (units - 1))
+        stretch = stdtrit(units - 1, 0.975) / Z * np.sqrt(units / (units - 1))
     return Interval(float(value - stretch * max(value - low, 0)), float(value + stretch * max(high - value, 0)))
 
 

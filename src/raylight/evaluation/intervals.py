@@ -11,10 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import brentq
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import ndtri, stdtrit
 
-Z = float(norm.ppf(0.975))
+Z = float(ndtri(0.975))
 """Standard deviations on each side of a 95 % interval."""
 
 
@@ -28,12 +27,13 @@ class Interval(NamedTuple):
 UNDEFINED = Interval(float("nan"), float("nan"))
 
 
-def wilson(successes: float, n: float) -> Interval:
+def wilson(successes: float, n: float, z: float = Z) -> Interval:
     """The score interval of a proportion (Wilson 1927), which has a width at 0 and at n successes, too.
 
     Args:
         successes: 0 to n; may be a fraction.
         n: number of trials; may be an effective sample size.
+        z: standard deviations on each side.
 
     Returns:
         Bounds between 0 and 1; NaN without trials.
@@ -42,13 +42,13 @@ def wilson(successes: float, n: float) -> Interval:
         >>> [round(bound, 3) for bound in wilson(40, 40)]
         [0.912, 1.0]
     """
-    from statsmodels.stats.proportion import proportion_confint
-
     if n <= 0:
         return UNDEFINED
-    low, high = proportion_confint(successes, n, method="wilson")
+    share = successes / n
+    middle = (successes + z**2 / 2) / (n + z**2)
+    half = z * np.sqrt(n * share * (1 - share) + z**2 / 4) / (n + z**2)
     # Rounding leaves 1e-17 of bounds that are 0 and 1.
-    return Interval(0.0 if successes == 0 else float(low), 1.0 if successes == n else float(high))
+    return Interval(0.0 if successes == 0 else float(middle - half), 1.0 if successes == n else float(middle + half))
 
 
 def tango(gains: float, losses: float, n: float, z: float = Z) -> Interval:
@@ -157,7 +157,7 @@ def effective_size(successes: Bool[np.ndarray, " image"], groups: Int[np.ndarray
     excess = np.bincount(position, weights=successes - share)
     variance = len(sizes) / (len(sizes) - 1) * (excess**2).sum() / n**2
     design_effect = variance / (share * (1 - share) / n)
-    few_groups = (Z / student.ppf(0.975, len(sizes) - 1)) ** 2
+    few_groups = (Z / stdtrit(len(sizes) - 1, 0.975)) ** 2
     return float(np.clip(few_groups * n / max(design_effect, 1e-9), fewest, n))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from raylight.evaluation.intervals import Z, wilson
 
@@ -132,7 +132,7 @@ def smallest_difference(n: int, disagreement: float = DISAGREEMENT) -> float | N
     """
 
     def lacking(difference: float) -> float:
-        needed = Z * np.sqrt(disagreement) + norm.isf(1 - POWER) * np.sqrt(disagreement - difference**2)
+        needed = Z * np.sqrt(disagreement) + ndtri(POWER) * np.sqrt(disagreement - difference**2)
         return float(needed - difference * np.sqrt(n))
 
     return None if lacking(disagreement) > 0 else float(brentq(lacking, 0, disagreement))

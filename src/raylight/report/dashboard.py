@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from raylight.evaluation.auroc import at_each_threshold
 from raylight.report.facts import SPLITS, RunFacts, parameters_of
 from raylight.report.images import Gallery
 from raylight.report.results import Results, Selection
@@ -77,17 +78,48 @@ def log_curves(
     )
 
     def charts() -> dict[str, Any]:
-        from wandb import plot
-
         if len(set(truth)) < len(names):  # not defined for a class that doesn't occur
             return {}
-        scores = probabilities.tolist()
-        return {
-            "test/roc": plot.roc_curve(truth, scores, names),
-            "test/precision_recall": plot.pr_curve(truth, scores, names),
-        }
+        return _curve_charts(labels, probabilities, names)
 
     tracker.log("the ROC and precision-recall curves", charts)
+
+
+def _curve_charts(
+    labels: Int[np.ndarray, " image"], probabilities: Float[np.ndarray, "image class"], names: Sequence[str]
+) -> dict[str, Any]:
+    """W&B's charts of curves of each class against the others, with at most as many points as W&B draws.
+
+    Its own functions import scikit-learn's metrics and SciPy's statistics for them, half a second.
+    """
+    import wandb
+    from wandb import plot
+
+    most = max(2, wandb.Table.MAX_ROWS // len(names))
+    roc: list[list[Any]] = []
+    precision_recall: list[list[Any]] = []
+    for k, name in enumerate(names):
+        recall, false_positive_rate, precision = (
+            values.round(3).tolist() for values in at_each_threshold(probabilities[:, k], labels == k)
+        )
+        for i in np.unique(np.linspace(0, len(recall) - 1, most).round().astype(int)).tolist():
+            roc.append([name, false_positive_rate[i], recall[i]])
+            precision_recall.append([name, recall[i], precision[i]])
+
+    def chart(title: str, x: tuple[str, str], y: tuple[str, str], rows: Any) -> Any:
+        columns: Any = ["class", x[0], y[0]]
+        table = wandb.Table(columns=columns, data=rows)
+        titles = {"title": title, "x-axis-title": x[1], "y-axis-title": y[1]}
+        return plot.plot_table("wandb/area-under-curve/v0", table, {"x": x[0], "y": y[0], "class": "class"}, titles)
+
+    # Columns have the names that W&B gives them, so that these curves overlay those of other runs.
+    rates = ("fpr", "False positive rate"), ("tpr", "Recall")
+    return {
+        "test/roc": chart("ROC", *rates, roc),
+        "test/precision_recall": chart(
+            "Precision and recall", ("recall", "Recall"), ("precision", "Precision"), precision_recall
+        ),
+    }
 
 
 def _confusion_chart(

@@ -81,6 +81,32 @@ def test_groups_of_equal_images_count_once() -> None:
     )  # 1 / 8**.5 without groups
 
 
+def test_with_groups_both_agree_with_statsmodels() -> None:
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
+
+    probabilities, truth = drawn(200, 0.7, 0.3)
+    groups = np.sort(np.random.default_rng(1).integers(0, 40, 200))
+    groups = np.unique(groups, return_inverse=True)[1]
+    found = recalibration(labelled(probabilities, truth, groups))
+    assert found is not None
+    logits, constant = logit(probabilities), np.ones(200)
+    for columns, offset, value, interval in (
+        (np.stack([logits, constant], axis=1), None, found.slope, found.slope_interval),
+        (constant[:, None], logits, found.intercept, found.intercept_interval),
+    ):
+        fit = GLM(truth, columns, family=Binomial(), offset=offset).fit(cov_type="cluster", cov_kwds={"groups": groups})
+        assert value == pytest.approx(fit.params[0], abs=1e-6)
+        assert interval == pytest.approx(fit.conf_int()[0], abs=1e-6)
+
+
+def test_images_of_one_group_have_no_interval() -> None:
+    found = recalibration(labelled(*drawn(50, 1.0, 0.0), np.zeros(50, int)))
+    assert found is not None
+    assert np.isfinite([found.slope, found.intercept]).all()
+    assert np.isnan([*found.slope_interval, *found.intercept_interval]).all()
+
+
 def test_classes_told_apart_without_error_have_no_finite_slope() -> None:
     truth = np.arange(20) % 2
     found = recalibration(labelled(np.where(truth == 1, 0.9, 0.2) + np.arange(20) / 1000, truth))

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import expit, logit
 
-from raylight.evaluation.intervals import UNDEFINED, Interval
+from raylight.evaluation.intervals import UNDEFINED, Interval, Z
 from raylight.evaluation.predictions import LabelledPredictions
 
 POINTS = 200
@@ -100,28 +100,40 @@ def _fit(
     offset: Float[np.ndarray, " image"] | None,
     groups: Int[np.ndarray, " image"] | None,
 ) -> tuple[float, Interval]:
-    """The first coefficient of a logistic regression, with its interval."""
-    # Not statsmodels.api, whose import takes as long as all else that statsmodels is needed for.
+    """The first coefficient of a logistic regression, with its interval.
+
+    With groups the covariance is the sandwich of scores summed over groups (Liang and Zeger 1986), times
+    G / (G - 1) (n - 1) / (n - columns) for G groups, as Stata and statsmodels have it.
+
+    Returns:
+        The coefficient and its bounds; no bounds for a single group.
+    """
     from scipy.optimize import minimize
-    from statsmodels.genmod.families import Binomial
-    from statsmodels.genmod.generalized_linear_model import GLM
-    from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
     base = np.zeros(len(truth)) if offset is None else offset
+    n, width = columns.shape
 
     def loss(coefficients: Float[np.ndarray, " column"]) -> tuple[float, Float[np.ndarray, " column"]]:
         scores = base + columns @ coefficients
         return float((np.logaddexp(0, scores) - truth * scores).sum()), columns.T @ (expit(scores) - truth)
 
-    # BFGS finds the start: for probabilities close to 0 and 1, iteratively reweighted least squares overshoots.
-    start = minimize(loss, np.zeros(columns.shape[1]), jac=True, method="BFGS").x
-    model = GLM(truth, columns, family=Binomial(), offset=offset)
-    robust = {} if groups is None else {"cov_type": "cluster", "cov_kwds": {"groups": groups}}
-    with warnings.catch_warnings():  # of answers that are certain and right, which leave the likelihood finite here
-        warnings.simplefilter("ignore", PerfectSeparationWarning)
-        fit = model.fit(start_params=start, **robust)
-    low, high = fit.conf_int()[0]
-    return float(fit.params[0]), Interval(float(low), float(high))
+    def information(coefficients: Float[np.ndarray, " column"]) -> Float[np.ndarray, "column column"]:
+        fitted = expit(base + columns @ coefficients)
+        found: Float[np.ndarray, "column column"] = columns.T @ (columns * (fitted * (1 - fitted))[:, None])
+        return found
+
+    # Newton's steps alone, or iteratively reweighted least squares, overshoot for probabilities close to 0 and 1.
+    start = np.zeros(width)
+    found = minimize(loss, start, jac=True, hess=information, method="trust-exact", options={"gtol": 1e-8}).x
+    covariance = np.linalg.pinv(information(found), hermitian=True)
+    if groups is not None:
+        if (units := len(np.unique(groups))) == 1:
+            return float(found[0]), UNDEFINED
+        scores = columns * (truth - expit(base + columns @ found))[:, None]
+        sums = np.stack([np.bincount(groups, column) for column in scores.T])
+        covariance = covariance @ sums @ sums.T @ covariance * units / (units - 1) * (n - 1) / (n - width)
+    half = Z * float(np.sqrt(covariance[0, 0]))
+    return float(found[0]), Interval(float(found[0]) - half, float(found[0]) + half)
 
 
 def smooth(

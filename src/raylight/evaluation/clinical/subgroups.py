@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Int
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from raylight.evaluation.bootstrap import n_units
 from raylight.evaluation.differences.paired import Difference, holm, recovered
-from raylight.evaluation.intervals import UNDEFINED, Interval, Z, effective_size
+from raylight.evaluation.intervals import UNDEFINED, Interval, Z, effective_size, wilson
 from raylight.evaluation.metrics import Estimate, evaluate
 from raylight.evaluation.predictions import Predictions, group_numbers
 
@@ -153,8 +153,6 @@ def independent_difference(
         >>> f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f}), p = {found.p_value:.4f}"
         '-0.20 (-0.34 to -0.07), p = 0.0022'
     """
-    from statsmodels.stats.proportion import proportion_confint
-
     if not len(first_right) or not len(second_right):
         return Difference(np.nan, *UNDEFINED, np.nan)
     rights = first_right, second_right
@@ -163,16 +161,15 @@ def independent_difference(
     value = shares[1] - shares[0]
 
     def bounds(z: float) -> Interval:
-        def wilson(share: float, size: float) -> Estimate:
-            low, high = proportion_confint(share * size, size, 2 * norm.sf(z), "wilson")
-            return Estimate(share, float(low), float(high), round(size), "wilson")
-
-        first, second = map(wilson, shares, sizes)
+        first, second = (
+            Estimate(share, *wilson(share * size, size, z), round(size), "wilson")
+            for share, size in zip(shares, sizes, strict=True)
+        )
         return recovered(first, second, correlation=0.0)
 
     p_value = 1.0
     if value:
         nearer, sign = (0, 1) if value > 0 else (1, -1)
         z = brentq(lambda z: sign * bounds(z)[nearer], 1e-9, 37) if sign * bounds(37)[nearer] < 0 else 37.0
-        p_value = float(2 * norm.sf(z))
+        p_value = float(2 * ndtr(-z))
     return Difference(value, *bounds(Z), p_value)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from raylight.evaluation.differences.disagreements import Disagreements, disagreements
 from raylight.evaluation.intervals import tango
@@ -17,7 +17,7 @@ from raylight.evaluation.intervals import tango
 MARGIN = 0.01
 """Largest loss of accuracy that is accepted: one percentage point."""
 
-ONE_SIDED_Z = float(norm.ppf(0.95))
+ONE_SIDED_Z = float(ndtri(0.95))
 """Standard deviations of a one-sided 95 % bound."""
 
 MOST_IMAGES = 10**7

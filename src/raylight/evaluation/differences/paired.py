@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from raylight.config.rules.metric_names import METRICS
 from raylight.errors import RunError
@@ -154,7 +154,7 @@ def proportion_difference(
         return Difference(np.nan, *UNDEFINED, np.nan)
     net, all_of_them = counts.gains - counts.losses, counts.gains + counts.losses
     z = net / all_of_them**0.5 if all_of_them else 0.0
-    p_value = float(2 * norm.sf(abs(z)))
+    p_value = float(2 * ndtr(-abs(z)))
     return Difference(net / counts.n, *intervals.tango(counts.gains, counts.losses, counts.n), p_value)
 
 

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 from raylight.config.rules.metric_names import METRICS
 from raylight.evaluation.definitions.weighted import WeightedMetrics
@@ -108,7 +108,7 @@ def spread(name: str, estimates: Sequence[Mapping[str, Any] | None]) -> Spread:
     least, most = RANGES.get(name, (0.0, 1.0) if name in METRICS else (-math.inf, math.inf))
 
     def interval(runs: int) -> Interval:
-        between = float(student.ppf(0.975, runs - 1)) * deviation / math.sqrt(runs)
+        between = float(stdtrit(runs - 1, 0.975)) * deviation / math.sqrt(runs)
         return Interval(max(least, mean - math.hypot(between, below)), min(most, mean + math.hypot(between, above)))
 
     return Spread(values, mean, deviation, *interval(len(values)), interval(len(values) + 1))
@@ -239,9 +239,9 @@ def _difference(
     variance, freedom = _total(seeds, images)
     if not variance > 1e-18:  # NaN, too
         return Difference(value, *UNDEFINED, float("nan"))
-    half = float(student.ppf(0.975, freedom)) * math.sqrt(variance)
+    half = float(stdtrit(freedom, 0.975)) * math.sqrt(variance)
     least, most = bounds
-    p_value = 2 * float(student.sf(abs(value) / math.sqrt(variance), freedom))
+    p_value = 2 * float(stdtr(freedom, -abs(value) / math.sqrt(variance)))
     return Difference(value, max(value - half, least - most), min(value + half, most - least), p_value)
 
 

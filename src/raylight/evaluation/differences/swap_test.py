@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
+from raylight.evaluation.auroc import midranks
 from raylight.evaluation.bootstrap import CHUNK_ELEMENTS
 from raylight.evaluation.definitions.weighted import WeightedMetrics
 from raylight.evaluation.intervals import unit_numbers
@@ -94,7 +94,9 @@ def _stacked(first: LabelledPredictions, second: LabelledPredictions) -> Weighte
         first.positive,
         None,
     )
-    ranks = np.concatenate([rankdata(one.probabilities, axis=0) for one in (first, second)])
+    ranks = np.concatenate(
+        [np.stack([midranks(column) for column in one.probabilities.T], axis=1) for one in (first, second)]
+    )
     return WeightedMetrics(outputs, ranks)
 
 

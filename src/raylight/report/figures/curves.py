@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float
 
+from raylight.evaluation.auroc import at_each_threshold
 from raylight.evaluation.calibration import reliability
 from raylight.evaluation.clinical.recalibration import smooth
 from raylight.evaluation.metrics import Estimate, evaluate
@@ -45,7 +45,7 @@ def roc_figure(predictions: Predictions, estimates: Mapping[str, Estimate], thre
     ax.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle=DASHED)
     curves = {}
     for k in _ranked_classes(labelled):
-        recall, false_positive_rate, _ = _curve(labelled.probabilities[:, k], labelled.labels == k)
+        recall, false_positive_rate, _ = at_each_threshold(labelled.probabilities[:, k], labelled.labels == k)
         area = float(np.trapezoid(recall, false_positive_rate))
         curves[k] = (area, false_positive_rate, recall)
     _draw_curves(ax, curves, predictions, estimates["auroc"], "AUROC")
@@ -71,7 +71,7 @@ def precision_recall_figure(
     figure, ax = panel(5.6 if labelled.n_classes == 2 else 6.6)
     curves = {}
     for k in _ranked_classes(labelled):
-        recall, _, precision = _curve(labelled.probabilities[:, k], labelled.labels == k)
+        recall, _, precision = at_each_threshold(labelled.probabilities[:, k], labelled.labels == k)
         # Average precision is a sum of steps; precision isn't interpolated between thresholds.
         area = float(np.sum(np.diff(recall) * precision[1:]))
         curves[k] = (area, np.repeat(recall, 2)[:-1], np.repeat(precision, 2)[1:])
@@ -157,19 +157,6 @@ def _ranked_classes(labelled: LabelledPredictions) -> list[int]:
     if len(occurring) < 2:
         raise ValueError("a curve needs images of two classes")
     return [labelled.positive] if labelled.n_classes == 2 else occurring
-
-
-def _curve(
-    scores: Float[np.ndarray, " image"], truth: Bool[np.ndarray, " image"]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Recall, false positive rate and precision, from the highest threshold to the lowest."""
-    order = np.argsort(-scores, kind="stable")
-    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
-    hits = np.cumsum(truth[order])[last_of_tie]
-    chosen = np.flatnonzero(last_of_tie) + 1
-    recall = np.append(0, hits / hits[-1])
-    false_positive_rate = np.append(0, (chosen - hits) / (chosen[-1] - hits[-1]))
-    return recall, false_positive_rate, np.append(hits[0] / chosen[0], hits / chosen)
 
 
 def _draw_curves(
