@@ -36,9 +36,8 @@ app = typer.Typer(
 )
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as training prints it last.")]
-Precision = Annotated[
-    str | None, typer.Option(help="fp32, bf16 or int8 (certified on validation); by default the run's.")
-]
+Precision = Annotated[str | None, typer.Option(help="fp32, bf16, int8 (certified on validation); else the run's.")]
+Engine = Annotated[str | None, typer.Option(help="raylight or openvino (an extra; certified on validation).")]
 DataSettings = Annotated[
     list[str] | None, typer.Argument(metavar="[data.SETTING=VALUE]...", help="Such as data.root=PATH.")
 ]
@@ -167,7 +166,7 @@ def evaluate(
         typer.Option(metavar="THEIRS=OWN,...", help="Classes of --data that the run calls otherwise: cats=cat."),
     ] = None,
     unlabelled: Annotated[
-        Path | None, typer.Option(help="More images from where --data comes from; they sharpen its accuracy.")
+        Path | None, typer.Option(help="More images like --data's; they sharpen the accuracy.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write metrics.json and predictions.csv into this folder.")] = None,
 ) -> None:
@@ -184,18 +183,18 @@ def evaluate(
 def predict(
     run: RunFolder,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Write a CSV file; else a table, CSV if the output is piped.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write; else a table, CSV if it is piped.")] = None,
     precision: Precision = None,
+    engine: Engine = None,
 ) -> None:
     """Say the class of images, with probabilities.
 
     Exit codes: 0 every image was predicted, 1 some couldn't be read (they are named), 2 the run can't be used.
     """
     from raylight.serving.predict import predict_images
+    from raylight.serving.versions.opening import Version
 
-    _guarded(lambda: predict_images(run, images, out, precision), file=out)
+    _guarded(lambda: predict_images(run, images, out, Version(precision, engine)), file=out)
 
 
 @app.command()
@@ -217,9 +216,7 @@ def checklist(
     run: RunFolder,
     standard: Annotated[str, typer.Option(help="claim, tripod-ai or stard-ai.")],
     out: Annotated[Path | None, typer.Option(help="The page to write; by default in the run folder.")] = None,
-    external: Annotated[
-        Path | None, typer.Option(help="Folder that `raylight evaluate RUN --data DATA --out FOLDER` wrote.")
-    ] = None,
+    external: Annotated[Path | None, typer.Option(help="Folder that raylight evaluate --data --out wrote.")] = None,
 ) -> None:
     """Fill a reporting checklist from a run. Each answer links to what shows it; the rest are questions to the author.
 
@@ -264,8 +261,9 @@ def serve(
     Exit codes: 0 stopped by Ctrl-C, 1 failed, 2 a run, the address or the port can't be used.
     """
     from raylight.serving.app import serve_runs
+    from raylight.serving.versions.opening import Version
 
-    _guarded(lambda: serve_runs(runs, host, port, max_mb, allow_host or (), precision))
+    _guarded(lambda: serve_runs(runs, host, port, max_mb, allow_host or (), Version(precision)))
 
 
 @app.command()

@@ -31,6 +31,7 @@ from raylight.report.templating import page_templates
 from raylight.runs.signals import Stopped, graceful_stop
 from raylight.serving.explanation import ExampleImage, Explanation, ServedRun, example_images
 from raylight.serving.predictor import UnusableRunError
+from raylight.serving.versions.opening import RUNS_OWN, Version
 
 log = logging.getLogger("raylight")
 
@@ -58,7 +59,7 @@ def serve_runs(
     port: int,
     max_mb: float,
     allow_host: Sequence[str] = (),
-    precision: str | None = None,
+    version: Version = RUNS_OWN,
 ) -> int:
     """Serve the page until interrupted; its address is printed once it can be opened.
 
@@ -68,7 +69,7 @@ def serve_runs(
         port: to listen on; 0 takes a free one.
         max_mb: maximum size of an uploaded file, in megabytes.
         allow_host: further names that the page answers to, for a proxy in front of it.
-        precision: ``fp32``, ``bf16`` or ``int8``; ``None`` takes each run's own.
+        version: how their networks are computed.
 
     Returns:
         0, after an interrupt.
@@ -87,7 +88,7 @@ def serve_runs(
             )
     hosts = (*LOOPBACK, *allow_host) if _is_loopback(host) or allow_host else None
     with _listening(host, port) as listener:
-        _run(page([ServedRun.open(run, precision) for run in runs], max_mb, hosts), listener, host)
+        _run(page([ServedRun.open(run, version) for run in runs], max_mb, hosts), listener, host)
     return 0
 
 

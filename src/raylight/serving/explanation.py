@@ -17,8 +17,8 @@ from raylight.errors import RunError
 from raylight.report.facts import Measured, RunFacts
 from raylight.report.images import VIEW, OriginalFiles, heat_of, jpeg, overlaid
 from raylight.report.model_card import render_model_card
-from raylight.serving.int8 import open_predictor
 from raylight.serving.predictor import Predictor
+from raylight.serving.versions.opening import RUNS_OWN, Version
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,18 @@ class ServedRun:
     facts: RunFacts
 
     @classmethod
-    def open(cls, run: Path, precision: str | None = None) -> "ServedRun":
+    def open(cls, run: Path, version: Version = RUNS_OWN) -> "ServedRun":
         """Open a run's folder.
 
         Args:
             run: the folder.
-            precision: ``fp32``, ``bf16`` or ``int8``; ``None`` takes the run's own.
+            version: how its network is computed.
 
         Raises:
-            NoInt8Error: int8 can't be used for the run.
+            RefusedVersionError: the version can't be used for the run.
             UnusableRunError: not a run folder, one that hasn't finished, or a damaged one.
         """
-        predictor = open_predictor(run, precision)
+        predictor = version.open(run)
         return cls(predictor, RunFacts(predictor.run))
 
     def explain(self, content: bytes) -> Explanation:

@@ -17,8 +17,8 @@ from jaxtyping import Float
 
 from raylight.data.names import is_image, single_line
 from raylight.data.sources.ignored import IgnoredEntry, group_ignored, not_an_image
-from raylight.serving.int8 import open_predictor
 from raylight.serving.predictor import NOT_SURE, UNLIKE, Predictor
+from raylight.serving.versions.opening import RUNS_OWN, Version
 from raylight.storage.atomic import atomic_file
 from raylight.storage.tables import csv_rows
 
@@ -29,7 +29,7 @@ Row = tuple[Path, str, Float[np.ndarray, " class"], str]
 """An image, its predicted class, each class's probability, and why it gets no class; class or reason is empty."""
 
 
-def predict_images(run: Path, images: Sequence[Path], out: Path | None, precision: str | None = None) -> int:
+def predict_images(run: Path, images: Sequence[Path], out: Path | None, version: Version = RUNS_OWN) -> int:
     """Predict files and folders (with all that is below them).
 
     The columns are path, predicted, and ``p_<class>`` for each class, calibrated; of a run with ``decision.abstain`` or
@@ -40,7 +40,7 @@ def predict_images(run: Path, images: Sequence[Path], out: Path | None, precisio
         run: a finished run's folder.
         images: image files of any name, and folders, whose files with an image's extension are taken.
         out: CSV file to write or replace.
-        precision: ``fp32``, ``bf16`` or ``int8``; ``None`` takes the run's own.
+        version: how the run's network is computed.
 
     Returns:
         0; 1 when a path doesn't exist, a folder has no images or a file isn't a usable image. Each is named on
@@ -50,7 +50,7 @@ def predict_images(run: Path, images: Sequence[Path], out: Path | None, precisio
         RaylightError: the run can't be used.
         OSError: ``out`` can't be written.
     """
-    predictor = open_predictor(run, precision)
+    predictor = version.open(run)
     found = find_files(images)
     for kind in group_ignored(found.ignored, ()):
         sys.stderr.write(f"{single_line(kind.sentence)}\n")

@@ -6,7 +6,7 @@ and the same inference engine as the run's own testing. Leaves out what is done 
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +40,9 @@ class UnusableRunError(RunError):
 
     exit_code = 2
 
+
+Engine = Callable[[UInt8[np.ndarray, "image height width 3"]], Float[np.ndarray, "image class"]]
+"""From pixels of the model's size to logits."""
 
 NOT_SURE, UNLIKE = "not sure", "unlike"
 """Why an image gets no class: low confidence, or unlike all training images."""
@@ -97,7 +100,7 @@ class Predictor:
     confidence: float | None
     familiarity: Familiarity | None
     precision: Precision
-    engine: InferenceEngine
+    engine: Engine
 
     @classmethod
     def open(cls, run: Path, precision: str | None = None) -> "Predictor":

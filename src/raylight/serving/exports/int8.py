@@ -1,6 +1,6 @@
 """An ONNX file in int8: quantised on training images by ONNX Runtime, and certified on validation images.
 
-As in ``serving.int8``, a paired test must exclude a loss of accuracy above one percentage point; here of the file itself.
+As in ``serving.versions``, a paired test must exclude a loss of accuracy above one percentage point; here of the file itself.
 """
 
 import json
@@ -20,8 +20,9 @@ from raylight.evaluation.differences.non_inferiority import non_inferiority, ref
 from raylight.evaluation.predictions import group_numbers
 from raylight.serving.exports.check_images import original_image
 from raylight.serving.exports.formats import Runtime, open_onnx
-from raylight.serving.int8 import WAY_OUT, NoInt8Error, calibration_index
 from raylight.serving.predictor import Predictor, UnusableRunError
+from raylight.serving.versions.certificate import RefusedVersionError
+from raylight.serving.versions.int8 import WAY_OUT, calibration_index
 
 QUANTISED = ("Conv", "Relu", "Clip", "Add", "MaxPool")
 """ONNX operators that are computed in int8, from the first convolution to the last."""
@@ -65,7 +66,7 @@ def to_int8(path: Path, predictor: Predictor, prepared: bool) -> str:
         What was found, in words.
 
     Raises:
-        NoInt8Error: the loss isn't excluded.
+        RefusedVersionError: the loss isn't excluded.
         UnusableRunError: the training or validation images are gone.
     """
     import onnx
@@ -103,7 +104,7 @@ def _quantise(path: Path, reader: ImageReader, train: Index) -> None:
         nodes = onnx.load(prepared).graph.node
         convolutions = [place for place, node in enumerate(nodes) if node.op_type == "Conv"]
         if not convolutions:
-            raise NoInt8Error("The network has no convolution to compute in int8; leave out --precision int8.")
+            raise RefusedVersionError("The network has no convolution to compute in int8; leave out --precision int8.")
         within = range(convolutions[0], convolutions[-1] + 2)  # the last one's activation, too
         chosen = [node.name for place, node in enumerate(nodes) if place in within and node.op_type in QUANTISED]
         quantize_static(
@@ -136,5 +137,5 @@ def _certificate(opened: Runtime, reader: ImageReader, val: Index) -> dict[str, 
         np.array(right), np.array(right_in_int8), group_numbers(groups[position] for position in positions)
     )
     if not found.shown:
-        raise NoInt8Error(refusal(found, "int8", WAY_OUT))
+        raise RefusedVersionError(refusal(found, "int8", WAY_OUT))
     return found.as_json()

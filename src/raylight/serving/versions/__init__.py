@@ -1,0 +1,1 @@
+"""Faster versions of a run's network, each certified on its validation images before it is used."""

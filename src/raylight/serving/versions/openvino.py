@@ -1,0 +1,154 @@
+"""A run's network computed by OpenVINO, an extra, certified on validation images.
+
+The certificate is kept in the run folder (``openvino.json``); it holds for the weights, the release of OpenVINO, the precision
+and the processor that it was made with.
+"""
+
+import importlib.util
+import sys
+import warnings
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from raylight.errors import ConfigError, RunError
+from raylight.installation import install_command
+from raylight.machine import usable_cpus
+from raylight.runs.environment import processor_name
+from raylight.serving.predictor import Predictor, UnusableRunError, read_index
+from raylight.serving.versions.certificate import certified
+from raylight.storage.digests import file_sha256
+
+FILE = "openvino.json"
+
+WAY_OUT = "leave out --engine openvino"
+
+BATCH = 16
+"""Images that a thread computes at once; fewer than that many remaining images are computed one by one."""
+
+
+def open_openvino(run: Path, precision: str | None = None) -> Predictor:
+    """Open a run whose network OpenVINO computes; certifies it first, if that hasn't been done for these weights here.
+
+    Args:
+        run: its folder.
+        precision: ``fp32`` or ``bf16``; ``None`` takes the run's own.
+
+    Raises:
+        ConfigError: OpenVINO isn't installed.
+        RefusedVersionError: the loss isn't excluded.
+        UnusableRunError: the run can't be used, or its validation images are gone.
+    """
+    if importlib.util.find_spec("openvino") is None:
+        raise ConfigError([f"--engine: OpenVINO isn't installed; install it with: {install_command('openvino')}"])
+    predictor = Predictor.open(run, precision)
+    changed = replace(predictor, engine=OpenVinoEngine(predictor, usable_cpus()))
+    facts = {
+        "weights": file_sha256(predictor.run / "model.safetensors"),
+        "openvino": version("openvino"),
+        "precision": str(predictor.precision),
+        "processor": processor_name(),
+    }
+    if not _is_certified(predictor, facts):
+        index = read_index(predictor.run)
+        val = index.in_split("val")
+        if not index.root.is_dir() or not len(val):
+            raise UnusableRunError(
+                f"OpenVINO is certified on the run's validation images, which are no longer in {index.root}; put them back, "
+                f"or {WAY_OUT}."
+            )
+        found = certified(predictor, changed, val, "OpenVINO", WAY_OUT)
+        predictor.run.write_json(FILE, {**facts, "certificate": found.as_json()})
+    return changed
+
+
+class OpenVinoEngine:
+    """Computes a run's logits with OpenVINO on the CPU, in batches that run side by side.
+
+    Args:
+        predictor: the run; its precision is taken.
+        threads: of the processor; each computes alone.
+    """
+
+    def __init__(self, predictor: Predictor, threads: int) -> None:
+        # Importing OpenVINO tells its maker, unless each user has opted out or this package is missing.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        import openvino
+
+        self._threads, self._precision = threads, predictor.precision
+        self._queues: dict[tuple[int, ...], Any] = {}
+        pixels = torch.zeros(2, *predictor.preprocessing.decode_spec.image_shape, dtype=torch.uint8)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's tracer: each shape that it makes constant, and its successor
+            self._model = openvino.convert_model(_Logits(predictor), example_input=pixels)
+
+    def __call__(self, pixels: UInt8[np.ndarray, "image height width 3"]) -> Float[np.ndarray, "image class"]:
+        """Computes the logits of all images, in their order."""
+        whole = len(pixels) // BATCH * BATCH
+        blocks = [slice(begin, begin + BATCH) for begin in range(0, whole, BATCH)]
+        blocks += [slice(row, row + 1) for row in range(whole, len(pixels))]
+        found: dict[int, Float[np.ndarray, "image class"]] = {}
+        queues = [self._queue((block.stop - block.start, *pixels.shape[1:])) for block in blocks]
+        for queue in queues:
+            queue.set_callback(lambda request, begin: found.update({begin: request.get_output_tensor(0).data.copy()}))
+        for queue, block in zip(queues, blocks, strict=True):
+            queue.start_async([np.ascontiguousarray(pixels[block])], userdata=block.start)
+        for queue in queues:
+            queue.wait_all()
+        return np.concatenate([found[block.start] for block in blocks])
+
+    def _queue(self, shape: tuple[int, ...]) -> Any:
+        """Requests that compute images of one shape side by side."""
+        import openvino
+        import openvino.properties as properties
+        import openvino.properties.hint as hints
+
+        if shape not in self._queues:
+            model = self._model.clone()
+            model.reshape(list(shape))
+            settings = {
+                hints.inference_precision: openvino.Type.bf16 if self._precision == "bf16" else openvino.Type.f32,
+                properties.inference_num_threads: self._threads,
+                properties.num_streams: self._threads,
+            }
+            compiled = openvino.Core().compile_model(model, "CPU", settings)
+            self._queues[shape] = openvino.AsyncInferQueue(compiled, self._threads)
+        return self._queues[shape]
+
+
+class _Logits(nn.Module):
+    """A run's network with the preparation of its pixels."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__()
+        self.network = predictor.network
+        for name, values in (("mean", predictor.preprocessing.mean), ("deviation", predictor.preprocessing.std)):
+            self.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1))
+
+    def forward(self, images: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch output"]:
+        values = images.permute(0, 3, 1, 2).to(torch.float32) / 255
+        return self.network.run((values - self.mean) / self.deviation, 0, None)
+
+
+def _is_certified(predictor: Predictor, facts: dict[str, str]) -> bool:
+    """Whether that was shown before, under the same circumstances."""
+    if not (predictor.run / FILE).is_file():
+        return False
+    try:
+        kept = predictor.run.read_json(FILE)
+        return bool(kept["certificate"]["shown"]) and all(kept[name] == value for name, value in facts.items())
+    except RunError as error:
+        raise UnusableRunError(str(error)) from error
+    except (KeyError, TypeError) as error:
+        raise UnusableRunError(
+            f"{predictor.run / FILE} is damaged ({type(error).__name__}: {error}); delete it, and it is made again."
+        ) from error
