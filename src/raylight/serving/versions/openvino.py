@@ -5,6 +5,7 @@ and the processor that it was made with.
 """
 
 import importlib.util
+import itertools
 import sys
 import warnings
 from dataclasses import replace
@@ -30,7 +31,7 @@ FILE = "openvino.json"
 WAY_OUT = "leave out --engine openvino"
 
 BATCH = 16
-"""Images that a thread computes at once; fewer than that many remaining images are computed one by one."""
+"""Images that a thread computes at once, at most."""
 
 
 def open_openvino(run: Path, precision: str | None = None) -> Predictor:
@@ -80,46 +81,37 @@ class OpenVinoEngine:
         # Importing OpenVINO tells its maker, unless each user has opted out or this package is missing.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
-
-        self._threads, self._precision = threads, predictor.precision
-        self._queues: dict[tuple[int, ...], Any] = {}
-        pixels = torch.zeros(2, *predictor.preprocessing.decode_spec.image_shape, dtype=torch.uint8)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's tracer: each shape that it makes constant, and its successor
-            self._model = openvino.convert_model(_Logits(predictor), example_input=pixels)
-
-    def __call__(self, pixels: UInt8[np.ndarray, "image height width 3"]) -> Float[np.ndarray, "image class"]:
-        """Computes the logits of all images, in their order."""
-        whole = len(pixels) // BATCH * BATCH
-        blocks = [slice(begin, begin + BATCH) for begin in range(0, whole, BATCH)]
-        blocks += [slice(row, row + 1) for row in range(whole, len(pixels))]
-        found: dict[int, Float[np.ndarray, "image class"]] = {}
-        queues = [self._queue((block.stop - block.start, *pixels.shape[1:])) for block in blocks]
-        for queue in queues:
-            queue.set_callback(lambda request, begin: found.update({begin: request.get_output_tensor(0).data.copy()}))
-        for queue, block in zip(queues, blocks, strict=True):
-            queue.start_async([np.ascontiguousarray(pixels[block])], userdata=block.start)
-        for queue in queues:
-            queue.wait_all()
-        return np.concatenate([found[block.start] for block in blocks])
-
-    def _queue(self, shape: tuple[int, ...]) -> Any:
-        """Requests that compute images of one shape side by side."""
-        import openvino
         import openvino.properties as properties
         import openvino.properties.hint as hints
 
-        if shape not in self._queues:
-            model = self._model.clone()
-            model.reshape(list(shape))
-            settings = {
-                hints.inference_precision: openvino.Type.bf16 if self._precision == "bf16" else openvino.Type.f32,
-                properties.inference_num_threads: self._threads,
-                properties.num_streams: self._threads,
-            }
-            compiled = openvino.Core().compile_model(model, "CPU", settings)
-            self._queues[shape] = openvino.AsyncInferQueue(compiled, self._threads)
-        return self._queues[shape]
+        size = predictor.preprocessing.decode_spec.image_shape
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's tracer: each shape that it makes constant, and its successor
+            model = openvino.convert_model(_Logits(predictor), example_input=torch.zeros(2, *size, dtype=torch.uint8))
+        model.reshape([-1, *size])
+        settings = {
+            hints.inference_precision: openvino.Type.bf16 if predictor.precision == "bf16" else openvino.Type.f32,
+            hints.enable_cpu_pinning: False,  # decoding shares the cores
+            properties.inference_num_threads: threads,
+            properties.num_streams: threads,
+        }
+        self._threads, self._outputs = threads, model.output(0).get_partial_shape()[1].get_length()
+        self._queue = openvino.AsyncInferQueue(openvino.Core().compile_model(model, "CPU", settings), threads)
+
+    def __call__(self, pixels: UInt8[np.ndarray, "image height width 3"]) -> Float[np.ndarray, "image output"]:
+        """Computes the logits of all images, in their order."""
+        found = np.empty((len(pixels), self._outputs), np.float32)
+
+        def keep(request: Any, rows: slice) -> None:
+            found[rows] = request.get_output_tensor(0).data
+
+        self._queue.set_callback(keep)
+        parts = max(-(-len(pixels) // BATCH), min(self._threads, len(pixels)))
+        edges = np.linspace(0, len(pixels), parts + 1).round().astype(int)
+        for begin, end in itertools.pairwise(edges):
+            self._queue.start_async([np.ascontiguousarray(pixels[begin:end])], userdata=slice(begin, end))
+        self._queue.wait_all()
+        return found
 
 
 class _Logits(nn.Module):
