@@ -48,6 +48,7 @@ def test_all_messages_name_parts_that_there_are_by_that_command() -> None:
         "hub",
         "labels",
         "medical",
+        "openvino",
         "slurm",
         "sweeper",
         "tensorboard",
