@@ -33,6 +33,7 @@ def measured(checkout: Path, settings: list[str], folder: Path) -> tuple[float, 
         "decode=threads",
     ]
     environment = os.environ | {"PYTHONPATH": str(checkout / "src")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # users' Python keeps what it compiles
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         [*command, *settings, f"cache_dir={folder / 'cache'}"],

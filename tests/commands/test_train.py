@@ -184,16 +184,18 @@ def test_both_decoders_lead_to_the_same_metrics(train: Train, own_cache: Path, t
 
 
 def test_a_multirun_leaks_nothing_and_survives_a_failing_job(train: Train, tmp_path: Path) -> None:
-    """The middle job's batch is larger than its data; the others equal single runs with the same settings."""
-    done = train("-m", *SHORT, *NO_PAGES, "trainer.batch_size=16,4000,8", "logger=csv", cwd=tmp_path)
+    """The second job's batch is larger than its data; the others equal single runs with the same settings."""
+    counted = ("allowed_targets=[tests]", "callbacks=[{_target_: tests.commands.alive.Networks}]")
+    done = train("-m", *SHORT, *NO_PAGES, *counted, "trainer.batch_size=16,4000,4,8", "logger=csv", cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
+    assert re.findall("networks alive: .*", done.stdout) == ["networks alive: 1"] * 3
     runs = sorted((tmp_path / "outputs" / "sweeps").glob("*/*/status.json"))
     states = [json.loads(path.read_text()) for path in runs]
-    assert [state["state"] for state in states] == ["finished", "failed", "finished"]
+    assert [state["state"] for state in states] == ["finished", "failed", "finished", "finished"]
     assert "trainer.batch_size: 4000 is larger than the 64 training images" in states[1]["reason"]
     assert "batch_size: 4000" in (runs[1].parent / "train.log").read_text()
     alone = last_line(train(*SHORT, *NO_PAGES, "trainer.batch_size=8", "logger=csv", cwd=tmp_path))
-    assert metrics_of(alone) == metrics_of(runs[2].parent)
+    assert metrics_of(alone) == metrics_of(runs[3].parent)
 
 
 def test_weights_that_can_not_be_downloaded_name_both_ways_out(train: Train, tmp_path: Path) -> None:
