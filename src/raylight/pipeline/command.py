@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from raylight.config.launch import main
-from raylight.imports import few_collections
 from raylight.installation import OPTION_FILES, TRAIN
 
 _jobs_before = itertools.count()
@@ -23,8 +22,7 @@ def train_command(arguments: Sequence[str]) -> int:
         The exit code, see ``raylight train --help``.
     """
     sys.argv = [TRAIN.split()[-1], *arguments]  # which Hydra reads
-    with few_collections():
-        return main(OPTION_FILES, _job, _rehearsed)
+    return main(OPTION_FILES, _job, _rehearsed)
 
 
 def _job(config: Any) -> Any:

@@ -82,7 +82,8 @@ def train(config: RunConfig, run: RunDir, status: Status, costs: Costs) -> float
 
         from raylight.pipeline.judge import Record, judge
 
-        judge(config, Record(run, status, costs, tracker), images, learner, finished)
+        with few_collections():
+            judge(config, Record(run, status, costs, tracker), images, learner, finished)
     costs.lap("closing")
     costs.write(run)
     return finished.monitor_value
