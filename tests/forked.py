@@ -38,8 +38,7 @@ PRELOADED = [
     "scipy.stats",
     "sklearn.ensemble",
     "sklearn.metrics",
-    "statsmodels.genmod.generalized_linear_model",
-    "statsmodels.stats.proportion",
+    "statsmodels.nonparametric.smoothers_lowess",
     "torchvision.transforms.v2",
 ]
 
