@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from raylight.evaluation.auroc import auroc_interval
+from raylight.evaluation.auroc import auroc_interval, midranks
 from raylight.evaluation.intervals import Z
 
 
@@ -140,3 +140,8 @@ def test_an_auroc_without_one_of_the_sides_is_not_defined():
     interval, method = auroc_interval(np.zeros(4, int), np.ones((4, 1)), [0], None)
     assert np.isnan(interval).all()
     assert method == "not defined"
+
+
+def test_equal_values_share_the_mean_of_their_ranks():
+    values = np.random.default_rng(0).integers(0, 20, 100) / 7
+    np.testing.assert_array_equal(midranks(values), stats.rankdata(values))
