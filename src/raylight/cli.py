@@ -166,7 +166,7 @@ def evaluate(
         typer.Option(metavar="THEIRS=OWN,...", help="Classes of --data that the run calls otherwise: cats=cat."),
     ] = None,
     unlabelled: Annotated[
-        Path | None, typer.Option(help="More images like --data's; they sharpen the accuracy.")
+        Path | None, typer.Option(help="More images from where --data comes from; they sharpen its accuracy.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write metrics.json and predictions.csv into this folder.")] = None,
 ) -> None:

@@ -71,18 +71,12 @@ def log_curves(
         probabilities: of each class.
         class_names: in the order of the columns.
     """
-    names, truth = list(class_names), labels.tolist()
     tracker.log(
         "the confusion matrix",
         lambda: {"test/confusion_matrix": _confusion_chart(labels, predicted, class_names)},
     )
 
-    def charts() -> dict[str, Any]:
-        if len(set(truth)) < len(names):  # not defined for a class that doesn't occur
-            return {}
-        return _curve_charts(labels, probabilities, names)
-
-    tracker.log("the ROC and precision-recall curves", charts)
+    tracker.log("the ROC and precision-recall curves", lambda: _curve_charts(labels, probabilities, class_names))
 
 
 def _curve_charts(
@@ -92,6 +86,8 @@ def _curve_charts(
 
     Its own functions import scikit-learn's metrics and SciPy's statistics for them, half a second.
     """
+    if len(np.unique(labels)) < len(names):  # not defined for a class that doesn't occur
+        return {}
     import wandb
     from wandb import plot
 

@@ -1,13 +1,38 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import Result
 
+from raylight.cpu.quantising import int8_supported
 from raylight.evaluation.differences.non_inferiority import non_inferiority, refusal
 from raylight.serving.predictor import Predictor, read_index
 from raylight.serving.versions.certificate import RefusedVersionError, certified
 from raylight.serving.versions.int8 import WAY_OUT
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "called"),
+    [
+        pytest.param(
+            *("--precision", "int8", "int8"),
+            marks=pytest.mark.skipif(not int8_supported(), reason="this processor has no int8 instructions"),
+        ),
+        ("--engine", "openvino", "OpenVINO"),
+    ],
+)
+def test_too_few_validation_images_are_a_refusal_that_says_how_many_would_do(
+    option: str, value: str, called: str, copied_run: Path, images: Path, raylight: Callable[..., Result]
+) -> None:
+    picture = next(images.rglob("*.png"))
+    done = raylight("predict", copied_run, picture, option, value)
+    assert done.exit_code == 1
+    assert f"{called} is refused: on 16 validation images" in done.output
+    assert "validation images with as few disagreements would exclude it (data.val_fraction)" in done.output
+    assert f", or leave out {option} {value}" in done.output
+    assert not (copied_run / f"{value}.json").exists()
 
 
 def test_the_test_compares_the_run_with_its_int8_version_on_validation_images(

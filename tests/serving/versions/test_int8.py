@@ -1,10 +1,8 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import Result
 
 from raylight.serving.predictor import Predictor, UnusableRunError
 from raylight.serving.versions import int8
@@ -14,17 +12,6 @@ from raylight.serving.versions.opening import Version
 from tests.trained_run import move_images
 
 pytestmark = pytest.mark.skipif(not int8.int8_supported(), reason="this processor has no int8 instructions")
-
-
-def test_too_few_validation_images_are_a_refusal_that_says_how_many_would_do(
-    copied_run: Path, images: Path, raylight: Callable[..., Result]
-) -> None:
-    picture = next(images.rglob("*.png"))
-    done = raylight("predict", copied_run, picture, "--precision", "int8")
-    assert done.exit_code == 1
-    assert "int8 is refused: on 16 validation images" in done.output
-    assert "validation images with as few disagreements would exclude it (data.val_fraction)" in done.output
-    assert not (copied_run / "int8.json").exists()
 
 
 def test_what_was_certified_is_kept_for_these_weights(copied_run: Path, lenient: None, tmp_path: Path) -> None:

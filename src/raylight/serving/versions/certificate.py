@@ -3,19 +3,57 @@
 It must exclude a loss of accuracy above one percentage point (``evaluation.differences.non_inferiority``).
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
 import numpy as np
 from jaxtyping import Bool, Int64
 
 from raylight.data.index import Index
-from raylight.errors import RaylightError
+from raylight.errors import RaylightError, RunError
 from raylight.evaluation.differences.non_inferiority import NonInferiority, non_inferiority, refusal
 from raylight.evaluation.predictions import group_numbers
+from raylight.runs.run_dir import RunDir
 from raylight.serving.predictor import Predictor, UnusableRunError
 from raylight.storage.remote import AnyPath
+
+Read = TypeVar("Read")
 
 
 class RefusedVersionError(RaylightError):
     """A version can't be used for a run: it isn't faster, or its loss of accuracy isn't excluded."""
+
+
+def kept(
+    run: RunDir, name: str, circumstances: Mapping[str, str], read: Callable[[Mapping[str, Any]], Read]
+) -> Read | None:
+    """What a file with a certificate says, if the certificate was made under the same circumstances and shows enough.
+
+    Args:
+        run: its folder.
+        name: of the file.
+        circumstances: facts that the file must agree with, the weights' digest among them.
+        read: takes from its facts what is needed.
+
+    Returns:
+        What ``read`` takes; ``None`` without such a certificate.
+
+    Raises:
+        UnusableRunError: the file is damaged.
+    """
+    if not (run / name).is_file():
+        return None
+    try:
+        facts = run.read_json(name)
+        if any(facts[key] != value for key, value in circumstances.items()) or not facts["certificate"]["shown"]:
+            return None
+        return read(facts)
+    except RunError as error:
+        raise UnusableRunError(str(error)) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnusableRunError(
+            f"{run / name} is damaged ({type(error).__name__}: {error}); delete it, and it is made again."
+        ) from error
 
 
 def certified(model: Predictor, version: Predictor, val: Index, what: str, way_out: str) -> NonInferiority:

@@ -3,8 +3,10 @@
 Both are kept in the run folder (``int8.json``) and hold for the weights that they were made with.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +14,9 @@ from raylight.cpu.engine import CALIBRATION_IMAGES, InferenceEngine, Int8
 from raylight.cpu.quantising import int8_supported
 from raylight.data.decode.engines import decode_files
 from raylight.data.index import Index
-from raylight.errors import RunError
 from raylight.machine import usable_cpus
-from raylight.runs.run_dir import RunDir
 from raylight.serving.predictor import Predictor, UnusableRunError, read_index
-from raylight.serving.versions.certificate import RefusedVersionError, certified, digests_of, paths_of
+from raylight.serving.versions.certificate import RefusedVersionError, certified, digests_of, kept, paths_of
 from raylight.storage.digests import file_sha256
 
 FILE = "int8.json"
@@ -36,9 +36,9 @@ def open_int8(run: Path) -> Predictor:
             "This processor has no int8 instructions (VNNI), so int8 would be slower; leave out --precision int8."
         )
     predictor = Predictor.open(run)
-    kept = _kept(predictor.run)
-    if kept is not None:
-        return _in_int8(predictor, kept)
+    circumstances = {"weights": file_sha256(predictor.run / "model.safetensors")}
+    if (before := kept(predictor.run, FILE, circumstances, _ranges)) is not None:
+        return _in_int8(predictor, before)
     train, val = calibration_index(predictor)
     blocks = decode_files(paths_of(train), predictor.preprocessing.decode_spec, digests=digests_of(train))
     pixels = [block.pixels for block in blocks if len(block.pixels)]
@@ -51,11 +51,7 @@ def open_int8(run: Path) -> Predictor:
         )
     changed = _in_int8(predictor, precision)
     found = certified(predictor, changed, val, "int8", WAY_OUT)
-    facts = {
-        "weights": file_sha256(predictor.run / "model.safetensors"),
-        "certificate": found.as_json(),
-        "ranges": dict(precision.ranges),
-    }
+    facts = {**circumstances, "certificate": found.as_json(), "ranges": dict(precision.ranges)}
     predictor.run.write_json(FILE, facts)
     return changed
 
@@ -87,18 +83,5 @@ def _in_int8(predictor: Predictor, precision: Int8) -> Predictor:
     return replace(predictor, precision=precision, engine=engine)
 
 
-def _kept(run: RunDir) -> Int8 | None:
-    """What was measured and certified before, if it holds for the run's weights."""
-    if not (run / FILE).is_file():
-        return None
-    try:
-        facts = run.read_json(FILE)
-        if facts["weights"] != file_sha256(run / "model.safetensors") or not facts["certificate"]["shown"]:
-            return None
-        return Int8({name: (float(low), float(high)) for name, (low, high) in facts["ranges"].items()})
-    except RunError as error:
-        raise UnusableRunError(str(error)) from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnusableRunError(
-            f"{run / FILE} is damaged ({type(error).__name__}: {error}); delete it, and it is made again."
-        ) from error
+def _ranges(facts: Mapping[str, Any]) -> Int8:
+    return Int8({name: (float(low), float(high)) for name, (low, high) in facts["ranges"].items()})

@@ -18,12 +18,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from raylight.errors import ConfigError, RunError
+from raylight.errors import ConfigError
 from raylight.installation import install_command
 from raylight.machine import usable_cpus
 from raylight.runs.environment import processor_name
 from raylight.serving.predictor import Predictor, UnusableRunError, read_index
-from raylight.serving.versions.certificate import certified
+from raylight.serving.versions.certificate import certified, kept
 from raylight.storage.digests import file_sha256
 
 FILE = "openvino.json"
@@ -50,13 +50,13 @@ def open_openvino(run: Path, precision: str | None = None) -> Predictor:
         raise ConfigError([f"--engine: OpenVINO isn't installed; install it with: {install_command('openvino')}"])
     predictor = Predictor.open(run, precision)
     changed = replace(predictor, engine=OpenVinoEngine(predictor, usable_cpus()))
-    facts = {
+    circumstances = {
         "weights": file_sha256(predictor.run / "model.safetensors"),
         "openvino": version("openvino"),
         "precision": str(predictor.precision),
         "processor": processor_name(),
     }
-    if not _is_certified(predictor, facts):
+    if kept(predictor.run, FILE, circumstances, lambda facts: facts["certificate"]) is None:
         index = read_index(predictor.run)
         val = index.in_split("val")
         if not index.root.is_dir() or not len(val):
@@ -65,7 +65,7 @@ def open_openvino(run: Path, precision: str | None = None) -> Predictor:
                 f"or {WAY_OUT}."
             )
         found = certified(predictor, changed, val, "OpenVINO", WAY_OUT)
-        predictor.run.write_json(FILE, {**facts, "certificate": found.as_json()})
+        predictor.run.write_json(FILE, {**circumstances, "certificate": found.as_json()})
     return changed
 
 
@@ -97,21 +97,22 @@ class OpenVinoEngine:
         }
         self._threads, self._outputs = threads, model.output(0).get_partial_shape()[1].get_length()
         self._queue = openvino.AsyncInferQueue(openvino.Core().compile_model(model, "CPU", settings), threads)
+        self._queue.set_callback(_keep)
 
     def __call__(self, pixels: UInt8[np.ndarray, "image height width 3"]) -> Float[np.ndarray, "image output"]:
         """Computes the logits of all images, in their order."""
         found = np.empty((len(pixels), self._outputs), np.float32)
-
-        def keep(request: Any, rows: slice) -> None:
-            found[rows] = request.get_output_tensor(0).data
-
-        self._queue.set_callback(keep)
         parts = max(-(-len(pixels) // BATCH), min(self._threads, len(pixels)))
         edges = np.linspace(0, len(pixels), parts + 1).round().astype(int)
         for begin, end in itertools.pairwise(edges):
-            self._queue.start_async([np.ascontiguousarray(pixels[begin:end])], userdata=slice(begin, end))
+            self._queue.start_async([np.ascontiguousarray(pixels[begin:end])], userdata=found[begin:end])
         self._queue.wait_all()
         return found
+
+
+def _keep(request: Any, part: Float[np.ndarray, "image output"]) -> None:
+    """Copies a request's logits into the part of the result that it computed."""
+    part[:] = request.get_output_tensor(0).data
 
 
 class _Logits(nn.Module):
@@ -129,18 +130,3 @@ class _Logits(nn.Module):
     def forward(self, images: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch output"]:
         values = images.permute(0, 3, 1, 2).to(torch.float32) / 255
         return self.network.run((values - self.mean) / self.deviation, 0, None)
-
-
-def _is_certified(predictor: Predictor, facts: dict[str, str]) -> bool:
-    """Whether that was shown before, under the same circumstances."""
-    if not (predictor.run / FILE).is_file():
-        return False
-    try:
-        kept = predictor.run.read_json(FILE)
-        return bool(kept["certificate"]["shown"]) and all(kept[name] == value for name, value in facts.items())
-    except RunError as error:
-        raise UnusableRunError(str(error)) from error
-    except (KeyError, TypeError) as error:
-        raise UnusableRunError(
-            f"{predictor.run / FILE} is damaged ({type(error).__name__}: {error}); delete it, and it is made again."
-        ) from error
