@@ -1,5 +1,6 @@
 """The optimizer and the learning-rate schedule of a phase, built from the ``_target_`` nodes of a config."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,8 +58,36 @@ class Optimization:
         Returns:
             The schedule; None for constant rates.
         """
-        if self.scheduler is None:
+        return None if self.scheduler is None else self._schedule(optimizer, epochs, epochs)
+
+    def shortened_schedule(self, optimizer: Optimizer, planned: int, epochs: int, done: int) -> LRScheduler | None:
+        """Builds a phase's schedule for fewer epochs than planned, and sets the learning rates to those it has now.
+
+        Args:
+            optimizer: whose rates to schedule.
+            planned: length of the phase.
+            epochs: length of the schedule.
+            done: number of epochs of the phase so far.
+
+        Returns:
+            The schedule; None if it isn't as long as the phase, so that the rates stay as they are.
+        """
+        if not self._lengths(planned):
             return None
-        lengths = [name for name in LENGTHS if self.per_phase and name in self.scheduler]
-        schedule: LRScheduler = instantiate(self.scheduler, _partial_=True)(optimizer, **dict.fromkeys(lengths, epochs))
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"]
+        schedule = self._schedule(optimizer, planned, epochs)
+        with warnings.catch_warnings(action="ignore"):  # a resumed optimizer hasn't stepped yet
+            for _ in range(done):
+                schedule.step()
         return schedule
+
+    def _schedule(self, optimizer: Optimizer, planned: int, epochs: int) -> LRScheduler:
+        lengths = dict.fromkeys(self._lengths(planned), epochs)
+        schedule: LRScheduler = instantiate(self.scheduler, _partial_=True)(optimizer, **lengths)
+        return schedule
+
+    def _lengths(self, planned: int) -> list[str]:
+        """Arguments of the scheduler that are the length of the phase."""
+        node = self.scheduler or {}
+        return [name for name in LENGTHS if name in node and (self.per_phase or node[name] == planned)]

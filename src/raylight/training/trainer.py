@@ -209,8 +209,6 @@ def fit(
     ]
     if config.averaging != "none":
         callbacks.append(AveragedWeights(config.averaging, config.averaging_start, config.ema_decay))
-    if logger:
-        callbacks.append(LearningRateMonitor("epoch"))
     early = None
     if config.patience is not None:
         early = EarlyStopping(monitor, patience=config.patience, mode=mode, check_finite=False)
@@ -218,6 +216,8 @@ def fit(
     budget = TimeBudget(config.max_minutes) if config.max_minutes is not None else None
     if budget:
         callbacks.append(budget)
+    if logger:
+        callbacks.append(LearningRateMonitor("epoch"))
     if bars:
         callbacks.append(RichProgressBar())
     _quieten()
