@@ -9,7 +9,9 @@ from raylight.config.schema import DataConfig, DecodeConfig, ModelConfig, RunCon
 from raylight.data.cache_building import find
 from raylight.errors import ConfigError, DataError
 from raylight.models.preprocessing import Preprocessing
-from raylight.pipeline.images import decode_engine, indexed, resolution_of
+from raylight.pipeline.images import decode_engine, decoded, indexed, resolution_of
+from raylight.runs.run_dir import RunDir
+from raylight.storage.tables import csv_text
 from tests.trained_run import draw
 
 
@@ -104,3 +106,46 @@ def test_images_that_are_indexed_for_the_first_time_are_decoded_in_the_same_pass
     assert len(folders) == caches
     spec = Preprocessing.from_config(config.model).decode_spec
     assert all(find(folder, sorted(set(index.column("sha256"))), spec)[0] for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "positive", "message"),
+    [
+        ("label", "right", None, r"^1 of the images in .*, or their labels, .* began \('left/1-0\.png'\)\. Continuing"),
+        ("group", "p2", None, r"^1 of the images in .*, or their labels, .* began \('left/1-0\.png'\)\. Continuing"),
+        (
+            "label",
+            "ear",
+            None,
+            r"The classes of .*run: \('left', 'right'\) when it began, \('ear', 'left', 'right'\) now",
+        ),
+        (
+            "label",
+            "left",
+            "left",
+            r"^The positive class of .*run: 'right' when it began, 'left' now\. Continuing would",
+        ),
+    ],
+)
+def test_a_run_whose_labels_groups_or_classes_have_changed_is_not_resumed(
+    column: str, value: str, positive: str | None, message: str, tmp_path: Path
+) -> None:
+    files = [draw(tmp_path / "photos", label, 4, 1) for label in ("left", "right")]
+    rows = [
+        {"path": f"{file.parent.name}/{file.name}", "label": file.parent.name, "group": "p1", "split": split}
+        for some in files
+        for file, split in zip(some, ("train", "train", "val", "test"), strict=True)
+    ]
+    table, run = tmp_path / "photos" / "t.csv", RunDir.claim(tmp_path / "run")
+
+    def begin(positive: str | None = None) -> None:
+        table.write_text(csv_text(rows, ("path", "label", "group", "split")))
+        config = settings(tmp_path / "photos", batch_size=2, csv=str(table), positive_class=positive)
+        decoded(config, run, indexed(config, tmp_path / "cache"), tmp_path / "cache")
+
+    begin()
+    (run.folder("checkpoints") / "last.ckpt").touch()
+    begin()  # nothing has changed
+    rows[0][column] = value
+    with pytest.raises(DataError, match=message):
+        begin(positive)

@@ -30,6 +30,9 @@ log = logging.getLogger("raylight")
 RAY_FROM = 20_000
 """Images from which ``decode.engine=auto`` starts Ray."""
 
+_FIXED = ("sha256", "label", "group", "split", "status")
+"""Columns of the index that mustn't change between the parts of a run."""
+
 
 @dataclass(frozen=True)
 class Images:
@@ -142,7 +145,7 @@ def decoded(config: RunConfig, run: RunDir, index: Index, cache_dir: Path) -> Im
     With ``data.feed=stream`` nothing is decoded yet; the index stays as it is.
 
     Raises:
-        DataError: too many files are bad, or a resumed run's images have changed.
+        DataError: too many files are bad, or a resumed run's images, labels, groups, splits or classes have changed.
         ConfigError: the settings don't fit the number of images or classes.
     """
     from raylight.data.cache import cached_images
@@ -232,22 +235,34 @@ def _write_rejected(run: RunDir, index: Index) -> None:
 
 
 def _check_unchanged(run: RunDir, index: Index) -> None:
-    """Refuses to resume a run whose images have changed."""
+    """Refuses to resume a run whose images, labels, groups, splits or classes have changed."""
     from raylight.data.index import Index
     from raylight.training.callbacks.checkpoints import LAST
 
     if not (run / "checkpoints" / LAST).is_file() or not (run / "index.parquet").is_file():
         return
+    before = Index.read(run / "index.parquet")
     then, now = (
-        {row["path"]: (row["sha256"], row["split"], row["status"]) for row in table.to_pylist()}
-        for table in (Index.read(run / "index.parquet").table, index.table)
+        {row["path"]: tuple(map(row.get, _FIXED)) for row in table.to_pylist()} for table in (before.table, index.table)
     )
     changed = sorted(path for path in then.keys() | now.keys() if then.get(path) != now.get(path))
+    problems = []
     if changed:
         named = ", ".join(map(repr, changed[:3])) + (", ..." if len(changed) > 3 else "")
+        problems.append(
+            f"{len(changed)} of the images in {index.root}, or their labels, groups or splits, have changed since "
+            f"{run.path} began ({named})."
+        )
+    for what, old, new in (
+        ("classes", before.class_names, index.class_names),
+        ("positive class", before.positive_class, index.positive_class),
+    ):
+        if old != new:
+            problems.append(f"The {what} of {run.path}: {old!r} when it began, {new!r} now.")
+    if problems:
         raise DataError(
-            f"{len(changed)} of the images in {index.root} have changed since {run.path} began ({named}). Continuing "
-            f"would mix two data sets: restore them, or start a new run: {TRAIN} --config-path RUN --config-name config"
+            f"{' '.join(problems)} Continuing would mix two data sets: restore them, or start a new run: "
+            f"{TRAIN} --config-path RUN --config-name config"
         )
 
 
