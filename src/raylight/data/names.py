@@ -1,5 +1,6 @@
-"""Names of files, classes and splits: recognising, comparing and displaying them."""
+"""Names of files, classes, groups and splits: recognising, comparing and displaying them."""
 
+import math
 import os
 import unicodedata
 from collections.abc import Iterable
@@ -36,12 +37,47 @@ SPLIT_NAMES = {
     "val": ("val", "valid", "validation", "dev", "val_set", "validation_set"),
     "test": ("test", "testing", "test_set", "testing_set"),
 }
+_MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "null"})
+"""What spreadsheets and pandas write for a missing value."""
+
 SPLITS = {spelling: split for split, spellings in SPLIT_NAMES.items() for spelling in spellings}
 
 
 def is_image(name: str) -> bool:
     """Whether a file name has the suffix of a supported image format."""
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_missing(value: object) -> bool:
+    """Whether a typed value is missing: ``None``, empty text or NaN; 0 and False aren't.
+
+    Args:
+        value: of a column.
+
+    Returns:
+        True if so.
+
+    Example:
+        >>> [is_missing(value) for value in (None, "", float("nan"), 0, False, "nan")]
+        [True, True, True, False, False, False]
+    """
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def says_missing(text: str) -> bool:
+    """Whether text without a type, such as a cell of a CSV, stands for a missing value.
+
+    Args:
+        text: without spaces around it.
+
+    Returns:
+        True if so.
+
+    Example:
+        >>> [says_missing(text) for text in ("", "NA", "NaN", "0", "Nadine")]
+        [True, True, True, False, False]
+    """
+    return not text or text.casefold() in _MISSING
 
 
 def printable(name: str) -> str:

@@ -1,7 +1,9 @@
 """A source as a user would write it."""
 
 import io
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,7 @@ class Drawn:
             raise RuntimeError("the database is down\nand so on")
         if self.fault == "list":
             return numbers
-        columns = {
+        columns: dict[str, list[Any]] = {
             "key": [f"square/{number}" for number in numbers],
             "label": [number % 2 for number in numbers],
             "group": [f"p{number // 4}" for number in numbers],
@@ -31,6 +33,11 @@ class Drawn:
             del columns["label"]
         if self.fault == "empty label":
             columns["label"][2] = None
+        if self.fault == "label is NaN":
+            columns["label"] = [0.0, 1.0, math.nan] * (self.count // 3)
+        if self.fault == "gaps":
+            columns["group"] = [0.0, math.nan] * (self.count // 2)
+            columns["age"] = [math.nan, 30.0] * (self.count // 2)
         if self.fault == "twice":
             columns["key"][3] = "square/1"
         if self.fault == "split":

@@ -36,6 +36,14 @@ def test_a_source_of_ones_own_is_indexed_like_files(tmp_path: Path) -> None:
     assert index.column("metadata")[list(index.column("path")).index("square/6")] == '{"age": 36}'
 
 
+def test_what_is_not_a_number_is_missing(tmp_path: Path) -> None:
+    files = {file.path: file for file in find_images(config(fault="gaps"), tmp_path).files}
+    assert [(files[f"square/{k}"].group, files[f"square/{k}"].metadata) for k in (0, 1)] == [
+        ("0.0", None),
+        (None, '{"age": 30.0}'),
+    ]
+
+
 def test_a_source_is_asked_once_for_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     entries = Drawn.entries
@@ -58,6 +66,7 @@ def test_a_source_is_asked_once_for_its_images(tmp_path: Path, monkeypatch: pyte
         ("list", r"entries\(\) returned a list; expected a pyarrow\.Table"),
         ("no label", r"has no column label; it has key, group, split, age"),
         ("empty label", "row 2 has no label"),
+        ("label is NaN", "row 2 has no label"),
         ("twice", "row 3 has the key 'square/1' of an earlier row"),
         ("split", "row 1 has split='holdout'; expected train, val, test"),
     ],

@@ -80,8 +80,15 @@ def test_rows_have_keys_labels_groups_and_metadata() -> None:
     ]
 
 
-@pytest.mark.parametrize("missing", [None, -1])
-def test_a_row_without_a_label_is_told(missing: int | None) -> None:
-    table = pa.table({"image": [b"x", b"y"], "label": [0, missing]})
+def test_a_patient_that_is_not_a_number_is_none_and_0_is_one() -> None:
+    groups = pa.array([0.0, float("nan"), None, 7.0])
+    table = pa.table({"image": [b"x"] * 4, "label": [0, 1, 0, 1], "patient": groups})
+    found = entries_of(table, ColumnNames(group="patient").find(table.schema, "set"), PART)
+    assert found.column("group").to_pylist() == ["0.0", None, None, "7.0"]
+
+
+@pytest.mark.parametrize("missing", [None, -1, float("nan"), ""])
+def test_a_row_without_a_label_is_told(missing: float | str | None) -> None:
+    table = pa.table({"image": [b"x", b"y"], "label": ["a" if missing == "" else 0, missing]})
     with pytest.raises(DataError, match=r"^set, split train: row 1 has no label; leave it out$"):
         entries_of(table, ColumnNames().find(table.schema, "set"), PART)

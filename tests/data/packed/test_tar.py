@@ -87,6 +87,28 @@ def test_labels_come_from_json_or_the_folder_too(tmp_path: Path) -> None:
     assert source.read("mixed.tar/b/3.name.jpg") == jpeg(3)
 
 
+def test_what_is_missing_in_json_is_no_value_and_0_is_one(tmp_path: Path) -> None:
+    said = [
+        {"label": "c", "patient": 0, "age": None},
+        {"label": 0, "patient": None, "age": 0},
+        {"label": None, "patient": float("nan"), "sex": ""},
+        {"label": False, "patient": "", "age": float("nan")},
+        {},
+    ]
+    members = {f"folder/{k}.jpg": jpeg(k) for k in range(len(said))}
+    members |= {f"folder/{k}.json": json.dumps(one).encode() for k, one in enumerate(said)}
+    write(tmp_path / "t.tar", members)
+    rows = TarShards(str(tmp_path), group="patient").entries().to_pylist()
+    assert [(row["label"], row["group"], row["age"]) for row in rows] == [
+        ("c", "0", None),
+        ("0", None, 0),
+        ("folder", None, None),
+        ("False", None, None),
+        ("folder", None, None),
+    ]
+    assert "sex" not in rows[0]
+
+
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no tar archive is there"):
         TarShards(str(tmp_path)).entries()
@@ -94,6 +116,9 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="can't be read as an uncompressed tar archive"):
         TarShards(str(tmp_path)).entries()
     write(tmp_path / "zipped.tar", {"1.jpg": jpeg(1)})
+    with pytest.raises(DataError, match=r"1\.jpg: no label"):
+        TarShards(str(tmp_path)).entries()
+    write(tmp_path / "zipped.tar", {"1.jpg": jpeg(1), "1.json": b'{"label": null}'})
     with pytest.raises(DataError, match=r"1\.jpg: no label"):
         TarShards(str(tmp_path)).entries()
     write(tmp_path / "zipped.tar", {"1.jpg": jpeg(1), "1.cls": b"5"})

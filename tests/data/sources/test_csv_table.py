@@ -45,6 +45,15 @@ def test_faults_in_a_csv_are_named_with_their_line(tmp_path: Path, text: str, me
     assert message in error(tmp_path, csv=str(tmp_path / "t.csv"))
 
 
+def test_groups_that_spreadsheets_write_for_a_missing_value_are_none(tmp_path: Path) -> None:
+    words = ("NA", "nan", "", "N/A", "#N/A", "<NA>", "null", "0", "Nan Li")
+    touch(tmp_path, *(f"{k}.jpg" for k in range(len(words))))
+    lines = [f"{k}.jpg,{'xy'[k % 2]},{word}" for k, word in enumerate(words)]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,group", *lines]))
+    found = find(tmp_path, csv="t.csv")
+    assert [file.group for file in found.files] == [None] * 7 + ["0", "Nan Li"]
+
+
 def test_paths_written_in_full_are_taken_where_they_lie_in_the_root(tmp_path: Path) -> None:
     root, link = tmp_path / "root", tmp_path / "link"
     touch(root, "a/1.jpg", "b/1.jpg")

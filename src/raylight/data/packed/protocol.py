@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from raylight.data.names import SPLITS
+from raylight.data.names import SPLITS, is_missing
 from raylight.errors import DataError
 
 COLUMNS = ("key", "label", "group", "split", "bytes", "modified")
@@ -67,8 +67,10 @@ def checked_rows(table: Any, target: str) -> Iterator[dict[str, Any]]:
     seen: set[str] = set()
     for number, row in enumerate(table.to_pylist()):
         key, label, split = row["key"], row["label"], row.get("split")
-        if key in (None, "") or label in (None, ""):
-            raise DataError(f"data.source: {target}.entries(): row {number} has no {'label' if key else 'key'}")
+        if is_missing(key) or is_missing(label):
+            raise DataError(
+                f"data.source: {target}.entries(): row {number} has no {'key' if is_missing(key) else 'label'}"
+            )
         if str(key) in seen:
             raise DataError(f"data.source: {target}.entries(): row {number} has the key {key!r} of an earlier row")
         if split and str(split).casefold() not in SPLITS:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raylight.data.names import is_missing
 from raylight.data.packed.protocol import COLUMNS
 from raylight.errors import DataError, did_you_mean
 
@@ -133,7 +134,7 @@ def entries_of(table: pa.Table, columns: Columns, part: Part) -> pa.Table:
             **{name: table.column(name) for name in columns.metadata},
             "key": pa.array([key_of(part.name, row, name) for row, name in enumerate(names)], pa.string()),
             "label": pa.array(_labels(table.column(columns.label).to_pylist(), columns, part), pa.string()),
-            "group": pa.array([None if group is None else str(group) for group in groups], pa.string()),
+            "group": pa.array([None if is_missing(group) else str(group) for group in groups], pa.string()),
             "split": pa.array([part.split] * count, pa.string()),
             "modified": pa.array([part.modified] * count, pa.int64()),
         }
@@ -187,7 +188,7 @@ def _file_names(table: pa.Table, image: str) -> Sequence[str | None]:
 
 def _labels(values: Sequence[Any], columns: Columns, part: Part) -> list[str]:
     """The class names where the metadata has them, else the values."""
-    missing = next((row for row, value in enumerate(values) if value is None or value == _UNLABELLED), None)
+    missing = next((row for row, value in enumerate(values) if is_missing(value) or value == _UNLABELLED), None)
     if missing is not None:
         raise DataError(f"{part.location}: row {missing} has no label; {part.remedy}")
     names = columns.class_names

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from raylight.data.names import is_image
+from raylight.data.names import is_image, is_missing
 from raylight.data.packed.shards import ShardFile, Shards, split_of
 from raylight.errors import DataError, first_line
 from raylight.storage.remote import AnyPath
@@ -92,7 +92,7 @@ class TarShards:
                 **{key: value for key, value in metadata.items() if key not in (self.label, self.group)},
                 "key": f"{shard.name}/{name}",
                 "label": self._label(beside.get("cls"), metadata, folder, f"{shard.path}: {name}"),
-                "group": None if self.group is None else str(metadata.get(self.group) or "") or None,
+                "group": str(metadata[self.group]) if self.group in metadata else None,
                 "split": split_of(shard.name),
                 "bytes": member.size,
                 "modified": shard.modified,
@@ -147,4 +147,5 @@ def _metadata(content: bytes, image: str) -> dict[str, Any]:
     return {
         name: value if isinstance(value, str | int | float | bool) else json.dumps(value)
         for name, value in metadata.items()
+        if not is_missing(value)
     }

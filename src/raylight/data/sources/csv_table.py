@@ -12,14 +12,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from raylight.config.uris import is_uri
-from raylight.data.names import SPLITS, describe_classes, quoted
+from raylight.data.names import SPLITS, describe_classes, quoted, says_missing
 from raylight.data.sources.layouts import LayoutMatch, SourceFile
 from raylight.errors import DataError
 from raylight.storage.remote import AnyPath, to_path
 
 _COLUMNS = ("path", "label", "group", "split")
-_MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "null"})
-"""What spreadsheets and pandas write for a missing value."""
 _SEPARATORS = (",", ";", "\t", "|")
 
 
@@ -79,10 +77,10 @@ def read_csv(table: str, root: AnyPath, known: Collection[str] = ()) -> LayoutMa
 
 
 def _csv_file(row: dict[str, str], table: AnyPath, line: int, root: AnyPath) -> SourceFile:
-    name, label, split = row["path"], row["label"], row.get("split", "")
+    name, label, group, split = row["path"], row["label"], row.get("group", ""), row.get("split", "")
     if not name or not label:
         raise DataError(f"{table}: line {line} has no {'label' if name else 'path'}.")
-    if label.casefold() in _MISSING:
+    if says_missing(label):
         raise DataError(
             f"{table}: line {line}: the label {label!r} usually means a missing value. Give the label, or remove the line; "
             "a class that is really called this needs another name."
@@ -96,7 +94,7 @@ def _csv_file(row: dict[str, str], table: AnyPath, line: int, root: AnyPath) -> 
     return SourceFile(
         str(path),
         label,
-        row.get("group") or None,
+        None if says_missing(group) else group,
         SPLITS[split.casefold()] if split else None,
         json.dumps(metadata) if metadata else None,
     )

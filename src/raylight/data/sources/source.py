@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 
 from raylight.config.schema import DataConfig
 from raylight.config.uris import is_uri
-from raylight.data.names import describe_classes, is_utf8, normalized_name, printable, quoted
+from raylight.data.names import describe_classes, is_missing, is_utf8, normalized_name, printable, quoted
 from raylight.data.packed.protocol import COLUMNS, checked_rows
 from raylight.data.sources.csv_table import read_csv
 from raylight.data.sources.demo import demo_root, draw_demo
@@ -113,8 +113,8 @@ def _from_source(data: DataConfig, known: Collection[str]) -> LayoutMatch:
         raise DataError(f"data.source: {target}.entries(): {type(error).__name__}: {first_line(error)}") from error
     files = []
     for row in checked_rows(table, target):
-        metadata = {name: value for name, value in row.items() if name not in COLUMNS and value is not None}
-        group = None if row.get("group") in (None, "") else printable(str(row["group"]))
+        metadata = {name: value for name, value in row.items() if name not in COLUMNS and not is_missing(value)}
+        group = None if is_missing(row.get("group")) else printable(str(row["group"]))
         text = json.dumps(metadata, default=str) if metadata else None
         files.append(SourceFile(row["key"], row["label"], group, row["split"], text))
     root.remember(table)
