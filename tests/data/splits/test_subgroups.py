@@ -42,6 +42,12 @@ def test_edges_make_ranges_that_begin_at_them() -> None:
     ]
 
 
+@pytest.mark.parametrize("unknown", [float("nan"), "nan", "NaN", " NA ", "n/a", "<NA>", "null"])
+def test_an_unknown_value_belongs_to_no_subgroup(unknown: float | str) -> None:
+    assert subgroups_of(told("30", unknown, 70), {"age": [40, 60]})["age"] == ["below 40", None, "60 and above"]
+    assert subgroups_of(told("30", unknown, 70), {"age": []})["age"] == ["30", None, "70"]
+
+
 def test_columns_of_every_index_can_be_used() -> None:
     found = subgroups_of(
         index([{"mode": "L", "width": 900}, {"mode": "RGB", "width": 2000}]), {"mode": [], "width": [1000]}

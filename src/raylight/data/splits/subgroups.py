@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from raylight.data.index import Index
+from raylight.data.names import says_missing
 from raylight.errors import DataError, did_you_mean
 
 MAX_SUBGROUPS = 30
@@ -33,7 +34,7 @@ def subgroups_of(index: Index, columns: Mapping[str, Sequence[Any]]) -> dict[str
             is one of the data set's further columns, of ``INDEX_COLUMNS``, or a keyword of DICOM's data dictionary.
 
     Returns:
-        By column, the name of each file's subgroup; ``None`` where its value isn't known.
+        By column, the name of each file's subgroup; ``None`` where its value isn't known (NaN, ``NA`` and the like).
 
     Raises:
         DataError: no such column, edges or values (where there are edges) that aren't numbers, or too many subgroups.
@@ -95,7 +96,7 @@ def _dicom_value(data: bytes, keyword: str) -> object:
 
 
 def _names(column: str, values: Sequence[object], edges: Sequence[float]) -> list[str | None]:
-    texts = [None if value is None or not (text := str(value).strip()) else text for value in values]
+    texts = [None if value is None or says_missing(text := str(value).strip()) else text for value in values]
     if not all(isinstance(edge, int | float) for edge in edges):
         raise DataError(
             f"report.subgroups.{column}={list(edges)}: expected numbers, the edges of ranges, or an empty list, []"
