@@ -148,6 +148,23 @@ def test_what_was_chosen_is_what_evaluation_finds():
     )
 
 
+@pytest.mark.parametrize("rule", ["recall>=0.8", "precision>=0.7", "specificity>=0.8", "f1", "0.4"])
+def test_images_of_a_patient_count_as_dependent(rule: str) -> None:
+    """Forty patients with six alike images each: bounds are those of ``evaluate`` on the same images."""
+    few = network(40, 2, 1.0, seed=4)
+    many = Predictions(
+        *([f"{i}" for i in range(240)], ["val"] * 240, few.labels.repeat(6), few.probabilities.repeat(6, axis=0)),
+        *(few.class_names, few.positive_class, [str(i // 6) for i in range(240)]),
+    )
+    decision = choose_threshold(many, rule)
+    found = evaluate(many, decision.threshold, n_resamples=2)[decision.metric]
+    assert (decision.value, *decision.interval) == pytest.approx((found.value, found.low, found.high))
+    alone = choose_threshold(few, rule)
+    assert decision.interval.high - decision.interval.low > 0.9 * (alone.interval.high - alone.interval.low)
+    bins, of_few = reliability(many, 5), reliability(few, 5)
+    assert np.all(bins.high - bins.low > 0.9 * (of_few.high - of_few.low))
+
+
 def test_what_a_rule_was_chosen_on_is_told_with_its_own_n_and_interval():
     sample = of_scores(POSITIVES, NEGATIVES)
     # Above 0.55: 4 of 5 positives, 1 of 6 negatives.

@@ -12,7 +12,7 @@ from scipy.special import log_softmax, softmax
 
 from raylight.config.rules.decision_rule import CONSTRAINED, DecisionRule, parse_rule
 from raylight.errors import RunError
-from raylight.evaluation.intervals import UNDEFINED, Interval, f1_from_overlap, mean_of, wilson
+from raylight.evaluation.intervals import UNDEFINED, Interval, f1_from_overlap, mean_of, proportion
 from raylight.evaluation.predictions import LabelledPredictions, Predictions
 
 COOLEST, HOTTEST = 0.05, 20.0
@@ -101,7 +101,7 @@ class Reliability:
     Attributes:
         predicted: mean predicted probability per bin.
         observed: observed frequency per bin.
-        low: lower bound of ``observed`` (Wilson, 95 %).
+        low: lower bound of ``observed`` (Wilson, 95 %; of groups where there are any).
         high: upper bound.
         count: images per bin.
     """
@@ -136,13 +136,14 @@ def reliability(predictions: Predictions, n_bins: int = 10) -> Reliability:
         >>> bins.predicted.round(2), bins.observed.round(2), bins.count
         (array([0.1, 0.7]), array([0. , 0.5]), array([1, 2]))
     """
-    confidence, truth = predictions.labelled().confidences()
+    labelled = predictions.labelled()
+    confidence, truth = labelled.confidences()
     bins = np.minimum((confidence * n_bins).astype(np.int64), n_bins - 1)
     count = np.bincount(bins, minlength=n_bins)
     used = count > 0
     hits = np.bincount(bins, weights=truth, minlength=n_bins)[used]
     count, predicted = count[used], np.bincount(bins, weights=confidence, minlength=n_bins)[used]
-    bounds = np.array([wilson(h, n) for h, n in zip(hits, count, strict=True)])
+    bounds = np.array([_proportion(truth, bins == number, labelled.groups) for number in np.flatnonzero(used)])
     return Reliability(predicted / count, hits / count, bounds[:, 0], bounds[:, 1], count)
 
 
@@ -157,7 +158,7 @@ class Decision:
         metric: of the rule: ``accuracy`` (a fixed threshold), ``youden``, ``f1``, ``cost`` (mean cost per image),
             ``recall``, ``precision`` or ``specificity``.
         value: of the metric on validation. It is optimistic, since the threshold was chosen on the same images.
-        interval: from Wilson's, for proportions and functions of them; as optimistic as the value.
+        interval: from Wilson's, for proportions and functions of them (of groups where there are any); as optimistic as the value.
         n: validation images that the metric is based on.
         n_positive: validation images of the positive class.
         n_negative: validation images of the other class.
@@ -214,16 +215,17 @@ def choose_threshold(
     truth = labelled.labels == labelled.positive
     n_positive, n_negative = int(truth.sum()), int((~truth).sum())
     if fixed is not None:
-        hits = int((labelled.predicted == labelled.labels).sum())
-        bounds = wilson(hits, len(truth))
-        return Decision(fixed, rule, "accuracy", hits / len(truth), bounds, len(truth), n_positive, n_negative)
+        right = labelled.predicted == labelled.labels
+        bounds = proportion(right, labelled.groups)
+        return Decision(fixed, rule, "accuracy", float(right.mean()), bounds, len(truth), n_positive, n_negative)
     if n_positive == 0 or n_negative == 0:
         missing = predictions.class_names[labelled.positive if n_positive == 0 else 1 - labelled.positive]
         raise RunError(
             f"decision.threshold={rule} is chosen on validation, which has no image of {missing!r}; raise "
             f"data.val_fraction, or set decision.threshold to a number"
         )
-    candidates = _candidates(labelled.probabilities[:, labelled.positive], truth)
+    scores = labelled.probabilities[:, labelled.positive]
+    candidates = _candidates(scores, truth)
     nearest_to, met = 0.5, True
     if parsed.kind in CONSTRAINED:
         values = candidates.rates(parsed.kind)
@@ -244,7 +246,7 @@ def choose_threshold(
         rule=rule,
         metric=parsed.kind,
         value=float(values[chosen]),
-        interval=candidates.interval(parsed.kind, chosen),
+        interval=_interval(parsed.kind, truth, scores > candidates.thresholds[chosen], labelled.groups),
         n=candidates.n(parsed.kind, chosen),
         n_positive=n_positive,
         n_negative=n_negative,
@@ -275,23 +277,36 @@ class _Candidates:
         }
         return rates[metric]
 
-    def interval(self, metric: str, i: int) -> Interval:
-        """The interval of the metric at one threshold; undefined for a cost."""
-        tp, fp, fn, tn = (float(counts[i]) for counts in (self.tp, self.fp, self.fn, self.tn))
-        if metric == "youden":
-            bounds = mean_of([tp / (tp + fn), tn / (tn + fp)], [wilson(tp, tp + fn), wilson(tn, tn + fp)])
-            return Interval(2 * bounds.low - 1, 2 * bounds.high - 1)
-        if metric == "f1":
-            return Interval(*map(f1_from_overlap, wilson(tp, tp + fp + fn)))
-        hits = {"recall": tp, "specificity": tn, "precision": tp}
-        return wilson(hits[metric], self.n(metric, i)) if metric in hits else UNDEFINED
-
     def n(self, metric: str, i: int) -> int:
         """Number of images that the metric is based on at one threshold."""
         tp, fp, fn, tn = (int(counts[i]) for counts in (self.tp, self.fp, self.fn, self.tn))
         return {"recall": tp + fn, "specificity": tn + fp, "precision": tp + fp, "f1": tp + fp + fn}.get(
             metric, tp + fp + fn + tn
         )
+
+
+def _interval(
+    metric: str,
+    truth: Bool[np.ndarray, " image"],
+    said: Bool[np.ndarray, " image"],
+    groups: Int[np.ndarray, " image"] | None,
+) -> Interval:
+    """The interval of a rule's metric at its threshold; undefined for a cost."""
+    recall, specificity = _proportion(said, truth, groups), _proportion(~said, ~truth, groups)
+    if metric == "youden":
+        bounds = mean_of([float(said[truth].mean()), float((~said)[~truth].mean())], [recall, specificity])
+        return Interval(2 * bounds.low - 1, 2 * bounds.high - 1)
+    if metric == "f1":
+        return Interval(*map(f1_from_overlap, _proportion(said & truth, said | truth, groups)))
+    if metric == "precision":
+        return _proportion(truth, said, groups)
+    return {"recall": recall, "specificity": specificity}.get(metric, UNDEFINED)
+
+
+def _proportion(
+    successes: Bool[np.ndarray, " image"], among: Bool[np.ndarray, " image"], groups: Int[np.ndarray, " image"] | None
+) -> Interval:
+    return proportion(successes[among], None if groups is None else groups[among])
 
 
 def _candidates(scores: Float[np.ndarray, " image"], truth: Bool[np.ndarray, " image"]) -> _Candidates:
@@ -309,5 +324,5 @@ def _multiclass_decision(rule: DecisionRule, labelled: LabelledPredictions, clas
             f"leave it at 0.5, which decides for the most probable class"
         )
     correct = labelled.labels == labelled.predicted
-    bounds = wilson(float(correct.sum()), len(correct))
+    bounds = proportion(correct, labelled.groups)
     return Decision(None, rule.text, "accuracy", float(correct.mean()), bounds, len(correct), 0, 0)

@@ -17,7 +17,7 @@ from tests.report.figures.test_plots import sample, words
 
 def test_the_decision_curve_shows_the_model_and_both_ways_of_doing_without_it() -> None:
     test = sample(120, ["cat", "dog"])
-    curve = decision_curve(test.labelled(), n_resamples=100)
+    curve = decision_curve(test.labelled())
     figure = decision_curve_figure(curve, test, 0.3)
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert lines.keys() == {"model", "all as dog", "none", "threshold 0.3"}
@@ -39,8 +39,8 @@ def test_each_class_has_its_own_histogram() -> None:
 
 def test_files_are_written_by_name(tmp_path) -> None:
     test = sample(40, ["cat", "dog"])
-    curve = decision_curve(test.labelled(), n_resamples=20)
-    drawn = draw_plots(tmp_path, [], Evaluated(test, evaluate(test, n_resamples=20), curve=curve))
+    curve = decision_curve(test.labelled())
+    drawn = draw_plots(tmp_path, [], Evaluated(test, evaluate(test), curve=curve))
     files = {name: path for name, path in drawn.items() if name in ("decision_curve", "probabilities")}
     assert files == {name: tmp_path / f"{name}.png" for name in ("decision_curve", "probabilities")}
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in files.values())

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
-from threadpoolctl import threadpool_limits
+from jaxtyping import Bool, Float, Int
 
-from raylight.evaluation.bootstrap import resampling_weights
+from raylight.evaluation.intervals import Interval, effective_size, wilson
 from raylight.evaluation.predictions import LabelledPredictions
 
 THRESHOLDS = np.arange(1, 100) / 100
@@ -25,10 +24,11 @@ class DecisionCurve:
     Attributes:
         thresholds: probability from which on one acts.
         model: net benefit of acting where the model's probability is at least the threshold.
-        low: lower bound of ``model``, 95 %.
+        low: lower bound of ``model``, 95 % at each threshold.
         high: upper bound.
         treat_all: net benefit of acting on every image; acting on none has 0.
-        better: whether the model beats both acting on all and on none, beyond chance (one-sided, 2.5 %).
+        better: whether the model beats both acting on all and on none, beyond chance (one-sided, 2.5 % at
+            each threshold).
     """
 
     thresholds: Float[np.ndarray, " threshold"]
@@ -77,13 +77,14 @@ def net_benefit(
     return found
 
 
-def decision_curve(labelled: LabelledPredictions, n_resamples: int = 1000, seed: int = 0) -> DecisionCurve:
-    """The decision curve of the positive class, with percentile bootstrap intervals (of groups where there are any).
+def decision_curve(labelled: LabelledPredictions) -> DecisionCurve:
+    """The decision curve of the positive class.
+
+    Its bounds combine Wilson's of both rates (MOVER; Zou 2007, for correlated estimates). Resampling isn't enough: resamples of
+    images without a false positive have none either, however much one would cost.
 
     Args:
         labelled: of two classes; calibrated, since probabilities are compared with thresholds.
-        n_resamples: of the bootstrap.
-        seed: of the bootstrap.
 
     Returns:
         Net benefit at each of ``THRESHOLDS``.
@@ -94,31 +95,48 @@ def decision_curve(labelled: LabelledPredictions, n_resamples: int = 1000, seed:
     Example:
         >>> labels = np.repeat([0, 1], 50)
         >>> perfect = LabelledPredictions(labels, np.eye(2)[labels], labels, positive=1, groups=None)
-        >>> curve = decision_curve(perfect, n_resamples=100)
+        >>> curve = decision_curve(perfect)
         >>> curve.model[49].item(), curve.treat_all[49].item()  # at a threshold of 0.5
         (0.5, 0.0)
     """
     if labelled.n_classes != 2:
         raise ValueError(f"a decision curve needs two classes, not {labelled.n_classes}")
     positive = labelled.labels == labelled.positive
+    bounds, better = [], []
+    for threshold in THRESHOLDS:
+        odds = float(threshold / (1 - threshold))
+        acts = labelled.probabilities[:, labelled.positive] >= threshold
+        right, wrong = acts & positive, acts & ~positive
+        spared, missed = ~acts & ~positive, ~acts & positive
+        bounds.append(_difference((right, 1), (wrong, odds), labelled.groups))
+        beside_all = _difference((spared, odds), (missed, 1), labelled.groups)
+        better.append(min(bounds[-1].low, beside_all.low) > 1e-9)
     acts = labelled.probabilities[:, labelled.positive, None] >= THRESHOLDS
-    true, false = (acts & positive[:, None]).astype(np.float32), (acts & ~positive[:, None]).astype(np.float32)
-    rates = np.concatenate([true, false, positive[:, None].astype(np.float32)], axis=1)
-    k, n = len(THRESHOLDS), len(positive)
+    true, false = (acts & positive[:, None]).mean(axis=0), (acts & ~positive[:, None]).mean(axis=0)
+    return DecisionCurve(
+        thresholds=THRESHOLDS,
+        model=net_benefit(true, false, THRESHOLDS),
+        low=np.array([low for low, _ in bounds]),
+        high=np.array([high for _, high in bounds]),
+        treat_all=net_benefit(positive.mean(), (~positive).mean(), THRESHOLDS),
+        better=np.array(better),
+    )
 
-    def curves(shares: Float[np.ndarray, "rows rate"]) -> tuple[np.ndarray, np.ndarray]:
-        prevalence = shares[:, -1:]
-        model = net_benefit(shares[:, :k], shares[:, k : 2 * k], THRESHOLDS)
-        return model, net_benefit(prevalence, 1 - prevalence, THRESHOLDS)
 
-    model, treat_all = curves(rates.mean(axis=0, dtype=np.float64)[None])
-    with threadpool_limits(1, "blas"):
-        drawn = [
-            curves((weights @ rates).astype(np.float64) / weights.sum(axis=1, keepdims=True))
-            for weights in resampling_weights(n, labelled.groups, n_resamples, seed)
-        ]
-    resampled = np.concatenate([chunk[0] for chunk in drawn])
-    gain = resampled - np.maximum(np.concatenate([chunk[1] for chunk in drawn]), 0)
-    low, high = np.quantile(resampled, (0.025, 0.975), axis=0)
-    better = np.quantile(gain, 0.025, axis=0) > 1e-9
-    return DecisionCurve(THRESHOLDS, model[0], low, high, treat_all[0], better)
+Weighted = tuple[Bool[np.ndarray, " image"], float]
+"""Which images are counted, and how much each weighs."""
+
+
+def _difference(gains: Weighted, losses: Weighted, groups: Int[np.ndarray, " image"] | None) -> Interval:
+    """The interval of the weighted gains per image minus the weighted losses; no image is both."""
+    sizes = [effective_size(which, groups) for which, _ in (gains, losses)]
+    p, q = (float(which.mean()) for which, _ in (gains, losses))
+    (p_low, p_high), (q_low, q_high) = (wilson(share * n, n) for share, n in zip((p, q), sizes, strict=True))
+    together = 2 * np.sqrt(p * q / ((1 - p) * (1 - q))) if p + q < 1 else 2.0  # minus twice their correlation
+    value = gains[1] * p - losses[1] * q
+
+    def distance(of_gains: float, of_losses: float) -> float:
+        x, y = gains[1] * of_gains, losses[1] * of_losses
+        return float(np.sqrt(x**2 + y**2 + together * x * y))
+
+    return Interval(value - distance(p - p_low, q_high - q), value + distance(p_high - p, q - q_low))
