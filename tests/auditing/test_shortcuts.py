@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from statsmodels.stats.proportion import proportion_confint
 
 from raylight.auditing.shortcuts import Check, TrainingImages, check_shortcuts, shortcut_lines
 from raylight.evaluation.predictions import LabelledPredictions
@@ -48,8 +49,26 @@ def test_a_network_that_needs_the_centre_is_cleared() -> None:
     assert not checks["centre_black"].suspicious
     assert not checks["border_only"].suspicious
     assert checks["centre_black"].value == pytest.approx(0.5)
-    assert "isn't clearly better than chance" in checks["centre_black"].sentence
+    high = proportion_confint(60, 120, method="wilson")[1]
+    assert checks["centre_black"].sentence == (
+        f"With the middle of each image black, the network isn't clearly better than chance (up to {100 * high:.0f} % can't be "
+        "excluded), but clearly worse than on whole images: it needs the middle."
+    )
     assert checks["coarse"].suspicious  # a spot of 8 pixels in 40 is still there at 8 x 8
+
+
+@pytest.mark.parametrize(("right", "most"), [(14, 85), (13, 82)])
+def test_few_images_clear_nothing(right: int, most: int) -> None:
+    """Of 20 images 16 are classified correctly; with the middle black, 14 or 13 still are."""
+    labels = LABELS[:20]
+    predicted, masked = (np.where(np.arange(20) < count, labels, 1 - labels) for count in (16, right))
+    labelled = LabelledPredictions(labels, np.eye(2)[predicted], predicted, 1, None)
+    test = np.full((20, SIZE, SIZE, 3), 100, np.uint8)
+    found = check_shortcuts(
+        lambda pixels: masked, test, labelled, TrainingImages(test, labels), None, PREPROCESSING
+    ).checks[0]
+    assert not found.suspicious
+    assert found.sentence.endswith(f"isn't clearly better than chance; up to {most} % can't be excluded.")
 
 
 def test_a_network_that_reads_the_corner_is_caught() -> None:
@@ -63,7 +82,7 @@ def test_a_network_that_reads_the_corner_is_caught() -> None:
 def test_a_network_that_needs_fine_detail_fails_at_eight_pixels() -> None:
     checks = checks_of((slice(26, 30), slice(0, SIZE)), stripes=True)
     assert not checks["coarse"].suspicious
-    assert "needs detail" in checks["coarse"].sentence
+    assert checks["coarse"].sentence.endswith("but clearly worse than on whole images: it needs detail.")
 
 
 def test_greys_alone_are_judged_by_a_model_of_the_training_images() -> None:

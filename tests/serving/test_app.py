@@ -1,5 +1,6 @@
 """The page of ``raylight serve``, asked over HTTP and opened in a browser."""
 
+import http.client
 import json
 import re
 import shutil
@@ -109,6 +110,13 @@ def test_what_is_no_picture_or_too_large_is_refused_with_a_sentence(served: tupl
     for answer in too_large:
         assert answer.status_code == 413
         assert answer.json()["detail"] == "The file is larger than 2 MB, the maximum."
+    connection = http.client.HTTPConnection(served[0].removeprefix("http://"), timeout=60)
+    connection.putrequest("POST", "/predict")
+    for header in (("Content-Length", "10"), ("Transfer-Encoding", "chunked")):
+        connection.putheader(*header)
+    connection.endheaders(endless_body(), encode_chunked=True)
+    assert connection.getresponse().status == 413
+    connection.close()
     several = httpx.post(f"{served[0]}/predict", files=[("picture", ("a.jpg", b"x")), ("other", ("b.jpg", b"x"))])
     field = httpx.post(f"{served[0]}/predict", files={"picture": (None, "/etc/hostname")})
     broken = httpx.post(f"{served[0]}/predict", content=b"--c", headers={"content-type": "multipart/form-data"})

@@ -18,6 +18,7 @@ from raylight.auditing.metadata_baseline import percent
 from raylight.data.index import GREY
 from raylight.errors import RunError
 from raylight.evaluation.bootstrap import sampled_positions
+from raylight.evaluation.differences.paired import proportion_difference
 from raylight.evaluation.intervals import Interval, Z, proportion
 from raylight.evaluation.predictions import LabelledPredictions
 from raylight.models.gradcam import border_share, grad_cam
@@ -132,7 +133,9 @@ def check_shortcuts(
         right = predicted == labels
         low, high = proportion(right, groups)
         value, clearly = float(right.mean()), bool(low > chance)
-        return Check(name, title, value, low, high, len(right), clearly, _sentence(name, value, clearly))
+        needed = proportion_difference(labelled.predicted == labels, right, groups).high < 0
+        said = "" if name == "real" else _sentence(name, clearly, percent(value if clearly else high), needed)
+        return Check(name, title, value, low, high, len(right), clearly, said)
 
     real = check("real", "the images as they are", labelled.predicted)
     checks = [
@@ -171,30 +174,39 @@ def shortcut_lines(found: Shortcuts) -> list[str]:
     return [heading, *rows, *sentences, *([found.note] if found.note else [])]
 
 
-_MEANINGS: Mapping[str, tuple[str, str]] = {
+_MEANINGS: Mapping[str, tuple[str, str, str]] = {
     "centre_black": (
-        "With the middle of each image black, {value} are still classified correctly: the outside alone predicts the class.",
-        "With the middle of each image black, the network isn't clearly better than chance: it needs the middle.",
+        "With the middle of each image black, {share} are still classified correctly: the outside alone predicts the class.",
+        "With the middle of each image black, the network isn't clearly better than chance",
+        "it needs the middle",
     ),
     "border_only": (
-        "From the border alone, {value} are still classified correctly: marks, edges or framing predict the class.",
-        "From the border alone, the network isn't clearly better than chance.",
+        "From the border alone, {share} are still classified correctly: marks, edges or framing predict the class.",
+        "From the border alone, the network isn't clearly better than chance",
+        "it needs more than the border",
     ),
     "coarse": (
-        "At 8 by 8 pixels, without any detail, {value} are still classified correctly: coarse light and dark is enough.",
-        "At 8 by 8 pixels, the network isn't clearly better than chance: it needs detail.",
+        "At 8 by 8 pixels, without any detail, {share} are still classified correctly: coarse light and dark is enough.",
+        "At 8 by 8 pixels, the network isn't clearly better than chance",
+        "it needs detail",
     ),
     "histogram": (
-        "A logistic regression on the grey histogram classifies {value} correctly: exposure alone predicts the class.",
-        "A logistic regression on the grey histogram isn't clearly better than chance.",
+        "A logistic regression on the grey histogram classifies {share} correctly: exposure alone predicts the class.",
+        "A logistic regression on the grey histogram isn't clearly better than chance",
+        "",
     ),
 }
+"""Of each check: what is said where it is clearly better than chance, where it isn't, and what the network needs then."""
 
 
-def _sentence(name: str, value: float, clearly: bool) -> str:
-    if name == "real":
-        return ""
-    return _MEANINGS[name][0 if clearly else 1].format(value=percent(value))
+def _sentence(name: str, clearly: bool, share: str, needed: bool) -> str:
+    """The interpretation; ``share`` is the accuracy, or what can't be excluded where it isn't clearly better than chance."""
+    better, chance, need = _MEANINGS[name]
+    if clearly:
+        return better.format(share=share)
+    if needed and need:
+        return f"{chance} (up to {share} can't be excluded), but clearly worse than on whole images: {need}."
+    return f"{chance}; up to {share} can't be excluded."
 
 
 def _centre_black(pixels: Pixels) -> Pixels:

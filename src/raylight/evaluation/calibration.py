@@ -158,7 +158,7 @@ class Decision:
         metric: of the rule: ``accuracy`` (a fixed threshold), ``youden``, ``f1``, ``cost`` (mean cost per image),
             ``recall``, ``precision`` or ``specificity``.
         value: of the metric on validation. It is optimistic, since the threshold was chosen on the same images.
-        interval: from Wilson's, for proportions and functions of them (of groups where there are any); as optimistic as the value.
+        interval: from Wilson's of images or their groups, for proportions and functions of them; as optimistic as the value.
         n: validation images that the metric is based on.
         n_positive: validation images of the positive class.
         n_negative: validation images of the other class.

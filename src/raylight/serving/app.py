@@ -209,11 +209,10 @@ class _Limited(Request):
         Raises:
             HTTPException: it is too large.
         """
-        taken = int(self.headers.get("content-length", "0") or 0)
-        announced = taken > 0
+        announced, taken = int(self.headers.get("content-length", "0") or 0), 0
         async for chunk in super().stream():
-            taken += 0 if announced else len(chunk)
-            if taken > self.max_mb * 1e6 + 10_000:  # around the file a form has boundaries and a name
+            taken += len(chunk)  # a chunked body may be longer than what was announced beside it
+            if max(announced, taken) > self.max_mb * 1e6 + 10_000:  # around the file a form has boundaries and a name
                 raise HTTPException(413, f"The file is larger than {self.max_mb:g} MB, the maximum.")
             yield chunk
 
