@@ -67,16 +67,14 @@ def _of_pair(pair: Pair) -> list[SubgroupDifference]:
 
 
 def subgroup_sentences(pairs: Sequence[Sequence[SubgroupDifference]]) -> Iterator[str]:
-    """Name the subgroup of each pair in which the second run is furthest behind the first, if it is in any."""
+    """Name the subgroups of each pair in which the second run is behind beyond chance, or else the furthest behind."""
     for differences in pairs:
-        judged = [one for one in differences if not np.isnan(one.corrected)]
-        worst = min(judged, key=lambda one: one.difference.value, default=None)
-        if worst is None or worst.difference.value >= 0:
-            continue
-        pair = worst.pair
-        chance = "more than chance would explain" if worst.corrected < SIGNIFICANT else "which may be chance"
-        yield (
-            f"In the subgroup {worst.column} {worst.name} ({worst.n} images), {pair.second.name} is "
-            f"{-100 * worst.difference.value:.1f} percentage points less accurate than {pair.first.name}, {chance} "
-            f"(p = {worst.corrected:.3g}, corrected for the number of subgroups)."
-        )
+        behind = [one for one in differences if not np.isnan(one.corrected) and one.difference.value < 0]
+        behind.sort(key=lambda one: one.difference.value)
+        for one in [one for one in behind if one.corrected < SIGNIFICANT] or behind[:1]:
+            chance = "more than chance would explain" if one.corrected < SIGNIFICANT else "which may be chance"
+            yield (
+                f"In the subgroup {one.column} {one.name} ({one.n} images), {one.pair.second.name} is "
+                f"{-100 * one.difference.value:.1f} percentage points less accurate than {one.pair.first.name}, {chance} "
+                f"(p = {one.corrected:.3g}, corrected for the number of subgroups)."
+            )

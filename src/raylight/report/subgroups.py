@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from raylight.data.splits.subgroups import subgroups_of
-from raylight.evaluation.clinical.subgroups import FEWEST, SHOWN, Subgroup, subgroup_results, worst
+from raylight.evaluation.clinical.subgroups import FEWEST, SHOWN, Subgroup, below_the_rest, subgroup_results
 from raylight.evaluation.differences.paired import SIGNIFICANT
 from raylight.evaluation.predictions import Predictions
 from raylight.report.facts import RunFacts
@@ -39,16 +39,18 @@ def write_subgroups(facts: RunFacts) -> list[str]:
 
 
 def sentences(found: Sequence[Subgroup], test: Predictions) -> list[str]:
-    """Name the subgroup furthest below the rest, and those too small to compare."""
-    low, small = worst(found), [one for one in found if not one.compared]
-    found_sentences = []
-    if low is not None:
-        gap, p_value = low.gap["accuracy"], low.corrected["accuracy"]
-        beyond = "more than chance would explain" if p_value < SIGNIFICANT else "which may be chance"
+    """Name the subgroups below the rest, or else the furthest, and those too small to compare."""
+    small, found_sentences = [one for one in found if not one.compared], []
+    for low, metric in below_the_rest(found):
+        gap, p_value = low.gap[metric], low.corrected[metric]
+        beyond = p_value < SIGNIFICANT
+        positives = low.positives or 0
+        n = {"recall": positives, "specificity": low.n - positives}.get(metric, low.n)
         found_sentences.append(
-            f"Of the subgroups, {low.column} {low.name} is furthest below the rest: accuracy "
-            f"{low.estimates['accuracy'].value:.3f} (n = {low.n}), {-gap.value:.3f} below the other images "
-            f"({-gap.high:+.3f} to {-gap.low:+.3f}), {beyond} (p = {p_value:.3g}, corrected for the number of subgroups)."
+            f"Of the subgroups, {low.column} {low.name} is {'' if beyond else 'furthest '}below the rest: {metric} "
+            f"{low.estimates[metric].value:.3f} (n = {n}), {-gap.value:.3f} below the other images "
+            f"({-gap.high:+.3f} to {-gap.low:+.3f}), {'more than chance would explain' if beyond else 'which may be chance'} "
+            f"(p = {p_value:.3g}, corrected for the number of subgroups)."
         )
     if small:
         units = "images" if test.groups is None else "groups of images"

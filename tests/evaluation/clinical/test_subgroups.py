@@ -6,7 +6,7 @@ from scipy.stats import norm
 from statsmodels.stats.proportion import confint_proportions_2indep
 from statsmodels.stats.proportion import test_proportions_2indep as score_test
 
-from raylight.evaluation.clinical.subgroups import independent_difference, subgroup_results, worst
+from raylight.evaluation.clinical.subgroups import below_the_rest, independent_difference, subgroup_results
 from raylight.evaluation.differences.paired import holm
 from raylight.evaluation.predictions import Predictions
 
@@ -57,7 +57,7 @@ def test_each_subgroup_is_judged_against_the_rest() -> None:
     assert second.gap["recall"].value == pytest.approx(
         14 / 20 - 1 + 1 / 50
     )  # of a and c one positive each is missed: odd ones
-    assert worst([first, second, third]) is second
+    assert below_the_rest([first, second, third])[0] == (second, "accuracy")
     raw = [one.gap["accuracy"].p_value for one in (first, second, third)]
     assert [one.corrected["accuracy"] for one in (first, second, third)] == pytest.approx(holm(raw))
     assert raw[1] == pytest.approx(2 * norm.sf(abs(norm.isf(raw[1] / 2))))
@@ -69,7 +69,7 @@ def test_small_subgroups_and_unknown_values_are_not_compared() -> None:
     assert not first.compared  # its rest is as small
     assert not second.compared
     assert second.estimates["accuracy"].value == pytest.approx(14 / 19)
-    assert worst([first, second]) is None
+    assert below_the_rest([first, second]) == []
     assert subgroup_results(predictions, None, {"site": [None] * 79}) == []
 
 

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from raylight.evaluation.bootstrap import n_units
-from raylight.evaluation.differences.paired import Difference, holm, recovered
+from raylight.evaluation.differences.paired import SIGNIFICANT, Difference, holm, recovered
 from raylight.evaluation.intervals import UNDEFINED, Interval, Z, effective_size, wilson
 from raylight.evaluation.metrics import Estimate, evaluate
 from raylight.evaluation.predictions import Predictions, group_numbers
@@ -86,17 +86,20 @@ def subgroup_results(
     ]
 
 
-def worst(subgroups: Sequence[Subgroup]) -> Subgroup | None:
-    """The subgroup whose accuracy is furthest below that of the rest.
+def below_the_rest(subgroups: Sequence[Subgroup]) -> list[tuple[Subgroup, str]]:
+    """The subgroups, and the metric of each, that are below the rest beyond chance; without any, the one of the least accuracy.
 
     Args:
         subgroups: of any columns; only those that are large enough to be compared count.
 
     Returns:
-        None where no accuracy is below that of the rest.
+        By metric, the largest gap first; empty where no accuracy is below that of the rest, and nothing else beyond chance.
     """
-    below = [one for one in subgroups if one.compared and one.gap["accuracy"].value < 0]
-    return min(below, key=lambda one: one.gap["accuracy"].value, default=None)
+    below = [(one, metric) for one in subgroups for metric, gap in one.gap.items() if gap.value < 0]
+    order = list(dict.fromkeys(metric for _, metric in below))
+    below.sort(key=lambda pair: (order.index(pair[1]), pair[0].gap[pair[1]].value))
+    certain = [(one, metric) for one, metric in below if one.corrected[metric] < SIGNIFICANT]
+    return certain or [(one, metric) for one, metric in below if metric == "accuracy"][:1]
 
 
 def _subgroup(
