@@ -157,7 +157,7 @@ def _with_unlabelled(outcome: Evaluation, folder: Path, on_rejected: Callable[[s
     unlabelled = np.concatenate(confidences)
     if min(len(sure), len(unlabelled)) < 2:
         raise DataError(f"--unlabelled: {folder} has {len(unlabelled)} usable images; two at least are needed.")
-    powered = powered_accuracy(labelled.predicted == labelled.labels, sure, unlabelled)
+    powered = powered_accuracy(labelled.predicted == labelled.labels, sure, unlabelled, labelled.groups)
     return replace(outcome, powered=powered, notes=(*outcome.notes, powered.sentence()))
 
 

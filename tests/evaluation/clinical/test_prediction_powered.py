@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from statsmodels.stats.proportion import proportion_confint
 
 from raylight.evaluation.clinical.prediction_powered import powered_accuracy
 
@@ -16,7 +17,10 @@ def drawn(seed: int, n: int = 60, many: int = 400):
 def test_the_estimate_is_that_of_ppi_python() -> None:
     found = powered_accuracy(*drawn(7))
     assert found.value == pytest.approx(0.77996153, abs=1e-6)
-    assert tuple(found.interval) == pytest.approx((0.68189532, 0.87802774), abs=1e-6)
+    error = (0.87802774 - 0.68189532) / 2 / 1.959964
+    size = drawn(7)[0].var() / error**2  # so many labelled images would have its standard error
+    wilson = proportion_confint(found.value * size, size, method="wilson")
+    assert tuple(found.interval) == pytest.approx(wilson, abs=2e-4)
 
 
 def test_intervals_hold_the_truth_and_are_narrower_where_confidence_tells() -> None:
@@ -29,6 +33,31 @@ def test_intervals_hold_the_truth_and_are_narrower_where_confidence_tells() -> N
     narrower = np.mean([one.interval.high - one.interval.low for one in found])
     assert narrower < np.mean([one.alone_interval.high - one.alone_interval.low for one in found])
     assert len(widths) == 400
+
+
+@pytest.mark.parametrize(("accuracy", "n"), [(0.97, 40), (0.9, 50)])
+def test_few_mistakes_leave_the_interval_its_width(accuracy: float, n: int) -> None:
+    rng = np.random.default_rng(n)
+    held = []
+    for _ in range(600):
+        sure, others = (rng.beta(4 * accuracy, 4 - 4 * accuracy, size) for size in (n, 1000))
+        found = powered_accuracy(rng.random(n) < sure, sure, others)
+        held.append(found.interval.low <= accuracy <= found.interval.high)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.025)
+    perfect = powered_accuracy(np.ones(30, bool), np.linspace(0.6, 1, 30), rng.random(300))
+    assert perfect.interval == perfect.alone_interval == pytest.approx(proportion_confint(30, 30, method="wilson"))
+    assert "no narrower than of the labels alone" in perfect.sentence()
+
+
+def test_images_of_a_patient_count_once() -> None:
+    """Each of sixty images five times is sixty images."""
+    right, sure, others = drawn(7)
+    many = powered_accuracy(right.repeat(5), sure.repeat(5), others, np.arange(60).repeat(5))
+    once = powered_accuracy(right, sure, others)
+    assert many.alone_interval.high - many.alone_interval.low > 0.95 * (
+        once.alone_interval.high - once.alone_interval.low
+    )
+    assert many.interval.high - many.interval.low > 0.9 * (once.interval.high - once.interval.low)
 
 
 def test_confidence_that_tells_nothing_is_left_out_and_said_to_gain_nothing() -> None:

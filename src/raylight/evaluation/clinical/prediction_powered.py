@@ -8,9 +8,9 @@ unlabelled images, corrected by its error on the labelled ones. Both have to be 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
-from raylight.evaluation.intervals import Interval, Z, wilson
+from raylight.evaluation.intervals import Interval, effective_size, proportion, wilson
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class PoweredAccuracy:
 
     Attributes:
         value: estimate from both, 0 to 1.
-        interval: its 95 % interval, by normal approximation, clipped to 0 and 1.
+        interval: its 95 % interval, Wilson's of as many labelled images as would be as precise.
         alone: accuracy on the labelled images.
-        alone_interval: Wilson's.
+        alone_interval: Wilson's; of groups where there are any.
         n_labelled: images with a label.
         n_unlabelled: images without.
         weight: of the confidences, 0 to 1; 0 where they don't correlate with being right.
@@ -54,13 +54,19 @@ def powered_accuracy(
     right: Bool[np.ndarray, " labelled"],
     confidence: Float[np.ndarray, " labelled"],
     unlabelled: Float[np.ndarray, " unlabelled"],
+    groups: Int[np.ndarray, " labelled"] | None = None,
 ) -> PoweredAccuracy:
     """Estimates the accuracy on the population that both samples come from.
+
+    The interval isn't the paper's normal approximation, which has no width without a mistake and holds 69 to 94 % with few
+    (simulated, 40 to 200 labelled images, accuracies of 0.7 to 0.98), but Wilson's with an effective sample size: the number of
+    labelled images times the ratio of the estimates' variances, 94 to 96 % there.
 
     Args:
         right: whether each labelled image is classified correctly.
         confidence: probability of the predicted class of the labelled images, 0 to 1.
         unlabelled: the same of the unlabelled images.
+        groups: group number of each labelled image; None if they are independent.
 
     Returns:
         The accuracy from both samples, and from the labelled images alone.
@@ -83,7 +89,9 @@ def powered_accuracy(
     covariance = ((truth - truth.mean()) * (confidence - confidence.mean())).mean()
     weight = float(np.clip(covariance / ((1 + n / many) * spread), 0, 1)) if spread > 0 else 0.0
     errors = truth - weight * confidence
-    value = float(errors.mean() + weight * unlabelled.mean())
-    error = Z * float(np.sqrt(errors.var() / n + weight**2 * unlabelled.var() / many))
-    bounds = Interval(max(value - error, 0.0), min(value + error, 1.0))
-    return PoweredAccuracy(value, bounds, float(truth.mean()), wilson(float(truth.sum()), n), n, many, weight)
+    value = float(np.clip(errors.mean() + weight * unlabelled.mean(), 0, 1))
+    variance = errors.var(ddof=1) / n + weight**2 * unlabelled.var(ddof=1) / many
+    gain = max(1.0, float(truth.var(ddof=1) / n / variance)) if variance > 0 else 1.0
+    size = gain * effective_size(right, groups)
+    bounds, alone = wilson(value * size, size), proportion(right, groups)
+    return PoweredAccuracy(value, bounds, float(truth.mean()), alone, n, many, weight)
