@@ -6,16 +6,17 @@ here. Leaves out how a network is built (``models.families``).
 
 import re
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import product
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from raylight.config.rules.shapes import Size, height_width
+from raylight.config.rules.shapes import Size
 from raylight.models.depthwise import keep_gradient_format
+from raylight.models.same_outputs import Outputs, comparable, random_images, run_stages
 
 
 class StagedNetwork(nn.Module):
@@ -178,7 +179,7 @@ def find_stages(
 
     Tries the modules in the order of their definition, with the operations that torchvision's classifiers call as functions
     (ReLU, pooling, flattening) inserted where a classifier has them, and takes the first sequence whose output on random
-    images equals the network's, bit for bit.
+    images equals the network's, bit for bit, in eval mode and in training mode with the same random numbers.
 
     Args:
         network: any classifier.
@@ -200,18 +201,21 @@ def find_stages(
         {"mean": _SpatialMean()},
         {"relu": nn.ReLU(), "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()},
     ]
-    images = _random_images(image_size)
+    images = random_images(image_size)
     near_head = [split for split in splits if split >= top.index(head.split(".")[0]) - 1]
-    with _comparable(network), torch.inference_mode():
-        expected = network(images)
-        trunk = _run(network, {}, names[: near_head[0]], images)
+    with comparable(network), torch.inference_mode():
+        expected = Outputs.of(network, images)
+        trunk = run_stages(network, {}, names[: near_head[0]], images)
         if trunk is None:
             return None
         for added, split in product(candidates, near_head):
             sequence = [*names[near_head[0] : split], *added, *names[split:]]
-            result = _run(network, added, sequence, trunk.clone())  # some stages work in place
-            if result is not None and torch.equal(result, expected):
-                return (*names[: near_head[0]], *sequence), added
+            result = run_stages(network, added, sequence, trunk.clone())  # some stages work in place
+            if result is None or not torch.equal(result, expected.evaluated):
+                continue
+            whole = (*names[: near_head[0]], *sequence)
+            if expected.are_those_of(network, partial(run_stages, network, added, whole)):
+                return whole, added
     return None
 
 
@@ -230,15 +234,14 @@ def split_head(network: nn.Module, head: str, image_size: Size) -> StagedNetwork
     """
     parent_name, _, name = head.rpartition(".")
     parent, module = network.get_submodule(parent_name), network.get_submodule(head)
-    images = _random_images(image_size)
-    with _comparable(network), torch.inference_mode():
-        expected = network(images)
+    with comparable(network), torch.inference_mode():
+        expected = Outputs.of(network, random_images(image_size))
         setattr(parent, name, nn.Identity())
-        result = _run(nn.ModuleDict({"body": network, "head": module}), {}, ["body", "head"], images)
-    if result is None or not torch.equal(result, expected):
+        parts = nn.Sequential(OrderedDict(body=network, head=module))
+        same = expected.are_those_of(parts, partial(run_stages, parts, {}, ["body", "head"]))
+    if not same:
         setattr(parent, name, module)
         return None
-    parts = nn.Sequential(OrderedDict(body=network, head=module))
     return StagedNetwork(parts, ["body", *(flat_stages(module, "head.") or ["head"])], head_start=1)
 
 
@@ -262,9 +265,9 @@ def split_blocks(network: nn.Module, image_size: Size) -> StagedNetwork | None:
     pooling = getattr(network, "global_pool", None)
     if list(parts)[:2] != ["blocks", "norm"] or "head" not in parts or not isinstance(pooling, str):
         return None
-    images, prefix = _random_images(image_size), int(getattr(network, "num_prefix_tokens", 0))
-    with _comparable(network), torch.inference_mode():
-        expected = network(images)
+    prefix = int(getattr(network, "num_prefix_tokens", 0))
+    with comparable(network), torch.inference_mode():
+        expected = Outputs.of(network, random_images(image_size))
         network.global_pool = ""  # type: ignore[assignment]
         for name in parts:
             setattr(network, name, nn.Identity())
@@ -273,8 +276,7 @@ def split_blocks(network: nn.Module, image_size: Size) -> StagedNetwork | None:
             ordered = {"body": network, "blocks": parts["blocks"], "norm": parts["norm"], **pool, **parts}
             sequence = nn.Sequential(OrderedDict(ordered))
             stages = flat_stages(sequence)
-            result = _run(sequence, {}, stages, images)
-            if result is not None and torch.equal(result, expected):
+            if expected.are_those_of(sequence, partial(run_stages, sequence, {}, stages)):
                 start = next(position for position, name in enumerate(stages) if name.split(".")[0] == "head")
                 return StagedNetwork(sequence, stages, start)
         network.global_pool = pooling  # type: ignore[assignment]
@@ -302,47 +304,6 @@ def original_names(state: Mapping[str, Tensor], head: str) -> Mapping[str, Tenso
     return {re.sub(r"^head\.", f"{head}.", name).removeprefix("body."): value for name, value in state.items()}
 
 
-def _random_images(size: Size) -> Float[Tensor, "2 3 height width"]:
-    return torch.rand(2, 3, *height_width(size), generator=torch.Generator().manual_seed(0)) * 2 - 1
-
-
 def _is_unused(network: nn.Module, name: str) -> bool:
     """Whether a module is an auxiliary classifier, on which the output doesn't depend."""
     return name.lower().startswith("aux")
-
-
-def _run(network: nn.Module, added: dict[str, nn.Module], names: Sequence[str], values: Tensor) -> Tensor | None:
-    for name in names:
-        try:
-            values = (added[name] if name in added else network.get_submodule(name))(values)
-        except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError, AttributeError):
-            return None  # the shapes don't fit: the network doesn't run in this order
-    return values
-
-
-@contextmanager
-def _comparable(network: nn.Module) -> Iterator[None]:
-    """Makes wrong sequences of modules give outputs different from the network's.
-
-    The network is in eval mode, but BatchNorm uses (and doesn't keep) the statistics of the batch: otherwise the signal of a
-    randomly initialised deep network would vanish or overflow. No parameter is zero everywhere: otherwise all outputs of a
-    network whose classifier is initialised with zeros would be equal.
-    """
-    zeros = [parameter for parameter in network.parameters() if not parameter.any()]
-    modes = [(module, module.training) for module in network.modules()]
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    tracking = [norm.track_running_stats for norm in norms]
-    network.eval()
-    for norm in norms:
-        norm.training, norm.track_running_stats = True, False
-    for parameter in zeros:
-        parameter.data = torch.linspace(-0.1, 0.1, parameter.numel(), dtype=parameter.dtype).reshape(parameter.shape)
-    try:
-        yield
-    finally:
-        for parameter in zeros:
-            parameter.data = torch.zeros_like(parameter)
-        for module, mode in modes:
-            module.training = mode
-        for norm, tracked in zip(norms, tracking, strict=True):
-            norm.track_running_stats = tracked

@@ -67,6 +67,27 @@ class Scaled(Tiny):
         return logits * 2 if logits.sum() < 1e9 else logits
 
 
+class Dropping(nn.Module):
+    """Has dropout before its head, wherever it is defined, or as a function."""
+
+    def __init__(self, num_classes: int, defined: str) -> None:
+        super().__init__()
+        if defined == "first":
+            self.dropout = nn.Dropout(0.5)
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        if defined == "in between":
+            self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(8, num_classes)
+        if defined == "last":
+            self.dropout = nn.Dropout(0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.body(images)
+        dropped = self.dropout(features) if hasattr(self, "dropout") else nnf.dropout(features, 0.5, self.training)
+        logits: Tensor = self.head(dropped)
+        return logits
+
+
 class Gives(nn.Module):
     def __init__(self, num_classes: int, what: str) -> None:
         super().__init__()
@@ -77,6 +98,7 @@ class Gives(nn.Module):
         return {
             "probabilities": logits.softmax(1),
             "a pair": (logits, logits),
+            "a pair in training": (logits, logits) if self.training else logits,
             "a column more": torch.cat([logits, logits[:, :1]], 1),
             "classes": logits.argmax(1, keepdim=True).expand(logits.shape),
         }[self.what]
@@ -128,6 +150,21 @@ def test_stages_are_found_or_taken_and_compute_the_same(
         assert torch.equal(network.run(network.run(images, 0, head), head, None), network(images))
 
 
+@pytest.mark.parametrize("defined", ["first", "in between", "last", "nowhere"])
+def test_stages_train_like_the_network_wherever_its_dropout_is_defined(defined: str) -> None:
+    network = build("Dropping", arguments={"defined": defined}).train()
+    in_sequence = ("body.0", "body.1", "body.2", "body.3", "dropout", "head")
+    assert network.stage_names == (in_sequence if defined == "in between" else ("body", "head"))
+    conv, norm, head = (
+        module for module in network.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear)
+    )
+    images = torch.rand(16, 3, 16, 16)
+    torch.manual_seed(1)
+    expected = head(nnf.dropout(norm(conv(images)).mean((2, 3)), 0.5))
+    torch.manual_seed(1)
+    assert torch.allclose(network(images), expected, atol=1e-6)
+
+
 def test_without_a_parameter_for_it_the_last_linear_layer_that_runs_is_replaced() -> None:
     (linear,) = [layer for layer in build("Uncounted", 7).modules() if isinstance(layer, nn.Linear)]
     assert (linear.in_features, linear.out_features, linear.bias) == (4, 7, None)
@@ -146,6 +183,11 @@ def test_what_cannot_be_cut_trains_as_a_whole_and_says_so(caplog: pytest.LogCapt
     [
         ("Gives", {"arguments": {"what": "probabilities"}}, "returns probabilities; expected logits"),
         ("Gives", {"arguments": {"what": "a pair"}}, r"returns a tuple for two images; expected float\[2, 3\]"),
+        (
+            "Gives",
+            {"arguments": {"what": "a pair in training"}},
+            "returns a tuple in training; expected logits alone",
+        ),
         ("Gives", {"arguments": {"what": "a column more"}}, r"returns torch.float32\[2, 4\] for two images"),
         ("Gives", {"arguments": {"what": "classes"}}, r"returns torch.int64\[2, 3\] for two images"),
         ("Tiny", {"image_size": 2}, r"Tiny fails on images of 2 pixels \(model.image_size\): RuntimeError: "),
@@ -157,6 +199,11 @@ def test_what_cannot_be_cut_trains_as_a_whole_and_says_so(caplog: pytest.LogCapt
             "Tiny",
             {"stages": ["body.0", "body.2", "head"]},
             "run one after the other, don't give the same output as the network",
+        ),
+        (
+            "Dropping",
+            {"arguments": {"defined": "first"}, "stages": ["dropout", "body", "head"]},
+            r"don't give the same output as the network, in evaluation and in training \(with dropout\)",
         ),
         ("made_of_nothing", {}, "returned a int; expected a torch.nn.Module"),
         ("without_linear", {}, "has no parameter for the number of classes .* no linear layer at its end"),

@@ -16,6 +16,7 @@ from raylight.config.rules.shapes import Size, height_width, size_text
 from raylight.config.rules.targets import TRUSTED_PACKAGES, check_node
 from raylight.config.schema import ModelConfig
 from raylight.errors import ConfigError, did_you_mean
+from raylight.models.same_outputs import Outputs, comparable, random_images
 from raylight.models.stages import StagedNetwork, find_stages, original_names, split_head
 from raylight.models.weights import load_state, read_state
 
@@ -61,6 +62,7 @@ def build_own(model: ModelConfig, n_outputs: int) -> StagedNetwork:
         load_state(network, state, [output] if output else [], source=model.weights)
     staged = _staged(network, output, model, size)
     if not staged.sequential:
+        _check_training(network, target, size)
         log.info(
             "%s: found no stages that run one after the other, so it trains as a whole; name them with model.stages",
             model.name,
@@ -154,6 +156,18 @@ def _check_logits(network: nn.Module, target: str, size: Size, n_outputs: int) -
         )
 
 
+def _check_training(network: nn.Module, target: str, size: Size) -> None:
+    with comparable(network), torch.inference_mode():
+        given = Outputs.of(network, random_images(size)).trained
+    if isinstance(given, tuple | list | dict):
+        raise ConfigError(
+            [
+                f"model._target_: forward() of {target} returns a {type(given).__name__} in training; expected logits alone "
+                "(outputs of auxiliary classifiers aren't used)"
+            ]
+        )
+
+
 def _staged(network: nn.Module, output: str | None, model: ModelConfig, size: Size) -> StagedNetwork:
     named: Sequence[str] = model.stages or getattr(network, "stages", ())
     if named and all(isinstance(name, str) for name in named):
@@ -182,8 +196,8 @@ def _as_named(network: nn.Module, named: list[str], output: str | None, size: Si
     if found is None:
         raise ConfigError(
             [
-                f"model.stages: {', '.join(named)}, run one after the other, don't give the same output as the network; name "
-                "all modules in the order in which they run, or leave it empty"
+                f"model.stages: {', '.join(named)}, run one after the other, don't give the same output as the network, in "
+                "evaluation and in training (with dropout); name all modules in the order in which they run, or leave it empty"
             ]
         )
     names, added = found
