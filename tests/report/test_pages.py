@@ -3,8 +3,11 @@
 import math
 from pathlib import Path
 
+import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
+from raylight.report.figures import style
 from raylight.report.pages import Costed, count, decimal, draw_costs, latex_table, p_value, seconds
 
 
@@ -28,6 +31,24 @@ def test_costs_are_drawn_where_they_are_known(tmp_path: Path) -> None:
     with Image.open(tmp_path / "accuracy_time.png") as picture:
         assert picture.size == (chart.width, chart.height)
     assert chart.words.endswith("small 0.800 at 12; large 0.900 at 345")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_chart_of_costs_names_every_recipe_in_its_legend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    figures: list[Figure] = []
+    save = style.save
+
+    def saved(figure: Figure, path: Path) -> Path:
+        figures.append(figure)
+        return save(figure, path)
+
+    monkeypatch.setattr(style, "save", saved)
+    names = ["$1_$5", "_none", "a^b", "lr=$x$ 50%"]
+    draw_costs([Costed(name, 0.8, 0.7, 0.9, 12.0, None) for name in names], tmp_path)
+    (ax,) = figures[0].axes
+    assert [(text.get_text(), text.get_parse_math()) for text in ax.get_legend().get_texts()] == [
+        (name, False) for name in names
+    ]
 
 
 def test_a_table_for_latex_has_rules_and_its_signs_escaped() -> None:

@@ -106,7 +106,7 @@ def draw_costs(points: Sequence[Costed], folder: Path) -> list[Chart]:
 
 
 def _costpanel(points: "Sequence[tuple[Costed, float]]", label: str) -> "Figure":
-    from raylight.report.figures.style import INK, SERIES, panel, set_title, shortened
+    from raylight.report.figures.style import INK, SERIES, draw_legend, entry, panel, set_title, shortened
 
     n = len(points)
     figure, ax = panel(4.2 + 0.25 * math.ceil(min(n, 14) / 2))
@@ -120,7 +120,7 @@ def _costpanel(points: "Sequence[tuple[Costed, float]]", label: str) -> "Figure"
             ax.plot(
                 [cost, cost], [point.low, point.high], color=colour, linewidth=4, alpha=0.35, solid_capstyle="round"
             )
-        ax.plot([cost], [point.accuracy], marker, color=colour, markersize=9, label=name)
+        ax.plot([cost], [point.accuracy], marker, color=colour, markersize=9, label=entry(name))
     costs = [cost for _, cost in points]
     if max(costs) / min(costs) > 8:
         ax.set_xscale("log")
@@ -133,7 +133,8 @@ def _costpanel(points: "Sequence[tuple[Costed, float]]", label: str) -> "Figure"
     ax.xaxis.set_major_formatter(lambda value, _: count(value))
     set_title(ax, f"Test accuracy against {label.split(' (')[0]}")
     if n <= 14:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=min(2, n), frameon=False, fontsize=12)
+        beside = min(2, n)
+        draw_legend(ax, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=beside, frameon=False, fontsize=12)
     return figure
 
 

@@ -1,8 +1,12 @@
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from matplotlib.text import Text
 from PIL import Image
 
+from raylight.evaluation.clinical.net_benefit import decision_curve
 from raylight.evaluation.metrics import evaluate
 from raylight.evaluation.predictions import Predictions
 from raylight.report.figures import plots
@@ -36,6 +40,11 @@ def texts(figure):
 
 def words(figure):
     return [text.get_text() for text in texts(figure)]
+
+
+def texts_of_svg(file):
+    """What a reader of the figure sees, where ``svg.fonttype`` is none; maths would be in pieces."""
+    return [element.text or "" for element in ElementTree.parse(file).iter("{http://www.w3.org/2000/svg}text")]
 
 
 def assert_nothing_is_cut_off(figure):
@@ -123,6 +132,31 @@ def test_awkward_class_names_fit_on_the_page(tmp_path, names):
         save(figure, tmp_path / "figure.svg")
         if "猫" not in names:
             assert_nothing_is_cut_off(figure)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("names", [("$1_$5", "_none", "a^b", "50%"), ("_none", "$1_$5")])
+def test_every_figure_shows_class_names_as_they_are(tmp_path, names):
+    test = sample(80, names)
+    two = len(names) == 2
+    curve = decision_curve(test.labelled()) if two else None
+    estimates = evaluate(test, n_resamples=20)
+    with rc_context({"svg.fonttype": "none"}):
+        draw_plots(tmp_path, [], Evaluated(test, estimates, curve=curve), vector="svg")
+    positive = names[-1]
+    for figure, shown in {
+        "confusion_matrix": names,
+        "roc": [f"ROC: {positive}, 40 of 80 images"] if two else names,
+        "precision_recall": [f"Precision and recall: {positive}, 40 of 80 images"] if two else names,
+        "reliability": [f"predicted probability of {positive}"] if two else [],
+        "decision_curve": [f"all as {positive}", f"threshold probability of {positive}"] if two else [],
+        "probabilities": [f"{name}, 40 images" for name in names] if two else [],
+    }.items():
+        if shown:
+            drawn = texts_of_svg(tmp_path / f"{figure}.svg")
+            if figure in ("roc", "precision_recall") and not two:  # with the area
+                drawn = [text.rsplit(" ", 1)[0] for text in drawn]
+            assert set(shown) <= set(drawn), figure
 
 
 def test_curves_say_what_they_are_and_where_the_checkpoint_was_taken():

@@ -5,9 +5,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib import rc_context
 
 from raylight.evaluation.metrics import Estimate
-from raylight.report.figures.style import interval_text, panel, save_all, shorten, shortened
+from raylight.report.figures.style import (
+    draw_legend,
+    entry,
+    interval_text,
+    panel,
+    save,
+    save_all,
+    shorten,
+    shortened,
+)
+from tests.report.figures.test_plots import texts_of_svg
 
 
 def test_shortened_names_stay_different():
@@ -35,6 +46,20 @@ def test_of_three_ways_to_shorten_the_one_that_keeps_names_apart_is_taken() -> N
     assert shortened(["cccc1cccc", "cccc2cccc"], 6) == ["cccc1…", "cccc2…"]
     assert shortened(["dddddd1ddd", "dddddd2ddd", "dddddd3ddd"], 6) == ["…d1ddd", "…d2ddd", "…d3ddd"]
     assert shortened(["short", "dddddd1ddd", "dddddd2ddd"], 6) == ["short", "…d1ddd", "…d2ddd"]
+
+
+NAMES = ("$1_$5", "_none", "a^b", "50%", "$_{x}$", r"\$", "_child1")
+
+
+def test_a_legend_shows_names_as_they_are_and_nothing_without_one(tmp_path: Path) -> None:
+    figure, ax = panel(3)
+    ax.plot([0, 1], [1, 0])
+    for name in NAMES:
+        ax.plot([0, 1], [0, 1], label=entry(name))
+    draw_legend(ax, loc="best")
+    with rc_context({"svg.fonttype": "none"}):
+        save(figure, tmp_path / "f.svg")
+    assert texts_of_svg(tmp_path / "f.svg")[-len(NAMES) :] == list(NAMES)
 
 
 def test_an_interval_is_written_with_three_digits() -> None:

@@ -17,6 +17,7 @@ from raylight.report.figures.style import (
     INK,
     SERIES,
     VERMILLION,
+    entry,
     interval_text,
     legend_above,
     legend_inside_or_below,
@@ -178,7 +179,7 @@ def _draw_curves(
     for k in reversed(hardest):
         area, x, y = curves[k]
         if k in coloured:
-            label = f"{names[k]} {area:.3f}"
+            label = entry(f"{names[k]} {area:.3f}")
             ax.plot(x, y, color=SERIES[coloured.index(k)], linewidth=2.2, label=label, zorder=3)
         else:
             ax.plot(x, y, color="#C9C9C9", linewidth=1, zorder=1)

@@ -25,6 +25,9 @@ DASHED = (0, (4, 3))
 WIDTH = 7.2
 DPI = 150
 
+_KEPT = "\u200b"
+"""Put before a leading underscore: Matplotlib leaves artists out of legends whose labels begin with one."""
+
 _LEGEND: dict[str, Any] = {
     "frameon": True,
     "framealpha": 0.9,
@@ -111,17 +114,29 @@ def set_title(ax: "Axes", text: str, pad: float = 10) -> None:
     ax.set_title(text, loc="left", fontsize=14, fontweight="bold", color=INK, pad=pad, parse_math=False)
 
 
+def entry(text: str) -> str:
+    """The label of an artist whose entry in the legend is ``text``; for texts that begin with a user's name."""
+    return f"{_KEPT}{text}" if text.startswith("_") else text
+
+
+def draw_legend(ax: "Axes", **settings: Any) -> None:
+    """Draw the legend, with names as they are: dollar signs don't begin maths. ``settings`` are ``Axes.legend``'s."""
+    for text in ax.legend(**settings).get_texts():
+        text.set_parse_math(False)
+        text.set_text(text.get_text().removeprefix(_KEPT))
+
+
 def legend_above(ax: "Axes", corner: str = "lower right") -> None:
     """Draw the legend in a row above the axes, beside the title or (``lower left``) below it."""
     columns = len(ax.get_legend_handles_labels()[1])
     position: dict[str, Any] = {"loc": corner, "bbox_to_anchor": ("right" in corner, 1), "ncols": columns}
     if columns:
-        ax.legend(**position, **_LEGEND, borderaxespad=0.2)
+        draw_legend(ax, **position, **_LEGEND, borderaxespad=0.2)
 
 
 def legend_inside_or_below(ax: "Axes", labelled: LabelledPredictions, corner: Any) -> None:
     """Draw the legend of curves: inside the axes with two classes, else below them."""
     if labelled.n_classes == 2:
-        ax.legend(loc=corner, **_LEGEND)
+        draw_legend(ax, loc=corner, **_LEGEND)
     else:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, **_LEGEND)
+        draw_legend(ax, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, **_LEGEND)
