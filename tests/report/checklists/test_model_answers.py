@@ -4,6 +4,7 @@ import pytest
 
 from raylight.report.checklists.model_answers import MODEL_ANSWERS
 from raylight.report.facts import RunFacts
+from raylight.runs.looks import LOOKS_FILE, record_look, record_test
 from raylight.runs.run_dir import RunDir
 from tests.finished_run import FinishedRun
 from tests.report.checklists.test_data_answers import change
@@ -68,6 +69,31 @@ def test_the_threshold_and_how_it_was_found(finished: FinishedRun) -> None:
     assert says(finished.run, "threshold") == (
         "An image is called dog where its probability exceeds 0.31 (by the rule f1, on validation images alone)."
     )
+
+
+@pytest.mark.parametrize("rule", ["0.3", ".5", "0.50"])
+def test_any_threshold_that_is_a_number_was_fixed_before_training(finished: FinishedRun, rule: str) -> None:
+    metrics = finished.run.read_json("metrics.json")
+    finished.run.write_json("metrics.json", metrics | {"decision": metrics["decision"] | {"rule": rule}})
+    finished.run.write_json("preprocessing.json", finished.run.read_json("preprocessing.json") | {"threshold": 0.3})
+    assert says(finished.run, "threshold").endswith("its probability exceeds 0.3 (fixed before training).")
+
+
+def test_a_run_that_was_given_more_epochs_was_changed_after_its_test(finished: FinishedRun) -> None:
+    unchanged = "None: the model was not changed after it was evaluated on test images."
+    (finished.run / LOOKS_FILE).unlink()
+    record_test(finished.run, 3)
+    assert says(finished.run, "updating") == unchanged
+    record_test(finished.run, 3)  # resumed without more epochs
+    record_look(finished.run, "raylight evaluate, after training with other data")
+    assert says(finished.run, "updating") == unchanged
+    record_test(finished.run, 5)
+    assert says(finished.run, "updating") == (
+        "The model was trained further once after it had been evaluated on test images, and evaluated on them again (after "
+        "3 and 5 epochs); the results are of the last evaluation."
+    )
+    record_test(finished.run, 15)
+    assert "trained further 2 times after" in says(finished.run, "updating")
 
 
 def test_many_classes_have_no_threshold(run_of) -> None:

@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from raylight.config.rules.decision_rule import parse_rule
 from raylight.config.rules.recipe import recipe_of
 from raylight.config.schema import PhaseConfig
 from raylight.report.checklists.answer import REPORT, Answer, by_class, listed
 from raylight.report.facts import RunFacts, parameters_of
+from raylight.runs.looks import LOOKS_FILE
 
 WEIGHTS = ("model.safetensors", "preprocessing.json")
 
@@ -46,9 +48,10 @@ def threshold(facts: RunFacts) -> Answer:
     if facts.threshold is None or not facts.decision:
         return Answer("The class is the most probable one; there is no threshold.", ("preprocessing.json",))
     rule = str(facts.decision["rule"])
-    fixed = "fixed before training" if rule == "0.5" else f"by the rule {rule}, on validation images alone"
+    fixed = parse_rule(rule).kind == "fixed"
+    how = "fixed before training" if fixed else f"by the rule {rule}, on validation images alone"
     return Answer(
-        f"An image is called {facts.index.positive_class} where its probability exceeds {facts.threshold:.3g} ({fixed}).",
+        f"An image is called {facts.index.positive_class} where its probability exceeds {facts.threshold:.3g} ({how}).",
         ("preprocessing.json", "metrics.json"),
     )
 
@@ -156,8 +159,18 @@ def prediction(facts: RunFacts) -> Answer:
 
 
 def updating(facts: RunFacts) -> Answer:
-    """Whether the evaluation changed the model."""
-    return Answer("None: the model was not changed after it was evaluated on test images.", ("metrics.json",))
+    """Whether the model was changed after it had been tested, as ``raylight resume RUN trainer.max_epochs=N`` does."""
+    looks = (facts.run / LOOKS_FILE).read_text(encoding="utf-8").splitlines()
+    tests = [by for _, _, by in (line.partition(",") for line in looks) if by.startswith("train ")]
+    if len(tests) < 2:
+        return Answer("None: the model was not changed after it was evaluated on test images.", ("looks.csv",))
+    times = "once" if len(tests) == 2 else f"{len(tests) - 1} times"
+    epochs = " and ".join(by.split()[1] for by in tests)
+    return Answer(
+        f"The model was trained further {times} after it had been evaluated on test images, and evaluated on them again (after "
+        f"{epochs} epochs); the results are of the last evaluation.",
+        ("looks.csv", "metrics.json"),
+    )
 
 
 def bad_input(facts: RunFacts) -> Answer:
