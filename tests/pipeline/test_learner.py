@@ -14,11 +14,12 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from raylight.config.schema import FinetuneConfig, ModelConfig, PhaseConfig, RunConfig
 from raylight.cpu.quantising import int8_supported
+from raylight.cpu.settings import CpuSettings
 from raylight.data.samples import Samples
 from raylight.errors import ConfigError
 from raylight.models.build import build_network
 from raylight.models.preprocessing import Preprocessing
-from raylight.pipeline.learner import _class_weights, certificates_of_int8, suited
+from raylight.pipeline.learner import _class_weights, certificates_of_int8, feature_store, suited
 from raylight.training.features import FeatureStore
 from raylight.training.phases import Phase
 from tests.training.tiny import samples
@@ -49,6 +50,16 @@ def certified(count: int, tmp_path: Path, groups: int = 0) -> dict[str, Any]:
     store = FeatureStore(tmp_path, "images", network, preprocessing, "fp32", 1, lambda done, total: None)
     stage = network.head_start
     return certificates_of_int8(images, (Phase(0, 1, stage, stage, None, 1.0),), store, store.in_int8(val))
+
+
+def test_the_store_gets_the_nodes_of_network_and_augmentation(tmp_path: Path) -> None:
+    config = RunConfig(model=ModelConfig(_target_="mine.Net", arguments={"power": 3}))
+    config.augment.transforms = [{"_target_": "mine.Noise", "strength": 2}]
+    images: Any = SimpleNamespace(key="images", preprocessing=None)
+    network: Any = None
+    store = feature_store(config, images, network, CpuSettings("32", False, 1, ""), tmp_path, lambda done, total: None)
+    assert store.network_node == {"_target_": "mine.Net", "power": 3}
+    assert store.transforms == [{"_target_": "mine.Noise", "strength": 2}]
 
 
 @dataclass(frozen=True)

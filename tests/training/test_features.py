@@ -4,6 +4,7 @@ import copy
 import functools
 import pickle
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,42 @@ def test_other_weights_have_other_features(tmp_path: Path) -> None:
         next(net.parameters()).normal_()
     second = store(tmp_path, net).features(data, net.head_start, None).store
     assert not np.allclose(first, second)
+
+
+def test_a_network_trained_since_has_features_of_its_own(tmp_path: Path) -> None:
+    """As between two phases that begin at the same stage, with one between them that trains all layers."""
+    net, data = network(), images(4)
+    kept = store(tmp_path, net)
+    first = np.array(kept.features(data, net.head_start, None).store)
+    with torch.no_grad():
+        next(net.parameters()).mul_(2.0)
+        expected = net.eval().run(
+            Preprocessing.from_config(MODEL).normalise(torch.from_numpy(data.store)), 0, net.head_start
+        )
+    second = kept.features(data, net.head_start, None).store
+    assert np.allclose(second, expected, atol=1e-3)
+    assert not np.allclose(first, expected, atol=1e-3)
+
+
+def test_arguments_that_no_repr_shows_have_features_of_their_own(tmp_path: Path) -> None:
+    """torchvision's RandomApply shows its transforms, but not their probability."""
+    net, data = network(), images(4)
+    found = []
+    for p in (0.0, 1.0):
+        augmenter = Augmenter([v2.RandomApply([v2.RandomInvert(p=1.0)], p=p)], seed=1)
+        transforms = [{"_target_": "torchvision.transforms.v2.RandomApply", "p": p}]
+        part = replace(store(tmp_path, net), transforms=transforms).features(data, net.head_start, augmenter, views=2)
+        found.append(np.array(part.store[part.rows]))
+    assert not np.allclose(*found)
+    for power in (1, 3):
+        node = {"_target_": "my_package.nets.Tiny", "power": power}
+        replace(store(tmp_path, net), network_node=node).features(data, net.head_start, None)
+    assert len(list(tmp_path.glob("*/features.npy"))) == 4
+    sent = pickle.loads(pickle.dumps(replace(store(tmp_path, net), network_node=node)))
+    sent.features(data, net.head_start, None)
+    replace(store(tmp_path, net), transforms=transforms).features(data, net.head_start, None)  # not augmented: a fifth
+    replace(store(tmp_path, net), transforms=[]).features(data, net.head_start, None)
+    assert len(list(tmp_path.glob("*/features.npy"))) == 5
 
 
 def test_each_view_is_an_augmented_picture(tmp_path: Path) -> None:

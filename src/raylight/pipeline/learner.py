@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from raylight.config.quoting import as_yaml
+from raylight.config.rules.nodes import network_node
 from raylight.config.rules.recipe import planned_epochs, recipe_of, with_epochs, with_length
 from raylight.config.schema import RunConfig
 from raylight.cpu.settings import CpuSettings, Work, choose_settings, measured_settings
@@ -179,11 +180,7 @@ def build_learner(
 
 
 def suited(
-    config: RunConfig,
-    images: Images,
-    network: StagedNetwork,
-    cache_dir: Path,
-    on_progress: Callable[[int, int], None],
+    config: RunConfig, images: Images, network: StagedNetwork, cache_dir: Path, on_progress: Callable[[int, int], None]
 ) -> RunConfig:
     """Fill in phases and number of epochs by how well a linear head tells the training images apart (``finetune.enough``).
 
@@ -258,6 +255,8 @@ def feature_store(
         precision=settings.inference_precision,
         threads=settings.threads,
         on_progress=on_progress,
+        network_node=network_node(config.model),
+        transforms=config.augment.transforms,
     )
 
 

@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,15 @@ class FeatureStore:
     Attributes:
         folder: where stores are kept.
         images_key: identifies the image cache whose rows the stores mirror.
-        network: its stages below the requested one must not change while the store is used.
+        network: its stages below the requested one must not change while their outputs are computed.
         preprocessing: of the images.
         precision: of the inference, ``fp32`` or ``bf16``.
         threads: worker threads of the inference.
         on_progress: called with the number of images computed, and of those to compute.
         calibration: training images on which the ranges of activations are measured, to compute in int8 instead of
             ``precision``; ``None`` doesn't use int8.
+        network_node: the ``_target_`` node of a user's own network; its arguments needn't show in the network's ``repr``.
+        transforms: the ``_target_`` nodes of the augmentation, of which the same holds.
     """
 
     folder: Path
@@ -82,12 +84,14 @@ class FeatureStore:
     threads: int
     on_progress: Callable[[int, int], None]
     calibration: Samples | None = None
-    _engines: dict[int, InferenceEngine] = field(default_factory=dict, repr=False)
+    network_node: Mapping[str, Any] | None = None
+    transforms: Sequence[Any] = ()
+    _engines: dict[int, tuple[str, InferenceEngine]] = field(default_factory=dict, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the store without what belongs to this process: compiled engines, the progress bar."""
         settings = (self.folder.resolve(), self.images_key, self.network, self.preprocessing, self.precision)
-        return FeatureStore, (*settings, self.threads, _silent, self.calibration)
+        return FeatureStore, (*settings, self.threads, _silent, self.calibration, self.network_node, self.transforms)
 
     def in_int8(self, images: Samples) -> "FeatureStore":
         """This store in int8.
@@ -148,22 +152,26 @@ class FeatureStore:
         return len(rows) / max(time.perf_counter() - begin, 1e-9)
 
     def _key(self, stage: int, augmenter: Augmenter | None, views: int) -> str:
+        settings = [
+            FEATURES_VERSION,
+            self.images_key,
+            self._weights_digest(stage),
+            self.network.stage_names[: stage + 1],
+            repr(self.network),
+            self.network_node,
+            self.preprocessing.to_dict(),
+            self.precision if self.calibration is None else ["int8", *self._calibrating_keys()],
+            [views, augmenter.seed, repr(augmenter.transforms), self.transforms] if augmenter else None,
+            *filter(None, [code_digest((*self.network.modules(), *(augmenter.transforms if augmenter else ())))]),
+        ]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+    def _weights_digest(self, stage: int) -> str:
         text = hashlib.sha256()
         for name, value in self.network.state_between(0, stage).items():
             text.update(name.encode())
             text.update(value.detach().contiguous().cpu().numpy().tobytes())
-        settings = [
-            FEATURES_VERSION,
-            self.images_key,
-            self.network.stage_names[: stage + 1],
-            repr(self.network),
-            self.preprocessing.to_dict(),
-            self.precision if self.calibration is None else ["int8", *self._calibrating_keys()],
-            [views, augmenter.seed, repr(augmenter.transforms)] if augmenter else None,
-            *filter(None, [code_digest((*self.network.modules(), *(augmenter.transforms if augmenter else ())))]),
-        ]
-        text.update(json.dumps(settings, sort_keys=True, default=str).encode())
-        return text.hexdigest()[:32]
+        return text.hexdigest()
 
     def _open(self, folder: Path, n_rows: int, stage: int) -> _Opened:
         """The files of a store; an incomplete one starts anew."""
@@ -234,12 +242,15 @@ class FeatureStore:
         )
 
     def _engine(self, stage: int) -> InferenceEngine:
-        if stage not in self._engines:
+        """The engine of the stages below a stage; a new one where they have been trained since, since it copies the weights."""
+        weights = self._weights_digest(stage)
+        if self._engines.get(stage, ("",))[0] != weights:
             precision = self.precision if self.calibration is None else self._measured_int8(self.calibration)
-            self._engines[stage] = InferenceEngine(
+            engine = InferenceEngine(
                 self.network, 0, stage, self.preprocessing, precision=precision, threads=self.threads
             )
-        return self._engines[stage]
+            self._engines[stage] = weights, engine
+        return self._engines[stage][1]
 
     def _calibrating_keys(self) -> list[str]:
         assert self.calibration is not None
