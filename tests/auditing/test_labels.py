@@ -48,5 +48,12 @@ def test_what_cannot_judge_is_refused(tmp_path: Path) -> None:
     ordinary = [run_folder(tmp_path / f"{i}", tmp_path / "data", {i}, overrides=(f"seed={i}",)) for i in (1, 2)]
     with pytest.raises(IncomparableError, match=r"data.folds=5 data.fold=0,1,2,3,4"):
         labels_of_sweep(ordinary)
+    index = index_of(pictures(tmp_path / "e", each=12), tmp_path / "c")
+    patients = ["p1" if path.startswith("dog") else None for path in index.column("path")]
+    one = r"e: the 12 usable images of the class 'dog' are all in one fold, since images of one patient"
+    with pytest.raises(DataError, match=one):
+        labels_of_data(index.with_column("group", patients), "linked")
+    patients[-1] = "p2"
+    assert labels_of_data(index.with_column("group", patients), "linked").n == 24
     with pytest.raises(DataError, match="5 to 5 usable images per class"):
         labels_of_data(index_of(pictures(tmp_path / "d", each=5), tmp_path / "c"), "few")

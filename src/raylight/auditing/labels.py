@@ -152,7 +152,7 @@ def labels_of_data(index: Index, name: str) -> LabelErrors:
         name: of the data.
 
     Raises:
-        DataError: too few images of a class, or too many in all.
+        DataError: too few independent images of a class, or too many images in all.
         ConfigError: cleanlab isn't installed.
     """
     from sklearn.decomposition import PCA
@@ -170,6 +170,13 @@ def labels_of_data(index: Index, name: str) -> LabelErrors:
         )
     features = usable.thumbnails.reshape(len(usable), -1).astype(np.float32) / 255
     folds = folds_of(targets, linked_groups(usable, True))
+    for number, class_name in enumerate(index.class_names):
+        if len(np.unique(folds[targets == number])) < 2:
+            raise DataError(
+                f"{index.root}: the {counts[number]} usable images of the class {class_name!r} are all in one fold, "
+                "since images of one patient (or object), and of one picture, stay together; no model can learn the class from "
+                "the other folds. Add independent images of it."
+            )
     probabilities = np.zeros((len(usable), len(counts)))
     for fold in np.unique(folds):
         held = folds == fold
