@@ -40,3 +40,14 @@ def test_few_images_tell_no_models_apart() -> None:
         "400 test patients measure an accuracy of 0.95 to ±2 points and show a difference between two models from 4 points "
         "on; ±2 points need 469 patients."
     )
+
+
+def test_below_one_point_a_digit_is_left() -> None:
+    assert (
+        " 1.00 to ±0.1 points and show a difference between two models from 2 points on;"
+        in resolution(1600, 1.0).sentence()
+    )
+    assert (
+        " 0.90 to ±0.4 points and show a difference between two models from 0.6 points on;"
+        in resolution(20_000).sentence()
+    )

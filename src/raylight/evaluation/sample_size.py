@@ -57,14 +57,31 @@ class Resolution:
             '400 test images measure an accuracy of 0.90 to ±3 points and sho'
         """
         comparison = (
-            f"show a difference between two models from {100 * self.difference:.0f} points on"
+            f"show a difference between two models from {points(self.difference)} points on"
             if self.difference is not None
             else f"can't show which of two models that disagree on {DISAGREEMENT:.0%} of them is better"
         )
         return (
-            f"{self.n:,} test {units} measure an accuracy of {self.accuracy:.2f} to ±{100 * self.margin:.0f} points and "
+            f"{self.n:,} test {units} measure an accuracy of {self.accuracy:.2f} to ±{points(self.margin)} points and "
             f"{comparison}; ±{100 * PRECISE_MARGIN:.0f} points need {self.needed:,} {units}."
         )
+
+
+def points(share: float) -> str:
+    """Format a share in percentage points: whole ones, below one point to one significant digit.
+
+    Args:
+        share: above 0.
+
+    Returns:
+        The number.
+
+    Example:
+        >>> [points(share) for share in (0.0304, 0.0096, 0.0042, 0.00019, 0.0000002)]
+        ['3', '1', '0.4', '0.02', '0.00002']
+    """
+    value = 100 * share
+    return f"{value:.0f}" if value >= 1 else np.format_float_positional(value, precision=1, fractional=False, trim="-")
 
 
 def resolution(n: int, accuracy: float = EXPECTED_ACCURACY) -> Resolution:
