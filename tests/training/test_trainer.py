@@ -96,18 +96,21 @@ def test_a_last_batch_of_one_trains_under_batch_norm(
     assert learner.trainer.global_step == 1
 
 
-class Rates(pl.Callback):
-    """The learning rate that each epoch trains at; training may be stopped after one of them."""
+class KilledError(Exception):
+    """Ends a process that trains."""
 
-    def __init__(self, stop_after: int | None = None) -> None:
+
+class Rates(pl.Callback):
+    """The learning rate that each epoch trains at; training may be killed at the beginning of one of them."""
+
+    def __init__(self, killed_in: int | None = None) -> None:
         self.rates: list[float] = []
-        self.stop_after = stop_after
+        self.killed_in = killed_in
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == self.killed_in:
+            raise KilledError
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.should_stop = trainer.current_epoch == self.stop_after
 
 
 def scheduled(name: str, epochs: int) -> Classifier:
@@ -139,7 +142,8 @@ def test_more_epochs_have_the_rates_of_a_training_that_had_them_from_the_start(
     trained(whole, scheduled(name, 5), seen := Rates())
     assert seen.rates == pytest.approx(rates)
     assert [row["learning_rate"] for row in history(whole)] == pytest.approx(rates, abs=1e-6)
-    trained(stopped, scheduled(name, 5), Rates(stop_after=2))
+    with pytest.raises(KilledError):
+        trained(stopped, scheduled(name, 5), Rates(killed_in=3))
     assert checkpoint(stopped, "last.ckpt")["epoch"] == 2
     trained(stopped, scheduled(name, 5), resume_from=stopped / "run/checkpoints/last.ckpt")
     assert same_weights(stopped, whole)
@@ -223,6 +227,32 @@ def test_a_resumed_history_is_whole_and_has_no_epoch_twice(tmp_path: Path) -> No
     trained(whole, classifier(phases=TWO))
     kept = [[row["val/loss"] for row in history(folder)] for folder in (tmp_path, whole)]
     assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize(("averaging", "optimizer"), [("none", SGD | {"lr": 0.3}), ("ema", RISING)])
+def test_a_run_that_is_resumed_after_its_training_had_ended_is_not_trained_further(
+    averaging: str, optimizer: dict[str, Any], tmp_path: Path
+) -> None:
+    """With the first optimizer, later epochs would find a lower loss."""
+    settings: dict[str, Any] = {"patience": 2, "max_epochs": 14, "averaging": averaging}
+    ended = trained(tmp_path, classifier(optimizer=optimizer), **settings)
+    assert (ended.stopped_by, ended.epochs < 14) == ("trainer.patience", True)
+    last, rows = tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "run" / "history.csv"
+    before = rows.read_text()
+    for _ in range(2):
+        resumed = trained(tmp_path, classifier(optimizer=optimizer), resume_from=last, **settings)
+        assert replace(resumed, seconds=0, waiting_share=0) == replace(ended, seconds=0, waiting_share=0)
+        assert rows.read_text() == before
+    more = trained(tmp_path, classifier(optimizer=optimizer), resume_from=last, **settings | {"max_epochs": 15})
+    assert more.epochs > ended.epochs
+    assert rows.read_text().startswith(before)
+
+
+def test_patience_that_is_lifted_trains_to_the_end(tmp_path: Path) -> None:
+    trained(tmp_path, classifier(optimizer=RISING), patience=1)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    finished = trained(tmp_path, classifier(optimizer=RISING), resume_from=last)
+    assert (finished.epochs, finished.stopped_by) == (5, None)
 
 
 def test_without_validation_images_the_training_loss_chooses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

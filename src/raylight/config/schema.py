@@ -287,8 +287,8 @@ class TrainerConfig:
     """Stop after this many epochs without improvement; ``null`` never stops early."""
     max_minutes: Annotated[float | None, Range(1e-3, 10**6)] = None
     """Maximum duration of training in minutes, over all sessions of a run: it stops before an epoch that would exceed it, or
-    within one that takes longer than expected. Decoding, testing and the report aren't counted, schedules aren't shortened.
-    ``null``: no limit."""
+    within one that takes longer than expected. Schedules as long as the training are shortened, so that the learning rates come
+    down in time. Decoding, testing and the report aren't counted. ``null``: no limit."""
     gradient_clip: Annotated[float | None, Range(1e-9, 1e9)] = None
     """Maximum norm of the gradient; ``null`` doesn't clip."""
     averaging: Annotated[str, Literal["none", "ema", "swa"]] = "none"

@@ -236,17 +236,19 @@ class Classifier(pl.LightningModule):
         self._follow_schedule(checkpoint, epoch + 1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the learning rates of the epochs so far.
+        """Keep the learning rates of the epochs so far, and the length of the phase.
 
         Args:
             checkpoint: gets them.
         """
         checkpoint["learning_rates"] = dict(self._rates)
+        checkpoint["phase_epochs"] = self.phase.epochs
 
     def _follow_schedule(self, checkpoint: dict[str, Any], done: int) -> None:
         """Set a checkpoint's learning rates to what the phase's schedule gives after so many epochs.
 
-        They differ only if the run has been given more epochs since the checkpoint was written.
+        They differ only if the run has been given more epochs since the checkpoint was written, or if a time budget has
+        shortened the schedule, which it then does again.
         """
         configured = self.configure_optimizers()
         if not isinstance(configured, dict):
@@ -257,7 +259,7 @@ class Classifier(pl.LightningModule):
             for epoch in range(self.phase.first_epoch, done):
                 differs = differs or self._rates.get(epoch) not in (None, _rate(optimizer))
                 schedule.step()
-        if differs:
+        if differs and checkpoint.get("phase_epochs") != self.phase.epochs:
             log.info(
                 "Not the same as a run of %d epochs from the start: the first %d epochs had the learning rates of a schedule "
                 "of another length; from epoch %d on they follow the schedule of %d epochs (%.2g in epoch %d).",

@@ -107,15 +107,24 @@ class History(Checkpoint):
 
     Its base class is ``Checkpoint`` because those callbacks run last, when the module has logged the whole epoch.
 
+    It keeps, too, whether training has ended, so that a run that is resumed after its end isn't trained further.
+
     Args:
         run: gets the file.
         lines: whether the line is shown on the terminal.
+        limits: the settings that end a training; with others, it continues.
     """
 
-    def __init__(self, run: RunDir, lines: bool) -> None:
-        self.run, self.lines = run, lines
+    def __init__(self, run: RunDir, lines: bool, limits: Sequence[float | None] = ()) -> None:
+        self.run, self.lines, self.limits = run, lines, list(limits)
         self.rows: list[dict[str, Any]] = []
+        self.ended_by: list[float | None] | None = None
         self.begin = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Train no epoch where training had ended."""
+        if self.ended_by == self.limits:
+            trainer.should_stop = True
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the epoch's clock."""
@@ -124,6 +133,7 @@ class History(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row, after Lightning has validated it."""
         assert isinstance(pl_module, Classifier)
+        self.ended_by = self.limits if trainer.should_stop else None
         logged = sorted(trainer.callback_metrics.items())
         values = {name: round(float(value), 6) for name, value in logged if not name.startswith("lr-")}
         row = {
@@ -144,16 +154,17 @@ class History(Checkpoint):
         log.log(logging.INFO if self.lines else logging.DEBUG, "%s", _line(row, trainer.max_epochs))
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows, kept in each checkpoint so that a resumed run's history is complete."""
-        return {"rows": [dict(row) for row in self.rows]}
+        """The rows, and the limits that ended the training, kept in each checkpoint so that a resumed run is complete."""
+        return {"rows": [dict(row) for row in self.rows], "ended_by": self.ended_by}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the rows of the epochs before the checkpoint.
+        """Restore the rows of the epochs before the checkpoint, and whether it was the last one.
 
         Args:
             state_dict: as saved.
         """
         self.rows = [dict(row) for row in state_dict["rows"]]
+        self.ended_by = state_dict.get("ended_by")
 
 
 def fit(
@@ -182,7 +193,8 @@ def fit(
     if not held_out:
         log.warning("There are no validation images: the checkpoint is chosen by train/loss, which is optimistic.")
     bars = shows_bars(config.progress)
-    history = History(run, lines=not bars and config.progress != "off")
+    limits = (config.max_epochs, config.patience, config.max_minutes)
+    history = History(run, not bars and config.progress != "off", limits)
     best = MovableCheckpoint(
         dirpath=run.folder("checkpoints"),
         filename="best",

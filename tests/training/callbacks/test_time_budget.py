@@ -63,9 +63,12 @@ def test_a_resumed_run_goes_on_with_what_is_left(clock: Clock, tmp_path: Path) -
     trained(tmp_path, classifier(), clock, max_epochs=3, max_minutes=10)
     last = tmp_path / "run/checkpoints/last.ckpt"
     (kept,) = [state for name, state in checkpoint(tmp_path, "last.ckpt")["callbacks"].items() if "TimeBudget" in name]
-    assert kept == {"seconds": 90.0, "pace": 30.0}
-    finished = trained(tmp_path, classifier(), clock, max_minutes=2.1, resume_from=last)
-    assert (finished.epochs, finished.stopped_by) == (4, "trainer.max_minutes")
+    assert kept == {"seconds": 90.0, "pace": 30.0, "stopped": False}
+    for _ in range(2):  # the second time, training had ended
+        finished = trained(tmp_path, classifier(), clock, max_minutes=2.1, resume_from=last)
+        assert (finished.epochs, finished.stopped_by) == (4, "trainer.max_minutes")
+    finished = trained(tmp_path, classifier(), clock, max_minutes=3, resume_from=last)
+    assert (finished.epochs, finished.stopped_by) == (5, None)
 
 
 def cosine(length: int, per_phase: bool = False) -> Optimization:
@@ -103,7 +106,10 @@ def test_a_phase_is_shortened_by_its_own_epochs(clock: Clock, tmp_path: Path) ->
     assert rates == pytest.approx([half_cosine(*part) for part in expected], abs=1e-6)
 
 
-def test_a_resumed_run_follows_the_same_schedule(clock: Clock, tmp_path: Path) -> None:
+def test_a_resumed_run_follows_the_same_schedule(
+    clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     rates = []
     for folder, sessions in ((whole, [5]), (stopped, [2, 5])):
@@ -116,3 +122,4 @@ def test_a_resumed_run_follows_the_same_schedule(clock: Clock, tmp_path: Path) -
         rates.append([row["learning_rate"] for row in history(folder)])
     assert rates[0] == pytest.approx([half_cosine(epoch, 4) for epoch in range(4)], abs=1e-6)
     assert rates[1] == rates[0]
+    assert "Not the same as a run of 5 epochs" not in caplog.text

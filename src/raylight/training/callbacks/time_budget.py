@@ -47,7 +47,7 @@ class TimeBudget(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the epoch's clock, and fit the phase's schedule to the time that is left."""
         assert isinstance(pl_module, Classifier)
-        self._epoch_begin = time.perf_counter()
+        self._epoch_begin, self.stopped = time.perf_counter(), False
         phase, epoch = pl_module.phase, trainer.current_epoch
         if self._pace is None or phase_at(pl_module.phases, epoch) is not phase:
             self._length = None
@@ -100,13 +100,14 @@ class TimeBudget(pl.Callback):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The seconds used, and those of the last epoch, kept in each checkpoint."""
-        return {"seconds": self.spent, "pace": self._pace}
+        """The seconds used, those of the last epoch, and whether the training has ended, kept in each checkpoint."""
+        return {"seconds": self.spent, "pace": self._pace, "stopped": self.stopped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue counting from what earlier sessions used.
+        """Continue counting from what earlier sessions used; the next epoch, if there is one, hasn't been stopped.
 
         Args:
             state_dict: as saved.
         """
         self._before, self._pace = float(state_dict["seconds"]), state_dict.get("pace")
+        self.stopped = state_dict.get("stopped", False)
