@@ -15,6 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from raylight.evaluation.predictions import read_csv
+from raylight.storage.locks import locked
 from tests.forked import ROOT, last_line, run_forked
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
@@ -198,6 +199,24 @@ def test_optuna_finds_the_best_and_a_resumed_study_goes_on(
     assert len(trials) == 17
     assert trials[killed.number].state == TrialState.FAIL
     assert trials[killed.number + 1].params["data.limit"] == killed.params["data.limit"]
+
+
+def test_a_search_that_is_still_running_is_left_alone(
+    search: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    import optuna
+    from optuna.trial import TrialState
+
+    folder = tmp_path / "study"
+    assert search("loss.focal_gamma=interval(0.5,8.0)", "hydra.sweeper.n_trials=1").returncode == 0
+    study = optuna.load_study(study_name="raylight", storage=f"sqlite:///{folder / 'optuna.db'}")
+    running = study.ask({"loss.focal_gamma": optuna.distributions.FloatDistribution(0.5, 8.0)})
+    with locked(folder, "optuna.lock"):
+        done = search("loss.focal_gamma=interval(0.5,8.0)", "hydra.sweeper.n_trials=3")
+    assert done.returncode == 1
+    assert f"{folder} is still being searched by another process; wait for it, or stop it first." in done.stderr
+    assert study.get_trials()[running.number].state == TrialState.RUNNING
+    assert len(study.get_trials()) == 2
 
 
 def test_a_hopeless_trial_is_pruned(

@@ -291,7 +291,16 @@ def test_the_mode_of_a_metric_is_that_of_its_best_value(metric: str) -> None:
     right, wrong = ("min", "max") if metric in ("loss", "ece", "brier") else ("max", "min")
     assert found({"trainer.monitor": f"val/{metric}", "trainer.monitor_mode": right}) == []
     (problem,) = found({"trainer.monitor": f"val/{metric}", "trainer.monitor_mode": wrong})
-    assert problem == f"trainer.monitor_mode: {wrong!r} would keep the worst val/{metric}"
+    assert problem == f"trainer.monitor_mode: {wrong!r} would keep the worst val/{metric}; use auto"
+    assert found({"trainer.monitor": f"val/{metric}"}) == []
+
+
+def test_the_mode_of_an_own_metric_has_to_be_typed() -> None:
+    own = {"metrics": {"mae": {"_target_": "torchmetrics.MeanAbsoluteError"}}, "trainer.monitor": "val/mae"}
+    assert found(own) == [
+        "trainer.monitor_mode: auto can't tell whether a lower or a higher val/mae is better; use min or max"
+    ]
+    assert found(own | {"trainer.monitor_mode": "min"}) == []
 
 
 @pytest.mark.parametrize(

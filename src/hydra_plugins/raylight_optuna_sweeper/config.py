@@ -18,7 +18,8 @@ class OptunaSweeperConfig:
     direction: str | None = None
     """``minimize`` or ``maximize`` the monitored validation metric; ``null`` follows ``trainer.monitor_mode``."""
     storage: str | None = None
-    """Optuna's storage, as ``sqlite:///FILE``; ``null`` keeps ``optuna.db`` in the sweep's folder."""
+    """Optuna's storage, as ``sqlite:///FILE``; ``null`` keeps ``optuna.db`` in the sweep's folder. One search uses a
+    study at a time: trials that another one is running are taken for those of a killed process."""
     study_name: str = "raylight"
     """Name of the study in its storage; an existing one goes on."""
     seed: int | None = 1

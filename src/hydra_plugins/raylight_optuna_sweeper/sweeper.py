@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,16 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.raylight_optuna_sweeper import config as _registers  # noqa: F401
+from raylight.config.rules.metric_names import better
+from raylight.errors import RunError
 from raylight.installation import install_command
 from raylight.runs.console import log_to
+from raylight.storage.locks import locked
 
 log = logging.getLogger("raylight")
+
+LOCK_FILE = "optuna.lock"
+"""Locked while trials run, so that a second process doesn't take them for those of a killed one."""
 
 
 class OptunaSweeper(Sweeper):
@@ -77,7 +84,8 @@ class OptunaSweeper(Sweeper):
             The best value; None where no trial finished.
 
         Raises:
-            HydraException: Optuna is missing, nothing is swept over, or a setting that doesn't exist.
+            HydraException: Optuna is missing, nothing is swept over, a setting that doesn't exist, or another process that
+                searches in the sweep's folder.
         """
         try:
             import optuna
@@ -102,14 +110,19 @@ class OptunaSweeper(Sweeper):
             direction=self.direction or self._monitored_direction(),
             load_if_exists=True,
         )
-        for stale in study.get_trials(states=(TrialState.RUNNING,)):
-            # Its process was killed. The same values are tried again; the job goes on in its folder if that is known.
-            study.tell(stale.number, state=TrialState.FAIL)
-            study.set_user_attr(f"stopped_{stale.number}", True)
-            study.enqueue_trial(stale.params)
-        while (missing := self.n_trials - self._done(study)) > 0:
-            self._run(study, storage, space, fixed, min(missing, self.n_jobs))
-        return self._report(study, folder)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(folder, LOCK_FILE, "being searched"))
+            except RunError as error:
+                raise HydraException(str(error)) from error
+            for stale in study.get_trials(states=(TrialState.RUNNING,)):
+                # Its process was killed. The same values are tried again; the job goes on in its folder if that is known.
+                study.tell(stale.number, state=TrialState.FAIL)
+                study.set_user_attr(f"stopped_{stale.number}", True)
+                study.enqueue_trial(stale.params)
+            while (missing := self.n_trials - self._done(study)) > 0:
+                self._run(study, storage, space, fixed, min(missing, self.n_jobs))
+            return self._report(study, folder)
 
     def _space(self, arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
         """Overrides for every job, and distributions by key."""
@@ -216,9 +229,9 @@ class OptunaSweeper(Sweeper):
 
     def _monitored_direction(self) -> str:
         assert self.config is not None
-        return (
-            "minimize" if OmegaConf.select(self.config, "trainer.monitor_mode", default="min") == "min" else "maximize"
-        )
+        monitor = OmegaConf.select(self.config, "trainer.monitor", default="val/loss")
+        mode = OmegaConf.select(self.config, "trainer.monitor_mode", default="auto")
+        return "minimize" if better(monitor, mode) == "min" else "maximize"
 
 
 def _address(storage: str, study: str, number: int, startup: int, warmup: int) -> str:

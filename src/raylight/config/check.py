@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from raylight.config.paths import default_root
 from raylight.config.rules.decision_rule import parse_rule
-from raylight.config.rules.metric_names import LOWER_IS_BETTER, METRICS
+from raylight.config.rules.metric_names import METRICS, better
 from raylight.config.rules.names import name_problems
 from raylight.config.rules.pretrained import fill, model_input
 from raylight.config.rules.recipe import planned_epochs, recipe_of
@@ -259,8 +259,10 @@ def _combination_problems(run: RunConfig) -> Iterator[str]:
             f"trainer.monitor: {trainer.monitor!r} can't choose a checkpoint; only validation may "
             f"(val/ and one of {', '.join([*MONITORED, *run.metrics])}){did_you_mean(trainer.monitor, valid)}"
         )
-    elif metric in MONITORED and (metric in ("loss", *LOWER_IS_BETTER)) != (trainer.monitor_mode == "min"):
-        yield f"trainer.monitor_mode: {trainer.monitor_mode!r} would keep the worst {trainer.monitor}"
+    elif metric in MONITORED and better(metric, trainer.monitor_mode) != better(metric):
+        yield f"trainer.monitor_mode: {trainer.monitor_mode!r} would keep the worst {trainer.monitor}; use auto"
+    elif metric not in MONITORED and trainer.monitor_mode == "auto":
+        yield f"trainer.monitor_mode: auto can't tell whether a lower or a higher {trainer.monitor} is better; use min or max"
     if trainer.averaging != "none" and trainer.averaging_start >= epochs:
         yield (
             f"trainer.averaging_start: {trainer.averaging_start} leaves no epoch to average; "

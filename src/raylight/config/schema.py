@@ -281,8 +281,8 @@ class TrainerConfig:
     """Threads of torch's operators, over all training processes of this machine; ``null`` takes every core that may be used."""
     monitor: str = "val/loss"
     """Validation metric that chooses the checkpoint."""
-    monitor_mode: Annotated[str, Literal["min", "max"]] = "min"
-    """Whether a lower (``min``) or a higher (``max``) value of the metric is better."""
+    monitor_mode: Annotated[str, Literal["auto", "min", "max"]] = "auto"
+    """Whether a lower (``min``) or a higher (``max``) value of the metric is better; ``auto`` knows it, except of your own."""
     patience: Annotated[int | None, Range(1, 10**6)] = None
     """Stop after this many epochs without improvement; ``null`` never stops early."""
     max_minutes: Annotated[float | None, Range(1e-3, 10**6)] = None

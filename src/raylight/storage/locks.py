@@ -23,21 +23,23 @@ _WAIT = 1.0
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Locks a run folder until this context, or this process, ends.
+def locked(folder: Path, file: str = LOG_FILE, work: str = "being trained") -> Iterator[None]:
+    """Locks a run folder, or that of a search, until this context, or this process, ends.
 
     Args:
         folder: of the run.
+        file: in the folder, which is made if need be; its lock is that of the folder.
+        work: that another process may be doing there, for the message.
 
     Raises:
         RunError: another process has locked it.
     """
-    descriptor = os.open(folder / LOG_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(folder / file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         deadline = time.monotonic() + _WAIT
         while _take(descriptor, shared=False) is False:
             if time.monotonic() > deadline:
-                raise RunError(f"{folder} is still being trained by another process; wait for it, or stop it first.")
+                raise RunError(f"{folder} is still {work} by another process; wait for it, or stop it first.")
             time.sleep(0.05)
         yield
     finally:

@@ -27,6 +27,7 @@ from pytorch_lightning.callbacks import (
     RichProgressBar,
 )
 
+from raylight.config.rules.metric_names import better
 from raylight.config.schema import TrainerConfig
 from raylight.cpu.settings import CpuSettings
 from raylight.errors import ConfigError, RunError, first_line
@@ -189,7 +190,7 @@ def fit(
     config, loaders, placement = training.config, training.loaders, placement or Placement()
     held_out = len(loaders.val_images) > 0
     monitor = config.monitor if held_out else "train/loss"
-    mode = config.monitor_mode if held_out else "min"
+    mode = better(monitor, config.monitor_mode) if held_out else "min"
     if not held_out:
         log.warning("There are no validation images: the checkpoint is chosen by train/loss, which is optimistic.")
     bars = shows_bars(config.progress)

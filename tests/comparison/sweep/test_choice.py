@@ -4,9 +4,12 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
+from omegaconf import OmegaConf
 
 from raylight.comparison.sweep.files import markdown, write_sweep
 from raylight.comparison.sweep.table import sweep_table
+from raylight.config.schema import RunConfig
 from tests.comparison.jobs import job
 from tests.comparison.run_folders import run_folder
 
@@ -35,6 +38,21 @@ def test_losses_of_different_loss_settings_do_not_choose(tmp_path: Path) -> None
     choice = sweep_table(tmp_path).choice
     assert choice is not None
     assert (choice.by, choice.row.name) == ("val/accuracy", "loss=cross_entropy")
+
+
+@pytest.mark.parametrize(
+    ("modes", "chosen"), [(("min", "min"), "model=a"), (("max", "max"), "model=b"), (("min", "max"), None)]
+)
+def test_an_own_metric_is_chosen_by_as_the_checkpoints_were(
+    modes: tuple[str, str], chosen: str | None, tmp_path: Path
+) -> None:
+    for number, (model, error, mode) in enumerate(zip("ab", (0.1, 0.4), modes, strict=True)):
+        folder = job(tmp_path, number, f"model={model}", accuracy=0.9, validation=("val/mae", error))
+        config = RunConfig(optimizer={"_target_": "torch.optim.SGD"})
+        config.trainer.monitor, config.trainer.monitor_mode = "val/mae", mode
+        OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
+    choice = sweep_table(tmp_path).choice
+    assert (choice and choice.row.name) == chosen
 
 
 def test_the_flattery_of_the_best_is_estimated_from_the_validation_images(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from raylight.comparison.replicates import by_content
 from raylight.comparison.sweep.rows import Row
-from raylight.config.rules.metric_names import LOWER_IS_BETTER
+from raylight.config.rules.metric_names import METRICS, better
 from raylight.evaluation.differences.random_effects import Spread
 from raylight.evaluation.differences.selection import selection_optimism
 from raylight.evaluation.predictions import read_csv
@@ -41,7 +41,7 @@ def choose(rows: Sequence[Row], differing: Sequence[str]) -> Choice | None:
     """Choose a configuration on validation; None without two that have a validation result.
 
     The metric is the one that chose the checkpoints, if it is the same in all runs. Losses of different loss settings can't be
-    compared; accuracy is used then.
+    compared; accuracy is used then. Nothing is chosen where some runs took the lowest value and others the highest.
 
     Args:
         rows: the configurations.
@@ -54,9 +54,11 @@ def choose(rows: Sequence[Row], differing: Sequence[str]) -> Choice | None:
     means = [(value, row) for row in rows if (value := validation(row, by).mean) is not None]
     if len(means) < 2:
         return None
-    name = by.removeprefix("val/")
-    lower = name == "loss" or name in LOWER_IS_BETTER
-    _, best = (min if lower else max)(means, key=lambda one: one[0])
+    own = by.removeprefix("val/") not in ("loss", *METRICS)
+    modes = {better(by, job.monitor_mode) for row in rows for job in row.jobs if job.monitor} if own else {better(by)}
+    if len(modes) != 1:
+        return None
+    _, best = (min if modes == {"min"} else max)(means, key=lambda one: one[0])
     candidates = [row for _, row in means]
     return Choice(by, best, len(candidates), _optimism(candidates, by))
 

@@ -11,7 +11,7 @@ from typing import Any
 from raylight.config.rules.metric_names import METRICS, reported
 from raylight.errors import RunError
 from raylight.evaluation.differences.random_effects import Spread, spread
-from raylight.report.facts import parameters_of
+from raylight.report.facts import RunFacts, parameters_of
 from raylight.runs.run_dir import STATUS_FILE, RunDir, state_of
 from raylight.runs.sweep_dir import overrides_of
 
@@ -60,6 +60,11 @@ class Job:
         """The metric that chose its checkpoint; None where the job didn't finish."""
         monitor: str | None = self.metrics.get("provenance", {}).get("selected_by")
         return monitor
+
+    @property
+    def monitor_mode(self) -> str:
+        """Whether the lowest or the highest value of that metric chose it: ``trainer.monitor_mode``."""
+        return RunFacts(self.run).config.trainer.monitor_mode
 
     @property
     def tested(self) -> str | None:

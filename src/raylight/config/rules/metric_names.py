@@ -51,6 +51,25 @@ def own_name_problem(name: str) -> str | None:
     return None
 
 
+def better(metric: str, mode: str = "auto") -> str:
+    """Whether a lower or a higher value of a metric is better.
+
+    Args:
+        metric: such as ``val/loss``; ``auto`` knows the loss and all of ``METRICS``.
+        mode: of the settings (``trainer.monitor_mode``): ``auto``, ``min`` or ``max``.
+
+    Returns:
+        ``min`` or ``max``.
+
+    Example:
+        >>> better("val/loss"), better("val/auroc"), better("val/mae", "min")
+        ('min', 'max', 'min')
+    """
+    if mode != "auto":
+        return mode
+    return "min" if metric.rpartition("/")[2] in ("loss", *LOWER_IS_BETTER) else "max"
+
+
 def reported(metrics: Mapping[str, Any], split: str = "test") -> list[str]:
     """Lists the metrics of a split in a ``metrics.json``.
 
