@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from raylight.config.schema import DataConfig, DecodeConfig, ModelConfig, RunConfig, TrainerConfig
 from raylight.data.cache_building import find
 from raylight.errors import ConfigError, DataError
 from raylight.models.preprocessing import Preprocessing
-from raylight.pipeline.images import decode_engine, decoded, indexed, resolution_of
+from raylight.pipeline.images import Images, decode_engine, decoded, indexed, resolution_of
 from raylight.runs.run_dir import RunDir
 from raylight.storage.tables import csv_text
 from tests.trained_run import draw
@@ -41,6 +42,23 @@ def test_what_does_not_fit_the_number_of_images_or_classes_is_refused_once_they_
     with pytest.raises(ConfigError, match=r"model.head: sigmoid needs two classes, the data has 3"):
         indexed(settings(tmp_path / "photos", head="sigmoid"), tmp_path / "cache")
     assert len(indexed(settings(tmp_path / "photos", batch_size=24), tmp_path / "cache").in_split("train")) == 24
+
+
+def test_images_of_one_patient_or_picture_are_linked(tmp_path: Path) -> None:
+    first, *_ = draw(tmp_path / "photos", "left", 8, 1)
+    draw(tmp_path / "photos", "right", 8, 1)
+    Image.open(first).save(first.with_name("copy.bmp"))  # other bytes, the same picture
+    index = indexed(settings(tmp_path / "photos"), tmp_path / "cache")
+    split = ["val" if path == "left/1-7.png" else "train" for path in index.column("path")]
+    patients = ["A" if path in ("left/1-1.png", "right/1-1.png") else None for path in index.column("path")]
+    nothing: Any = None
+    images = Images(index.with_column("split", split).with_column("group", patients), nothing, nothing)
+    paths = images.index.in_split("train").column("path").tolist()
+    for duplicates, groups in ((True, [["left/1-0.png", "left/copy.bmp"]]), (False, [])):
+        numbers = images.linked("train", duplicates).tolist()
+        assert len(numbers) == len(paths) == 16
+        together = {n: [path for path, number in zip(paths, numbers, strict=True) if number == n] for n in numbers}
+        assert [each for each in together.values() if len(each) > 1] == [*groups, ["left/1-1.png", "right/1-1.png"]]
 
 
 def test_subgroups_by_a_column_that_is_not_there_are_refused_before_anything_is_decoded(tmp_path: Path) -> None:

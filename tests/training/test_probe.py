@@ -1,6 +1,7 @@
 """A solved head is the optimum of the penalised cross-entropy, and training keeps it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_the_penalty_is_the_one_with_the_least_held_out_loss() -> None:
 
 @pytest.mark.parametrize(("head", "fresh"), [("softmax", False), ("sigmoid", False), ("softmax", True)])
 def test_training_sets_the_head_to_its_optimum_and_leaves_it_there_until_a_fresh_one_is_wanted(
-    head: str, fresh: bool, tmp_path: Path
+    head: str, fresh: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import copy
     from dataclasses import replace
@@ -123,11 +124,20 @@ def test_training_sets_the_head_to_its_optimum_and_leaves_it_there_until_a_fresh
         seed=1,
     )
     kept = store(tmp_path, net)
-    loaders = EpochLoaders(data, val, phases, FeatureSources(kept.features, kept.features), None, Sampling(8, 1))
+    sampling = Sampling(8, 1, groups=np.arange(24) // 3)
+    loaders = EpochLoaders(data, val, phases, FeatureSources(kept.features, kept.features), None, sampling)
+    given_groups = []
+
+    def watched(*args: Any, **settings: Any) -> SolvedHead:
+        given_groups.append(settings["groups"].tolist())
+        return solve_head(*args, **settings)
+
+    monkeypatch.setattr("raylight.training.module.solve_head", watched)
     training = Training(
         classifier, loaders, TrainerConfig(max_epochs=epochs, progress="off"), CpuSettings("32", False, 1, "")
     )
     fit(training, RunDir.claim(tmp_path / "run"), False)
+    assert given_groups == [[image // 3 for image in range(24)]]
     if fresh:
         again, trained = copy.deepcopy(net), linear_head(net)
         reset_head(again, 1)
@@ -138,7 +148,7 @@ def test_training_sets_the_head_to_its_optimum_and_leaves_it_there_until_a_fresh
         return
     stage = phases[0].input_stage
     features, held_out = (head_inputs(net, kept.features(part, stage, None), stage) for part in (data, val))
-    probe = solve_head(features, data.targets, (held_out, val.targets), 2)
+    probe = solve_head(features, data.targets, (held_out, val.targets), 2, groups=sampling.groups)
     with torch.no_grad():
         given = class_logits(net.eval()(settings.normalise(torch.from_numpy(whole.store[:24])))).softmax(1).numpy()
     wanted = torch.from_numpy(features @ probe.weight.T + probe.bias).softmax(1).numpy()
@@ -207,10 +217,10 @@ def test_few_held_out_images_leave_the_choice_to_cross_validation(n_classes: int
     features = features + np.random.default_rng(6).normal(0, 0.3, features.shape)
     keep = np.repeat(np.arange(48) % 7 != 1, views)  # classes of unequal size
     features, targets = features[keep], targets[keep]
-    probe = solve_head(features, targets, clouds(FEW - 1, n_classes, 7), n_classes, balanced=balanced, views=views)
+    images = np.arange(len(targets)) // views
+    probe = solve_head(features, targets, clouds(FEW - 1, n_classes, 7), n_classes, balanced=balanced, groups=images)
     scaled = (features - features.mean(0)) / features.std(0)
     weigh = "balanced" if balanced else None
-    images = np.arange(len(targets)) // views
     search = GridSearchCV(
         LogisticRegression(max_iter=5000, class_weight=weigh), {"C": STRENGTHS}, scoring="neg_log_loss",
         cv=StratifiedGroupKFold(5, shuffle=True, random_state=0),
@@ -221,6 +231,38 @@ def test_few_held_out_images_leave_the_choice_to_cross_validation(n_classes: int
     given = torch.from_numpy(features @ probe.weight.T + probe.bias).softmax(1).numpy()
     np.testing.assert_allclose(given, wanted.predict_proba(scaled), atol=1e-5)
     assert probe.weight.shape == (n_classes, 5)
+
+
+@threadpool_limits.wrap(limits=1)
+def test_folds_do_not_divide_a_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where five images of a patient differ by little, folds of images would find the weakest penalty best."""
+    rng = np.random.default_rng(0)
+    patients = np.arange(30) % 2
+    signal = np.where(patients[:, None] == 1, 0.5, -0.5) * (np.arange(60) < 4)
+    centres = rng.normal(size=(30, 60)) + signal
+    features = (centres[:, None] + 0.15 * rng.normal(size=(30, 5, 60))).reshape(-1, 60)
+    targets, groups = patients.repeat(5), np.arange(30).repeat(5)
+    nothing = features[:0], targets[:0]
+    by_image = solve_head(features, targets, nothing, 2)
+    by_patient = solve_head(features, targets, nothing, 2, groups=groups)
+    assert by_image.strength == STRENGTHS[-1]
+    assert by_patient.strength < 0.1
+    unseen = np.arange(400) % 2
+    new = rng.normal(size=(400, 60)) + np.where(unseen[:, None] == 1, 0.5, -0.5) * (np.arange(60) < 4)
+    losses = [
+        log_loss(unseen, torch.from_numpy(new @ head.weight.T + head.bias).softmax(1).numpy())
+        for head in (by_image, by_patient)
+    ]
+    assert losses[1] < losses[0] - 0.3
+
+
+def test_classes_of_one_or_two_patients_do_no_harm() -> None:
+    features, targets = clouds(60, 3, 13)
+    nothing = features[:0], targets[:0]
+    one = solve_head(features, targets, nothing, 3, groups=targets)
+    assert (one.strength, one.loss) == (STRENGTHS[0], np.inf)
+    two = solve_head(features, targets, nothing, 3, groups=2 * targets + np.arange(60) % 2)
+    assert np.isfinite(two.loss)
 
 
 def test_hundred_held_out_images_choose_themselves() -> None:

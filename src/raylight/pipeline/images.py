@@ -18,6 +18,9 @@ from raylight.runs.run_dir import RunDir
 from raylight.storage.tables import csv_text
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Int64
+
     from raylight.data.cache import ImageCache
     from raylight.data.index import Index
     from raylight.data.samples import Samples
@@ -61,6 +64,14 @@ class Images:
         if not isinstance(finished, FinishedTraining):
             raise TypeError("test images are available only once training has ended")
         return self._of("test")
+
+    def linked(self, split: str, duplicates: bool) -> Int64[np.ndarray, " image"]:
+        """The numbers of the groups of a split's images: of one patient or object, or (``duplicates``) of one picture."""
+        from raylight.data.splits.split import linked_groups
+
+        usable = self.index.usable()
+        numbers: Int64[np.ndarray, " image"] = linked_groups(usable, duplicates)[usable.column("split") == split]
+        return numbers
 
     @property
     def key(self) -> str:

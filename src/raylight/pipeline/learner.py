@@ -174,6 +174,7 @@ def build_learner(
             seed=config.seed,
             limit=config.trainer.limit_batches,
             weighted=config.data.sampler == "weighted",
+            groups=images.linked("train", config.data.group_duplicates) if any(p.solve for p in phases) else None,
         ),
     )
     return Learner(network, classifier, settings, phases, store, learnt, loaders, config, chosen)
@@ -290,7 +291,7 @@ def certificates_of_int8(
     found = {}
     for stage in sorted({phase.input_stage for phase in phases} - {0}):
         exact, cheaper = (head_inputs(network, each.features(val, stage, None), stage) for each in (store, learnt))
-        strength = solve_head(exact, val.targets, (exact[:0], val.targets[:0]), n_classes).strength
+        strength = solve_head(exact, val.targets, (exact[:0], val.targets[:0]), n_classes, groups=groups).strength
         certificate = heads_on_features(exact, cheaper, val.targets, groups, strength)
         if not certificate.shown:
             raise ConfigError([f"{setting}: {refusal(certificate, 'int8', way_out)}"])

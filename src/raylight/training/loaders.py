@@ -4,10 +4,12 @@ The test split isn't here: no loader of it can be made while a network trains.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytorch_lightning as pl
+from jaxtyping import Int64
 
 from raylight.data.augment import Augmenter
 from raylight.data.batches import Batches, Batching, Order, Shard, WaitClock
@@ -39,12 +41,14 @@ class Sampling:
         seed: of the order.
         limit: batches per epoch at most; ``None`` for all.
         weighted: draw training images with replacement, all classes equally often.
+        groups: number of each training image's group, which folds don't divide; ``None`` where each is one of its own.
     """
 
     batch_size: int
     seed: int
     limit: int | None = None
     weighted: bool = False
+    groups: Int64[np.ndarray, " image"] | None = field(default=None, compare=False)
 
 
 class EpochLoaders(pl.LightningDataModule):

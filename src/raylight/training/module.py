@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float, Shaped, UInt8
@@ -195,14 +196,14 @@ class Classifier(pl.LightningModule):
         """Set the head to its optimum on the phase's features: the same in each process."""
         loaders: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
         train, val = loaders.features_to_solve(phase)
-        views = train.rows.size // len(train)
+        views, groups = train.rows.size // len(train), loaders.sampling.groups
         probe = solve_head(
             head_inputs(self.network, train, phase.input_stage),
             train.targets.repeat(views),
             (head_inputs(self.network, val, phase.input_stage), val.targets),
             self.n_classes,
             balanced=self.loss.class_weights is not None or loaders.sampling.weighted,
-            views=views,
+            groups=(np.arange(len(train)) if groups is None else groups).repeat(views),
         )
         set_head(self.network, probe)
         log.info(

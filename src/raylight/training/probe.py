@@ -49,20 +49,21 @@ def solve_head(
     n_classes: int,
     *,
     balanced: bool = False,
-    views: int = 1,
+    groups: Int64[np.ndarray, " row"] | None = None,
 ) -> SolvedHead:
     """Multinomial logistic regression with an L2 penalty, solved to its optimum by L-BFGS (scikit-learn).
 
     The penalty is the one with the lowest cross-entropy on held-out images, or in five folds of the training images where fewer
-    than ``FEW`` are held out.
+    than ``FEW`` are held out. Images alike on both sides of a fold would make hardly any penalty look best.
 
     Args:
-        features: of the training images, the views of each in turn.
+        features: of the training images or of their views.
         targets: class of each row.
         held_out: features and classes of the validation images; may be empty.
         n_classes: number of classes; each has training images.
         balanced: weigh classes by inverse frequency.
-        views: rows per image, which stay together in a fold.
+        groups: number of each row's group, which stays together in a fold: views of an image, images of a patient or of the
+            same picture. None: each row is a group of its own.
 
     Returns:
         The head, for features as they are given.
@@ -79,7 +80,6 @@ def solve_head(
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
-    from sklearn.model_selection import StratifiedGroupKFold
 
     if len(np.unique(targets)) < n_classes:
         raise ValueError("a class has no training image")
@@ -88,11 +88,9 @@ def solve_head(
     train, val = (features - mean) / scale, (held_out[0] - mean) / scale
     parts = [(train, targets, val, held_out[1])]
     if len(val) < FEW:
-        folds = min(5, int(np.bincount(targets[::views]).min()))
-        if folds > 1:
-            images = np.arange(len(targets)) // views
-            cut = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(train, targets, images)
-            parts = [(train[a], targets[a], train[b], targets[b]) for a, b in cut]
+        alone = np.arange(len(targets))
+        cut = _folds(targets, alone if groups is None else groups, n_classes)
+        parts = [(train[seen], targets[seen], train[unseen], targets[unseen]) for seen, unseen in cut] or parts
     labels = np.arange(n_classes)
     solvers = [
         LogisticRegression(warm_start=True, class_weight="balanced" if balanced else None, **_SEARCHED) for _ in parts
@@ -113,6 +111,19 @@ def solve_head(
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     weight = weight / scale
     return SolvedHead(weight, bias - weight @ mean, best[1], best[0])
+
+
+def _folds(
+    targets: Int64[np.ndarray, " row"], groups: Int64[np.ndarray, " row"], n_classes: int
+) -> list[tuple[Int64[np.ndarray, " seen"], Int64[np.ndarray, " unseen"]]]:
+    """Rows to fit and to judge on in each fold that leaves all classes to be fitted; none where a class has one group."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    folds = min(5, *(len(np.unique(groups[targets == label])) for label in range(n_classes)))
+    if folds < 2:
+        return []
+    cut = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(targets, targets, groups)
+    return [(seen, unseen) for seen, unseen in cut if len(unseen) and len(np.unique(targets[seen])) == n_classes]
 
 
 def linear_head(network: StagedNetwork) -> nn.Linear | nn.Conv2d | None:
