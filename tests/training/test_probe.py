@@ -15,6 +15,7 @@ from torch.nn import functional as nnf
 
 from raylight.config.rules.recipe import recipe_of
 from raylight.config.schema import FinetuneConfig, PhaseConfig, RunConfig
+from raylight.data.samples import Samples
 from raylight.errors import ConfigError
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
@@ -263,6 +264,28 @@ def test_classes_of_one_or_two_patients_do_no_harm() -> None:
     assert (one.strength, one.loss) == (STRENGTHS[0], np.inf)
     two = solve_head(features, targets, nothing, 3, groups=2 * targets + np.arange(60) % 2)
     assert np.isfinite(two.loss)
+
+
+def test_inputs_are_computed_on_the_device_of_the_head() -> None:
+    """Here the meta device, on which tensors have no values: the stage below the head makes some."""
+    from collections import OrderedDict
+
+    seen = []
+
+    class Stage(nn.Module):
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            seen.append(values.device.type)
+            return torch.arange(values.numel(), dtype=torch.float32).reshape(values.shape)
+
+    class Head(nn.Linear):
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            return values
+
+    parts = OrderedDict(body=nn.Identity(), stage=Stage(), head=Head(3, 2, device="meta"))
+    network = StagedNetwork(nn.Sequential(parts), list(parts), 1)
+    whole = Samples(np.ones((4, 3), np.float32), np.arange(4), np.zeros(4, np.int64), tuple("abcd"))
+    assert head_inputs(network, whole, 1).tolist() == np.arange(12.0).reshape(4, 3).tolist()
+    assert seen == ["meta"]
 
 
 def test_hundred_held_out_images_choose_themselves() -> None:

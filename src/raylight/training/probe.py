@@ -173,7 +173,7 @@ def head_inputs(network: StagedNetwork, samples: Samples, stage: int) -> Float[n
 
     def keep(_: nn.Module, values: tuple[Tensor, ...]) -> None:
         inputs = values[0].float()
-        seen[chunk] = (inputs.mean((2, 3)) if inputs.ndim == 4 else inputs).numpy()
+        seen[chunk] = (inputs.mean((2, 3)) if inputs.ndim == 4 else inputs).cpu().numpy()
 
     hook = head.register_forward_pre_hook(keep)
     training = network.training
@@ -181,7 +181,7 @@ def head_inputs(network: StagedNetwork, samples: Samples, stage: int) -> Float[n
     try:
         for start in range(0, len(rows), _BATCH):
             chunk = slice(start, start + _BATCH)
-            network.run(torch.from_numpy(np.array(samples.store[rows[chunk]])), stage, None)
+            network.run(torch.from_numpy(np.array(samples.store[rows[chunk]])).to(head.weight.device), stage, None)
     finally:
         hook.remove()
         network.train(training)
