@@ -12,8 +12,10 @@ from raylight.data.decode.image import decode_image
 from raylight.data.decode.jpeg import RESIZER
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError
+from raylight.serving.exports import check_images as module
 from raylight.serving.exports.check_images import check_images, original_image, resized_by_run
 from raylight.serving.predictor import Predictor
+from tests.data.decode.test_dicom import film
 from tests.trained_run import move_images
 
 
@@ -34,8 +36,14 @@ def test_the_original_is_upright_and_whole() -> None:
     assert (original_image(encoded(image, "PNG")) == image).all()
     assert (original_image(encoded(image, "PNG", 6)) == np.rot90(image, -1)).all()
     assert original_image(encoded(noise(310, 500), "JPEG", 8)).shape == (500, 310, 3)
-    with pytest.raises(BadImageError, match="its size can't be read"):
+    with pytest.raises(BadImageError, match="not a whole image"):
         original_image(b"no picture")
+
+
+def test_a_dicom_file_has_an_original_too() -> None:
+    """Its whole range of values is shown from 0 to 255, so that these stay as they are."""
+    values = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    assert (original_image(film(values)) == values[..., None]).all()
 
 
 @pytest.mark.parametrize("mode", ["crop", "pad", "stretch"])
@@ -61,6 +69,17 @@ def test_without_images_there_is_noise_of_several_sizes(copied_run: Path, tmp_pa
     assert (found.real, found.prepared.shape) == (False, (32, 32, 32, 3))
     assert len({original.shape for _, original in found.originals}) == 4
     assert found.words(4) == "4 random images, since its test images are gone"
+
+
+def test_without_a_file_that_can_be_decoded_whole_there_is_noise(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a scaled-down decoding of such JPEG files fits into the memory that a file may take."""
+
+    def too_large(data: bytes) -> np.ndarray:
+        raise BadImageError("more than the maximum")
+
+    monkeypatch.setattr(module, "original_image", too_large)
+    found = check_images(Predictor.open(run, precision="fp32"))
+    assert (found.real, len(found.originals)) == (False, 4)
 
 
 def test_an_untrained_run_has_no_index(untrained: Callable[..., Path]) -> None:

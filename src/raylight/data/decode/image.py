@@ -126,6 +126,12 @@ class ImageFile:
         """The header of a JPEG file; ``None`` for other formats."""
         return self._jpeg.header if self._jpeg is not None else None
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Height and width of the whole image, upright, in pixels."""
+        stored = self._picture if self._jpeg is None else self._jpeg.header
+        return (stored.width, stored.height) if self._orientation >= 5 else (stored.height, stored.width)
+
     def pixels(
         self, spec: DecodeSpec, out: UInt8[np.ndarray, "height width 3"] | None = None
     ) -> UInt8[np.ndarray, "height width 3"]:

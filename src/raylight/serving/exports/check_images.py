@@ -1,6 +1,5 @@
 """The images that an export is checked on: test images of the run if they are available, else noise."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from raylight.data.decode.blocks import read_checked
-from raylight.data.decode.image import decode_image, pillow_image
+from raylight.data.decode.image import ImageFile, decode_image, pillow_image
 from raylight.data.decode.jpeg import RESIZER, resize
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError
@@ -22,8 +21,6 @@ ORIGINALS = 8
 
 NOISE_SIZES = ((1, 1), (2, 3), (1.5, 0.7), (0.5, 0.8))
 """Height and width of images of noise, as multiples of the network's."""
-
-ORIENTATION_TAG = 0x0112
 
 JPEG = b"\xff\xd8"
 
@@ -51,7 +48,7 @@ class CheckImages:
 
 
 def check_images(predictor: Predictor) -> CheckImages:
-    """Read test images of a run, evenly over its index, or draw noise where fewer than two are left."""
+    """Read test images of a run, evenly over its index, or draw noise where too few are left or fit into memory."""
     spec = predictor.preprocessing.decode_spec
     try:
         index = predictor.test_images()
@@ -73,7 +70,7 @@ def check_images(predictor: Predictor) -> CheckImages:
                 originals.append((len(prepared) - 1, original_image(data)))
         except BadImageError:
             continue  # named by predict and evaluate; the others are enough
-    if len(prepared) > 1:
+    if len(prepared) > 1 and originals:
         resizer = max(sorted(set(resizers)), key=resizers.count)
         return CheckImages(np.stack(prepared), originals, True, resizer)
     rng = np.random.default_rng(0)
@@ -87,16 +84,10 @@ def original_image(data: bytes) -> UInt8[np.ndarray, "rows columns 3"]:
     """Decode a file upright at its full size, as other programs do.
 
     Raises:
-        BadImageError: it isn't a usable image.
+        BadImageError: it isn't a usable image, or too large at its full size.
     """
-    try:
-        with pillow_image().open(io.BytesIO(data)) as picture:
-            width, height = picture.size
-            if picture.getexif().get(ORIENTATION_TAG, 1) >= 5:
-                width, height = height, width
-    except Exception as error:  # of any kind; a format that only the run's decoder reads
-        raise BadImageError("its size can't be read") from error
-    return decode_image(data, DecodeSpec((height, width), "stretch"))
+    file = ImageFile(data)
+    return file.pixels(DecodeSpec(file.upright_size, "stretch"))
 
 
 def resized_by_run(
