@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from raylight.runs import environment as module
 from raylight.runs.environment import environment, git_state
 
 
@@ -34,3 +35,12 @@ def test_the_revision_is_gits_and_a_changed_tree_is_dirty(tmp_path: Path) -> Non
     assert git_state(tmp_path) == {"revision": revision, "dirty": False}
     (tmp_path / "file").write_text("changed")
     assert git_state(tmp_path) == {"revision": revision, "dirty": True}
+
+
+def test_a_git_that_takes_too_long_tells_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "git"
+    program.write_text("#!/bin/sh\nexec sleep 5\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(module, "GIT_SECONDS", 0.1)
+    assert git_state(tmp_path) is None

@@ -27,6 +27,9 @@ PACKAGES = [
     "scipy",
 ]
 
+GIT_SECONDS = 10.0
+"""Time limit of a command of git's, which walks through all files of the working directory."""
+
 
 def environment() -> dict[str, Any]:
     """The versions, processor, memory, threads and git revision of the working directory, as in ``environment.json``."""
@@ -57,16 +60,16 @@ def processor_name() -> str:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """The revision of a working tree, and whether it has uncommitted changes; ``None`` outside git."""
+    """The revision of a working tree, and whether it has uncommitted changes; ``None`` outside git, or where git takes long."""
     try:
         revision = _git(folder, "rev-parse", "HEAD")
         return {"revision": revision, "dirty": bool(_git(folder, "status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None
 
 
 def _git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True, timeout=10
+        ["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True, timeout=GIT_SECONDS
     )
     return done.stdout.strip()
