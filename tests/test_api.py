@@ -1,7 +1,9 @@
 """Raylight called from Python gives what the commands give, raises what they say, and is silent."""
 
+import ast
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 
 import raylight
+from raylight.auditing.commands import settings
 from tests.trained_run import draw
 
 SMALL = (
@@ -127,6 +130,11 @@ def test_images_are_audited(photos: Path, capfd: pytest.CaptureFixture[str]) -> 
     assert found.files == 41
     assert any(finding.kind.startswith("duplicates") for finding in found.findings)
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_documented_setting_of_an_audit_is_accepted(tmp_path: Path) -> None:
+    (example,) = re.findall(r'``(r"data\.group_pattern=.*?")``', raylight.audit.__doc__ or "")
+    assert settings(str(tmp_path), [ast.literal_eval(example)]).data.group_pattern == r"^(p\d+)_"
 
 
 def test_importing_imports_nothing_heavy() -> None:

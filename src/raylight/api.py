@@ -234,7 +234,7 @@ def audit(target: PathLike, *settings: str) -> "Audit":
 
     Args:
         target: a folder of images, or ``data=NAME``.
-        settings: of the data, such as ``"data.group_pattern=^(p\\d+)_"``.
+        settings: of the data, such as ``r"data.group_pattern='^(p\d+)_'"``.
 
     Returns:
         The findings, and the numbers behind them.

@@ -1,8 +1,9 @@
 """Every command, Python block and notebook cell of ``docs/`` runs (those of ``extending.md``: ``tests/open``; the Python of
 ``exporting.md``: ``tests/serving/exports``).
 
-The commands of a guide run in their order, in one folder; PATH, TABLE and PHOTO are a small data set, RUN a finished
-run, and SWEEP is what the guide's last sweep printed. Training is cut short by settings added at the end. What needs a
+The commands of a guide run in their order, in one folder; PATH, TABLE and PHOTO are a small data set, RUN is a finished
+run, where the guide resumes one the one that it trained itself, and SWEEP is what the guide's last sweep printed. Training is
+cut short by settings added at the end, though not in its number of epochs where the guide resumes it. What needs a
 cluster is composed alone. ``make long`` runs all guides, ``make test`` some of them, and checks the settings of the others.
 """
 
@@ -45,8 +46,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def settings(words: list[str], weights: Path) -> list[str]:
-    """A training command's own settings and those that cut it short."""
+def settings(words: list[str], weights: Path, *, resumed: bool = False) -> list[str]:
+    """A training command's own settings and those that cut it short; of one that is resumed afterwards the epochs stay."""
     if any(word.startswith(ELSEWHERE) for word in words):
         return [*(word.partition(",")[0] for word in words if word != "-m"), "--cfg", "job"]
     if {"--cfg", "--help"} & {*words}:
@@ -56,7 +57,7 @@ def settings(words: list[str], weights: Path) -> list[str]:
     pretrained = "model=mobilenet_v2" in words or "model" not in names
     added += [f"model.weights={weights}"] if pretrained else []
     added += [] if "model.image_size" in names else ["model.image_size=32"]
-    added += [] if {"trainer.max_epochs", "finetune"} & names else ["trainer.max_epochs=1"]
+    added += [] if resumed or {"trainer.max_epochs", "finetune"} & names else ["trainer.max_epochs=1"]
     return [*words, *added, "data.limit=20"]
 
 
@@ -108,13 +109,16 @@ def test_the_commands_of_a_guide_run(
     rows = (f"{path.relative_to(images)},{path.parent.name}" for path in files)
     table.write_text("path,label\n" + "\n".join(rows))
     names = {"PATH": images, "TABLE": table, "PHOTO": files[0], "SWEEP": tmp_path}
+    resumed = any(words[0] == "resume" for words in commands_of(guide, {}))
+    own: str | None = None
     for words in commands_of(guide, names):
         runs = (str(shutil.copytree(run, tmp_path / f"RUN-{number}", dirs_exist_ok=True)) for number in (1, 2))
-        words = [next(runs) if word == "RUN" else word for word in words]
+        words = [(own or next(runs)) if word == "RUN" else word for word in words]
         if words[0] == "train":
-            done = train(*settings(words[1:], weights), cwd=tmp_path)
+            done = train(*settings(words[1:], weights, resumed=resumed), cwd=tmp_path)
             assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
             names["SWEEP"] = last_line(done) if "-m" in words else names["SWEEP"]
+            own = last_line(done) if resumed and not {"-m", "--cfg", "--help"} & {*words} else own
         else:
             used = raylight(*words)
             assert used.exit_code in ((0, 1) if words[0] in ("audit", "labels") else (0,)), f"{words}\n{used.output}"
