@@ -49,8 +49,8 @@ log = logging.getLogger("raylight")
 MOST_LEFT_OUT = 5000
 """Maximum number of images that are left out in turn to judge the head."""
 
-FEWEST_WRONG = 20
-"""Number of images that a linear head must be wrong on before other layers are trained for their sake."""
+MOST_WRONG = 10
+"""Number of images that a linear head may be wrong on without more being trained (``experiments/recipes``)."""
 
 INT8_FEATURES = "int8_features.json"
 """The certificates of features in int8, in the run folder."""
@@ -214,7 +214,7 @@ def suited(
     features = head_inputs(network, store.features(some, stage, None), stage)
     linked = None if groups is None else groups[chosen]
     wrong = int((~leave_one_out(features, some.targets, n_classes, linked).right(some.targets)).sum())
-    most = max(FEWEST_WRONG - 1, int((1 - finetune.enough) * len(some) + 1e-9))
+    most = max(MOST_WRONG, int((1 - finetune.enough) * len(some) + 1e-9))
     head_is_enough = wrong <= most or not finetune.otherwise
     log.info(
         "A linear head on %s's features is wrong on %d of %d images, each left out: %s.",
