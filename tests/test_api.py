@@ -3,14 +3,18 @@
 import ast
 import json
 import logging
+import os
+import random
 import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import raylight
 from raylight.auditing.commands import settings
@@ -52,13 +56,20 @@ def called(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> raylight.R
         return raylight.train(f"data.root={photos}", *SMALL)
 
 
+def random_state() -> tuple[object, ...]:
+    """Of the global generators that a caller may draw from."""
+    return random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()
+
+
 def test_a_call_trains_as_the_command_does_and_says_nothing(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                             capfd: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     level, handlers = logging.getLogger("raylight").level, list(logging.getLogger("raylight").handlers)
+    drawing, seeds = random_state(), {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
     run = raylight.train(f"data.root={photos}", *SMALL)
     assert capfd.readouterr() == ("", "")
     assert (logging.getLogger("raylight").level, logging.getLogger("raylight").handlers) == (level, handlers)
+    assert (random_state(), {name: os.environ.get(name) for name in seeds}) == (drawing, seeds)
     assert run.path.is_relative_to(tmp_path / "outputs")
     assert run.config.data.root == str(photos)
     assert run.config.trainer.max_epochs == len(run.history) == 2

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import socket
 import stat
 import subprocess
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +20,7 @@ from raylight.process import (
     ensure_home,
     environment,
     flushed_denormals,
+    random_numbers,
     set_variables,
     shorten_waits,
     socket_timeout,
@@ -54,6 +57,31 @@ def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(KeyError):
         change()
     assert state() == before
+
+
+def test_a_caller_draws_on_where_it_was_even_after_a_failure() -> None:
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.random()), float(torch.rand(()))
+
+    def seed() -> None:
+        random.seed(3)
+        np.random.seed(3)
+        torch.manual_seed(3)
+
+    def fail() -> None:
+        with random_numbers():
+            torch.manual_seed(1)
+            np.random.seed(1)
+            random.seed(1)
+            raise KeyError
+
+    seed()
+    undisturbed = draw(), draw()
+    seed()
+    first = draw()
+    with pytest.raises(KeyError):
+        fail()
+    assert (first, draw()) == undisturbed
 
 
 def test_a_thread_of_ours_computes_alone_and_leaves_the_others_their_number() -> None:

@@ -263,7 +263,8 @@ def rank(*settings: str, progress: bool = False) -> "Ranking":
     import sys
 
     from raylight.pipeline.probing.rank import ranked
+    from raylight.process import random_numbers
     from raylight.runs.console import messages_on
 
-    with messages_on(sys.stdout if progress else None):
+    with random_numbers(), messages_on(sys.stdout if progress else None):
         return ranked(settings, "auto" if progress else "off")

@@ -8,6 +8,7 @@ folder for temporary files          ``temporary_folder``: ``TMPDIR`` and Python'
 threads of torch's operators        ``torch_threads``: process-wide for threads to come
 denormal numbers as zero            ``flushed_denormals``: in this thread and those that it starts
 time limit of connections           ``socket_timeout``: of those that name none themselves
+random numbers                      ``random_numbers``: of Python's, NumPy's and torch's global generators
 ==================================  ==============================================================================
 
 For good:
@@ -20,13 +21,16 @@ threads of torch's operators        ``use_one_thread``: in a thread of ours, whi
 the end of the process              ``ending_at_once``: without taking apart what the system frees anyway
 ==================================  ==============================================================================
 
-Leaves out signals (``runs.signals``), Python's garbage collection (``imports``) and glibc's memory (``machine``).
+Leaves out signals (``runs.signals``), Python's garbage collection (``imports``), glibc's memory (``machine``), log messages
+(``runs.console``), and what silences libraries for good: Pillow's warnings (``data.decode.image``), Lightning's
+(``training.trainer``). Libraries add variables of their own: torch's compiler ``TORCHINDUCTOR_CACHE_DIR``, for example.
 """
 
 import atexit
 import contextlib
 import logging
 import os
+import random
 import socket
 import sys
 import tempfile
@@ -130,6 +134,27 @@ def socket_timeout(seconds: float) -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+@contextlib.contextmanager
+def random_numbers() -> Iterator[None]:
+    """Whoever draws from Python's, NumPy's or torch's global generators afterwards goes on where they were before.
+
+    Lightning's ``seed_everything`` seeds them, keeps the seed in two environment variables, and libraries draw from them while
+    they are imported. Those of GPUs are put back where torch uses GPUs already; asking for them would start to use them.
+    """
+    import numpy as np
+    import torch
+
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    gpus = range(torch.cuda.device_count()) if used else ()
+    python, numpy = random.getstate(), np.random.get_state()
+    with environment(PL_GLOBAL_SEED=None, PL_SEED_WORKERS=None), torch.random.fork_rng(gpus):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from raylight.config.paths import with_absolute_paths
 from raylight.config.untyped import with_choices
 from raylight.errors import ConfigError, RunError
 from raylight.installation import TRAIN, join_project
-from raylight.process import shorten_waits
+from raylight.process import random_numbers, shorten_waits
 
 
 def train_here(settings: Sequence[str], *, progress: bool | None) -> Path:
@@ -28,16 +28,21 @@ def train_here(settings: Sequence[str], *, progress: bool | None) -> Path:
         RaylightError: the data, the weights or the training can't be used.
         KeyboardInterrupt: the run was interrupted; ``raylight resume`` continues it.
     """
+    flags = [text for text in settings if text.startswith("-")]
+    if flags:
+        raise ConfigError([f"{flags[0]}: a call takes settings only; a sweep is a loop over calls, or {TRAIN} -m ..."])
+    shorten_waits()
+    with random_numbers():
+        return _trained(settings, progress)
+
+
+def _trained(settings: Sequence[str], progress: bool | None) -> Path:
     from raylight.pipeline.costs import Costs
     from raylight.pipeline.job import run_here
     from raylight.pipeline.rehearsal import rehearsal_problems
     from raylight.runs.console import in_notebook, messages_on
     from raylight.runs.signals import Stopped
 
-    flags = [text for text in settings if text.startswith("-")]
-    if flags:
-        raise ConfigError([f"{flags[0]}: a call takes settings only; a sweep is a loop over calls, or {TRAIN} -m ..."])
-    shorten_waits()
     join_project()
     shown = in_notebook() if progress is None else progress
     costs = Costs()

@@ -34,7 +34,9 @@ def test_the_accuracy_is_that_of_ridge_regression_refitted_without_each_image(
     pictures: Path, weights: Path, cache: Path
 ) -> None:
     settings = [f"data.root={pictures}", f"cache_dir={cache}", *SMALL]
+    drawing = torch.get_rng_state()
     found = called.rank(*settings, f"model.weights={weights}")
+    assert (torch.get_rng_state() == drawing).all()
     assert {one.network for one in found.networks} == set(NAMES)
     assert found.images == 54  # of 60, without 6 to test on
 
