@@ -63,3 +63,37 @@ def test_the_costs_take_the_place_of_those_known_when_the_metrics_were_written(t
             "images": 3,
         },
     }
+
+
+def left_by_a_session(
+    folder: Path, seconds: float, epochs: list[float], cost: dict[str, dict[str, float]] | None
+) -> RunDir:
+    run = RunDir(folder)
+    run.write_json("status.json", {"seconds": seconds})
+    run.write_text("history.csv", "epoch,seconds\n" + "".join(f"{k},{took}\n" for k, took in enumerate(epochs)))
+    if cost:
+        run.write_json("metrics.json", {"cost": cost})
+    return run
+
+
+def test_a_resumed_run_adds_to_what_its_earlier_sessions_took(tmp_path: Path) -> None:
+    stopped = Costs({"index": 1.0, "training": 4.0}, {"index": 0.5, "training": 8.0})
+    assert stopped.carry_over(left_by_a_session(tmp_path, 50.0, [10.0, 20.0], None)) == 50
+    assert stopped.as_json() == {
+        "seconds": {"index": 1.0, "training": 34.0, "earlier": 20.0},
+        "cpu_seconds": {"index": 0.5, "training": 8.0},
+    }
+    killed = Costs({"training": 4.0})  # its last status is from before its training
+    assert killed.carry_over(left_by_a_session(tmp_path, 3.0, [10.0, 20.0], None)) == 30
+    assert killed.as_json()["seconds"] == {"training": 34.0, "earlier": 0.0}
+
+    finished = {"seconds": {"index": 2.0, "training": 31.0, "earlier": 5.0}, "cpu_seconds": {"training": 60.0}}
+    more = Costs({"index": 1.0, "training": 4.0}, {"training": 8.0})
+    assert more.carry_over(left_by_a_session(tmp_path, 37.0, [10.0, 20.0], finished)) == 37
+    assert more.as_json() == {
+        "seconds": {"index": 3.0, "training": 35.0, "earlier": 5.0},
+        "cpu_seconds": {"training": 68.0},
+    }
+    stopped_again = Costs()  # two more epochs after it had finished, then stopped
+    assert stopped_again.carry_over(left_by_a_session(tmp_path, 90.0, [10.0, 20.0, 11.0, 9.0], finished)) == 90
+    assert stopped_again.as_json()["seconds"] == {"index": 2.0, "training": 50.0, "earlier": 38.0}

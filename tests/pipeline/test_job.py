@@ -107,8 +107,13 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(
 ) -> None:
     run = run_until(settings, tmp_path / "run", epochs)
     assert state_of(run) == "interrupted"
+    before = run.read_json("status.json")["seconds"]
     assert resume_run(run.path) == 0
     assert state_of(run) == "finished"
+    spent, whole = run.read_json("metrics.json")["cost"]["seconds"], run.read_json("status.json")["seconds"]
+    trained = sum(float(line.split(",")[2]) for line in (run / "history.csv").read_text().splitlines()[1:])
+    assert trained <= spent["training"] < whole
+    assert before < sum(spent.values()) == pytest.approx(whole, abs=0.5)
     assert (run / "predictions.csv").read_bytes() == (undisturbed / "predictions.csv").read_bytes()
     learned = [
         [line.split(",")[:2] + line.split(",")[3:] for line in (folder / "history.csv").read_text().splitlines()]

@@ -112,7 +112,9 @@ def run_here(
     if is_part_of_sweep and config.logger.group is None:
         own["logger"] = {"group": folder.parent.name}
     objective: list[float] = []
+    spent = costs.carry_over(run) if earlier else 0.0
     with recorded(run) as status:
+        status.earlier = spent
         run.write_json(OVERRIDES_FILE, [text for text in overrides if not text.startswith("resume=")])
         if earlier is None:
             settings = OmegaConf.to_container(OmegaConf.merge(completed(config), own), resolve=True)
@@ -160,7 +162,9 @@ def resume_run(path: Path, settings: Sequence[str] = ()) -> int:
         from raylight.training.callbacks.checkpoints import epochs_done
 
         config, notes = extended(config, epochs, epochs_done(run), finished=state == "finished")
+    spent = costs.carry_over(run)
     with recorded(run) as status:
+        status.earlier = spent
         if epochs is not None:
             run.write_text("config.yaml", as_yaml(asdict(config)))
         for line in notes:

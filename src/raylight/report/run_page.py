@@ -164,6 +164,7 @@ def _cost(facts: RunFacts) -> dict[str, Any]:
     trainer, environment = facts.config.trainer, facts.environment
     return {
         "total": sum(seconds.values()),
+        "resumed": "earlier" in seconds,
         "longest": max([*seconds.values(), 1e-9]),
         "stages": list(seconds.items()),
         "images_per_second": facts.images_per_second,

@@ -142,6 +142,7 @@ class Status:
         exit_code: of the command.
         stage: what is being done, such as "training".
         error: what ended the run, if anything.
+        earlier: seconds of earlier sessions.
     """
 
     run_dir: RunDir
@@ -149,6 +150,7 @@ class Status:
     exit_code: int = 0
     stage: str = "starting"
     error: BaseException | None = None
+    earlier: float = 0.0
     _begin: float = field(default_factory=time.monotonic)  # unlike the clock, never changed by the system
 
     def write(self, state: str, reason: str | None = None, trace: str | None = None) -> None:
@@ -166,7 +168,7 @@ class Status:
                 "stage": self.stage,
                 "started": _iso(self.started),
                 "updated": _iso(time.time()),
-                "seconds": round(time.monotonic() - self._begin, 2),
+                "seconds": round(self.earlier + time.monotonic() - self._begin, 2),
                 "exit_code": None if state == "running" else self.exit_code,
                 "reason": reason,
                 "traceback": trace,
