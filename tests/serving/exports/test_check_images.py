@@ -1,6 +1,7 @@
 """Test images at their full size, or noise; and resizing as a run does it."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from raylight.serving.exports import check_images as module
 from raylight.serving.exports.check_images import check_images, original_image, resized_by_run
 from raylight.serving.predictor import Predictor
 from tests.data.decode.test_dicom import film
+from tests.forked import ROOT
 from tests.trained_run import move_images
 
 
@@ -44,6 +46,31 @@ def test_a_dicom_file_has_an_original_too() -> None:
     """Its whole range of values is shown from 0 to 255, so that these stay as they are."""
     values = np.arange(256, dtype=np.uint8).reshape(8, 32)
     assert (original_image(film(values)) == values[..., None]).all()
+
+
+def test_the_guides_program_decodes_as_a_run_does(tmp_path: Path) -> None:
+    (program,) = re.findall(
+        r"^(import json.*?)^model =", (ROOT / "docs/exporting.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    exec(program, given := {})
+    grey, alpha = noise(31, 50), np.tile(np.linspace(0, 255, 50).astype(np.uint8), (31, 1))
+    twelve_bits = 100 + np.multiply(grey, 15, dtype=np.uint16)
+    palette = Image.fromarray(grey).convert("P")
+    palette.info["transparency"] = 7
+    for name, picture in {
+        "transparent": Image.fromarray(np.dstack([noise(31, 50, 3), alpha])),
+        "grey, transparent": Image.fromarray(np.dstack([grey, alpha])),
+        "palette, a colour of it transparent": palette,
+        "16 bits": Image.fromarray(twelve_bits),
+        "opaque": Image.fromarray(noise(31, 50, 3)),
+        "one bit": Image.fromarray(grey > 99),
+    }.items():
+        file = tmp_path / "picture.png"
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        picture.save(file, exif=exif)
+        shown, wanted = given["decoded"](file), original_image(file.read_bytes())
+        assert np.abs(shown.astype(int) - wanted).max() <= (1 if "transparent" in name else 0), name
 
 
 @pytest.mark.parametrize("mode", ["crop", "pad", "stretch"])

@@ -26,7 +26,7 @@ async function loaded() {
   return { ort, session };
 }
 
-// RGB, 0 to 255, upright, transparency on white, colour profiles ignored.
+// RGB, 0 to 255, upright, transparency on white, colour profiles ignored. Of 16 bits a canvas keeps the upper 8, unlike a run.
 async function decoded(file) {
   const bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
   const canvas = document.createElement("canvas");
