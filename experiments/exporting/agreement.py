@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from raylight.data.decode.jpeg import RESIZER
-from raylight.serving.exports.check_images import resized_by_run
+from raylight.serving.exports.check_images import resized_in_one_step
 from raylight.serving.exports.command import export_run
 from raylight.serving.exports.formats import FORMATS
 from raylight.serving.predictor import Predictor
@@ -84,7 +84,7 @@ def agreement(run: Path, files: Sequence[Path], model: Path, page: Path | None, 
     predictor, own = Predictor.open(run, precision="fp32"), Predictor.open(run)
     spec = predictor.preprocessing.decode_spec
     images = [whole(file) for file in files]
-    same = predictor.probabilities(np.stack([resized_by_run(image, spec, RESIZER) for image in images]))
+    same = predictor.probabilities(np.stack([resized_in_one_step(image, spec, RESIZER) for image in images]))
     predicted, predicted_own = (
         np.concatenate([block.probabilities for block in each.predict_files(files)]) for each in (predictor, own)
     )
@@ -95,7 +95,7 @@ def agreement(run: Path, files: Sequence[Path], model: Path, page: Path | None, 
     if page is not None:
         print(row("Chromium", in_browser(page, files, chromium), same, predicted))
     print(row(f"the run itself in {own.precision}", predicted_own, None, predicted))
-    by_pillow = predictor.probabilities(np.stack([resized_by_run(image, spec, "pillow") for image in images]))
+    by_pillow = predictor.probabilities(np.stack([resized_in_one_step(image, spec, "pillow") for image in images]))
     print(row("the run, resized by Pillow", by_pillow, same, predicted))
 
 

@@ -236,7 +236,7 @@ def export(
     runtime: Annotated[
         Path | None, typer.Option(help="For web: folder of the npm package onnxruntime-web; else npm downloads it.")
     ] = None,
-    precision: Precision = None,
+    precision: Annotated[str | None, typer.Option(help="fp32; with onnx also int8 (certified on validation).")] = None,
 ) -> None:
     """Write the model into one file, checked against the run. Resizing and calibration are inside.
 

@@ -14,7 +14,7 @@ from raylight.data.decode.jpeg import RESIZER
 from raylight.data.decode.spec import DecodeSpec
 from raylight.errors import BadImageError
 from raylight.serving.exports import check_images as module
-from raylight.serving.exports.check_images import check_images, original_image, resized_by_run
+from raylight.serving.exports.check_images import check_images, original_image, resized_in_one_step
 from raylight.serving.predictor import Predictor
 from tests.data.decode.test_dicom import film
 from tests.forked import ROOT
@@ -78,7 +78,7 @@ def test_the_guides_program_decodes_as_a_run_does(tmp_path: Path) -> None:
 def test_resizing_the_original_gives_what_the_run_decodes(mode: str, kind: str, resizer: str) -> None:
     spec = DecodeSpec((40, 48), mode, None, "bicubic", (1, 2, 3))
     data = encoded(noise(61, 73), kind)
-    assert (resized_by_run(original_image(data), spec, resizer) == decode_image(data, spec)).all()
+    assert (resized_in_one_step(original_image(data), spec, resizer) == decode_image(data, spec)).all()
 
 
 def test_originals_belong_to_their_prepared_images(run: Path) -> None:
@@ -86,7 +86,7 @@ def test_originals_belong_to_their_prepared_images(run: Path) -> None:
     found = check_images(predictor)
     assert (found.real, len(found.prepared), len(found.originals)) == (True, 24, 8)
     for position, original in found.originals:
-        apart = resized_by_run(original, predictor.preprocessing.decode_spec, "pillow").astype(int)
+        apart = resized_in_one_step(original, predictor.preprocessing.decode_spec, "pillow").astype(int)
         assert np.abs(apart - found.prepared[position]).mean() < 8  # of other images, 25
 
 

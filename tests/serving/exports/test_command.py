@@ -1,6 +1,7 @@
 """``raylight export``: the file alone, in its own runtime, gives the run's probabilities."""
 
 import ast
+import io
 import json
 import os
 import re
@@ -21,7 +22,9 @@ from raylight.data.decode.spec import DecodeSpec
 from raylight.data.index import Index
 from raylight.installation import install_command
 from raylight.serving.exports import command, resizing
+from raylight.serving.exports.check_images import CheckImages, original_image
 from raylight.serving.exports.formats import FORMATS
+from raylight.serving.exports.network import ServedNetwork
 from raylight.serving.predictor import Predictor
 from tests.forked import ROOT
 from tests.trained_run import move_images
@@ -217,6 +220,43 @@ def test_an_unknown_format_gets_a_suggestion(raylight: Command, run: Path) -> No
 
     assert done.exit_code == 2
     assert "there is no format 'onxx'; did you mean 'onnx'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("files", "cause"),
+    [
+        ([("PNG", 600), ("PNG", 40)], command.REDUCED[False]),
+        ([("JPEG", 600), ("PNG", 40)], command.REDUCED[True]),
+        ([("PNG", 40), ("PNG", 50)], ""),
+    ],
+    ids=["large PNG", "large JPEG", "small"],
+)
+def test_the_cause_of_other_pixels_is_named_where_there_are_some(
+    run: Path, files: list[tuple[str, int]], cause: str
+) -> None:
+    predictor = Predictor.open(run, precision="fp32")
+    spec = predictor.preprocessing.decode_spec
+    stored = []
+    for kind, side in files:
+        noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(content := io.BytesIO(), kind)
+        stored.append(content.getvalue())
+    images = CheckImages(
+        np.stack([decode_image(data, spec) for data in stored]),
+        [(k, original_image(data)) for k, data in enumerate(stored)],
+        [kind == "JPEG" for kind, _ in files],
+        real=True,
+        resizer="pillow",
+    )
+    served = ServedNetwork(predictor, "pillow").eval()
+
+    @torch.inference_mode()
+    def opened(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in zip(served.outputs, served(torch.tensor(pixels)), strict=True)}
+
+    found = command._checked(opened, images, predictor)
+    assert re.search(r" within [01] of 255 of the run's in one step, .* \(median\) to [\d.e+-]+", found)
+    assert found.partition(" (median) to ")[2].partition(": ")[2] == cause
 
 
 @pytest.mark.real_data

@@ -33,12 +33,14 @@ class CheckImages:
         prepared: decoded by the run.
         originals: some at their original size, each with its position in ``prepared``; of noise, other images, of several
             sizes.
+        jpeg: whether each of ``prepared`` is of a JPEG file.
         real: whether they are test images of the run.
         resizer: what resizes most of them in the run: ``cykooz`` or ``pillow``.
     """
 
     prepared: UInt8[np.ndarray, "image height width 3"]
     originals: Sequence[tuple[int, UInt8[np.ndarray, "rows columns 3"]]]
+    jpeg: Sequence[bool]
     real: bool
     resizer: str
 
@@ -59,25 +61,25 @@ def check_images(predictor: Predictor) -> CheckImages:
         paths = [index.root / str(path) for path in index.column("path")]
     prepared: list[UInt8[np.ndarray, "height width 3"]] = []
     originals: list[tuple[int, UInt8[np.ndarray, "rows columns 3"]]] = []
-    resizers: list[str] = []
+    jpeg: list[bool] = []
     # In an order in which the first are spread over all classes, which are neighbours in the index.
     for path in (path for first in range(4) for path in paths[first::4]):
         try:
             data = read_checked(str(path), "")
             prepared.append(decode_image(data, spec))
-            resizers.append(RESIZER if data.startswith(JPEG) else "pillow")
+            jpeg.append(data.startswith(JPEG))
             if len(originals) < ORIGINALS:
                 originals.append((len(prepared) - 1, original_image(data)))
         except BadImageError:
             continue  # named by predict and evaluate; the others are enough
     if len(prepared) > 1 and originals:
-        resizer = max(sorted(set(resizers)), key=resizers.count)
-        return CheckImages(np.stack(prepared), originals, True, resizer)
+        resizer = RESIZER if sum(jpeg) >= len(jpeg) / 2 else "pillow"
+        return CheckImages(np.stack(prepared), originals, jpeg, True, resizer)
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (CHECKED_IMAGES, *spec.image_shape), dtype=np.uint8)
     sizes = [(max(round(spec.height * tall), 2), max(round(spec.width * wide), 2)) for tall, wide in NOISE_SIZES]
     originals = [(k, rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for k, size in enumerate(sizes)]
-    return CheckImages(noise, originals, False, RESIZER)
+    return CheckImages(noise, originals, [], False, RESIZER)
 
 
 def original_image(data: bytes) -> UInt8[np.ndarray, "rows columns 3"]:
@@ -90,10 +92,13 @@ def original_image(data: bytes) -> UInt8[np.ndarray, "rows columns 3"]:
     return file.pixels(DecodeSpec(file.upright_size, "stretch"))
 
 
-def resized_by_run(
+def resized_in_one_step(
     image: UInt8[np.ndarray, "rows columns 3"], spec: DecodeSpec, resizer: str
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Resize a decoded image as a run does.
+    """Resize a decoded image as a run does a file that it needn't reduce beforehand.
+
+    A run scales large JPEG files while it decodes them; others, from six times the size on, it first reduces by a
+    whole factor (Pillow's ``reducing_gap``).
 
     Args:
         image: RGB, 0 to 255.

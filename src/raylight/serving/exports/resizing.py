@@ -1,4 +1,4 @@
-"""Resizing as part of a network: images of any size to the network's size, with the result of the run's own decoder.
+"""Resizing as part of a network: images of any size to the network's size, with the result of the run's own resizers.
 
 Each axis is one matrix product, ``weights[kept, length] @ pixels``, whose weights are computed from the size of the image. This
 is exact, and needs nothing that runtimes disagree about: of ONNX's ``Resize`` with ``antialias``, OpenVINO 2026.4 ignores
@@ -6,7 +6,9 @@ is exact, and needs nothing that runtimes disagree about: of ONNX's ``Resize`` w
 
 Each axis is rounded to whole levels, and weights are fixed-point numbers. cykooz-resizer, which resizes a run's JPEG files,
 takes rows first and weights of 15 bits; Pillow, which resizes all others, columns first and 22 bits. Either is reproduced to
-the level: there are networks in which one level in a tenth of the pixels moves a probability by 0.1.
+the level, in one step: there are networks in which one level in a tenth of the pixels moves a probability by 0.1. What a run
+does before that to large files isn't reproduced: JPEG files are scaled while they are decoded, others, from six times the
+wanted size on, averaged over blocks of whole pixels (Pillow's ``reducing_gap``).
 """
 
 import torch
