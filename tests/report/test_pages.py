@@ -51,6 +51,11 @@ def test_a_chart_of_costs_names_every_recipe_in_its_legend(monkeypatch: pytest.M
     ]
 
 
+def test_a_caption_for_latex_is_text_as_written() -> None:
+    caption = latex_table(["a"], [["b"]], r"10^5 ~ C:\x {50%}").splitlines()[3]
+    assert caption == r"\caption{10\textasciicircum{}5 \textasciitilde{} C:\textbackslash{}x \{50\%\}}"
+
+
 def test_a_table_for_latex_has_rules_and_its_signs_escaped() -> None:
     table = latex_table(["recipe & more", "p"], [["a_b → 50%", "< 0.001"], ["±1 – 2", "–"]], "Lower_is #1")
     assert table.splitlines() == [

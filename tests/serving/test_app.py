@@ -131,6 +131,7 @@ def test_nothing_but_the_page_is_served_and_to_nobody_elsewhere(served: tuple[st
         "/openapi.json",
         "/?example=12",
         "/?example=x",
+        "/?example=0000000009",
         "/?example=-1",
     ):
         assert httpx.get(served[0] + path).status_code == 404

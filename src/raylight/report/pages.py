@@ -159,7 +159,8 @@ def latex_table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str
 
 
 def _escaped(text: str) -> str:
-    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)
+    named = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+    return "".join(named.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
 
 
 def count(number: float | None) -> str:

@@ -235,7 +235,7 @@ async def _uploaded(request: Request, max_mb: float) -> bytes:
 
 
 def _example(found: Sequence[ExampleImage], number: str) -> ExampleImage:
-    if not number.isascii() or not number.isdigit() or int(number[:9]) >= len(found):
+    if not number.isascii() or not number.isdigit() or len(number) > 9 or int(number) >= len(found):
         raise HTTPException(404, "There is no such example.")
     return found[int(number)]
 
