@@ -16,7 +16,7 @@ from torchvision import models
 
 from raylight.errors import WeightsError
 from raylight.models.stages import StagedNetwork
-from raylight.models.weights import load_state, read_state
+from raylight.models.weights import load_saved, load_state, read_state
 from tests.models.families.test_torchvision import NAME, build
 
 
@@ -108,6 +108,20 @@ def test_what_does_not_fit_is_listed(original: dict[str, torch.Tensor], tmp_path
     assert "1 unknown (surplus.weight)" in message
     assert "1 of another shape (conv5.0.weight (2, 2) for (1024, 192, 1, 1))" in message
     assert "model.weights=null" in message
+
+
+def test_a_run_saved_with_other_stages_is_refused_with_what_to_do() -> None:
+    network = nn.Sequential(OrderedDict(body=nn.Linear(2, 3), head=nn.Linear(3, 2)))
+    load_saved(network, saved := {name: value + 1 for name, value in network.state_dict().items()}, "last.ckpt")
+    assert all(torch.equal(value, saved[name]) for name, value in network.state_dict().items())
+    renamed = {name.replace("body.", "a."): value for name, value in saved.items()}
+    with pytest.raises(WeightsError) as caught:
+        load_saved(network, renamed, "last.ckpt")
+    assert str(caught.value) == (
+        "last.ckpt doesn't fit the network of the run's config.yaml: 2 missing (body.bias, body.weight); 2 unknown (a.bias, "
+        "a.weight). The settings or the code of the network have changed, or an earlier version of Raylight divided it into "
+        "other stages; train it again"
+    )
 
 
 def test_missing_file_is_named() -> None:

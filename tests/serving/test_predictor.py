@@ -131,7 +131,11 @@ def test_an_unfinished_run_says_how_to_go_on(copied_run: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("model.channels", [32, 32], "doesn't fit the network"),
+        (
+            "model.channels",
+            [32, 32],
+            r"model\.safetensors doesn't fit the network of the run's config\.yaml: 6 of another shape .* train it again",
+        ),
         ("model.imagesize", 3, "can't be read as the settings"),
         ("model.family", "torchvision", "has no classifier 'cnn2'"),
     ],

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from raylight.config.rules.shapes import Size, height_width
+from raylight.process import random_numbers
 
 _LIBRARIES = ("timm", "torchvision")
 
@@ -144,8 +145,6 @@ def _in_training(modules: nn.Module, run: Callable[[Tensor], Any], images: Tenso
     Returns:
         The output; None if it fails.
     """
-    from pytorch_lightning.utilities.seed import isolate_rng
-
     modes = [(module, module.training) for module in modules.modules()]
     # Spectral norms and the like change their buffers in training, in place or by assigning new ones.
     buffers = [
@@ -156,7 +155,7 @@ def _in_training(modules: nn.Module, run: Callable[[Tensor], Any], images: Tenso
     ]
     try:
         modules.train()
-        with isolate_rng(include_cuda=False):
+        with random_numbers():
             torch.manual_seed(0)
             random.seed(0)
             np.random.seed(0)

@@ -149,6 +149,32 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], head: Sequence[s
     network.load_state_dict(kept, strict=False)
 
 
+def load_saved(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Loads what a run has saved into the network of its settings.
+
+    Args:
+        network: changed in place.
+        state: all its tensors by name.
+        source: the file, for messages.
+
+    Raises:
+        WeightsError: tensors are missing, unknown, or of another shape.
+    """
+    own = network.state_dict()
+    other = {name for name in own if name in state and own[name].shape != state[name].shape}
+    problems = [
+        *_listed("missing", set(own) - set(state)),
+        *_listed("unknown", set(state) - set(own)),
+        *_listed("of another shape", {f"{n} {tuple(state[n].shape)} for {tuple(own[n].shape)}" for n in other}),
+    ]
+    if problems:
+        raise WeightsError(
+            f"{source} doesn't fit the network of the run's config.yaml: {'; '.join(problems)}. The settings or the code of "
+            "the network have changed, or an earlier version of Raylight divided it into other stages; train it again"
+        )
+    network.load_state_dict(state)
+
+
 def _is_below(name: str, paths: Sequence[str]) -> bool:
     return any(name.startswith(f"{path}.") for path in paths)
 

@@ -113,8 +113,7 @@ def run_here(
         own["logger"] = {"group": folder.parent.name}
     objective: list[float] = []
     spent = costs.carry_over(run) if earlier else 0.0
-    with recorded(run) as status:
-        status.earlier = spent
+    with recorded(run, spent) as status:
         run.write_json(OVERRIDES_FILE, [text for text in overrides if not text.startswith("resume=")])
         if earlier is None:
             settings = OmegaConf.to_container(OmegaConf.merge(completed(config), own), resolve=True)
@@ -163,8 +162,7 @@ def resume_run(path: Path, settings: Sequence[str] = ()) -> int:
 
         config, notes = extended(config, epochs, epochs_done(run), finished=state == "finished")
     spent = costs.carry_over(run)
-    with recorded(run) as status:
-        status.earlier = spent
+    with recorded(run, spent) as status:
         if epochs is not None:
             run.write_text("config.yaml", as_yaml(asdict(config)))
         for line in notes:

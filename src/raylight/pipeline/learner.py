@@ -31,6 +31,7 @@ from raylight.models.build import build_network, class_logits
 from raylight.models.freezing import freeze
 from raylight.models.leave_one_out import leave_one_out
 from raylight.models.stages import StagedNetwork
+from raylight.models.weights import load_saved
 from raylight.pipeline.images import Images
 from raylight.process import environment, flushed_denormals, torch_threads, use_torch_threads
 from raylight.runs.environment import environment as machine_facts
@@ -121,7 +122,7 @@ def build_learner(
     names = images.index.class_names
     network = build_network(config.model if last is None else replace(config.model, weights=None), len(names))
     if last is not None:
-        network.load_state_dict(network_state(last))
+        load_saved(network, network_state(last), str(last))
     config = suited(config, images, network, cache_dir, on_progress)
     phases = _phases(config, network)
     settings = _cpu_settings(config, network, images, phases, cache_dir)

@@ -1,7 +1,4 @@
-"""The run folder: claiming it, writing files atomically, and recording the status of the run.
-
-A run folder is claimed exclusively, so that simultaneous jobs never share one.
-"""
+"""The run folder: claimed exclusively, so that simultaneous jobs never share one; files written atomically; a status."""
 
 import contextlib
 import errno
@@ -198,7 +195,7 @@ def state_of(run: RunDir) -> str:
 
 
 @contextlib.contextmanager
-def recorded(run: RunDir) -> Iterator[Status]:
+def recorded(run: RunDir, earlier: float = 0.0) -> Iterator[Status]:
     """Keeps ``status.json`` and ``train.log`` up to date until the run ends, however it does.
 
     Errors in the context aren't raised: the caller reads ``exit_code``. A user's mistake, a full disk and a lack of memory are
@@ -206,6 +203,7 @@ def recorded(run: RunDir) -> Iterator[Status]:
 
     Args:
         run: its folder.
+        earlier: seconds of earlier sessions.
 
     Yields:
         The status, whose ``enter`` the caller calls for each stage.
@@ -216,7 +214,7 @@ def recorded(run: RunDir) -> Iterator[Status]:
     try:
         with locked(run.path), _log_to_file(run / LOG_FILE) as log, graceful_stop() as signals:
             _remove_leftovers(run.path)
-            status = Status(run, time.time())
+            status = Status(run, time.time(), earlier=earlier)
             status.write("running")
             try:
                 yield status

@@ -19,7 +19,7 @@ from raylight.config.schema import RunConfig
 from raylight.cpu.engine import InferenceEngine, Precision, bf16_supported
 from raylight.data.decode.engines import decode_files
 from raylight.data.index import Index
-from raylight.errors import ConfigError, DataError, RunError, first_line
+from raylight.errors import ConfigError, DataError, RunError, WeightsError, first_line
 from raylight.evaluation.abstention import answers
 from raylight.evaluation.calibration import apply_temperature
 from raylight.evaluation.predictions import decide
@@ -29,6 +29,7 @@ from raylight.models.familiarity import FILE as FAMILIARITY
 from raylight.models.familiarity import Familiarity
 from raylight.models.preprocessing import Preprocessing
 from raylight.models.stages import StagedNetwork
+from raylight.models.weights import load_saved
 from raylight.runs.run_dir import RunDir, state_of
 from raylight.storage.remote import AnyPath
 
@@ -280,12 +281,13 @@ def _trained_network(run: RunDir, config: RunConfig, n_classes: int) -> StagedNe
     path = run / "model.safetensors"
     try:
         network = build_network(model, n_classes)
-        network.load_state_dict(load_file(path))
+        load_saved(network, load_file(path), str(path))
     except ConfigError as error:
         raise UnusableRunError(f"{run.path}: the network of its config.yaml can't be built: {error}") from error
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = first_line(error)
-        raise UnusableRunError(f"{path} doesn't fit the network of the run's config.yaml: {reason}") from error
+    except WeightsError as error:
+        raise UnusableRunError(str(error)) from error
+    except (OSError, SafetensorError) as error:
+        raise UnusableRunError(f"{path} can't be read: {first_line(error)}") from error
     network.requires_grad_(False)
     return network.eval()
 

@@ -90,6 +90,8 @@ def solve_head(
     if len(val) < FEW:
         alone = np.arange(len(targets))
         cut = _folds(targets, alone if groups is None else groups, n_classes)
+        if not cut and not len(val):  # a class of one group: alike images on both sides are better than no choice
+            cut = _folds(targets, alone, n_classes)
         parts = [(train[seen], targets[seen], train[unseen], targets[unseen]) for seen, unseen in cut] or parts
     labels = np.arange(n_classes)
     solvers = [
