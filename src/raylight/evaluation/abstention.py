@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from scipy.special import bdtr, expit, logit
 
 from raylight.evaluation import intervals
-from raylight.evaluation.intervals import UNDEFINED, Interval
+from raylight.evaluation.intervals import Interval
 from raylight.evaluation.predictions import LabelledPredictions
 
 RISK = 0.05
@@ -161,9 +161,9 @@ def answered_of(chosen: Abstention, test: LabelledPredictions, threshold: float 
         How many are answered, and how many of the answers are right.
     """
     given = answers(test.probabilities, test.positive, threshold, chosen.confidence)
-    right = (test.predicted == test.labels)[given]
-    groups = None if test.groups is None else test.groups[given]
-    share, bounds = (float(right.mean()), intervals.proportion(right, groups)) if given.any() else (np.nan, UNDEFINED)
+    right = test.predicted == test.labels
+    share = float(right[given].mean()) if given.any() else np.nan
+    bounds = intervals.proportion(right, test.groups, given)
     return Answered(chosen, int(given.sum()), len(test.labels), share, bounds)
 
 

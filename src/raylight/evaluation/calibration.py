@@ -143,7 +143,7 @@ def reliability(predictions: Predictions, n_bins: int = 10) -> Reliability:
     used = count > 0
     hits = np.bincount(bins, weights=truth, minlength=n_bins)[used]
     count, predicted = count[used], np.bincount(bins, weights=confidence, minlength=n_bins)[used]
-    bounds = np.array([_proportion(truth, bins == number, labelled.groups) for number in np.flatnonzero(used)])
+    bounds = np.array([proportion(truth, labelled.groups, bins == number) for number in np.flatnonzero(used)])
     return Reliability(predicted / count, hits / count, bounds[:, 0], bounds[:, 1], count)
 
 
@@ -292,21 +292,15 @@ def _interval(
     groups: Int[np.ndarray, " image"] | None,
 ) -> Interval:
     """The interval of a rule's metric at its threshold; undefined for a cost."""
-    recall, specificity = _proportion(said, truth, groups), _proportion(~said, ~truth, groups)
+    recall, specificity = proportion(said, groups, truth), proportion(~said, groups, ~truth)
     if metric == "youden":
         bounds = mean_of([float(said[truth].mean()), float((~said)[~truth].mean())], [recall, specificity])
         return Interval(2 * bounds.low - 1, 2 * bounds.high - 1)
     if metric == "f1":
-        return Interval(*map(f1_from_overlap, _proportion(said & truth, said | truth, groups)))
+        return Interval(*map(f1_from_overlap, proportion(said & truth, groups, said | truth)))
     if metric == "precision":
-        return _proportion(truth, said, groups)
+        return proportion(truth, groups, said)
     return {"recall": recall, "specificity": specificity}.get(metric, UNDEFINED)
-
-
-def _proportion(
-    successes: Bool[np.ndarray, " image"], among: Bool[np.ndarray, " image"], groups: Int[np.ndarray, " image"] | None
-) -> Interval:
-    return proportion(successes[among], None if groups is None else groups[among])
 
 
 def _candidates(scores: Float[np.ndarray, " image"], truth: Bool[np.ndarray, " image"]) -> _Candidates:

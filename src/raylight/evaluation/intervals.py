@@ -88,12 +88,17 @@ def tango(gains: float, losses: float, n: float, z: float = Z) -> Interval:
     return Interval(low, high)
 
 
-def proportion(successes: Bool[np.ndarray, " image"], groups: Int[np.ndarray, " image"] | None) -> Interval:
+def proportion(
+    successes: Bool[np.ndarray, " image"],
+    groups: Int[np.ndarray, " image"] | None,
+    among: Bool[np.ndarray, " image"] | None = None,
+) -> Interval:
     """Wilson's interval of a proportion, with the effective sample size if images are grouped.
 
     Args:
         successes: whether each image is one.
         groups: group number of each image; ``None`` if images are independent.
+        among: the images that count; ``None`` for all.
 
     Returns:
         Bounds between 0 and 1; NaN without images.
@@ -105,6 +110,8 @@ def proportion(successes: Bool[np.ndarray, " image"], groups: Int[np.ndarray, " 
         >>> [round(bound, 2) for bound in proportion(right, groups=np.arange(10) // 2)]
         [0.46, 0.99]
     """
+    if among is not None:
+        successes, groups = successes[among], None if groups is None else groups[among]
     n = effective_size(successes, groups)
     return wilson(float(successes.mean()) * n, n) if n > 0 else UNDEFINED
 

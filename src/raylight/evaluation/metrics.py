@@ -226,8 +226,7 @@ def by_formula(
     correct = labelled.predicted == labelled.labels
 
     def proportion(among: Bool[np.ndarray, " image"]) -> Interval:
-        groups = None if labelled.groups is None else labelled.groups[among]
-        return intervals.proportion(correct[among], groups)
+        return intervals.proportion(correct, labelled.groups, among)
 
     def share(name: str, among: Bool[np.ndarray, " image"]) -> Estimate:
         return _estimate(labelled, values[name], proportion(among), "Wilson", int(among.sum()))

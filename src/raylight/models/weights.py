@@ -131,10 +131,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], head: Sequence[s
     problems = [
         *_listed("missing", wanted - set(state)),
         *_listed("unknown", {name for name in taken - set(own) if not name.lower().startswith("aux")}),
-        *_listed(
-            "of another shape",
-            {f"{n} {tuple(state[n].shape)} for {tuple(own[n].shape)}" for n in (taken & set(own)) - fits},
-        ),
+        *_listed("of another shape", _shapes(own, state, (taken & set(own)) - fits)),
     ]
     if problems:
         raise WeightsError(
@@ -165,7 +162,7 @@ def load_saved(network: nn.Module, state: Mapping[str, Tensor], source: str) -> 
     problems = [
         *_listed("missing", set(own) - set(state)),
         *_listed("unknown", set(state) - set(own)),
-        *_listed("of another shape", {f"{n} {tuple(state[n].shape)} for {tuple(own[n].shape)}" for n in other}),
+        *_listed("of another shape", _shapes(own, state, other)),
     ]
     if problems:
         raise WeightsError(
@@ -173,6 +170,10 @@ def load_saved(network: nn.Module, state: Mapping[str, Tensor], source: str) -> 
             "the network have changed, or an earlier version of Raylight divided it into other stages; train it again"
         )
     network.load_state_dict(state)
+
+
+def _shapes(own: Mapping[str, Tensor], state: Mapping[str, Tensor], names: set[str]) -> set[str]:
+    return {f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in names}
 
 
 def _is_below(name: str, paths: Sequence[str]) -> bool:

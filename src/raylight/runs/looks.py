@@ -25,6 +25,12 @@ def record_test(run: RunDir, epochs: int) -> None:
         record_look(run, by)
 
 
+def tests_of(run: RunDir) -> list[int]:
+    """The number of epochs trained before each test at the end of training: several where the run was trained further."""
+    lines = (run / LOOKS_FILE).read_text(encoding="utf-8").splitlines()
+    return [int(by.split()[1]) for _, _, by in (line.partition(",") for line in lines) if by.startswith("train ")]
+
+
 def looks(run: RunDir) -> int:
     """The number of looks at the test images of a run."""
     return max((run / LOOKS_FILE).read_text(encoding="utf-8").count("\n") - 1, 0)

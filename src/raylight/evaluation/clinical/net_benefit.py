@@ -102,20 +102,18 @@ def decision_curve(labelled: LabelledPredictions) -> DecisionCurve:
     if labelled.n_classes != 2:
         raise ValueError(f"a decision curve needs two classes, not {labelled.n_classes}")
     positive = labelled.labels == labelled.positive
+    acts = labelled.probabilities[:, labelled.positive, None] >= THRESHOLDS
+    hits, false_alarms = acts & positive[:, None], acts & ~positive[:, None]
     bounds, better = [], []
-    for threshold in THRESHOLDS:
-        odds = float(threshold / (1 - threshold))
-        acts = labelled.probabilities[:, labelled.positive] >= threshold
-        right, wrong = acts & positive, acts & ~positive
-        spared, missed = ~acts & ~positive, ~acts & positive
+    for k, threshold in enumerate(THRESHOLDS.tolist()):
+        odds, right, wrong = threshold / (1 - threshold), hits[:, k], false_alarms[:, k]
+        missed, spared = positive & ~right, ~positive & ~wrong
         bounds.append(_difference((right, 1), (wrong, odds), labelled.groups))
         beside_all = _difference((spared, odds), (missed, 1), labelled.groups)
         better.append(min(bounds[-1].low, beside_all.low) > 1e-9)
-    acts = labelled.probabilities[:, labelled.positive, None] >= THRESHOLDS
-    true, false = (acts & positive[:, None]).mean(axis=0), (acts & ~positive[:, None]).mean(axis=0)
     return DecisionCurve(
         thresholds=THRESHOLDS,
-        model=net_benefit(true, false, THRESHOLDS),
+        model=net_benefit(hits.mean(axis=0), false_alarms.mean(axis=0), THRESHOLDS),
         low=np.array([low for low, _ in bounds]),
         high=np.array([high for _, high in bounds]),
         treat_all=net_benefit(positive.mean(), (~positive).mean(), THRESHOLDS),

@@ -9,7 +9,7 @@ from raylight.config.rules.recipe import recipe_of
 from raylight.config.schema import PhaseConfig
 from raylight.report.checklists.answer import REPORT, Answer, by_class, listed
 from raylight.report.facts import RunFacts, parameters_of
-from raylight.runs.looks import LOOKS_FILE
+from raylight.runs.looks import LOOKS_FILE, tests_of
 
 WEIGHTS = ("model.safetensors", "preprocessing.json")
 
@@ -160,16 +160,15 @@ def prediction(facts: RunFacts) -> Answer:
 
 def updating(facts: RunFacts) -> Answer:
     """Whether the model was changed after it had been tested, as ``raylight resume RUN trainer.max_epochs=N`` does."""
-    looks = (facts.run / LOOKS_FILE).read_text(encoding="utf-8").splitlines()
-    tests = [by for _, _, by in (line.partition(",") for line in looks) if by.startswith("train ")]
-    if len(tests) < 2:
-        return Answer("None: the model was not changed after it was evaluated on test images.", ("looks.csv",))
-    times = "once" if len(tests) == 2 else f"{len(tests) - 1} times"
-    epochs = " and ".join(by.split()[1] for by in tests)
+    tested = tests_of(facts.run)
+    if len(tested) < 2:
+        return Answer("None: the model was not changed after it was evaluated on test images.", (LOOKS_FILE,))
+    times = "once" if len(tested) == 2 else f"{len(tested) - 1} times"
+    epochs = " and ".join(map(str, tested))
     return Answer(
         f"The model was trained further {times} after it had been evaluated on test images, and evaluated on them again (after "
         f"{epochs} epochs); the results are of the last evaluation.",
-        ("looks.csv", "metrics.json"),
+        (LOOKS_FILE, "metrics.json"),
     )
 
 
